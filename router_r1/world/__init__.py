@@ -1,0 +1,1 @@
+"""The embedded benchmark: a synthetic world of facts, simulated LLMs and a known best router."""

@@ -1,0 +1,179 @@
+"""Domains, relations, entities and facts of the world, and the questions about them.
+
+Guarantees: everything follows from :class:`WorldConfig`; the entities of the train, validation and
+test splits are disjoint, as subjects and as answers.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from router_r1.world.names import NameSource
+from verl.config.validation import ConfigError
+
+SPLITS = ("train", "validation", "test")
+DOMAINS = ("film", "music", "sport", "science")
+
+# Relations whose answer is a person, by the domain of their subject.
+PERSON_RELATIONS = {
+    "film": ("director", "producer"),
+    "music": ("singer", "composer"),
+    "sport": ("captain", "coach"),
+    "science": ("founder", "chair"),
+}
+# Relations that lead from a domain to an entity of another: the first hop of two-hop questions.
+BRIDGE_RELATIONS = {
+    "film": ("institute", "science"),
+    "science": ("documentary", "film"),
+    "music": ("club", "sport"),
+    "sport": ("anthem", "music"),
+}
+RELATION_DOMAIN = {
+    **{relation: domain for domain, names in PERSON_RELATIONS.items() for relation in names},
+    **{relation: domain for domain, (relation, _) in BRIDGE_RELATIONS.items()},
+}
+
+
+@dataclass
+class WorldConfig:
+    """Size of the world.
+
+    Attributes:
+        seed: of names, facts and replies.
+        train_entities, eval_entities: subjects per domain, in train and in each other split.
+        train_questions, validation_questions, test_questions: rows of each parquet file.
+        two_hop_share: part of the questions that need two calls.
+    """
+
+    seed: int = 7
+    train_entities: int = 500
+    eval_entities: int = 120
+    train_questions: int = 6000
+    validation_questions: int = 400
+    test_questions: int = 400
+    two_hop_share: float = 0.4
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.two_hop_share <= 1.0:
+            raise ConfigError(f"world.two_hop_share must be in [0, 1], got {self.two_hop_share}")
+
+
+@dataclass(frozen=True)
+class Hop:
+    """One fact asked for: ``relation`` of ``subject`` is ``answer``."""
+
+    domain: str
+    relation: str
+    subject: str
+    answer: str
+
+    @property
+    def query(self) -> str:
+        """What to ask an LLM."""
+        return f"the {self.relation} of {self.subject}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question with its one right chain of facts."""
+
+    text: str
+    hops: tuple[Hop, ...]
+
+    @property
+    def answer(self) -> str:
+        """The gold answer."""
+        return self.hops[-1].answer
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domain of each hop."""
+        return tuple(hop.domain for hop in self.hops)
+
+
+_QUERY = re.compile(r"the (\w+) of (?:the (\w+) of )?(\w+ \w+)\s*\??$", re.IGNORECASE)
+
+
+class Knowledge:
+    """All facts; ``facts[(relation, subject)]`` is the answer's name."""
+
+    def __init__(self, config: WorldConfig) -> None:
+        self.config = config
+        self.names = NameSource(config.seed)
+        self.subjects: dict[str, dict[str, list[str]]] = {}
+        self.persons: dict[str, list[str]] = {}
+        self.split_of: dict[str, str] = {}
+        self.facts: dict[tuple[str, str], str] = {}
+        for split in SPLITS:
+            count = config.train_entities if split == "train" else config.eval_entities
+            self.subjects[split] = {domain: self.names.take(count) for domain in DOMAINS}
+            self.persons[split] = self.names.take(count * 4)
+            self._make_facts(split)
+
+    def _make_facts(self, split: str) -> None:
+        rng = random.Random(f"facts-{self.config.seed}-{split}")
+        for domain, subjects in self.subjects[split].items():
+            bridge, target = BRIDGE_RELATIONS[domain]
+            for subject in subjects:
+                self.split_of[subject] = split
+                for relation in PERSON_RELATIONS[domain]:
+                    self.facts[relation, subject] = rng.choice(self.persons[split])
+                self.facts[bridge, subject] = rng.choice(self.subjects[split][target])
+
+    def hop(self, relation: str, subject: str) -> Hop:
+        """The fact about ``subject``.
+
+        Raises:
+            KeyError: if the world has no such fact.
+        """
+        return Hop(RELATION_DOMAIN[relation], relation, subject, self.facts[relation, subject])
+
+    def sample_question(self, split: str, rng: random.Random) -> Question:
+        """A random question about the split's entities."""
+        domain = rng.choice(DOMAINS)
+        subject = rng.choice(self.subjects[split][domain])
+        if rng.random() < self.config.two_hop_share:
+            bridge, target = BRIDGE_RELATIONS[domain]
+            first = self.hop(bridge, subject)
+            second = self.hop(rng.choice(PERSON_RELATIONS[target]), first.answer)
+            text = f"Who is the {second.relation} of the {bridge} of {subject}?"
+            return Question(text, (first, second))
+        hop = self.hop(rng.choice(PERSON_RELATIONS[domain]), subject)
+        return Question(f"Who is {hop.query}?", (hop,))
+
+    def questions(self, split: str) -> list[Question]:
+        """The split's questions, without repetition.
+
+        Raises:
+            ConfigError: if the split is unknown or too small for so many questions.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"unknown split {split!r}; choose one of: {', '.join(SPLITS)}")
+        wanted = int(getattr(self.config, f"{split}_questions"))
+        rng = random.Random(f"questions-{self.config.seed}-{split}")
+        found: dict[str, Question] = {}
+        for _ in range(50 * wanted):
+            if len(found) == wanted:
+                return list(found.values())
+            question = self.sample_question(split, rng)
+            found.setdefault(question.text, question)
+        raise ConfigError(
+            f"the {split} split has too few entities for {wanted} questions (found "
+            f"{len(found)}); raise world.train_entities or world.eval_entities"
+        )
+
+    def parse(self, query: str) -> tuple[Hop, ...] | None:
+        """The chain of facts a query asks for, or None if the world cannot tell."""
+        match = _QUERY.search(query.strip())
+        if match is None:
+            return None
+        relation, bridge, subject = match.groups()
+        try:
+            if bridge is None:
+                return (self.hop(relation.lower(), subject),)
+            first = self.hop(bridge.lower(), subject)
+            return (first, self.hop(relation.lower(), first.answer))
+        except KeyError:
+            return None

@@ -1,0 +1,150 @@
+"""Config of one model: where it lies, how it is sharded, how it is optimised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from verl.config.validation import ConfigError, require_choice, require_positive
+
+
+@dataclass
+class ModelConfig:
+    """A Hugging Face causal language model.
+
+    Attributes:
+        path: folder or hub name.
+        dtype: of the forward pass, "float32" or "bfloat16"; master weights are float32.
+        enable_gradient_checkpointing: recompute activations in the backward pass.
+        use_remove_padding: pack sequences into one row instead of padding them.
+        attn_implementation: "auto" takes flash-attention on CUDA when installed, else sdpa.
+    """
+
+    path: str = MISSING
+    dtype: str = "bfloat16"
+    enable_gradient_checkpointing: bool = True
+    use_remove_padding: bool = True
+    attn_implementation: str = "auto"
+
+    def __post_init__(self) -> None:
+        require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
+        require_choice(
+            "model.attn_implementation",
+            self.attn_implementation,
+            ("auto", "sdpa", "eager", "flash_attention_2"),
+        )
+
+
+@dataclass
+class FSDPConfig:
+    """Where shards live between uses (CUDA only; on CPU they are there already)."""
+
+    param_offload: bool = False
+    optimizer_offload: bool = False
+
+
+@dataclass
+class OptimConfig:
+    """AdamW and its schedule over optimizer steps.
+
+    Attributes:
+        lr: peak learning rate.
+        lr_warmup_steps: linear warm-up, in optimizer steps.
+        warmup_style: shape after warm-up: "constant", "linear" or "cosine" down to
+            ``min_lr_ratio * lr`` at the last step.
+        grad_clip: global gradient norm limit.
+    """
+
+    lr: float = 1e-6
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    lr_warmup_steps: int = 0
+    warmup_style: str = "constant"
+    min_lr_ratio: float = 0.0
+    grad_clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_positive(**{"optim.lr": self.lr, "optim.grad_clip": self.grad_clip})
+        require_choice("optim.warmup_style", self.warmup_style, ("constant", "linear", "cosine"))
+        if not 0.0 <= self.min_lr_ratio <= 1.0:
+            raise ConfigError(f"optim.min_lr_ratio must be in [0, 1], got {self.min_lr_ratio}")
+
+
+@dataclass
+class ActorConfig:
+    """The policy's update.
+
+    Attributes:
+        ppo_mini_batch_size: trajectories per optimizer step, over all ranks.
+        ppo_micro_batch_size: trajectories per forward pass and rank when
+            ``use_dynamic_bsz`` is off.
+        use_dynamic_bsz: fill micro-batches by tokens instead.
+        ppo_max_token_len_per_gpu: tokens per forward pass and rank when it is on.
+        clip_ratio: PPO's epsilon.
+        use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss.
+    """
+
+    ppo_mini_batch_size: int = 32
+    ppo_micro_batch_size: int = 8
+    use_dynamic_bsz: bool = True
+    ppo_max_token_len_per_gpu: int = 16384
+    ppo_epochs: int = 1
+    clip_ratio: float = 0.2
+    entropy_coeff: float = 0.001
+    use_kl_loss: bool = False
+    kl_loss_coef: float = 0.001
+    kl_loss_type: str = "low_var_kl"
+    shuffle: bool = True
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{
+                "actor.ppo_mini_batch_size": self.ppo_mini_batch_size,
+                "actor.ppo_micro_batch_size": self.ppo_micro_batch_size,
+                "actor.ppo_max_token_len_per_gpu": self.ppo_max_token_len_per_gpu,
+                "actor.ppo_epochs": self.ppo_epochs,
+                "actor.clip_ratio": self.clip_ratio,
+            }
+        )
+        require_choice(
+            "actor.kl_loss_type", self.kl_loss_type, ("kl", "abs", "mse", "low_var_kl")
+        )
+
+
+@dataclass
+class ReferenceConfig:
+    """The frozen policy the KL is taken against; it is built only where a KL is used."""
+
+    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
+
+
+@dataclass
+class CriticConfig:
+    """The value model and its update (fields as in :class:`ActorConfig`).
+
+    ``model.path`` defaults to the actor's path in the YAML.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    ppo_mini_batch_size: int = 32
+    ppo_micro_batch_size: int = 8
+    use_dynamic_bsz: bool = True
+    ppo_max_token_len_per_gpu: int = 16384
+    ppo_epochs: int = 1
+    cliprange_value: float = 0.5
+    shuffle: bool = True
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
+    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{
+                "critic.ppo_mini_batch_size": self.ppo_mini_batch_size,
+                "critic.ppo_micro_batch_size": self.ppo_micro_batch_size,
+                "critic.ppo_epochs": self.ppo_epochs,
+                "critic.cliprange_value": self.cliprange_value,
+            }
+        )

@@ -1,0 +1,196 @@
+"""Root config of PPO/GRPO training, without anything a task adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
+from verl.config.rollout import RolloutConfig
+from verl.config.validation import ConfigError, require_choice, require_positive
+
+
+@dataclass
+class DataConfig:
+    """Parquet files and length budgets (all in tokens).
+
+    Attributes:
+        train_files, val_files: parquet paths.
+        train_batch_size: prompts per training step.
+        val_batch_size: prompts per validation round; None takes all at once.
+        train_data_num, val_data_num: keep only so many rows; None keeps all.
+        max_prompt_length: the longest context (prompt + response) a turn may start from.
+        max_response_length: tokens per generated turn.
+        max_start_length: the longest initial prompt.
+        max_obs_length: the longest observation.
+        shuffle_train_dataloader: reshuffle each epoch, from ``trainer.seed``.
+    """
+
+    train_files: list[str] = MISSING
+    val_files: list[str] = MISSING
+    prompt_key: str = "prompt"
+    train_batch_size: int = 64
+    val_batch_size: int | None = None
+    train_data_num: int | None = None
+    val_data_num: int | None = None
+    max_prompt_length: int = 4096
+    max_response_length: int = 1024
+    max_start_length: int = 2048
+    max_obs_length: int = 600
+    shuffle_train_dataloader: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{
+                "data.train_batch_size": self.train_batch_size,
+                "data.val_batch_size": self.val_batch_size,
+                "data.max_prompt_length": self.max_prompt_length,
+                "data.max_response_length": self.max_response_length,
+                "data.max_start_length": self.max_start_length,
+                "data.max_obs_length": self.max_obs_length,
+            }
+        )
+        if self.max_start_length > self.max_prompt_length:
+            raise ConfigError(
+                f"data.max_start_length ({self.max_start_length}) must not exceed "
+                f"data.max_prompt_length ({self.max_prompt_length})"
+            )
+
+
+@dataclass
+class KLControlConfig:
+    """In-reward KL coefficient: "fixed", or "adaptive" towards ``target_kl``."""
+
+    type: str = "fixed"
+    kl_coef: float = 0.001
+    target_kl: float = 0.1
+    horizon: int = 10000
+
+    def __post_init__(self) -> None:
+        require_choice("algorithm.kl_ctrl.type", self.type, ("fixed", "adaptive"))
+
+
+@dataclass
+class AlgorithmConfig:
+    """Advantage estimator and in-reward KL.
+
+    ``use_kl_in_reward`` None means: yes for "gae" unless the actor uses a KL loss, no for "grpo".
+    """
+
+    adv_estimator: str = "gae"
+    gamma: float = 1.0
+    lam: float = 1.0
+    use_kl_in_reward: bool | None = None
+    kl_penalty: str = "kl"
+    kl_ctrl: KLControlConfig = field(default_factory=KLControlConfig)
+
+    def __post_init__(self) -> None:
+        require_choice("algorithm.adv_estimator", self.adv_estimator, ("gae", "grpo"))
+        require_choice("algorithm.kl_penalty", self.kl_penalty, ("kl", "abs", "mse", "low_var_kl"))
+
+
+@dataclass
+class TrainerConfig:
+    """The run.
+
+    Attributes:
+        total_training_steps: exact number of PPO steps; None runs ``total_epochs``.
+        save_freq, test_freq: in steps; -1 is never (a final save and validation always happen
+            at the end of training).
+        val_before_train: validate the untrained policy.
+        val_only: validate and stop.
+        nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
+        device: "auto", "cpu" or "cuda".
+        default_local_dir: where the run writes.
+        logger: any of console, jsonl, wandb, tensorboard.
+        seed: of everything.
+    """
+
+    project_name: str = "Router-R1"
+    experiment_name: str = "router-r1"
+    total_epochs: int = 15
+    total_training_steps: int | None = 225
+    save_freq: int = 15
+    test_freq: int = 15
+    val_before_train: bool = True
+    val_only: bool = False
+    nnodes: int = 1
+    n_gpus_per_node: int = 4
+    device: str = "auto"
+    default_local_dir: str = "outputs/${trainer.experiment_name}"
+    logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        for name in self.logger:
+            require_choice("trainer.logger", name, ("console", "jsonl", "wandb", "tensorboard"))
+        require_positive(
+            **{
+                "trainer.nnodes": self.nnodes,
+                "trainer.n_gpus_per_node": self.n_gpus_per_node,
+                "trainer.total_epochs": self.total_epochs,
+                "trainer.total_training_steps": self.total_training_steps,
+            }
+        )
+
+
+@dataclass
+class ActorRolloutRefConfig:
+    """Everything about the policy."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    actor: ActorConfig = field(default_factory=ActorConfig)
+    ref: ReferenceConfig = field(default_factory=ReferenceConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+
+
+@dataclass
+class TaskConfig:
+    """What is trained: ``_target_`` names a subclass of :class:`verl.task.Task`."""
+
+    _target_: str = MISSING
+
+
+@dataclass
+class RayConfig:
+    """``address`` None starts Ray here; "auto" or host:port joins a cluster."""
+
+    address: str | None = None
+    num_cpus: int | None = None
+
+
+@dataclass
+class PPOConfig:
+    """Root config; a task subclasses it to add its own groups."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    actor_rollout_ref: ActorRolloutRefConfig = field(default_factory=ActorRolloutRefConfig)
+    critic: CriticConfig = field(default_factory=CriticConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        _check_divisible(self)
+
+
+def _check_divisible(config: Any) -> None:
+    """Batches must split evenly: into mini-batches, and mini-batches over ranks."""
+    world_size = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    actor = config.actor_rollout_ref.actor
+    samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n_agent
+    for key, size in (
+        ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size),
+        ("critic.ppo_mini_batch_size", config.critic.ppo_mini_batch_size),
+    ):
+        if samples % size:
+            raise ConfigError(
+                f"data.train_batch_size x rollout.n_agent = {samples} is not divisible by "
+                f"{key} = {size}"
+            )
+        if size % world_size:
+            raise ConfigError(f"{key} = {size} is not divisible by the {world_size} ranks")

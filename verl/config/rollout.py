@@ -1,0 +1,72 @@
+"""Config of the rollout engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from verl.config.validation import ConfigError, require_choice, require_positive
+
+
+@dataclass
+class SamplingConfig:
+    """Sampling during training or validation; temperature 0 is greedy, top_k -1 is off."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ConfigError(f"temperature must be >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"top_p must be in (0, 1], got {self.top_p}")
+
+
+@dataclass
+class RolloutConfig:
+    """The vLLM engine.
+
+    Attributes:
+        num_replicas: engines; -1 takes one per ``tensor_model_parallel_size`` accelerators
+            (one on CPU).
+        gpu_memory_utilization: share of GPU memory for the engine (CUDA).
+        cpu_kv_cache_gib: KV-cache size (CPU), GiB.
+        cpu_threads: OpenMP threads of one engine (CPU).
+        max_model_len: longest context in tokens; None takes data.max_prompt_length +
+            data.max_response_length.
+        max_num_seqs: sequences decoded together.
+        free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
+        n_agent: trajectories sampled per training prompt.
+        val: sampling in validation.
+    """
+
+    name: str = "vllm"
+    dtype: str = "bfloat16"
+    tensor_model_parallel_size: int = 1
+    num_replicas: int = -1
+    gpu_memory_utilization: float = 0.6
+    cpu_kv_cache_gib: float = 1.0
+    cpu_threads: int = 1
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    enforce_eager: bool = False
+    free_cache_engine: bool = True
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = -1
+    n_agent: int = 1
+    val: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.0))
+
+    def __post_init__(self) -> None:
+        require_choice("rollout.name", self.name, ("vllm",))
+        require_choice("rollout.dtype", self.dtype, ("float32", "bfloat16"))
+        require_positive(
+            **{
+                "rollout.tensor_model_parallel_size": self.tensor_model_parallel_size,
+                "rollout.n_agent": self.n_agent,
+                "rollout.temperature": self.temperature,
+                "rollout.max_num_seqs": self.max_num_seqs,
+            }
+        )
+        if self.num_replicas != -1:
+            require_positive(**{"rollout.num_replicas": self.num_replicas})

@@ -1,0 +1,171 @@
+"""Ray worker groups: one actor process per rank, each holding one or more roles.
+
+Guarantees: a method call reaches every rank or raises; the first rank that fails surfaces as one
+:class:`WorkerGroupError`, after which the group refuses further calls.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from verl.single_controller.dispatch import MethodSpec, gather, method_specs, spread
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker import RankInfo, Worker, free_address
+
+logger = logging.getLogger(__name__)
+
+
+class WorkerGroupError(RuntimeError):
+    """A worker process raised or died; the message names rank, role and method."""
+
+
+class RayClassWithInit:
+    """A worker class and the arguments it is built with in each process."""
+
+    def __init__(self, cls: type[Worker], *args: Any, **kwargs: Any) -> None:
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+
+
+class _Process:
+    """The actor: all roles of one rank."""
+
+    def address(self) -> tuple[str, int]:
+        return free_address()
+
+    def start(self, info: RankInfo, roles: Mapping[str, RayClassWithInit]) -> None:
+        Worker.init_process_group(info)
+        self._workers = {n: r.cls(info, *r.args, **r.kwargs) for n, r in roles.items()}
+
+    def call(self, role: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return getattr(self._workers[role], method)(*args, **kwargs)
+
+
+class RayWorkerGroup:
+    """Spawns colocated roles over a resource pool; ``group["actor"].method(...)`` calls all ranks.
+
+    Args:
+        resource_pool: one process per slot.
+        roles: role name to class; all roles of a rank live in one process.
+        device: "cpu" or "cuda".
+        num_threads: torch threads of each process (CPU).
+    """
+
+    def __init__(
+        self,
+        resource_pool: RayResourcePool,
+        roles: Mapping[str, RayClassWithInit],
+        device: str = "cpu",
+        num_threads: int = 1,
+    ) -> None:
+        self._pool = resource_pool
+        self._dead: str | None = None
+        self.world_size = resource_pool.world_size
+        self.processes: list[Any] = []
+        env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
+        actor_class = ray.remote(_Process)
+        local_ranks: list[int] = []
+        for group, count in zip(
+            resource_pool.placement_groups(), resource_pool.processes_per_node, strict=True
+        ):
+            for local_rank in range(count):
+                strategy = PlacementGroupSchedulingStrategy(group, local_rank)
+                options: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": strategy}
+                if resource_pool.use_gpu:
+                    options["num_gpus"] = 1
+                if device == "cpu":
+                    options["runtime_env"] = {"env_vars": env}
+                self.processes.append(actor_class.options(**options).remote())
+                local_ranks.append(local_rank)
+        try:
+            address, port = ray.get(self.processes[0].address.remote())
+        except (RayActorError, RayTaskError) as error:
+            raise self._failed(0, "process", "address", error) from error
+        self._resolve(
+            [
+                process.start.remote(
+                    RankInfo(
+                        rank, self.world_size, local_ranks[rank], device, address, port, num_threads
+                    ),
+                    dict(roles),
+                )
+                for rank, process in enumerate(self.processes)
+            ],
+            role="+".join(roles),
+            method="__init__",
+        )
+        self._roles = {name: RoleHandle(self, name, role.cls) for name, role in roles.items()}
+
+    def __getitem__(self, role: str) -> RoleHandle:
+        return self._roles[role]
+
+    def call(
+        self, role: str, method: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Calls a registered method on the ranks its mode names and joins the results.
+
+        Raises:
+            WorkerGroupError: if a rank raises or dies, or the group is dead already.
+        """
+        if self._dead:
+            raise WorkerGroupError(f"the worker group is dead: {self._dead}")
+        calls, pad_size = spread(spec, self.world_size, args, kwargs)
+        references = [
+            process.call.remote(role, method, a, k)
+            for process, (a, k) in zip(self.processes, calls, strict=False)
+        ]
+        return gather(spec, self._resolve(references, role, method), pad_size)
+
+    def _resolve(self, references: list[Any], role: str, method: str) -> list[Any]:
+        """Waits for all, but raises as soon as one fails: the others may wait for it forever."""
+        ranks = {reference: rank for rank, reference in enumerate(references)}
+        pending = list(references)
+        while pending:
+            done, pending = ray.wait(pending, num_returns=1)
+            try:
+                ray.get(done)
+            except (RayActorError, RayTaskError) as error:
+                raise self._failed(ranks[done[0]], role, method, error) from error
+        return list(ray.get(references))
+
+    def _failed(self, rank: int, role: str, method: str, error: Exception) -> WorkerGroupError:
+        what = "died" if isinstance(error, RayActorError) else "failed"
+        self._dead = f"rank {rank} of {self.world_size} {what} in {role}.{method}"
+        self.shutdown()
+        return WorkerGroupError(f"{self._dead}: {error}")
+
+    def shutdown(self) -> None:
+        """Ends all processes and frees their slots."""
+        for process in self.processes:
+            ray.kill(process, no_restart=True)
+        self.processes = []
+        self._dead = self._dead or "it was shut down"
+        self._pool.release()
+
+
+class RoleHandle:
+    """The registered methods of one role, as plain methods."""
+
+    def __init__(self, group: RayWorkerGroup, role: str, cls: type[Worker]) -> None:
+        self._group = group
+        self._role = role
+        self._specs = method_specs(cls)
+
+    def __getattr__(self, method: str) -> Any:
+        specs = self.__dict__["_specs"]
+        if method not in specs:
+            raise AttributeError(
+                f"{self._role} has no registered method {method!r}; it has: {sorted(specs)}"
+            )
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._group.call(self._role, method, specs[method], args, kwargs)
+
+        return call

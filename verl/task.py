@@ -1,0 +1,80 @@
+"""The seam between the framework and what it trains.
+
+A task brings the agent (a :class:`~verl.interfaces.RolloutSource`), the reward and whatever they
+need around them. The entry point imports it by ``task._target_``; the trainer sees only this class.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from verl.config.ppo import PPOConfig
+from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """One validation: per-sample columns, in the order of the validation files.
+
+    Attributes:
+        step: training steps done before it.
+        data_sources: (N,) the row's ``data_source``.
+        columns: each (N,) float64: the reward function's metrics and ``reward``.
+    """
+
+    step: int
+    data_sources: np.ndarray
+    columns: dict[str, np.ndarray]
+
+    def mean(self, column: str) -> float:
+        """Mean over all samples."""
+        return float(self.columns[column].mean())
+
+
+@dataclass(frozen=True)
+class TrainingReport:
+    """What a finished run hands to the task.
+
+    Attributes:
+        output_dir: folder of the run.
+        first_validation: before training, None if it was switched off.
+        last_validation: after the last step.
+        seconds: wall seconds by phase.
+    """
+
+    output_dir: Path
+    first_validation: ValidationResult | None
+    last_validation: ValidationResult
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Task(ABC):
+    """Base class of tasks; ``config_class`` is the root config that its YAML is checked against."""
+
+    config_class: ClassVar[type[PPOConfig]] = PPOConfig
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """Prepares what training needs (data, first policy, services) and stops it afterwards."""
+        yield
+
+    @abstractmethod
+    def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> RolloutSource:
+        """The agent that turns prompts into trajectories."""
+
+    @abstractmethod
+    def build_reward_function(self, tokenizer: Any) -> RewardFunction:
+        """The reward of a batch of trajectories."""
+
+    def finish(self, report: TrainingReport) -> None:
+        """Called once after training, e.g. to write and show an end table."""

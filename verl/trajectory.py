@@ -1,0 +1,164 @@
+"""Trajectory: the one source of truth about what the policy saw and sampled.
+
+A trajectory is an ordered list of segments. Token ids enter and leave the engine as ids and are
+never decoded and re-encoded; masks, position ids and lengths are derived here and nowhere else.
+
+Guarantees:
+
+* ``token_ids`` is the exact sequence the engine was conditioned on and sampled, in order;
+* ``response_mask`` is 1 on sampled (action) tokens and 0 on every other token;
+* every trajectory ends in exactly one :class:`TrajectoryStatus`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+import torch
+
+from verl.protocol import DataProto
+
+
+class SegmentKind(str, Enum):
+    """Who wrote a segment."""
+
+    PROMPT = "prompt"
+    ACTION = "action"
+    OBSERVATION = "observation"
+
+
+class TrajectoryStatus(str, Enum):
+    """How a trajectory ended."""
+
+    ANSWERED = "answered"
+    TURNS_EXHAUSTED = "turns_exhausted"
+    TRUNCATED = "truncated"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A run of tokens of one kind; ``log_probs`` has one entry per token of an action, else none."""
+
+    kind: SegmentKind
+    token_ids: tuple[int, ...]
+    log_probs: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        expected = len(self.token_ids) if self.kind is SegmentKind.ACTION else 0
+        if len(self.log_probs) != expected:
+            raise ValueError(
+                f"a segment of kind {self.kind.value!r} with {len(self.token_ids)} tokens needs "
+                f"{expected} log_probs, got {len(self.log_probs)}"
+            )
+
+
+@dataclass
+class Trajectory:
+    """One rollout of one prompt.
+
+    Attributes:
+        uid: identity of the prompt; the ``n`` samples of one prompt share it (GRPO's group).
+        segments: the first is the prompt, the rest alternate as the agent wrote and read.
+        status: how it ended.
+        extras: numbers and records the agent reports (turns, cost, calls …); opaque to ``verl``.
+    """
+
+    uid: str
+    segments: list[Segment]
+    status: TrajectoryStatus = TrajectoryStatus.FAILED
+    extras: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt_ids(self) -> list[int]:
+        """Token ids of the prompt."""
+        return list(self.segments[0].token_ids)
+
+    @property
+    def response_ids(self) -> list[int]:
+        """Token ids after the prompt: actions and observations, in order."""
+        return [token for segment in self.segments[1:] for token in segment.token_ids]
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The whole context: prompt and response."""
+        return self.prompt_ids + self.response_ids
+
+    @property
+    def response_mask(self) -> list[int]:
+        """1 on every sampled token of the response, 0 on observations."""
+        return [
+            int(segment.kind is SegmentKind.ACTION)
+            for segment in self.segments[1:]
+            for _ in segment.token_ids
+        ]
+
+    @property
+    def log_probs(self) -> list[float]:
+        """Engine log-probs over the response; 0.0 on observations."""
+        values: list[float] = []
+        for segment in self.segments[1:]:
+            values.extend(segment.log_probs or (0.0,) * len(segment.token_ids))
+        return values
+
+
+def _pad(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool) -> torch.Tensor:
+    width = max((len(row) for row in rows), default=0)
+    out = torch.full((len(rows), max(width, 1)), value, dtype=dtype)
+    for i, row in enumerate(rows):
+        if row:
+            values = torch.tensor(row, dtype=dtype)
+            if left:
+                out[i, -len(row) :] = values
+            else:
+                out[i, : len(row)] = values
+    return out
+
+
+def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
+    """Joins trajectories into one padded batch; prompts left-padded, responses right-padded.
+
+    Widths are those of the longest prompt and response. Returns a :class:`DataProto` with
+
+    * ``prompts`` (B, P) int64, ``responses`` (B, R) int64, ``input_ids`` (B, P+R) int64
+    * ``attention_mask`` (B, P+R) int64: 1 on real tokens, from lengths, never from ``id != pad``
+    * ``position_ids`` (B, P+R) int64: 0 at the first real token
+    * ``response_mask`` (B, R) int64: 1 on sampled tokens
+    * ``response_attention_mask`` (B, R) int64: 1 on sampled and observed tokens
+    * ``rollout_log_probs`` (B, R) float32
+
+    and non-tensor ``uid``, ``status`` and ``extras`` (object arrays of length B).
+    """
+    if not trajectories:
+        raise ValueError("cannot collate an empty list of trajectories")
+    prompts = [t.prompt_ids for t in trajectories]
+    responses = [t.response_ids for t in trajectories]
+    prompt_ids = _pad(prompts, pad_token_id, torch.int64, left=True)
+    response_ids = _pad(responses, pad_token_id, torch.int64, left=False)
+    prompt_attention = _pad([[1] * len(p) for p in prompts], 0, torch.int64, left=True)
+    response_attention = _pad([[1] * len(r) for r in responses], 0, torch.int64, left=False)
+    attention_mask = torch.cat([prompt_attention, response_attention], dim=1)
+    tensors = {
+        "prompts": prompt_ids,
+        "responses": response_ids,
+        "input_ids": torch.cat([prompt_ids, response_ids], dim=1),
+        "attention_mask": attention_mask,
+        "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0),
+        "response_mask": _pad([t.response_mask for t in trajectories], 0, torch.int64, left=False),
+        "response_attention_mask": response_attention,
+        "rollout_log_probs": _pad([t.log_probs for t in trajectories], 0.0, torch.float32, left=False),
+    }
+    objects: dict[str, np.ndarray] = {}
+    for name, values in {
+        "uid": [t.uid for t in trajectories],
+        "status": [t.status.value for t in trajectories],
+        "extras": [t.extras for t in trajectories],
+    }.items():
+        column = np.empty(len(trajectories), dtype=object)
+        column[:] = values
+        objects[name] = column
+    return DataProto.from_dict(tensors=tensors, non_tensors=objects)
