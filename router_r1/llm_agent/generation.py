@@ -1,0 +1,250 @@
+"""The routing loop: one coroutine a trajectory, no barrier between turns (contract section 3).
+
+Guarantees: every request yields exactly one trajectory, in request order, whatever the pool does;
+each ends in one named status; the ids of a trajectory are those the engine saw and sampled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from transformers import PreTrainedTokenizerBase
+
+from router_r1.llm_agent.observation import encode_observation
+from router_r1.llm_agent.parsing import parse_action
+from router_r1.pool.client import CallResult, Outcome, PoolClient
+from router_r1.pool.config import PoolConfig
+from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
+from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+STOP_STRINGS = ("</search>", "</answer>")
+
+
+@dataclass(frozen=True)
+class GenerationLimits:
+    """Budgets of a trajectory; all lengths in tokens.
+
+    Attributes:
+        max_turns: turns with routing; one more generation without follows if needed.
+        max_response_length: per turn.
+        max_prompt_length: whole context, prompt and response.
+        max_obs_length: per observation.
+    """
+
+    max_turns: int
+    max_response_length: int
+    max_prompt_length: int
+    max_obs_length: int
+
+
+@dataclass
+class _Run:
+    """A trajectory in the making."""
+
+    trajectory: Trajectory
+    response_text: str = ""
+    policy_text: str = ""
+    turns: int = 0
+    valid_actions: int = 0
+    calls: list[dict[str, Any]] | None = None
+
+    def add(self, kind: SegmentKind, ids: Sequence[int], log_probs: Sequence[float] = ()) -> None:
+        self.trajectory.segments.append(Segment(kind, tuple(ids), tuple(log_probs)))
+
+
+class LLMGenerationManager:
+    """Implements :class:`verl.interfaces.RolloutSource` for the routing agent.
+
+    Args:
+        engine: generates from token ids.
+        tokenizer: the policy's.
+        pool: the LLMs that can be asked.
+        limits: budgets.
+        api_key: see :class:`~router_r1.pool.client.PoolClient`.
+    """
+
+    def __init__(
+        self,
+        engine: GenerationEngine,
+        tokenizer: PreTrainedTokenizerBase,
+        pool: PoolConfig,
+        limits: GenerationLimits,
+        api_key: str | None = None,
+    ) -> None:
+        self._engine = engine
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._special_ids = frozenset(tokenizer.all_special_ids)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
+        self._thread.start()
+        self._client = self._run_coroutine(_make_client(pool, api_key))
+
+    def check_pool(self) -> None:
+        """Raises :class:`~router_r1.pool.client.PoolUnreachableError` if the pool is not there."""
+        self._run_coroutine(self._client.check())
+
+    def rollout(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory]:
+        """One trajectory per request, in order; blocks until all have ended."""
+
+        async def one(request: RolloutRequest) -> Trajectory:
+            trajectory = await self._trajectory(request, options)
+            if on_finished is not None:
+                on_finished(trajectory)
+            return trajectory
+
+        async def all_of_them() -> list[Trajectory]:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(request)) for request in requests]
+            return [task.result() for task in tasks]
+
+        try:
+            return self._run_coroutine(all_of_them())
+        except ExceptionGroup as group:  # all failed for one reason: the engine
+            raise group.exceptions[0] from group
+
+    def close(self) -> None:
+        """Closes the pool's connections and ends the loop's thread."""
+        self._run_coroutine(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    # -- one trajectory --------------------------------------------------------------------
+
+    async def _trajectory(self, request: RolloutRequest, options: RolloutOptions) -> Trajectory:
+        prompt = self._tokenizer.apply_chat_template(
+            request.messages, tokenize=False, add_generation_prompt=True
+        )
+        prompt_ids = self._tokenizer.encode(str(prompt), add_special_tokens=False)
+        segment = Segment(SegmentKind.PROMPT, tuple(prompt_ids))
+        run = _Run(Trajectory(request.uid, [segment]), calls=[])
+        session = f"{request.uid}/{request.sample_index}"
+        status = TrajectoryStatus.TURNS_EXHAUSTED
+        for turn in range(self._limits.max_turns + 1):
+            ended = await self._turn(run, session, turn, options)
+            if ended is not None:
+                status = ended
+                break
+        return self._finish(run, status)
+
+    async def _turn(
+        self, run: _Run, session: str, turn: int, options: RolloutOptions
+    ) -> TrajectoryStatus | None:
+        """Generates and acts; the status if the trajectory ends here."""
+        context = run.trajectory.token_ids
+        room = self._limits.max_prompt_length - len(context)
+        if room <= 0:
+            return TrajectoryStatus.TRUNCATED
+        output = await self._engine.generate(
+            context,
+            SamplingParams(
+                max_tokens=min(self._limits.max_response_length, room),
+                temperature=options.temperature,
+                top_p=options.top_p,
+                top_k=options.top_k,
+                stop=STOP_STRINGS,
+                seed=_turn_seed(options.seed, session, turn),
+            ),
+            session,
+        )
+        run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
+        text = self._decode(output.token_ids)
+        run.response_text += text
+        run.policy_text += text
+        run.turns += 1
+        action = parse_action(text)
+        if action.kind == "answer":
+            run.valid_actions += 1
+            return TrajectoryStatus.ANSWERED
+        if output.finish_reason == "length" and len(output.token_ids) >= room:
+            return TrajectoryStatus.TRUNCATED
+        if action.kind == "search" and turn < self._limits.max_turns:
+            result = await self._client.ask(action.llm_name, action.query)
+            self._record_call(run, turn, action.query, result)
+            run.valid_actions += result.outcome is Outcome.OK
+            ids, block = encode_observation(
+                result.text, self._tokenizer, self._limits.max_obs_length
+            )
+            if len(run.trajectory.token_ids) + len(ids) >= self._limits.max_prompt_length:
+                return TrajectoryStatus.TRUNCATED
+            run.add(SegmentKind.OBSERVATION, ids)
+            run.response_text += block
+        return None
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        """Text of sampled ids without the special tokens (end of text, chat control)."""
+        kept = [token for token in ids if token not in self._special_ids]
+        return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
+
+    @staticmethod
+    def _record_call(run: _Run, turn: int, query: str, result: CallResult) -> None:
+        assert run.calls is not None
+        run.calls.append(
+            {
+                "turn": turn,
+                "llm": result.llm,
+                "query": query,
+                "outcome": result.outcome.value,
+                "reply": result.text,
+                "prompt_tokens": result.prompt_tokens,
+                "completion_tokens": result.completion_tokens,
+                "cost": result.cost,
+                "dollars": result.dollars,
+                "latency_s": result.latency_s,
+            }
+        )
+
+    @staticmethod
+    def _finish(run: _Run, status: TrajectoryStatus) -> Trajectory:
+        calls = run.calls or []
+        answered = [call for call in calls if call["outcome"] == Outcome.OK.value]
+        run.trajectory.status = status
+        run.trajectory.extras = {
+            "response_text": run.response_text,
+            "policy_text": run.policy_text,
+            "num_turns": run.turns,
+            "finished": int(status is TrajectoryStatus.ANSWERED),
+            "valid_actions": run.valid_actions,
+            "routed_calls": len(answered),
+            "failed_calls": len(calls) - len(answered),
+            "cost": sum(call["cost"] for call in calls),
+            "dollars": sum(call["dollars"] for call in calls),
+            "calls": calls,
+        }
+        return run.trajectory
+
+
+async def _make_client(pool: PoolConfig, api_key: str | None) -> PoolClient:
+    """The client must be made on the loop that uses it."""
+    return PoolClient(pool, api_key)
+
+
+def _turn_seed(seed: int | None, session: str, turn: int) -> int | None:
+    """A seed of its own for every generation, so that results do not depend on timing."""
+    if seed is None:
+        return None
+    digest = hashlib.blake2b(f"{seed}/{session}/{turn}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")

@@ -1,0 +1,143 @@
+"""The pool file: one YAML names every LLM; prompt, parser, prices and client follow from it.
+
+Guarantees: a validated pool has LLMs with distinct names and aliases and a price for each, and
+:meth:`PoolConfig.resolve` gives at most one LLM for any text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from omegaconf import MISSING
+
+from router_r1.pool.original_names import resolve_original_name
+from verl.config.validation import ConfigError, require_choice, require_positive
+
+QUERY_MARKER = "Question for you: "
+
+DEFAULT_INSTRUCTION = (
+    "You are one of several language models, each with strengths of its own. Another model is "
+    "working on a larger problem and sends you one part of it. Answer that part directly, or give "
+    "context that helps to answer it, in fewer than about 512 tokens. If you cannot help, say so "
+    "and suggest that the model ask a different LLM."
+)
+
+
+@dataclass
+class LLMConfig:
+    """One LLM of the pool.
+
+    Attributes:
+        name: as the prompt and the policy write it.
+        model: as the endpoint calls it.
+        descriptor: one paragraph of the prompt.
+        completion_price, prompt_price: $ per 1M tokens.
+        aliases: other names that mean this LLM.
+        in_prompt: False for an LLM that is resolvable but not offered to the policy.
+        base_url, api_key_env: override the pool's.
+        concurrency: calls in flight at once.
+    """
+
+    name: str = MISSING
+    model: str = MISSING
+    descriptor: str = ""
+    completion_price: float = MISSING
+    prompt_price: float = 0.0
+    aliases: list[str] = field(default_factory=list)
+    in_prompt: bool = True
+    temperature: float = 0.0
+    max_tokens: int = 512
+    base_url: str | None = None
+    api_key_env: str | None = None
+    concurrency: int = 32
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{
+                f"pool LLM {self.name}: concurrency": self.concurrency,
+                f"pool LLM {self.name}: max_tokens": self.max_tokens,
+            }
+        )
+        if self.completion_price < 0 or self.prompt_price < 0:
+            raise ConfigError(f"pool LLM {self.name}: a price must not be negative")
+
+
+@dataclass
+class PoolConfig:
+    """All LLMs and how to reach them.
+
+    Attributes:
+        api_base: OpenAI-compatible endpoint; None only with ``simulated``.
+        api_key_env: environment variable that holds the key.
+        simulated: start the embedded world's server and use it as the endpoint.
+        name_matching: "exact" matches names and aliases, case-insensitively; "original" keeps
+            the paper's substring rules.
+        instruction: precedes every query in the user message.
+        request_timeout_s: limit of one call, all retries included.
+        max_retries: of one call, on 408/409/429/5xx and connection errors.
+        retry_backoff_s: first wait between retries; it doubles, with jitter.
+    """
+
+    name: str = MISSING
+    llms: list[LLMConfig] = field(default_factory=list)
+    api_base: str | None = None
+    api_key_env: str = "ROUTER_R1_API_KEY"
+    simulated: bool = False
+    name_matching: str = "exact"
+    instruction: str = DEFAULT_INSTRUCTION
+    request_timeout_s: float = 60.0
+    max_retries: int = 3
+    retry_backoff_s: float = 0.5
+
+    def __post_init__(self) -> None:
+        require_choice("pool.name_matching", self.name_matching, ("exact", "original"))
+        require_positive(**{"pool.request_timeout_s": self.request_timeout_s})
+        if not self.llms:
+            raise ConfigError(f"pool {self.name!r} has no LLM")
+        seen: dict[str, str] = {}
+        for llm in self.llms:
+            for key in (llm.name, *llm.aliases):
+                folded = key.strip().lower()
+                if folded in seen:
+                    raise ConfigError(
+                        f"pool {self.name!r}: the name {key!r} of LLM {llm.name!r} is already "
+                        f"taken by {seen[folded]!r}; names and aliases must differ"
+                    )
+                if not folded or ":" in folded:
+                    raise ConfigError(f"pool {self.name!r}: {key!r} cannot be a name (empty or ':')")
+                seen[folded] = llm.name
+        if self.name_matching == "original":
+            for llm in self.llms:
+                model, _ = resolve_original_name(llm.name)
+                if model != llm.model:
+                    raise ConfigError(
+                        f"pool {self.name!r}: under name_matching=original the name {llm.name!r} "
+                        f"means {model!r}, not {llm.model!r}; use name_matching=exact"
+                    )
+
+    @cached_property
+    def _by_name(self) -> dict[str, LLMConfig]:
+        return {
+            key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)
+        }
+
+    @cached_property
+    def _by_model(self) -> dict[str, LLMConfig]:
+        return {llm.model: llm for llm in self.llms}
+
+    def resolve(self, name: str) -> LLMConfig | None:
+        """The LLM that ``name`` means, or None."""
+        if self.name_matching == "original":
+            model, _ = resolve_original_name(name)
+            return self._by_model.get(model)
+        return self._by_name.get(name.strip().lower())
+
+    @property
+    def offered(self) -> list[LLMConfig]:
+        """The LLMs that the prompt offers to the policy."""
+        return [llm for llm in self.llms if llm.in_prompt]
+
+    def prices(self) -> dict[str, float]:
+        """LLM name to $ per 1M completion tokens."""
+        return {llm.name: llm.completion_price for llm in self.llms}

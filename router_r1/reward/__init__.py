@@ -1,0 +1,15 @@
+"""The hierarchical reward: format first, then the outcome, then cost (contract section 4)."""
+
+from router_r1.reward.cost import CostNormalizer
+from router_r1.reward.format import extract_answer, format_reward
+from router_r1.reward.joined import combine
+from router_r1.reward.outcome import exact_match, f1_score
+
+__all__ = [
+    "CostNormalizer",
+    "combine",
+    "exact_match",
+    "extract_answer",
+    "f1_score",
+    "format_reward",
+]

@@ -1,0 +1,90 @@
+"""The format rules (contract section 4): 0.0 if all hold, else a penalty.
+
+The rules come in three groups, each with its own penalty: tags that are broken, a response whose
+blocks are not those of a router's answer, and a call that cannot be routed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from router_r1.llm_agent.parsing import PLACEHOLDERS
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import paper_pool
+
+TAGS = ("think", "search", "information", "answer")
+_BLOCK = re.compile(r"<(think|search|information|answer)>(.*?)</\1>", re.DOTALL)
+_ANY_TAG = re.compile(r"</?(?:think|search|information|answer)>")
+
+
+@dataclass
+class FormatPenalties:
+    """Reward of a response that breaks a rule of the group; the original's are all -1."""
+
+    broken_tags: float = -1.0
+    wrong_structure: float = -1.0
+    bad_call: float = -1.0
+
+
+def format_reward(
+    response: str, pool: PoolConfig | None = None, penalties: FormatPenalties | None = None
+) -> float:
+    """0.0 for a well-formed response, else the penalty of the first group it fails.
+
+    Args:
+        response: from the first generated token, without end-of-text tokens.
+        pool: decides which names a call may use; the paper's pool by default.
+        penalties: -1.0 for each group by default.
+    """
+    penalties = penalties or FormatPenalties()
+    blocks = [(m.group(1), m.group(2)) for m in _BLOCK.finditer(response)]
+    if _tags_are_broken(response, blocks):
+        return penalties.broken_tags
+    if not _structure_is_right(response, blocks):
+        return penalties.wrong_structure
+    if not all(call_is_valid(text, pool or paper_pool()) for tag, text in blocks if tag == "search"):
+        return penalties.bad_call
+    return 0.0
+
+
+def _tags_are_broken(response: str, blocks: list[tuple[str, str]]) -> bool:
+    """Rules 1 to 4."""
+    if not blocks:
+        return True
+    if any(response.count(f"<{tag}>") != response.count(f"</{tag}>") for tag in TAGS):
+        return True
+    if any(tag == "think" and text.strip() in ("", "...") for tag, text in blocks):
+        return True
+    return any(_ANY_TAG.search(text) for _, text in blocks)
+
+
+def _structure_is_right(response: str, blocks: list[tuple[str, str]]) -> bool:
+    """Rules 5 to 7."""
+    counts = {tag: sum(1 for name, _ in blocks if name == tag) for tag in TAGS}
+    text = response.strip()
+    return (
+        counts["answer"] == 1
+        and counts["think"] > 0
+        and counts["search"] == counts["information"]
+        and text.startswith("<think>")
+        and text.endswith("</answer>")
+    )
+
+
+def call_is_valid(content: str, pool: PoolConfig) -> bool:
+    """Rules 8 and 9, for the content of one search block."""
+    lowered = content.strip().lower()
+    name, separator, query = lowered.partition(":")
+    name, query = name.strip(), query.strip()
+    if not separator or ":" in query or not query:
+        return False
+    if any(placeholder in lowered for placeholder in PLACEHOLDERS) or name in query:
+        return False
+    return pool.resolve(name) is not None
+
+
+def extract_answer(response: str) -> str | None:
+    """The last answer block's content, stripped; None if there is none."""
+    matches = re.findall(r"<answer>(.*?)</answer>", response, re.DOTALL)
+    return matches[-1].strip() if matches else None

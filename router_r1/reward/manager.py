@@ -1,0 +1,101 @@
+"""The reward of a batch of routed trajectories.
+
+Guarantees: EM and F1 are those of the policy's own answer; validation leaves the training window
+of the cost reward untouched; a trajectory whose calls all failed gets no cost credit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from router_r1.pool.config import PoolConfig
+from router_r1.reward.cost import CostNormalizer
+from router_r1.reward.format import FormatPenalties, extract_answer, format_reward
+from router_r1.reward.joined import combine
+from router_r1.reward.outcome import exact_match, f1_score
+from verl.config.validation import require_positive
+from verl.interfaces import RewardOutput
+from verl.protocol import DataProto
+
+
+@dataclass
+class RewardConfig:
+    """``cost_window``: trajectories the cost percentiles are taken over."""
+
+    penalties: FormatPenalties = field(default_factory=FormatPenalties)
+    cost_window: int = 1000
+
+    def __post_init__(self) -> None:
+        require_positive(**{"reward.cost_window": self.cost_window})
+
+
+class RoutingRewardFunction:
+    """Implements :class:`verl.interfaces.RewardFunction`.
+
+    Args:
+        config: penalties and window.
+        pool: which names a call may use.
+        reward_metric: "em" or "f1": what training optimises.
+        cost_coe: weight of the cost.
+    """
+
+    def __init__(
+        self, config: RewardConfig, pool: PoolConfig, reward_metric: str, cost_coe: float
+    ) -> None:
+        self._penalties = config.penalties
+        self._pool = pool
+        self._outcome = {"em": exact_match, "f1": f1_score}[reward_metric]
+        self._reward_metric = reward_metric
+        self._cost_coe = cost_coe
+        self._normalizer = CostNormalizer(config.cost_window)
+
+    def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
+        """Scores trajectories; reads the columns ``extras`` and ``ground_truth``."""
+        extras = batch.non_tensor_batch["extras"]
+        golds = batch.non_tensor_batch["ground_truth"]
+        rows = [
+            self._score_one(extra, list(gold), validate)
+            for extra, gold in zip(extras, golds, strict=True)
+        ]
+        columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+        return RewardOutput(scores=columns.pop("reward"), metrics=columns)
+
+    def _score_one(self, extra: dict[str, Any], gold: list[str], validate: bool) -> dict[str, float]:
+        answer = extract_answer(extra["policy_text"])
+        scores = {
+            "em": exact_match(answer, gold) if answer is not None else 0.0,
+            "f1": f1_score(answer, gold) if answer is not None else 0.0,
+        }
+        cost = float(extra["cost"])
+        all_failed = extra["routed_calls"] == 0 and extra["failed_calls"] > 0
+        if all_failed:
+            cost_reward = 0.0
+        else:
+            cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
+        format_score = format_reward(extra["response_text"], self._pool, self._penalties)
+        outcome = scores[self._reward_metric]
+        return {
+            "reward": combine(format_score, outcome, cost_reward, self._cost_coe),
+            "metric": outcome,
+            **scores,
+            "format": format_score,
+            "cost_reward": cost_reward,
+            "cost": cost,
+            "dollars": float(extra["dollars"]),
+            "route_cnt": float(extra["routed_calls"]),
+            "failed_calls": float(extra["failed_calls"]),
+            "num_turns": float(extra["num_turns"]),
+            "valid_actions": float(extra["valid_actions"]),
+            "finished": float(extra["finished"]),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cost window."""
+        return {"normalizer": self._normalizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the cost window."""
+        self._normalizer.load_state_dict(state["normalizer"])

@@ -1,0 +1,75 @@
+"""The tiny policy before any training: Qwen2 architecture, random weights, the world's tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from data_process.prompt_pool import build_prompt_template
+from router_r1.pool.config import PoolConfig
+from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATIONS
+from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
+from router_r1.world.tokenizer import build_tokenizer
+from router_r1.world.traces import PHRASES
+
+
+@dataclass
+class PolicySize:
+    """Dimensions of the tiny policy.
+
+    ``initializer_range`` far above Qwen's 0.02 lets copying, which the router's queries and
+    answers are made of, appear within 150 steps instead of 300 (measured).
+    """
+
+    hidden_size: int = 128
+    intermediate_size: int = 256
+    num_hidden_layers: int = 3
+    num_attention_heads: int = 8
+    initializer_range: float = 0.08
+    max_position_embeddings: int = 2048
+
+
+def world_texts(world: World, pool: PoolConfig) -> Iterator[str]:
+    """Every kind of text of the world, for the tokenizer; names as single words, not entities."""
+    names = world.knowledge.names
+    yield build_prompt_template("compact", pool)
+    yield from PHRASES.all_texts()
+    yield UNKNOWN_REPLY
+    yield "None"
+    yield "The"
+    yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *(llm.name for llm in pool.llms)])
+    for domain in DOMAINS:
+        for relation in (*PERSON_RELATIONS[domain], BRIDGE_RELATIONS[domain][0]):
+            yield f"Who is the {relation} of the x? The {relation} of x is x."
+    yield "user\nassistant\n\n"
+
+
+def create_policy(
+    world: World, pool: PoolConfig, size: PolicySize, seed: int, folder: Path
+) -> PreTrainedTokenizerFast:
+    """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
+    tokenizer = build_tokenizer(world_texts(world, pool))
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        num_hidden_layers=size.num_hidden_layers,
+        num_attention_heads=size.num_attention_heads,
+        num_key_value_heads=size.num_attention_heads,
+        max_position_embeddings=size.max_position_embeddings,
+        initializer_range=size.initializer_range,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return tokenizer

@@ -1,0 +1,55 @@
+"""The tiny policy's tokenizer: every word of the world is one token, any other text is bytes.
+
+Guarantees: ``decode(encode(text)) == text`` for any text without the chat control tokens; words,
+tags and LLM names of the world are single tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+PAD, END_OF_TEXT, TURN_START, TURN_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+TAGS = tuple(f"<{slash}{tag}>" for tag in ("think", "search", "information", "answer") for slash in ("", "/"))
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_TAG = re.compile(r"</?\w+>")
+_PIECE = re.compile(r"\n+| ?\w+| ?[^\w\s]")
+
+
+def vocabulary(texts: Iterable[str]) -> list[str]:
+    """The distinct words, with the space before them, and punctuation of some texts, sorted."""
+    pieces: set[str] = set()
+    for text in texts:
+        for part in _TAG.split(text):
+            pieces.update(_PIECE.findall(part))
+    # One-byte pieces are in the base vocabulary already.
+    return sorted(piece for piece in pieces if len(piece.encode()) > 1)
+
+
+def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with one added token for each word found in ``texts``."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = (PAD, END_OF_TEXT, TURN_START, TURN_END)
+    tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
+    words = [*TAGS, *vocabulary(texts)]
+    tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END_OF_TEXT,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,1 @@
+"""Small tools used across the framework."""

@@ -1,0 +1,1 @@
+"""FSDP2 workers: actor, reference and critic."""

@@ -1,0 +1,167 @@
+"""The policy's worker: log-probs, updates, weights to the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from verl.config.model import ActorConfig, ModelConfig, ReferenceConfig
+from verl.protocol import DataProto
+from verl.single_controller import Dispatch, Worker, register
+from verl.single_controller.worker import RankInfo
+from verl.trainer.ppo.core_algos import entropy_from_logits, kl_penalty, policy_loss_per_token
+from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.engine import FSDPEngine
+from verl.workers.fsdp.micro_batching import (
+    MicroBatchLimits,
+    compute_per_token,
+    global_token_count,
+    iterate_micro_batches,
+    sum_over_ranks,
+    token_log_probs,
+)
+from verl.workers.weight_transfer.sender import make_weight_sender
+
+
+class ActorWorker(Worker):
+    """Holds the policy that is trained.
+
+    Args:
+        info: place of this process.
+        model: which model.
+        config: of the update.
+        temperature: at which the policy samples; logits are divided by it everywhere.
+        total_steps: optimizer steps of the run.
+    """
+
+    def __init__(
+        self,
+        info: RankInfo,
+        model: ModelConfig,
+        config: ActorConfig,
+        temperature: float,
+        total_steps: int,
+    ) -> None:
+        super().__init__(info)
+        self._config = config
+        self._temperature = temperature
+        self._engine = FSDPEngine(
+            model, config.fsdp_config, self.device, "lm", config.optim, total_steps
+        )
+        self._limits = MicroBatchLimits.from_config(
+            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
+        )
+        self._sender = make_weight_sender(info.device)
+
+    @register(Dispatch.DP_COMPUTE, pad=True)
+    def compute_log_probs(self, data: DataProto) -> DataProto:
+        """``old_log_probs`` and ``entropys`` of the response tokens, (B, R) float32."""
+
+        def function(logits: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
+            scaled = logits.float() / self._temperature
+            return {
+                "old_log_probs": token_log_probs(scaled, batch.targets),
+                "entropys": entropy_from_logits(scaled),
+            }
+
+        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+
+    @register(Dispatch.DP_COMPUTE)
+    def update_actor(self, mini_batch: DataProto) -> DataProto:
+        """One optimizer step on one mini-batch; needs advantages, old_log_probs, response_mask.
+
+        The loss is the sum over sampled tokens of all ranks and micro-batches, divided by their
+        number. Returns metrics in ``meta_info["metrics"]``.
+        """
+        assert mini_batch.batch is not None
+        count = global_token_count(mini_batch, self.device)
+        names = ("pg_loss", "entropy_loss", "pg_clipfrac", "ppo_kl", "kl_loss")
+        sums = dict.fromkeys(names, 0.0)
+        for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
+            terms = self._loss_terms(mini_batch, batch)
+            loss = terms["pg_loss"] - self._config.entropy_coeff * terms["entropy_loss"]
+            if self._config.use_kl_loss:
+                loss = loss + self._config.kl_loss_coef * terms["kl_loss"]
+            # FSDP averages gradients over ranks, the loss is a sum over them.
+            (loss * self.world_size / count).backward()
+            for name, value in terms.items():
+                sums[name] += float(value.detach())
+        lr = self._engine.lr
+        norm, stepped = self._engine.optimizer_step()
+        means = {n: v / count for n, v in sum_over_ranks(sums, self.device).items()}
+        if not self._config.use_kl_loss:
+            del means["kl_loss"]
+        metrics: dict[str, float] = {f"actor/{name}": value for name, value in means.items()}
+        metrics |= {
+            "actor/grad_norm": norm,
+            "actor/lr": lr,
+            "actor/nonfinite_steps": float(not stepped),
+        }
+        return DataProto(meta_info={"metrics": metrics})
+
+    def _loss_terms(self, data: DataProto, batch: ModelInput) -> dict[str, torch.Tensor]:
+        """Sums over the micro-batch's sampled tokens."""
+        tensors = data.batch
+
+        def column(name: str) -> torch.Tensor:
+            return tensors[name][batch.sample, batch.offset].to(self.device)
+
+        logits = self._engine.forward(batch).float() / self._temperature
+        log_prob = token_log_probs(logits, batch.targets)
+        mask = column("response_mask").float()
+        loss, clipped, kl = policy_loss_per_token(
+            column("old_log_probs"), log_prob, column("advantages"), self._config.clip_ratio
+        )
+        terms = {
+            "pg_loss": (loss * mask).sum(),
+            "entropy_loss": (entropy_from_logits(logits) * mask).sum(),
+            "pg_clipfrac": (clipped * mask).sum(),
+            "ppo_kl": (kl * mask).sum(),
+        }
+        if self._config.use_kl_loss:
+            estimate = kl_penalty(log_prob, column("ref_log_prob"), self._config.kl_loss_type)
+            terms["kl_loss"] = (estimate * mask).sum()
+        return terms
+
+    @register(Dispatch.ONE_TO_ALL)
+    def publish_weights(self) -> dict[str, Any] | None:
+        """Lays the weights out for the engine; what it needs to find them, None on silent ranks."""
+        return self._sender.publish(self._engine.full_parameters(), self.rank)
+
+    @register(Dispatch.ONE_TO_ALL)
+    def release_weights(self) -> None:
+        """Frees what :meth:`publish_weights` laid out."""
+        self._sender.release()
+
+    @register(Dispatch.ONE_TO_ALL)
+    def save_checkpoint(self, folder: str) -> None:
+        """Writes the policy in Hugging Face format."""
+        self._engine.save(Path(folder))
+
+
+class ReferenceWorker(Worker):
+    """Holds the frozen policy that the KL is taken against.
+
+    Args: as :class:`ActorWorker`.
+    """
+
+    def __init__(
+        self, info: RankInfo, model: ModelConfig, config: ActorConfig, ref: ReferenceConfig, temperature: float
+    ) -> None:
+        super().__init__(info)
+        self._temperature = temperature
+        self._engine = FSDPEngine(model, ref.fsdp_config, self.device)
+        self._limits = MicroBatchLimits.from_config(
+            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
+        )
+
+    @register(Dispatch.DP_COMPUTE, pad=True)
+    def compute_ref_log_probs(self, data: DataProto) -> DataProto:
+        """``ref_log_prob`` of the response tokens, (B, R) float32."""
+
+        def function(logits: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
+            return {"ref_log_prob": token_log_probs(logits / self._temperature, batch.targets)}
+
+        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))

@@ -1,0 +1,91 @@
+"""The critic's worker: values and their update."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from verl.config.model import CriticConfig
+from verl.protocol import DataProto
+from verl.single_controller import Dispatch, Worker, register
+from verl.single_controller.worker import RankInfo
+from verl.trainer.ppo.core_algos import value_loss_per_token
+from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.engine import FSDPEngine
+from verl.workers.fsdp.micro_batching import (
+    MicroBatchLimits,
+    compute_per_token,
+    global_token_count,
+    iterate_micro_batches,
+    sum_over_ranks,
+)
+
+
+class CriticWorker(Worker):
+    """Holds the value model.
+
+    Args:
+        info: place of this process.
+        config: of model and update.
+        total_steps: optimizer steps of the run.
+    """
+
+    def __init__(self, info: RankInfo, config: CriticConfig, total_steps: int) -> None:
+        super().__init__(info)
+        self._config = config
+        self._engine = FSDPEngine(
+            config.model, config.fsdp_config, self.device, "value", config.optim, total_steps
+        )
+        self._limits = MicroBatchLimits.from_config(
+            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
+        )
+
+    @register(Dispatch.DP_COMPUTE, pad=True)
+    def compute_values(self, data: DataProto) -> DataProto:
+        """``values`` (B, R) float32: of the state before each response token."""
+
+        def function(output: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
+            return {"values": output.squeeze(-1)}
+
+        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+
+    @register(Dispatch.DP_COMPUTE)
+    def update_critic(self, mini_batch: DataProto) -> DataProto:
+        """One optimizer step on one mini-batch; needs values, returns and response_mask.
+
+        Normalised as the actor's loss. Returns metrics in ``meta_info["metrics"]``.
+        """
+        tensors = mini_batch.batch
+        assert tensors is not None
+        count = global_token_count(mini_batch, self.device)
+        sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
+        for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
+            where = (batch.sample, batch.offset)
+            predicted = self._engine.forward(batch).squeeze(-1).float()
+            loss, clipped = value_loss_per_token(
+                predicted,
+                tensors["returns"][where].to(self.device),
+                tensors["values"][where].to(self.device),
+                self._config.cliprange_value,
+            )
+            mask = tensors["response_mask"][where].to(self.device).float()
+            total = (loss * mask).sum()
+            (total * self.world_size / count).backward()
+            sums["vf_loss"] += float(total.detach())
+            sums["vf_clipfrac"] += float((clipped * mask).sum())
+        lr = self._engine.lr
+        norm, stepped = self._engine.optimizer_step()
+        means = {n: v / count for n, v in sum_over_ranks(sums, self.device).items()}
+        metrics = {f"critic/{name}": value for name, value in means.items()}
+        metrics |= {
+            "critic/grad_norm": norm,
+            "critic/lr": lr,
+            "critic/nonfinite_steps": float(not stepped),
+        }
+        return DataProto(meta_info={"metrics": metrics})
+
+    @register(Dispatch.ONE_TO_ALL)
+    def save_checkpoint(self, folder: str) -> None:
+        """Writes the critic in Hugging Face format."""
+        self._engine.save(Path(folder))

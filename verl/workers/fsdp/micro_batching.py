@@ -1,0 +1,98 @@
+"""Runs a function over a batch in micro-batches and puts its per-token results in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from verl.protocol import DataProto
+from verl.utils.sequence_packing import (
+    ModelInput,
+    build_model_input,
+    equalise_over_ranks,
+    micro_batches_by_count,
+    micro_batches_by_tokens,
+)
+from verl.workers.fsdp.engine import FSDPEngine
+
+
+@dataclass(frozen=True)
+class MicroBatchLimits:
+    """``max_tokens`` None means ``size`` trajectories per forward pass instead."""
+
+    size: int
+    max_tokens: int | None
+
+    @classmethod
+    def from_config(cls, dynamic: bool, size: int, max_tokens: int) -> MicroBatchLimits:
+        """From the three config fields of an actor or critic."""
+        return cls(size, max_tokens if dynamic else None)
+
+
+def iterate_micro_batches(
+    data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits
+) -> Iterator[ModelInput]:
+    """Model inputs that together cover the batch; as many on every rank."""
+    assert data.batch is not None
+    attention_mask = data.batch["attention_mask"]
+    lengths = attention_mask.sum(dim=1).tolist()
+    if limits.max_tokens is None:
+        groups = micro_batches_by_count(lengths, limits.size)
+    else:
+        groups = micro_batches_by_tokens(lengths, limits.max_tokens, padded=not engine.packed)
+    for group in equalise_over_ranks(groups, engine.device):
+        yield build_model_input(
+            data.batch["input_ids"],
+            attention_mask,
+            data.batch["responses"].shape[1],
+            group,
+            engine.packed,
+            engine.device,
+        )
+
+
+def compute_per_token(
+    data: DataProto,
+    engine: FSDPEngine,
+    limits: MicroBatchLimits,
+    function: Callable[[torch.Tensor, ModelInput], dict[str, torch.Tensor]],
+) -> dict[str, torch.Tensor]:
+    """Applies ``function(output, input) -> {name: (n,)}`` without gradients.
+
+    Returns:
+        (B, R) float32 tensors on the CPU, 0 where there is no response token.
+    """
+    assert data.batch is not None
+    shape = data.batch["responses"].shape
+    results: dict[str, torch.Tensor] = {}
+    with torch.no_grad():
+        for batch in iterate_micro_batches(data, engine, limits):
+            for name, values in function(engine.forward(batch), batch).items():
+                full = results.setdefault(name, torch.zeros(shape, dtype=torch.float32))
+                full[batch.sample, batch.offset] = values.float().cpu()
+    return results
+
+
+def token_log_probs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Log-probability of each target: (n, V), (n,) -> (n,), in float32."""
+    logits = logits.float()
+    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return chosen - torch.logsumexp(logits, dim=-1)
+
+
+def global_token_count(data: DataProto, device: torch.device) -> float:
+    """Sampled tokens in the mini-batch over all ranks: the denominator of every loss."""
+    assert data.batch is not None
+    count = data.batch["response_mask"].sum().to(device=device, dtype=torch.float64)
+    dist.all_reduce(count)
+    return max(1.0, float(count))
+
+
+def sum_over_ranks(sums: dict[str, float], device: torch.device) -> dict[str, float]:
+    """Adds each entry over all ranks."""
+    values = torch.tensor(list(sums.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(sums, values.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""How the trainer hands its weights to the rollout engine."""
