@@ -26,7 +26,6 @@ class SamplingParams:
         top_p: nucleus; 1.0 samples the full distribution (what the trainer scores).
         top_k: -1 switches it off.
         stop: strings that end the generation; the text that completed the stop is kept.
-        seed: of this generation, or None for the engine's own stream.
     """
 
     max_tokens: int
@@ -34,7 +33,6 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = -1
     stop: tuple[str, ...] = ()
-    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ class RolloutOptions:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
-    seed: int | None = None
 
 
 class RolloutSource(Protocol):

@@ -7,7 +7,6 @@ each ends in one named status; the ids of a trajectory are those the engine saw 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -166,7 +165,6 @@ class LLMGenerationManager:
                 top_p=options.top_p,
                 top_k=options.top_k,
                 stop=STOP_STRINGS,
-                seed=_turn_seed(options.seed, session, turn),
             ),
             session,
         )
@@ -240,11 +238,3 @@ class LLMGenerationManager:
 async def _make_client(pool: PoolConfig, api_key: str | None) -> PoolClient:
     """The client must be made on the loop that uses it."""
     return PoolClient(pool, api_key)
-
-
-def _turn_seed(seed: int | None, session: str, turn: int) -> int | None:
-    """A seed of its own for every generation, so that results do not depend on timing."""
-    if seed is None:
-        return None
-    digest = hashlib.blake2b(f"{seed}/{session}/{turn}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")

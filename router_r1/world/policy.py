@@ -28,7 +28,7 @@ class PolicySize:
     hidden_size: int = 128
     intermediate_size: int = 256
     num_hidden_layers: int = 3
-    num_attention_heads: int = 8
+    num_attention_heads: int = 4
     initializer_range: float = 0.08
     max_position_embeddings: int = 2048
 

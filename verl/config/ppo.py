@@ -103,6 +103,7 @@ class TrainerConfig:
         val_only: validate and stop.
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
         device: "auto", "cpu" or "cuda".
+        cpu_threads: torch threads of each worker process (CPU).
         default_local_dir: where the run writes.
         logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
@@ -119,6 +120,7 @@ class TrainerConfig:
     nnodes: int = 1
     n_gpus_per_node: int = 4
     device: str = "auto"
+    cpu_threads: int = 1
     default_local_dir: str = "outputs/${trainer.experiment_name}"
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42

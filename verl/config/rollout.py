@@ -45,7 +45,7 @@ class RolloutConfig:
     tensor_model_parallel_size: int = 1
     num_replicas: int = -1
     gpu_memory_utilization: float = 0.6
-    cpu_kv_cache_gib: float = 1.0
+    cpu_kv_cache_gib: int = 1
     cpu_threads: int = 1
     max_model_len: int | None = None
     max_num_seqs: int = 256

@@ -60,7 +60,8 @@ class Worker:
         else:
             torch.set_num_threads(info.num_threads)
         dist.init_process_group(
-            backend="nccl" if info.device == "cuda" else "gloo",
+            # gloo as well on CUDA: offloaded shards are reduced on the CPU.
+            backend="cpu:gloo,cuda:nccl" if info.device == "cuda" else "gloo",
             rank=info.rank,
             world_size=info.world_size,
             timeout=timedelta(minutes=30),

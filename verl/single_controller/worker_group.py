@@ -12,6 +12,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.single_controller.dispatch import MethodSpec, gather, method_specs, spread
@@ -105,6 +106,11 @@ class RayWorkerGroup:
 
     def __getitem__(self, role: str) -> RoleHandle:
         return self._roles[role]
+
+    @property
+    def placement_groups(self) -> list[PlacementGroup]:
+        """Where the processes lie, for what shares their GPUs."""
+        return self._pool.placement_groups()
 
     def call(
         self, role: str, method: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]

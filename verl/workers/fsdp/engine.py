@@ -52,8 +52,12 @@ class FSDPEngine:
         self.config = model_config
         self.device = device
         self.packed = model_config.use_remove_padding
+        # FSDP2 offloads parameters and, with them, gradients and optimizer state.
+        self._offload = device.type == "cuda" and (
+            fsdp_config.param_offload or fsdp_config.optimizer_offload
+        )
         self.model = _load_model(model_config, device, head, trained=optim_config is not None)
-        self._shard(fsdp_config)
+        self._shard()
         self.optimizer: torch.optim.Optimizer | None = None
         if optim_config is not None:
             self.optim_config = optim_config
@@ -62,21 +66,19 @@ class FSDPEngine:
                 lr=optim_config.lr,
                 betas=tuple(optim_config.betas),
                 weight_decay=optim_config.weight_decay,
-                fused=device.type == "cuda" and not fsdp_config.optimizer_offload,
+                fused=device.type == "cuda" and not self._offload,
             )
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer, _schedule(optim_config, total_steps)
             )
 
-    def _shard(self, config: FSDPConfig) -> None:
+    def _shard(self) -> None:
         mesh = init_device_mesh(self.device.type, (dist.get_world_size(),))
         half = self.config.dtype == "bfloat16"
         precision = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if half else None, reduce_dtype=torch.float32
         )
-        # FSDP2 offloads parameters and, with them, gradients and optimizer state.
-        offload = self.device.type == "cuda" and (config.param_offload or config.optimizer_offload)
-        policy: OffloadPolicy = CPUOffloadPolicy() if offload else OffloadPolicy()
+        policy: OffloadPolicy = CPUOffloadPolicy() if self._offload else OffloadPolicy()
         # Keeping the gathered parameters between forward and backward saves a gather per layer;
         # on CPU memory is shared by all ranks anyway and gathers are slow.
         reshard = self.device.type == "cuda"
@@ -84,6 +86,8 @@ class FSDPEngine:
         for layer in _decoder_layers(self.model):
             fully_shard(layer, reshard_after_forward=reshard, **options)
         fully_shard(self.model, reshard_after_forward=reshard, **options)
+        if not self._offload:
+            self.model.to(self.device)
 
     # -- forward ---------------------------------------------------------------------------
 
@@ -134,7 +138,7 @@ class FSDPEngine:
         for name, parameter in self.model.named_parameters():
             value = parameter.detach()
             if isinstance(value, DTensor):
-                if value.device.type != self.device.type:  # offloaded: gather on the accelerator
+                if self._offload:  # gather on the accelerator
                     value = value.to(self.device)
                 value = value.full_tensor()
             yield name, value
@@ -176,7 +180,7 @@ def _load_model(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train(trained)
     model.requires_grad_(trained)
-    return model.to(device)
+    return model
 
 
 def _decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:

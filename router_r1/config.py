@@ -1,0 +1,99 @@
+"""Root config of router training: PPO's, and what routing adds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from router_r1.pool.config import PoolConfig
+from router_r1.reward.manager import RewardConfig
+from router_r1.world.knowledge import WorldConfig
+from router_r1.world.policy import PolicySize
+from verl.config.ppo import PPOConfig
+from verl.config.validation import ConfigError, require_choice, require_positive
+
+
+@dataclass
+class EmbeddedWorldConfig(WorldConfig):
+    """The world, and ``folder``: where its parquet files go; time_scale: factor on latencies."""
+
+    folder: str = "data/world"
+    time_scale: float = 1.0
+
+
+@dataclass
+class GateThresholds:
+    """Least rates, measured on sampled answers to questions about unseen entities."""
+
+    names: float = 0.98
+    copies: float = 0.97
+    format: float = 0.98
+
+
+@dataclass
+class ColdStartConfig:
+    """Supervised start of the tiny policy, cached by everything that shapes it.
+
+    Attributes:
+        folder: gets the policy; a run with the same settings takes it from there.
+        steps: upper bound; training ends once the gate passes.
+        copy_steps: first steps, on short copy exercises.
+        no_reply_share: part of the traces in which a call brings nothing.
+        gate_freq: steps between measurements.
+    """
+
+    folder: str = ".cache/cold_start"
+    seed: int = 0
+    steps: int = 300
+    batch_size: int = 32
+    lr: float = 3e-3
+    copy_steps: int = 100
+    no_reply_share: float = 0.04
+    gate_freq: int = 50
+    policy: PolicySize = field(default_factory=PolicySize)
+    gate: GateThresholds = field(default_factory=GateThresholds)
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{"cold_start.steps": self.steps, "cold_start.batch_size": self.batch_size}
+        )
+
+
+@dataclass
+class RouterConfig(PPOConfig):
+    """Everything ``configs/ppo_trainer.yaml`` may hold.
+
+    Attributes:
+        max_turns: turns with routing per trajectory.
+        reward_metric: "em" or "f1".
+        cost_coe: weight of the cost reward, in [0, 1].
+        api_base: overrides the pool's endpoint.
+        api_key: works, but is better left to the pool's environment variable; redacted.
+        world: the embedded benchmark; set only by recipes that use it.
+        cold_start: makes the policy before training; needs ``world``.
+    """
+
+    max_turns: int = 4
+    reward_metric: str = "em"
+    cost_coe: float = 0.0
+    api_base: str | None = None
+    api_key: str | None = None
+    pool: PoolConfig = MISSING
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    world: EmbeddedWorldConfig | None = None
+    cold_start: ColdStartConfig | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_choice("reward_metric", self.reward_metric, ("em", "f1"))
+        require_positive(max_turns=self.max_turns)
+        if not 0.0 <= self.cost_coe <= 1.0:
+            raise ConfigError(f"cost_coe must be in [0, 1], got {self.cost_coe}")
+        if self.cold_start is not None and self.world is None:
+            raise ConfigError("cold_start makes a policy for the embedded world; set world too")
+        if self.pool.simulated and self.world is None and self.api_base is None:
+            raise ConfigError(
+                f"pool {self.pool.name!r} is simulated by the embedded world; set world (as "
+                "recipe=quickstart does) or pass api_base"
+            )

@@ -1,0 +1,87 @@
+"""The end table of a run: untrained, random, best single LLM, trained, oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+
+from rich.table import Table
+
+from router_r1.config import RouterConfig
+from router_r1.world.oracle import Oracle
+from router_r1.world.simulated_llm import World
+from verl.task import TrainingReport, ValidationResult
+from verl.utils.console import console
+
+SETUP_SECONDS_VARIABLE = "ROUTER_R1_SETUP_SECONDS"
+_COLUMNS = ("em", "f1", "cost", "calls")
+_LABELS = {
+    "untrained": "untrained policy",
+    "random": "random routing",
+    "best_single": "best single LLM",
+    "trained": "trained router",
+    "oracle": "oracle",
+}
+
+
+def write_summary(report: TrainingReport, config: RouterConfig, cold_start_seconds: float) -> None:
+    """Writes ``summary.json`` in the run's folder and prints the table.
+
+    Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
+    untrained without a first validation.
+    """
+    rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
+    rows["trained"] = _measured(report.last_validation)
+    if report.first_validation is not None:
+        rows["untrained"] = _measured(report.first_validation)
+    best_llm = ""
+    if config.world is not None:
+        world = World(config.world)
+        questions = world.knowledge.questions("validation")[: config.data.val_data_num]
+        oracle = Oracle(world, config.pool.prices(), questions)
+        best_llm, best = oracle.best_single()
+        rows["random"] = asdict(oracle.random_routing())
+        rows["best_single"] = asdict(best)
+        rows["oracle"] = asdict(oracle.oracle(config.cost_coe))
+    setup = float(os.environ.get(SETUP_SECONDS_VARIABLE, "0"))
+    seconds = {
+        "setup": setup,
+        "cold_start": cold_start_seconds,
+        "train": report.seconds["train"],
+        "total": report.seconds["total"] + setup,
+    }
+    summary = {**rows, "seconds": seconds}
+    path = report.output_dir / "summary.json"
+    path.write_text(json.dumps(summary, indent=2) + "\n")
+    _print_table(rows, best_llm)
+    console.print(
+        f"set-up {setup:.0f} s, cold start {cold_start_seconds:.0f} s, training "
+        f"{seconds['train']:.0f} s, {seconds['total']:.0f} s in all; results in "
+        f"{report.output_dir}/",
+        highlight=False,
+    )
+
+
+def _measured(result: ValidationResult) -> dict[str, float]:
+    return {
+        "em": result.mean("em"),
+        "f1": result.mean("f1"),
+        "cost": result.mean("cost"),
+        "calls": result.mean("route_cnt"),
+    }
+
+
+def _print_table(rows: dict[str, dict[str, float] | None], best_llm: str) -> None:
+    table = Table(title="Validation questions", title_justify="left")
+    table.add_column("router")
+    for column in ("EM", "F1", "cost", "calls"):
+        table.add_column(column, justify="right")
+    for key, label in _LABELS.items():
+        row = rows[key]
+        if row is None:
+            continue
+        name = f"{label} ({best_llm})" if key == "best_single" else label
+        style = "bold" if key == "trained" else ""
+        table.add_row(name, *(f"{row[column]:.3f}" for column in _COLUMNS), style=style)
+    console.print(table)

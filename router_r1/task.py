@@ -1,0 +1,96 @@
+"""The routing task: agent, reward and surroundings of router training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from router_r1.config import RouterConfig
+from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.pool.config import PoolConfig
+from router_r1.reward.manager import RoutingRewardFunction
+from router_r1.summary import write_summary
+from router_r1.world.cold_start import ensure_cold_start
+from router_r1.world.dataset import write_world
+from router_r1.world.process import simulated_pool
+from router_r1.world.simulated_llm import World
+from verl.interfaces import GenerationEngine
+from verl.task import Task, TrainingReport
+
+logger = logging.getLogger(__name__)
+
+
+class RoutingTask(Task):
+    """Trains a router over a pool.
+
+    Args:
+        config: validated.
+    """
+
+    config_class = RouterConfig
+
+    def __init__(self, config: RouterConfig) -> None:
+        super().__init__(config)
+        self._manager: LLMGenerationManager | None = None
+        self._pool: PoolConfig = config.pool
+        if config.api_base:
+            self._pool = replace(config.pool, api_base=config.api_base)
+        self.cold_start_seconds = 0.0
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        """Writes the embedded world's files, makes its first policy, starts its pool."""
+        config = self.config
+        try:
+            if config.world is None:
+                yield
+                return
+            self._prepare_world(config)
+            if not self._pool.simulated or self._pool.api_base is not None:
+                yield
+                return
+            with simulated_pool(self._pool, config.world, config.world.time_scale) as url:
+                self._pool = replace(self._pool, api_base=url)
+                yield
+        finally:
+            if self._manager is not None:
+                self._manager.close()
+
+    def _prepare_world(self, config: RouterConfig) -> None:
+        assert config.world is not None
+        start = time.monotonic()
+        write_world(World(config.world), self._pool, Path(config.world.folder))
+        if config.cold_start is not None:
+            ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
+        self.cold_start_seconds = time.monotonic() - start
+
+    def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
+        """The routing loop; dies at once if the pool is not there."""
+        data = self.config.data
+        limits = GenerationLimits(
+            max_turns=self.config.max_turns,
+            max_response_length=data.max_response_length,
+            max_prompt_length=data.max_prompt_length,
+            max_obs_length=data.max_obs_length,
+        )
+        self._manager = LLMGenerationManager(
+            engine, tokenizer, self._pool, limits, self.config.api_key
+        )
+        self._manager.check_pool()
+        return self._manager
+
+    def build_reward_function(self, tokenizer: Any) -> RoutingRewardFunction:
+        """The hierarchical reward."""
+        config = self.config
+        return RoutingRewardFunction(
+            config.reward, self._pool, config.reward_metric, config.cost_coe
+        )
+
+    def finish(self, report: TrainingReport) -> None:
+        """Writes ``summary.json`` and shows the end table."""
+        write_summary(report, self.config, self.cold_start_seconds)

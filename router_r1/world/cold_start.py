@@ -1,0 +1,116 @@
+"""Makes the first policy of the embedded world: random weights, then supervised traces.
+
+Guarantees: the policy is cached under a key of everything that shapes it, whole or not at all; a
+policy that does not pass its gate is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+from router_r1.config import ColdStartConfig, EmbeddedWorldConfig
+from router_r1.pool.config import PoolConfig
+from router_r1.world.knowledge import WorldConfig
+from router_r1.world.policy import create_policy
+from router_r1.world.simulated_llm import World
+from verl.config.model import ModelConfig, OptimConfig
+from verl.config.ppo import TrainerConfig
+from verl.config.sft import ComponentConfig, SFTConfig, SFTTrainerConfig
+from verl.trainer.main_sft import run_sft
+
+logger = logging.getLogger(__name__)
+_GATE_QUESTIONS = 200
+_KEY_FILE = "cold_start.json"
+
+
+def ensure_cold_start(
+    config: ColdStartConfig,
+    world_config: EmbeddedWorldConfig,
+    pool: PoolConfig,
+    trainer: TrainerConfig,
+) -> None:
+    """Leaves a policy that passed its gate in ``config.folder``; Ray must be up.
+
+    Raises:
+        verl.trainer.sft.gate.GateError: if training does not reach the gate.
+    """
+    folder = Path(config.folder)
+    key = _cache_key(config, world_config, pool)
+    if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text() == key:
+        logger.info("cold start: taken from %s", folder)
+        return
+    logger.info("cold start: teaching the tiny policy format and copying, with random routing")
+    world = World(world_config)
+    blank = folder.with_name(f"{folder.name}.blank")
+    shutil.rmtree(blank, ignore_errors=True)
+    create_policy(world, pool, config.policy, config.seed, blank)
+    shared = {"world": _world_fields(world_config), "pool": asdict(pool)}
+    run_sft(
+        SFTConfig(
+            model=ModelConfig(
+                path=str(blank),
+                dtype="float32",
+                enable_gradient_checkpointing=False,
+                use_remove_padding=False,
+            ),
+            optim=OptimConfig(
+                lr=config.lr,
+                betas=(0.9, 0.98),
+                lr_warmup_steps=40,
+                warmup_style="cosine",
+                min_lr_ratio=0.05,
+            ),
+            data=ComponentConfig(
+                target="router_r1.world.traces.TraceDataset",
+                args={
+                    **shared,
+                    "tokenizer_path": str(blank),
+                    "seed": config.seed,
+                    "copy_steps": config.copy_steps,
+                    "no_reply_share": config.no_reply_share,
+                },
+            ),
+            gate=ComponentConfig(
+                target="router_r1.world.gate.ColdStartGate",
+                args={
+                    **shared,
+                    "thresholds": asdict(config.gate),
+                    "num_questions": _GATE_QUESTIONS,
+                    "seed": config.seed,
+                },
+            ),
+            trainer=SFTTrainerConfig(
+                output_dir=str(folder),
+                steps=config.steps,
+                batch_size=config.batch_size,
+                gate_freq=config.gate_freq,
+                n_gpus_per_node=trainer.n_gpus_per_node,
+                device=trainer.device,
+                cpu_threads=trainer.cpu_threads,
+                seed=config.seed,
+            ),
+        )
+    )
+    (folder / _KEY_FILE).write_text(key)
+    shutil.rmtree(blank, ignore_errors=True)
+
+
+def _world_fields(config: EmbeddedWorldConfig) -> dict[str, object]:
+    """Only what :class:`WorldConfig` knows: where files go does not shape the policy."""
+    return {name: getattr(config, name) for name in WorldConfig.__dataclass_fields__}
+
+
+def _cache_key(config: ColdStartConfig, world: EmbeddedWorldConfig, pool: PoolConfig) -> str:
+    """Settings and the source code of this package, which writes the traces."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    code = hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=16).hexdigest()
+    settings = asdict(config)
+    del settings["folder"]
+    offered = [(llm.name, llm.descriptor) for llm in pool.offered]
+    parts = {"settings": settings, "world": _world_fields(world), "pool": offered, "code": code}
+    return json.dumps(parts, sort_keys=True)

@@ -1,0 +1,154 @@
+"""The cold start's gate: does the policy write the format, valid names, right copies?
+
+Guarantees: the questions are about entities of the validation split, which no trace shows; every
+rate is measured on text sampled at temperature 1.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerBase
+
+from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.llm_agent.observation import encode_observation
+from router_r1.llm_agent.parsing import parse_action
+from router_r1.pool.config import PoolConfig
+from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.simulated_llm import World
+from verl.config.validation import to_dataclass
+from verl.trainer.sft.gate import GateReport
+
+_MAX_TURN_TOKENS = 40
+_MAX_OBSERVATION_TOKENS = 64
+
+
+class ColdStartGate:
+    """Implements :class:`verl.trainer.sft.gate.Gate`.
+
+    Args:
+        world, pool: as mappings.
+        thresholds: least rate by name: names, copies, format.
+        num_questions: sample size.
+        seed: of questions and sampling.
+    """
+
+    def __init__(
+        self,
+        world: dict[str, object],
+        pool: dict[str, object],
+        thresholds: dict[str, float],
+        num_questions: int,
+        seed: int,
+    ) -> None:
+        self._world = World(to_dataclass(OmegaConf.create(world), WorldConfig))
+        self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
+        self._thresholds = thresholds
+        self._seed = seed
+        rng = random.Random(f"gate-{seed}")
+        sample = self._world.knowledge.sample_question
+        self._questions = [sample("validation", rng) for _ in range(num_questions)]
+
+    def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
+        """Plays every question hop by hop with right replies, as the true router would see them."""
+        template = build_prompt_template("compact", self._pool)
+        contexts = [self._prompt(tokenizer, template, q) for q in self._questions]
+        counts = {name: [0, 0] for name in ("names", "copies", "format")}
+        generator = torch.Generator().manual_seed(self._seed)
+        for turn in range(max(len(q.hops) for q in self._questions) + 1):
+            live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
+            texts = sample_turns(model, tokenizer, [contexts[i] for i in live], generator)
+            for i, text in zip(live, texts, strict=True):
+                question = self._questions[i]
+                self._judge(text, question, turn, counts)
+                if turn < len(question.hops):
+                    contexts[i] = contexts[i] + self._right_turn(tokenizer, question, turn)
+        rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
+        passed = all(rates[name] >= least for name, least in self._thresholds.items())
+        return GateReport(passed, rates)
+
+    def _prompt(
+        self, tokenizer: PreTrainedTokenizerBase, template: str, question: Question
+    ) -> list[int]:
+        messages = [{"role": "user", "content": fill(template, question.text)}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer.encode(str(text), add_special_tokens=False))
+
+    def _judge(
+        self, text: str, question: Question, turn: int, counts: dict[str, list[int]]
+    ) -> None:
+        action = parse_action(text)
+        calls = turn < len(question.hops)
+        well_formed = text.startswith("<think>") and action.kind == ("search" if calls else "answer")
+        _count(counts["format"], well_formed)
+        if not well_formed:
+            return
+        if calls:
+            _count(counts["names"], self._pool.resolve(action.llm_name) is not None)
+            _count(counts["copies"], action.query == question.hops[turn].query)
+        else:
+            _count(counts["copies"], action.content == question.answer)
+
+    def _right_turn(
+        self, tokenizer: PreTrainedTokenizerBase, question: Question, turn: int
+    ) -> list[int]:
+        """Tokens of a right call by a random LLM and of the right reply."""
+        from router_r1.world.traces import PHRASES
+
+        hop = question.hops[turn]
+        rng = random.Random(f"{self._seed}-{question.text}-{turn}")
+        llm = rng.choice(self._pool.offered).name
+        action = PHRASES.search.format(domain=hop.domain, llm=llm, query=hop.query)
+        reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
+        observation, _ = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS)
+        return [*tokenizer.encode(action, add_special_tokens=False), *observation]
+
+
+def _count(counter: list[int], right: bool) -> None:
+    counter[0] += int(right)
+    counter[1] += 1
+
+
+def sample_turns(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: list[list[int]],
+    generator: torch.Generator,
+) -> list[str]:
+    """One sampled turn per context, ended at a closing search or answer tag."""
+    ends = {tokenizer.convert_tokens_to_ids(tag) for tag in ("</search>", "</answer>")}
+    width = max(len(context) for context in contexts)
+    ids = torch.zeros(len(contexts), width, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, context in enumerate(contexts):
+        ids[row, width - len(context) :] = torch.tensor(context)
+        mask[row, width - len(context) :] = 1
+    sampled: list[list[int]] = [[] for _ in contexts]
+    running = torch.ones(len(contexts), dtype=torch.bool)
+    cache: Any = None
+    step_ids = ids
+    with torch.no_grad():
+        for _ in range(_MAX_TURN_TOKENS):
+            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -step_ids.shape[1] :]
+            output = model(
+                input_ids=step_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache = output.past_key_values
+            probabilities = output.logits[:, -1].float().softmax(dim=-1)
+            chosen = torch.multinomial(probabilities, 1, generator=generator)
+            for row in running.nonzero().flatten().tolist():
+                sampled[row].append(int(chosen[row]))
+                if int(chosen[row]) in ends:
+                    running[row] = False
+            if not running.any():
+                break
+            mask = torch.cat([mask, torch.ones(len(contexts), 1, dtype=torch.int64)], dim=1)
+            step_ids = chosen
+    return [str(tokenizer.decode(tokens)) for tokens in sampled]

@@ -1,0 +1,109 @@
+"""What the entry points share: composing the config, errors a user can read, Ray's life.
+
+Guarantees: a user's mistake ends in one clear line and exit code 2; Ctrl-C in 130; every process
+that was started is ended in each case.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import get_class
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from rich.markup import escape
+
+from verl.config.ppo import RayConfig
+from verl.config.validation import ConfigError
+from verl.single_controller import WorkerGroupError
+from verl.single_controller.resource_pool import ResourceError
+from verl.task import Task
+from verl.trainer.sft.gate import GateError
+from verl.utils.console import console, set_up_logging
+from verl.utils.dataset import DataError
+
+CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+_PROJECT_ROOT = CONFIG_FOLDER.parent
+
+logger = logging.getLogger(__name__)
+
+# Errors whose message says all that a user needs; others keep their traceback.
+USER_ERRORS: tuple[type[BaseException], ...] = (
+    ConfigError,
+    DataError,
+    ResourceError,
+    WorkerGroupError,
+    GateError,
+    HydraException,
+    OmegaConfBaseException,
+)
+
+
+class UserError(RuntimeError):
+    """A mistake that a task found; its message is shown without a traceback."""
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """Composes ``configs/<name>.yaml`` with Hydra overrides."""
+    with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
+        return compose(config_name=name, overrides=list(overrides))
+
+
+def import_task(config: DictConfig) -> type[Task]:
+    """The task class that ``task._target_`` names.
+
+    Raises:
+        ConfigError: if it cannot be imported or is no task.
+    """
+    target = config.task._target_
+    try:
+        task_class = get_class(target)
+    except Exception as error:
+        raise ConfigError(f"task._target_={target!r} cannot be imported: {error}") from error
+    if not issubclass(task_class, Task):
+        raise ConfigError(f"task._target_={target!r} is not a verl.task.Task")
+    return task_class
+
+
+@contextmanager
+def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
+    """Starts Ray here, or joins ``config.address``; leaves it at the end."""
+    python_path = os.pathsep.join(
+        part for part in (str(_PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
+    )
+    environment = {"PYTHONPATH": python_path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    local = {} if config.address else {"num_cpus": config.num_cpus or max(os.cpu_count() or 1, num_ranks)}
+    ray.init(
+        address=config.address,
+        include_dashboard=False if not config.address else None,
+        logging_level=logging.WARNING,
+        log_to_driver=os.environ.get("ROUTER_R1_WORKER_LOGS") == "1",
+        runtime_env={"env_vars": environment},
+        **local,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def run_as_command(main: Callable[[list[str]], None]) -> None:
+    """Runs an entry point on the command line's overrides and exits with its code."""
+    set_up_logging()
+    try:
+        main(sys.argv[1:])
+    except (*USER_ERRORS, UserError) as error:
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("[bold]interrupted[/]: every process of this run has been stopped")
+        sys.exit(130)

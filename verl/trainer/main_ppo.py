@@ -1,0 +1,63 @@
+"""``python -m verl.trainer.main_ppo [recipe=…] [key=value …]``: PPO or GRPO training."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from verl.config.validation import to_dataclass
+from verl.trainer.launch import compose_config, import_task, ray_cluster, run_as_command
+from verl.trainer.ppo.trainer import RayPPOTrainer
+from verl.utils.redaction import redact
+from verl.utils.seeding import seed_everything
+from verl.utils.tracking import Tracking
+
+logger = logging.getLogger(__name__)
+
+
+def main(overrides: list[str]) -> None:
+    """Composes, validates, trains, and lets the task make its end table."""
+    start = time.monotonic()
+    raw = compose_config("ppo_trainer", overrides)
+    task_class = import_task(raw)
+    config = to_dataclass(raw, task_class.config_class)
+    trainer_config = config.trainer
+    seed_everything(trainer_config.seed)
+    output_dir = Path(trainer_config.default_local_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    task = task_class(config)
+    num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
+    with ray_cluster(config.ray, num_ranks), task.environment():
+        redacted = redact(asdict(config))
+        write_yaml(output_dir / "config.yaml", redacted)
+        tracking = Tracking(
+            trainer_config.logger,
+            output_dir,
+            trainer_config.project_name,
+            trainer_config.experiment_name,
+            redacted,
+        )
+        trainer = RayPPOTrainer(config, task, tracking)
+        try:
+            trainer.init_workers()
+            logger.info("ready after %.0f s", time.monotonic() - start)
+            report = trainer.fit()
+        finally:
+            trainer.shutdown()
+            tracking.close()
+        report.seconds["total"] = time.monotonic() - start
+        task.finish(report)
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    """Writes a config dump."""
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+if __name__ == "__main__":
+    run_as_command(main)

@@ -1,0 +1,71 @@
+"""From scores to token rewards to advantages."""
+
+from __future__ import annotations
+
+import torch
+
+from verl.config.ppo import AlgorithmConfig
+from verl.protocol import DataProto
+from verl.trainer.ppo.core_algos import (
+    AdaptiveKLController,
+    FixedKLController,
+    compute_gae_advantage_return,
+    compute_grpo_outcome_advantage,
+    kl_penalty,
+    masked_mean,
+)
+
+KLController = FixedKLController | AdaptiveKLController
+
+
+def make_kl_controller(config: AlgorithmConfig) -> KLController:
+    """The controller that ``algorithm.kl_ctrl`` names."""
+    control = config.kl_ctrl
+    if control.type == "adaptive":
+        return AdaptiveKLController(control.kl_coef, control.target_kl, control.horizon)
+    return FixedKLController(control.kl_coef)
+
+
+def add_token_level_scores(batch: DataProto, scores: torch.Tensor) -> None:
+    """Puts each trajectory's score on its last sampled token: ``token_level_scores`` (B, R)."""
+    assert batch.batch is not None
+    mask = batch.batch["response_mask"]
+    positions = torch.arange(mask.shape[1])
+    last = torch.where(mask.bool(), positions, -1).max(dim=1).values
+    token_scores = torch.zeros(mask.shape, dtype=torch.float32)
+    rows = (last >= 0).nonzero().flatten()
+    token_scores[rows, last[rows]] = scores[rows].float()
+    batch.batch["token_level_scores"] = token_scores
+
+
+def apply_kl_penalty(
+    batch: DataProto, controller: KLController, estimator: str
+) -> dict[str, float]:
+    """Subtracts the KL to the reference from the token scores: ``token_level_rewards``."""
+    tensors = batch.batch
+    assert tensors is not None
+    mask = tensors["response_mask"].float()
+    estimate = kl_penalty(tensors["old_log_probs"], tensors["ref_log_prob"], estimator) * mask
+    coefficient = controller.value
+    tensors["token_level_rewards"] = tensors["token_level_scores"] - coefficient * estimate
+    per_trajectory = estimate.sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    current = float(per_trajectory.mean())
+    controller.update(current, n_steps=len(batch))
+    return {"critic/kl": float(masked_mean(estimate, mask)), "critic/kl_coeff": coefficient}
+
+
+def add_advantages(batch: DataProto, config: AlgorithmConfig) -> None:
+    """``advantages`` and ``returns`` (B, R) by the configured estimator."""
+    tensors = batch.batch
+    assert tensors is not None
+    mask = tensors["response_mask"]
+    if config.adv_estimator == "gae":
+        advantages, returns = compute_gae_advantage_return(
+            tensors["token_level_rewards"], tensors["values"], mask, config.gamma, config.lam
+        )
+    else:
+        advantages, returns = compute_grpo_outcome_advantage(
+            tensors["token_level_rewards"], mask, batch.non_tensor_batch["uid"].tolist()
+        )
+    tensors["advantages"] = advantages
+    tensors["returns"] = returns

@@ -1,0 +1,72 @@
+"""What the terminal shows while training: a progress bar and one readable line a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from verl.trajectory import Trajectory
+from verl.utils.console import console, progress_bar
+
+
+class TrainingDisplay:
+    """Use as a context manager around the training loop.
+
+    Args:
+        total_steps: length of the bar.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self._progress = progress_bar()
+        self._task = self._progress.add_task("training", total=total_steps)
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def show_step(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """Prints the step's line and moves the bar."""
+        parts = [f"reward {metrics['critic/score/mean']:6.3f}"]
+        for name, text in (
+            ("critic/metric/mean", "metric {:.3f}"),
+            ("critic/cost/mean", "cost {:6.2f}"),
+            ("env/number_of_valid_route", "calls {:.2f}"),
+            ("actor/entropy_loss", "entropy {:.3f}"),
+        ):
+            if name in metrics:
+                parts.append(text.format(metrics[name]))
+        width = len(str(self._total_steps))
+        line = f"step {step:{width}d}/{self._total_steps}  " + "  ".join(parts)
+        console.print(f"{line}  {seconds:4.1f} s", highlight=False)
+        self._progress.update(self._task, completed=step)
+
+    @contextmanager
+    def validation(self, rows: int) -> Iterator[Callable[[Trajectory], None]]:
+        """A second bar while validating; yields what to call per finished trajectory."""
+        task = self._progress.add_task("validating", total=rows)
+
+        def advance(_: Trajectory) -> None:
+            self._progress.advance(task)
+
+        try:
+            yield advance
+        finally:
+            self._progress.remove_task(task)
+
+    def show_validation(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        """Prints one line with the means over all sources."""
+        values = {
+            name.split("/")[2]: value for name, value in metrics.items() if name.endswith("/all")
+        }
+        text = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        console.print(f"[bold]validation after {step} steps[/]  {text}  {seconds:4.1f} s", highlight=False)

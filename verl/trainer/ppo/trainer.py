@@ -1,0 +1,259 @@
+"""The PPO/GRPO training loop.
+
+Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
+trajectories; a final validation and a final save whatever the frequencies; the loop knows nothing
+of the task but its rollout source and reward function.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from verl.config.ppo import PPOConfig
+from verl.interfaces import RolloutOptions
+from verl.protocol import DataProto
+from verl.task import Task, TrainingReport, ValidationResult
+from verl.trainer.ppo.advantage import (
+    add_advantages,
+    add_token_level_scores,
+    apply_kl_penalty,
+    make_kl_controller,
+)
+from verl.trainer.ppo.display import TrainingDisplay
+from verl.trainer.ppo.metrics import (
+    batch_metrics,
+    environment_metrics,
+    reward_metrics,
+    timing_metrics,
+)
+from verl.trainer.ppo.update import (
+    ACTOR_COLUMNS,
+    CRITIC_COLUMNS,
+    SCORING_COLUMNS,
+    mini_batches,
+    run_update,
+)
+from verl.trainer.ppo.validation import label, validate, validation_metrics
+from verl.trainer.ppo.workers import Workers
+from verl.trajectory import collate
+from verl.utils.dataset import PromptDataset, epoch_batches, require_chat_template
+from verl.utils.plots import plot_curves
+from verl.utils.tracking import Tracking
+
+logger = logging.getLogger(__name__)
+
+
+class RayPPOTrainer:
+    """Trains a policy with a task's agent and reward.
+
+    Args:
+        config: validated.
+        task: brings the agent and the reward.
+        tracking: where metrics go.
+
+    Raises:
+        DataError: if the data cannot be used; before any process starts.
+    """
+
+    def __init__(self, config: PPOConfig, task: Task, tracking: Tracking) -> None:
+        self.config = config
+        self.task = task
+        self.tracking = tracking
+        self.output_dir = Path(config.trainer.default_local_dir)
+        self.tokenizer = _load_tokenizer(config.actor_rollout_ref.model.path)
+        data = config.data
+        self.train_data = PromptDataset(data.train_files, data.prompt_key, data.train_data_num)
+        self.val_data = PromptDataset(data.val_files, data.prompt_key, data.val_data_num)
+        for dataset in (self.train_data, self.val_data):
+            dataset.check_lengths(self.tokenizer, data.max_start_length)
+        steps_per_epoch = len(self.train_data) // data.train_batch_size
+        trainer = config.trainer
+        self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
+        self.rng = np.random.default_rng(trainer.seed)
+        self.kl_controller = make_kl_controller(config.algorithm)
+        self.seconds: dict[str, float] = {}
+
+    def init_workers(self) -> None:
+        """Starts all processes; the engine first gets the policy's weights at the first step."""
+        self.workers = Workers(self.config, self.total_steps)
+        self.source = self.task.build_rollout_source(self.workers.engine, self.tokenizer)
+        self.reward_function = self.task.build_reward_function(self.tokenizer)
+
+    def fit(self) -> TrainingReport:
+        """Trains; returns what the end table is made of."""
+        trainer, start = self.config.trainer, time.monotonic()
+        first = last = None
+        with TrainingDisplay(self.total_steps) as self.display:
+            self.workers.publish_weights()
+            if trainer.val_before_train or trainer.val_only:
+                first = last = self._validate(step=0)
+            if not trainer.val_only:
+                for step, rows in zip(range(1, self.total_steps + 1), self._batches(), strict=False):
+                    self._step(step, rows)
+                    ends = step == self.total_steps
+                    if ends or (trainer.test_freq > 0 and step % trainer.test_freq == 0):
+                        last = self._validate(step)
+                    if ends or (trainer.save_freq > 0 and step % trainer.save_freq == 0):
+                        self._save(step)
+        assert last is not None
+        if not trainer.val_only and "jsonl" in trainer.logger:
+            plot_curves(self.output_dir / "metrics.jsonl", self.output_dir / "curves.png")
+        seconds = {"train": time.monotonic() - start}
+        return TrainingReport(self.output_dir, first, last, seconds)
+
+    def _step(self, step: int, rows: list[int]) -> None:
+        """One training step: the six arrows of the design."""
+        self.seconds = {}
+        start = time.monotonic()
+        metrics: dict[str, float] = {}
+        with self._timed("gen"):
+            batch = self._rollout(step, rows)
+        with self._timed("reward"):
+            metrics |= self._score(batch)
+        with self._timed("log_probs"):
+            self._add_log_probs_and_values(batch)
+        with self._timed("adv"):
+            metrics |= self._add_advantages(batch)
+        with self._timed("update"):
+            metrics |= self._update(batch)
+        with self._timed("publish_weights"):
+            self.workers.publish_weights()
+        self._log(step, batch, metrics, time.monotonic() - start)
+
+    # -- the arrows ------------------------------------------------------------------------
+
+    def _batches(self) -> Iterator[list[int]]:
+        data, seed = self.config.data, self.config.trainer.seed
+        size = data.train_batch_size
+        for _, rows in epoch_batches(
+            len(self.train_data), size, seed, data.shuffle_train_dataloader
+        ):
+            yield rows
+
+    def _rollout(self, step: int, rows: list[int]) -> DataProto:
+        """``n_agent`` trajectories of each row, side by side."""
+        rollout = self.config.actor_rollout_ref.rollout
+        requests = [
+            self.train_data.request(row, uid=f"step{step}-{i}", sample_index=k)
+            for i, row in enumerate(rows)
+            for k in range(rollout.n_agent)
+        ]
+        options = RolloutOptions(rollout.temperature, rollout.top_p, rollout.top_k)
+        trajectories = self.source.rollout(requests, options)
+        self.workers.engine.sleep()
+        batch = collate(trajectories, _pad_token_id(self.tokenizer))
+        return label(batch, [dict(request.row) for request in requests])
+
+    def _score(self, batch: DataProto) -> dict[str, float]:
+        reward = self.reward_function(batch, validate=False)
+        add_token_level_scores(batch, torch.from_numpy(reward.scores))
+        return reward_metrics(reward) | environment_metrics(batch.non_tensor_batch["extras"])
+
+    def _add_log_probs_and_values(self, batch: DataProto) -> None:
+        inputs = batch.select(SCORING_COLUMNS, ())
+        batch.union(self.workers.actor.compute_log_probs(inputs))
+        if self.workers.roles.reference:
+            batch.union(self.workers.reference.compute_ref_log_probs(inputs))
+        if self.workers.roles.critic:
+            batch.union(self.workers.critic.compute_values(inputs))
+
+    def _add_advantages(self, batch: DataProto) -> dict[str, float]:
+        assert batch.batch is not None
+        metrics: dict[str, float] = {}
+        if self.workers.roles.kl_in_reward:
+            estimator = self.config.algorithm.kl_penalty
+            metrics |= apply_kl_penalty(batch, self.kl_controller, estimator)
+        else:
+            batch.batch["token_level_rewards"] = batch.batch["token_level_scores"]
+        add_advantages(batch, self.config.algorithm)
+        return metrics
+
+    def _update(self, batch: DataProto) -> dict[str, float]:
+        actor, critic = self.config.actor_rollout_ref.actor, self.config.critic
+        metrics: dict[str, float] = {}
+        if self.workers.roles.critic:
+            parts = mini_batches(
+                batch.select(CRITIC_COLUMNS, ()),
+                critic.ppo_mini_batch_size,
+                critic.ppo_epochs,
+                critic.shuffle,
+                self.rng,
+            )
+            metrics |= run_update(self.workers.critic.update_critic, parts)
+        reference = ("ref_log_prob",) if self.workers.roles.reference else ()
+        parts = mini_batches(
+            batch.select(ACTOR_COLUMNS + reference, ()),
+            actor.ppo_mini_batch_size,
+            actor.ppo_epochs,
+            actor.shuffle,
+            self.rng,
+        )
+        return metrics | run_update(self.workers.actor.update_actor, parts)
+
+    # -- around the arrows -----------------------------------------------------------------
+
+    def _validate(self, step: int) -> ValidationResult:
+        start = time.monotonic()
+        rollout = self.config.actor_rollout_ref.rollout
+        with self.display.validation(len(self.val_data)) as advance:
+            result, _ = validate(
+                self.val_data,
+                self.source,
+                self.reward_function,
+                rollout.val,
+                _pad_token_id(self.tokenizer),
+                self.config.data.val_batch_size,
+                step,
+                on_finished=advance,
+            )
+        seconds = time.monotonic() - start
+        metrics = validation_metrics(result)
+        self.tracking.log({**metrics, "timing_s/testing": seconds}, step)
+        self.display.show_validation(step, metrics, seconds)
+        return result
+
+    def _save(self, step: int) -> None:
+        folder = self.output_dir / "checkpoints" / f"global_step_{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.workers.actor.save_checkpoint(str(folder / "actor"))
+        if self.workers.roles.critic:
+            self.workers.critic.save_checkpoint(str(folder / "critic"))
+
+    def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
+        metrics |= batch_metrics(batch, self.workers.roles.critic)
+        tokens = metrics["global_seqlen/mean"] * len(batch)
+        metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
+        self.tracking.log(metrics, step)
+        self.display.show_step(step, metrics, total)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - start
+
+    def shutdown(self) -> None:
+        """Ends every process this trainer started."""
+        if hasattr(self, "workers"):
+            self.workers.shutdown()
+
+
+def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    require_chat_template(tokenizer, path)
+    return tokenizer
+
+
+def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Padding is masked by lengths, so any id will do."""
+    pad: Any = tokenizer.pad_token_id
+    return int(pad) if pad is not None else 0

@@ -1,0 +1,68 @@
+"""Scores every row of the validation files, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from verl.config.rollout import SamplingConfig
+from verl.interfaces import RewardFunction, RolloutOptions, RolloutSource
+from verl.protocol import DataProto
+from verl.task import ValidationResult
+from verl.trajectory import Trajectory, collate
+from verl.utils.dataset import PromptDataset, ground_truth
+
+# Reported names of the reward function's columns (contract section 7).
+_REPORTED = {"em": "EM", "f1": "F1", "cost": "cost", "reward": "reward", "route_cnt": "route_cnt"}
+ALL_SOURCES = "all"
+
+
+def label(batch: DataProto, rows: list[dict[str, object]]) -> DataProto:
+    """Adds ``data_source`` and ``ground_truth`` of the rows the trajectories came from."""
+    columns = {
+        "data_source": [str(row["data_source"]) for row in rows],
+        "ground_truth": [ground_truth(row) for row in rows],
+    }
+    return batch.union(DataProto.from_dict(non_tensors=columns))
+
+
+def validate(
+    dataset: PromptDataset,
+    source: RolloutSource,
+    reward_function: RewardFunction,
+    sampling: SamplingConfig,
+    pad_token_id: int,
+    batch_size: int | None,
+    step: int,
+    on_finished: Callable[[Trajectory], None] | None = None,
+) -> tuple[ValidationResult, list[Trajectory]]:
+    """Rolls every row out once; no row is dropped, no training state moves.
+
+    Args:
+        batch_size: rows in flight together; None takes all.
+    """
+    options = RolloutOptions(sampling.temperature, sampling.top_p, sampling.top_k)
+    trajectories: list[Trajectory] = []
+    for start in range(0, len(dataset), batch_size or len(dataset)):
+        stop = min(len(dataset), start + (batch_size or len(dataset)))
+        requests = [dataset.request(i, uid=f"val-{step}-{i}") for i in range(start, stop)]
+        trajectories += source.rollout(requests, options, on_finished)
+    batch = label(collate(trajectories, pad_token_id), dataset.rows)
+    reward = reward_function(batch, validate=True)
+    columns = {**reward.metrics, "reward": reward.scores}
+    return ValidationResult(step, batch.non_tensor_batch["data_source"], columns), trajectories
+
+
+def validation_metrics(result: ValidationResult) -> dict[str, float]:
+    """``val/test_score/{EM,F1,cost,reward,route_cnt}/{data_source}``, and over all of them."""
+    metrics = {}
+    for column, name in _REPORTED.items():
+        if column not in result.columns:
+            continue
+        values = result.columns[column]
+        for source in np.unique(result.data_sources.astype(str)):
+            chosen = values[result.data_sources == source]
+            metrics[f"val/test_score/{name}/{source}"] = float(chosen.mean())
+        metrics[f"val/test_score/{name}/{ALL_SOURCES}"] = float(values.mean())
+    return metrics

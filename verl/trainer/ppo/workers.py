@@ -1,0 +1,146 @@
+"""Builds the worker processes and the engines of a PPO run."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from verl.config.ppo import PPOConfig
+from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.utils.device import resolve_device
+from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
+from verl.workers.fsdp.critic import CriticWorker
+from verl.workers.rollout.replicas import RolloutReplicas
+from verl.workers.weight_transfer.sender import merge_update_infos
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which models a configuration needs."""
+
+    critic: bool
+    reference: bool
+    kl_in_reward: bool
+
+    @classmethod
+    def of(cls, config: PPOConfig) -> Roles:
+        """GAE needs a critic; any KL needs a reference."""
+        algorithm, actor = config.algorithm, config.actor_rollout_ref.actor
+        gae = algorithm.adv_estimator == "gae"
+        in_reward = algorithm.use_kl_in_reward
+        if in_reward is None:
+            in_reward = gae and not actor.use_kl_loss
+        return cls(critic=gae, reference=in_reward or actor.use_kl_loss, kl_in_reward=in_reward)
+
+
+class Workers:
+    """The processes of a run: policy, reference and critic in one group, engines beside it.
+
+    Args:
+        config: of the run.
+        training_steps: PPO steps, for the learning-rate schedules.
+    """
+
+    def __init__(self, config: PPOConfig, training_steps: int) -> None:
+        self.roles = Roles.of(config)
+        self.device = resolve_device(config.trainer.device)
+        self.rollout = _start_engines_on_cpu(config) if self.device == "cpu" else None
+        self._group = _start_group(config, self.roles, self.device, training_steps)
+        if self.rollout is None:
+            self.rollout = self._start_engines_on_gpu(config)
+        self.rollout.wait_until_ready()
+        self.rollout.sleep()
+
+    def _start_engines_on_gpu(self, config: PPOConfig) -> RolloutReplicas:
+        return RolloutReplicas(
+            config.actor_rollout_ref.rollout,
+            config.actor_rollout_ref.model.path,
+            self.device,
+            _max_model_len(config),
+            config.trainer.seed,
+            self._group.placement_groups,
+        )
+
+    @property
+    def engine(self) -> RolloutReplicas:
+        """The rollout engines."""
+        assert self.rollout is not None
+        return self.rollout
+
+    @property
+    def actor(self) -> Any:
+        """The policy's role handle."""
+        return self._group["actor"]
+
+    @property
+    def critic(self) -> Any:
+        """The critic's role handle; only with ``roles.critic``."""
+        return self._group["critic"]
+
+    @property
+    def reference(self) -> Any:
+        """The reference's role handle; only with ``roles.reference``."""
+        return self._group["reference"]
+
+    def publish_weights(self) -> None:
+        """The engines take over the policy's present weights and are awake afterwards."""
+        info = merge_update_infos(self.actor.publish_weights())
+        self.engine.wake_up("weights")
+        self.engine.update_weights(info)
+        self.actor.release_weights()
+        self.engine.wake_up("kv_cache")
+        self.engine.end_sessions()
+
+    def shutdown(self) -> None:
+        """Ends every process."""
+        self.engine.shutdown()
+        self._group.shutdown()
+
+
+def _max_model_len(config: PPOConfig) -> int:
+    explicit = config.actor_rollout_ref.rollout.max_model_len
+    return explicit or config.data.max_prompt_length
+
+
+def _start_engines_on_cpu(config: PPOConfig) -> RolloutReplicas:
+    """On CPU the engines start at once, while the workers load their models."""
+    rollout = config.actor_rollout_ref.rollout
+    return RolloutReplicas(
+        rollout,
+        config.actor_rollout_ref.model.path,
+        "cpu",
+        _max_model_len(config),
+        config.trainer.seed,
+    )
+
+
+def _start_group(
+    config: PPOConfig, roles: Roles, device: str, training_steps: int
+) -> RayWorkerGroup:
+    policy = config.actor_rollout_ref
+    temperature = policy.rollout.temperature
+    samples = config.data.train_batch_size * policy.rollout.n_agent
+    actor_steps = training_steps * policy.actor.ppo_epochs * (
+        samples // policy.actor.ppo_mini_batch_size
+    )
+    classes = {
+        "actor": RayClassWithInit(
+            ActorWorker, policy.model, policy.actor, temperature, actor_steps
+        )
+    }
+    if roles.reference:
+        classes["reference"] = RayClassWithInit(
+            ReferenceWorker, policy.model, policy.actor, policy.ref, temperature
+        )
+    if roles.critic:
+        critic = config.critic
+        critic_steps = training_steps * critic.ppo_epochs * (samples // critic.ppo_mini_batch_size)
+        classes["critic"] = RayClassWithInit(CriticWorker, critic, critic_steps)
+    pool = RayResourcePool(
+        [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=device == "cuda"
+    )
+    logger.info("starting %d %s ranks: %s", pool.world_size, device, ", ".join(classes))
+    return RayWorkerGroup(pool, classes, device, config.trainer.cpu_threads)

@@ -1,0 +1,26 @@
+"""When supervised fine-tuning has reached what the next stage needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """``rates`` by name, and whether all of them suffice."""
+
+    passed: bool
+    rates: dict[str, float]
+
+
+class Gate(Protocol):
+    """Measures a model by what it samples."""
+
+    def __call__(self, model: Any, tokenizer: Any) -> GateReport:
+        """``model`` is a whole Hugging Face model on the CPU, in eval mode."""
+        ...
+
+
+class GateError(RuntimeError):
+    """The model did not pass; the message has the measured rates."""

@@ -1,0 +1,128 @@
+"""Parquet files of prompts, and the order in which training sees them.
+
+Guarantees: bad input is refused before anything starts, with its cause; the order of the rows is a
+function of the seed and the epoch alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from verl.interfaces import RolloutRequest
+
+REQUIRED_COLUMNS = ("data_source", "reward_model")
+_SHOWN_LENGTHS = 5
+
+
+class DataError(ValueError):
+    """A data file that cannot be used."""
+
+
+class PromptDataset:
+    """Rows of one or more parquet files.
+
+    Args:
+        files: their paths.
+        prompt_key: the column with the chat messages.
+        limit: keep only the first so many rows; None keeps all.
+
+    Raises:
+        DataError: naming the missing file or columns, or the empty file.
+    """
+
+    def __init__(self, files: Sequence[str], prompt_key: str, limit: int | None = None) -> None:
+        frames = [_read(Path(file), prompt_key) for file in files]
+        if not frames:
+            raise DataError("no data file given; set data.train_files and data.val_files")
+        rows = pd.concat(frames, ignore_index=True)
+        self.rows: list[dict[str, Any]] = rows.head(limit or len(rows)).to_dict("records")
+        self._prompt_key = prompt_key
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def request(self, index: int, uid: str, sample_index: int = 0) -> RolloutRequest:
+        """The rollout request of one row."""
+        row = self.rows[index]
+        messages = [dict(message) for message in row[self._prompt_key]]
+        return RolloutRequest(uid, messages, sample_index, row)
+
+    def check_lengths(self, tokenizer: PreTrainedTokenizerBase, max_start_length: int) -> None:
+        """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens."""
+        texts = [
+            str(
+                tokenizer.apply_chat_template(
+                    [dict(m) for m in row[self._prompt_key]],
+                    tokenize=False,
+                    add_generation_prompt=True,
+                )
+            )
+            for row in self.rows
+        ]
+        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+        long = [i for i, length in enumerate(lengths) if length > max_start_length]
+        if long:
+            raise DataError(
+                f"{len(long)} of {len(lengths)} prompts are longer than data.max_start_length="
+                f"{max_start_length} tokens (longest: {max(lengths)}; rows "
+                f"{', '.join(map(str, long[:_SHOWN_LENGTHS]))}…); prompts are never cut: raise "
+                "the limit or drop these rows"
+            )
+
+
+def epoch_batches(
+    size: int, batch_size: int, seed: int, shuffle: bool
+) -> Iterator[tuple[int, list[int]]]:
+    """Endless (epoch, row indices): each epoch in an order of its own, its rest dropped.
+
+    Raises:
+        DataError: if there are fewer rows than a batch needs.
+    """
+    if size < batch_size:
+        raise DataError(f"{size} training rows are fewer than data.train_batch_size={batch_size}")
+    epoch = 0
+    while True:
+        order = np.arange(size)
+        if shuffle:
+            np.random.default_rng([seed, epoch]).shuffle(order)
+        for start in range(0, size - batch_size + 1, batch_size):
+            yield epoch, order[start : start + batch_size].tolist()
+        epoch += 1
+
+
+def ground_truth(row: dict[str, Any]) -> list[str]:
+    """Gold answers of a row."""
+    target = row["reward_model"]["ground_truth"]["target"]
+    return [target] if isinstance(target, str) else [str(answer) for answer in target]
+
+
+def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
+    """Raises :class:`DataError` if the tokenizer cannot format messages."""
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"the tokenizer of {path} has no chat template; use an instruction-tuned model or "
+            "add chat_template.jinja to its folder"
+        )
+
+
+def _read(path: Path, prompt_key: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise DataError(f"no such data file: {path}")
+    try:
+        frame = pd.read_parquet(path)
+    except Exception as error:
+        raise DataError(f"{path} is not a readable parquet file: {error}") from error
+    missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in frame.columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}"
+        )
+    if frame.empty:
+        raise DataError(f"{path} has no rows")
+    return frame

@@ -1,0 +1,21 @@
+"""Keeps secrets out of what a run writes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+REDACTED = "***"
+_SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password|authorization)$", re.IGNORECASE)
+
+
+def redact(value: Any) -> Any:
+    """A copy of nested dicts and lists in which every value under a secret's key is ``***``."""
+    if isinstance(value, dict):
+        return {
+            key: REDACTED if _SECRET_KEY.search(str(key)) and item else redact(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return value

@@ -1,0 +1,175 @@
+"""All engines of a run, as one: least-loaded first, a session stays on its replica.
+
+Implements :class:`verl.interfaces.GenerationEngine` on the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from verl.config.rollout import RolloutConfig
+from verl.interfaces import GenerationOutput, SamplingParams
+from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
+from verl.workers.weight_transfer.sender import make_weight_sender
+
+logger = logging.getLogger(__name__)
+_MAX_CALLS_IN_FLIGHT = 4096
+
+
+class RolloutEngineError(RuntimeError):
+    """An engine failed to start, died, or refused a request."""
+
+
+class RolloutReplicas:
+    """Starts the engines and spreads requests over them.
+
+    Args:
+        config: of the engine.
+        model_path: first weights.
+        device: "cpu" or "cuda".
+        max_model_len: longest context, tokens.
+        seed: of the engines' own random stream.
+        placement_groups: of the trainer, whose GPUs the engines time-share; None on CPU.
+    """
+
+    def __init__(
+        self,
+        config: RolloutConfig,
+        model_path: str,
+        device: str,
+        max_model_len: int,
+        seed: int = 0,
+        placement_groups: list[PlacementGroup] | None = None,
+    ) -> None:
+        self._sleeps = device == "cuda" and config.free_cache_engine
+        settings = ReplicaSettings(
+            model_path=model_path,
+            device=device,
+            dtype=config.dtype,
+            tensor_parallel_size=config.tensor_model_parallel_size,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            cpu_kv_cache_gib=config.cpu_kv_cache_gib,
+            cpu_threads=config.cpu_threads,
+            max_model_len=max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            enforce_eager=config.enforce_eager,
+            sleep=self._sleeps,
+            weight_backend=make_weight_sender(device).backend,
+            seed=seed,
+        )
+        actor_class = ray.remote(VLLMReplica)
+        self._actors = [
+            actor_class.options(
+                max_concurrency=_MAX_CALLS_IN_FLIGHT, **_placement(placement_groups, i, config)
+            ).remote(settings)
+            for i in range(_replica_count(config, placement_groups))
+        ]
+        self._load = [0] * len(self._actors)
+        self._replica_of: dict[str, int] = {}
+
+    def wait_until_ready(self) -> None:
+        """Blocks until every engine runs.
+
+        Raises:
+            RolloutEngineError: if one does not start.
+        """
+        try:
+            ray.get([actor.ready.remote() for actor in self._actors])
+        except RayError as error:
+            self.shutdown()
+            raise RolloutEngineError(f"the rollout engine did not start: {error}") from error
+
+    async def generate(
+        self, prompt_ids: Sequence[int], sampling: SamplingParams, session_id: str
+    ) -> GenerationOutput:
+        """See :class:`verl.interfaces.GenerationEngine`.
+
+        Raises:
+            RolloutEngineError: if the engine fails or its process dies.
+        """
+        index = self._replica_of.get(session_id)
+        if index is None:
+            index = min(range(len(self._load)), key=self._load.__getitem__)
+            self._replica_of[session_id] = index
+        self._load[index] += 1
+        try:
+            output: GenerationOutput = await self._actors[index].generate.remote(
+                list(prompt_ids), sampling
+            )
+            return output
+        except RayError as error:
+            raise RolloutEngineError(f"rollout replica {index} failed: {error}") from error
+        finally:
+            self._load[index] -= 1
+
+    def end_sessions(self) -> None:
+        """Forgets which session is where; call it between rollouts."""
+        self._replica_of.clear()
+
+    def update_weights(self, info: dict[str, Any]) -> None:
+        """Every engine loads the published weights; see the sender's ``merge_update_infos``."""
+        self._all("update_weights", info)
+
+    def sleep(self) -> None:
+        """Frees the GPU for the trainer, if the engines share it."""
+        if self._sleeps:
+            self._all("sleep")
+
+    def wake_up(self, tag: str) -> None:
+        """Takes the GPU back for "weights" or "kv_cache", if the engines share it."""
+        if self._sleeps:
+            self._all("wake_up", tag)
+
+    def _all(self, method: str, *args: Any) -> None:
+        try:
+            ray.get([getattr(actor, method).remote(*args) for actor in self._actors])
+        except RayError as error:
+            raise RolloutEngineError(f"{method} failed in the rollout engine: {error}") from error
+
+    def shutdown(self) -> None:
+        """Ends all engines; first gently, so that vLLM ends its own processes."""
+        references = [actor.shutdown.remote() for actor in self._actors]
+        ray.wait(references, num_returns=len(references), timeout=10)
+        for actor in self._actors:
+            ray.kill(actor, no_restart=True)
+        self._actors = []
+
+
+def _replica_count(config: RolloutConfig, placement_groups: list[PlacementGroup] | None) -> int:
+    if config.num_replicas != -1:
+        return config.num_replicas
+    if placement_groups is None:
+        return 1
+    gpus = sum(group.bundle_count for group in placement_groups)
+    return max(1, gpus // config.tensor_model_parallel_size)
+
+
+def _placement(
+    placement_groups: list[PlacementGroup] | None, index: int, config: RolloutConfig
+) -> dict[str, Any]:
+    """Ray options of replica ``index``: on CUDA it lies on the bundle of the GPU it shares."""
+    if placement_groups is None:
+        return {"num_cpus": 0}
+    slots = [(g, b) for g in placement_groups for b in range(g.bundle_count)]
+    first = index * config.tensor_model_parallel_size
+    group, _ = slots[first]
+    gpus = [bundle for g, bundle in slots[first : first + config.tensor_model_parallel_size]]
+    return {
+        "num_cpus": 0,
+        "num_gpus": 0,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, gpus[0]),
+        # The trainer's process owns the GPU in Ray's books; the engine names it itself.
+        "runtime_env": {
+            "env_vars": {
+                "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
+                "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
+            }
+        },
+    }

@@ -1,0 +1,142 @@
+"""One vLLM engine in a Ray actor: token ids in, token ids and log-probs out.
+
+Guarantees: the ids returned are those the engine sampled, with their log-probs under the full
+distribution at the given temperature; after :meth:`update_weights` no cached state of the old
+weights is used.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from verl.interfaces import GenerationOutput, SamplingParams
+
+
+@dataclass(frozen=True)
+class ReplicaSettings:
+    """What one engine is started with (see :class:`verl.config.rollout.RolloutConfig`)."""
+
+    model_path: str
+    device: str
+    dtype: str
+    tensor_parallel_size: int
+    gpu_memory_utilization: float
+    cpu_kv_cache_gib: int
+    cpu_threads: int
+    max_model_len: int
+    max_num_seqs: int
+    enforce_eager: bool
+    sleep: bool
+    weight_backend: str
+    seed: int
+
+
+class VLLMReplica:
+    """The actor class; methods are coroutines, many run at once."""
+
+    def __init__(self, settings: ReplicaSettings) -> None:
+        self._settings = settings
+        self._set_environment()
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        options: dict[str, Any] = {}
+        if settings.device == "cpu":
+            options["worker_extension_cls"] = (
+                "verl.workers.weight_transfer.vllm_receiver.WorkerExtension"
+            )
+        else:
+            options["gpu_memory_utilization"] = settings.gpu_memory_utilization
+            options["enable_sleep_mode"] = settings.sleep
+        self._engine = AsyncLLM.from_engine_args(
+            AsyncEngineArgs(
+                model=settings.model_path,
+                dtype=settings.dtype,
+                tensor_parallel_size=settings.tensor_parallel_size,
+                max_model_len=settings.max_model_len,
+                max_num_seqs=settings.max_num_seqs,
+                enforce_eager=settings.enforce_eager,
+                enable_prefix_caching=True,
+                generation_config="vllm",
+                logprobs_mode="processed_logprobs",
+                disable_log_stats=True,
+                seed=settings.seed,
+                weight_transfer_config={"backend": settings.weight_backend},
+                **options,
+            )
+        )
+        self._transfer_ready = False
+
+    def _set_environment(self) -> None:
+        """vLLM reads these when it is imported."""
+        os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
+        if self._settings.device == "cpu":
+            threads = self._settings.cpu_threads
+            os.environ.update(
+                VLLM_CPU_KVCACHE_SPACE=str(self._settings.cpu_kv_cache_gib),
+                VLLM_CPU_OMP_THREADS_BIND="nobind",
+                OMP_NUM_THREADS=str(threads),
+            )
+
+    async def ready(self) -> bool:
+        """Returns once the engine runs."""
+        await self._engine.check_health()
+        return True
+
+    async def generate(self, prompt_ids: list[int], sampling: SamplingParams) -> GenerationOutput:
+        """Samples one continuation of ``prompt_ids``."""
+        from vllm import SamplingParams as VLLMSamplingParams
+        from vllm import TokensPrompt
+        from vllm.sampling_params import RequestOutputKind
+
+        params = VLLMSamplingParams(
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=max(sampling.top_k, 0),
+            stop=list(sampling.stop),
+            include_stop_str_in_output=True,
+            logprobs=0,
+            skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        prompt = TokensPrompt(prompt_token_ids=prompt_ids)
+        final: Any = None
+        async for final in self._engine.generate(prompt, params, request_id=uuid.uuid4().hex):
+            continue
+        completion = final.outputs[0]
+        ids = tuple(completion.token_ids)
+        log_probs = tuple(
+            entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)
+        )
+        return GenerationOutput(ids, log_probs, str(completion.finish_reason))
+
+    async def update_weights(self, info: dict[str, Any]) -> None:
+        """Loads what the trainer published and forgets cached prefixes."""
+        from vllm.distributed.weight_transfer.base import (
+            WeightTransferInitRequest,
+            WeightTransferUpdateRequest,
+        )
+
+        if not self._transfer_ready:
+            await self._engine.init_weight_transfer_engine(WeightTransferInitRequest({}))
+            self._transfer_ready = True
+        await self._engine.start_weight_update()
+        await self._engine.update_weights(WeightTransferUpdateRequest(info))
+        await self._engine.finish_weight_update()
+        await self._engine.reset_prefix_cache()
+
+    async def sleep(self) -> None:
+        """Frees GPU memory: weights and KV cache (they come with the next update)."""
+        await self._engine.sleep(level=2)
+
+    async def wake_up(self, tag: str) -> None:
+        """Takes memory back for "weights" or "kv_cache"."""
+        await self._engine.wake_up(tags=[tag])
+
+    async def shutdown(self) -> None:
+        """Ends the engine's processes."""
+        self._engine.shutdown()
