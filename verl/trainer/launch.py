@@ -54,7 +54,17 @@ class UserError(RuntimeError):
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Composes ``configs/<name>.yaml`` with Hydra overrides."""
     with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
-        return compose(config_name=name, overrides=list(overrides))
+        return compose(config_name=name, overrides=[_lenient(item) for item in overrides])
+
+
+def _lenient(override: str) -> str:
+    """``key=value`` and ``+key=value`` as "add or override": the dataclasses know all valid keys,
+    the YAML shows only some, and what neither knows is refused by ``to_dataclass``."""
+    key, separator, value = override.lstrip("+").partition("=")
+    is_group = (CONFIG_FOLDER / key).is_dir()
+    if not separator or is_group or override.startswith("~"):
+        return override
+    return f"++{key}={value}"
 
 
 def import_task(config: DictConfig) -> type[Task]:
