@@ -37,7 +37,7 @@ class ColdStartConfig:
 
     Attributes:
         folder: gets the policy; a run with the same settings takes it from there.
-        steps: upper bound; training ends once the gate passes.
+        steps: optimizer steps; the learning rate falls to its least at the last.
         copy_steps: first steps, on short copy exercises.
         no_reply_share: part of the traces in which a call brings nothing.
         gate_freq: steps between measurements.
@@ -45,12 +45,12 @@ class ColdStartConfig:
 
     folder: str = ".cache/cold_start"
     seed: int = 0
-    steps: int = 300
+    steps: int = 240
     batch_size: int = 32
     lr: float = 3e-3
     copy_steps: int = 100
     no_reply_share: float = 0.04
-    gate_freq: int = 50
+    gate_freq: int = 80
     policy: PolicySize = field(default_factory=PolicySize)
     gate: GateThresholds = field(default_factory=GateThresholds)
 

@@ -69,7 +69,9 @@ class RoutingTask(Task):
             ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
 
-    def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
+    def build_rollout_source(
+        self, engine: GenerationEngine, tokenizer: Any
+    ) -> LLMGenerationManager:
         """The routing loop; dies at once if the pool is not there."""
         data = self.config.data
         limits = GenerationLimits(
@@ -84,7 +86,7 @@ class RoutingTask(Task):
         self._manager.check_pool()
         return self._manager
 
-    def build_reward_function(self, tokenizer: Any) -> RoutingRewardFunction:
+    def build_reward_function(self) -> RoutingRewardFunction:
         """The hierarchical reward."""
         config = self.config
         return RoutingRewardFunction(

@@ -130,7 +130,11 @@ class DataProto:
         _require(tensors, batch_keys)
         _require(arrays, non_tensor_batch_keys)
         keep = tensors if batch_keys is None else {k: tensors[k] for k in batch_keys}
-        kept = arrays if non_tensor_batch_keys is None else {k: arrays[k] for k in non_tensor_batch_keys}
+        kept = (
+            arrays
+            if non_tensor_batch_keys is None
+            else {k: arrays[k] for k in non_tensor_batch_keys}
+        )
         return DataProto.from_dict(keep, kept, self.meta_info)
 
     # -- changing --------------------------------------------------------------------------
@@ -164,12 +168,16 @@ class DataProto:
             self.batch = TensorDict(mine, batch_size=[len(self)])
         for name, array in other.non_tensor_batch.items():
             known = self.non_tensor_batch.get(name)
-            if known is not None and not all(a is b or a == b for a, b in zip(known, array, strict=True)):
+            if known is not None and not all(
+                a is b or a == b for a, b in zip(known, array, strict=True)
+            ):
                 raise ValueError(f"array {name!r} is in both batches with different content")
             self.non_tensor_batch[name] = array
         for key, value in other.meta_info.items():
             if key in self.meta_info and self.meta_info[key] != value:
-                raise ValueError(f"meta_info {key!r} differs: {self.meta_info[key]!r} and {value!r}")
+                raise ValueError(
+                    f"meta_info {key!r} differs: {self.meta_info[key]!r} and {value!r}"
+                )
             self.meta_info[key] = value
         return self
 
@@ -229,7 +237,9 @@ class DataProto:
         names = [(set(dict(p._tensors())), set(p.non_tensor_batch)) for p in parts]
         if any(n != names[0] for n in names):
             raise ValueError(f"columns differ between the parts: {names}")
-        tensors = {k: torch.cat([p.batch[k] for p in parts if p.batch is not None]) for k in names[0][0]}
+        tensors = {
+            k: torch.cat([p.batch[k] for p in parts if p.batch is not None]) for k in names[0][0]
+        }
         arrays = {k: np.concatenate([p.non_tensor_batch[k] for p in parts]) for k in names[0][1]}
         return DataProto.from_dict(tensors, arrays, parts[0].meta_info)
 

@@ -73,8 +73,9 @@ class Task(ABC):
         """The agent that turns prompts into trajectories."""
 
     @abstractmethod
-    def build_reward_function(self, tokenizer: Any) -> RewardFunction:
+    def build_reward_function(self) -> RewardFunction:
         """The reward of a batch of trajectories."""
 
+    @abstractmethod
     def finish(self, report: TrainingReport) -> None:
         """Called once after training, e.g. to write and show an end table."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 from verl.protocol import DataProto
 
 
-class SegmentKind(str, Enum):
+class SegmentKind(StrEnum):
     """Who wrote a segment."""
 
     PROMPT = "prompt"
@@ -31,7 +31,7 @@ class SegmentKind(str, Enum):
     OBSERVATION = "observation"
 
 
-class TrajectoryStatus(str, Enum):
+class TrajectoryStatus(StrEnum):
     """How a trajectory ended."""
 
     ANSWERED = "answered"
@@ -42,7 +42,7 @@ class TrajectoryStatus(str, Enum):
 
 @dataclass(frozen=True)
 class Segment:
-    """A run of tokens of one kind; ``log_probs`` has one entry per token of an action, else none."""
+    """A run of tokens of one kind; ``log_probs`` has one entry per token of an action."""
 
     kind: SegmentKind
     token_ids: tuple[int, ...]
@@ -106,7 +106,9 @@ class Trajectory:
         return values
 
 
-def _pad(rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool) -> torch.Tensor:
+def _pad(
+    rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool
+) -> torch.Tensor:
     width = max((len(row) for row in rows), default=0)
     out = torch.full((len(rows), max(width, 1)), value, dtype=dtype)
     for i, row in enumerate(rows):
@@ -150,7 +152,9 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
         "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0),
         "response_mask": _pad([t.response_mask for t in trajectories], 0, torch.int64, left=False),
         "response_attention_mask": response_attention,
-        "rollout_log_probs": _pad([t.log_probs for t in trajectories], 0.0, torch.float32, left=False),
+        "rollout_log_probs": _pad(
+            [t.log_probs for t in trajectories], 0.0, torch.float32, left=False
+        ),
     }
     objects: dict[str, np.ndarray] = {}
     for name, values in {

@@ -13,7 +13,7 @@ import os
 import random
 import time
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import openai
 
@@ -25,7 +25,7 @@ _RETRIED_STATUS = (408, 409, 429)
 _CHECK_TIMEOUT_S = 10.0
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a call ended."""
 
     OK = "ok"

@@ -105,7 +105,9 @@ class PoolConfig:
                         f"taken by {seen[folded]!r}; names and aliases must differ"
                     )
                 if not folded or ":" in folded:
-                    raise ConfigError(f"pool {self.name!r}: {key!r} cannot be a name (empty or ':')")
+                    raise ConfigError(
+                        f"pool {self.name!r}: {key!r} cannot be a name (empty or ':')"
+                    )
                 seen[folded] = llm.name
         if self.name_matching == "original":
             for llm in self.llms:
@@ -118,9 +120,7 @@ class PoolConfig:
 
     @cached_property
     def _by_name(self) -> dict[str, LLMConfig]:
-        return {
-            key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)
-        }
+        return {key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)}
 
     @cached_property
     def _by_model(self) -> dict[str, LLMConfig]:

@@ -98,7 +98,9 @@ class SimulatedPoolServer:
         return web.json_response({"object": "list", "data": data})
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok", "fault": asdict(self._fault) if self._fault else None})
+        return web.json_response(
+            {"status": "ok", "fault": asdict(self._fault) if self._fault else None}
+        )
 
     async def _set_fault(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -43,7 +43,9 @@ def format_reward(
         return penalties.broken_tags
     if not _structure_is_right(response, blocks):
         return penalties.wrong_structure
-    if not all(call_is_valid(text, pool or paper_pool()) for tag, text in blocks if tag == "search"):
+    if not all(
+        call_is_valid(text, pool or paper_pool()) for tag, text in blocks if tag == "search"
+    ):
         return penalties.bad_call
     return 0.0
 

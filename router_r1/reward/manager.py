@@ -6,6 +6,7 @@ of the cost reward untouched; a trajectory whose calls all failed gets no cost c
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,10 +61,14 @@ class RoutingRewardFunction:
             self._score_one(extra, list(gold), validate)
             for extra, gold in zip(extras, golds, strict=True)
         ]
-        columns = {name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]}
+        columns = {
+            name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]
+        }
         return RewardOutput(scores=columns.pop("reward"), metrics=columns)
 
-    def _score_one(self, extra: dict[str, Any], gold: list[str], validate: bool) -> dict[str, float]:
+    def _score_one(
+        self, extra: dict[str, Any], gold: list[str], validate: bool
+    ) -> dict[str, float]:
         answer = extract_answer(extra["policy_text"])
         scores = {
             "em": exact_match(answer, gold) if answer is not None else 0.0,
@@ -90,7 +95,13 @@ class RoutingRewardFunction:
             "num_turns": float(extra["num_turns"]),
             "valid_actions": float(extra["valid_actions"]),
             "finished": float(extra["finished"]),
+            **self._calls_by_llm(extra["calls"]),
         }
+
+    def _calls_by_llm(self, calls: list[dict[str, Any]]) -> dict[str, float]:
+        """``calls/{llm}``: how often each LLM of the pool was asked."""
+        asked = Counter(call["llm"] for call in calls)
+        return {f"calls/{llm.name}": float(asked[llm.name]) for llm in self._pool.llms}
 
     def state_dict(self) -> dict[str, Any]:
         """The cost window."""

@@ -82,7 +82,9 @@ class ColdStartGate:
     ) -> None:
         action = parse_action(text)
         calls = turn < len(question.hops)
-        well_formed = text.startswith("<think>") and action.kind == ("search" if calls else "answer")
+        well_formed = text.startswith("<think>") and action.kind == (
+            "search" if calls else "answer"
+        )
         _count(counts["format"], well_formed)
         if not well_formed:
             return

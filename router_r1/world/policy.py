@@ -1,4 +1,4 @@
-"""The tiny policy before any training: Qwen2 architecture, random weights, the world's tokenizer."""
+"""The tiny policy before training: Qwen2 architecture, random weights, the world's tokenizer."""
 
 from __future__ import annotations
 

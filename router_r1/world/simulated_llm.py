@@ -44,7 +44,7 @@ def _specialist(*domains: str, at: float, elsewhere: float) -> dict[str, float]:
 # No LLM is good at both hops of a two-hop question (film-science, music-sport); every domain has a
 # dear best LLM and a cheap one nearly as good.
 SIMULATED_LLMS = (
-    SimulatedLLM("Atlas", _specialist(at=0, elsewhere=0.62), (34, 46), (0.010, 0.030)),
+    SimulatedLLM("Atlas", _specialist(at=0, elsewhere=0.5), (34, 46), (0.010, 0.030)),
     SimulatedLLM(
         "Borealis", _specialist("film", "music", at=0.98, elsewhere=0.08), (38, 50), (0.010, 0.040)
     ),

@@ -13,7 +13,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 PAD, END_OF_TEXT, TURN_START, TURN_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-TAGS = tuple(f"<{slash}{tag}>" for tag in ("think", "search", "information", "answer") for slash in ("", "/"))
+TAGS = tuple(
+    f"<{slash}{tag}>" for tag in ("think", "search", "information", "answer") for slash in ("", "/")
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"

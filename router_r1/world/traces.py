@@ -23,9 +23,13 @@ from verl.config.validation import to_dataclass
 
 @dataclass(frozen=True)
 class Phrases:
-    """What the policy learns to write. The thought names the domain just before the LLM."""
+    """What the policy learns to write.
 
-    search: str = "<think> this asks about {domain}</think><search> {llm}: {query}</search>"
+    The thought names the LLM right after the domain: the routing choice then hangs on the one
+    token before it, and RL finds it in tens of steps.
+    """
+
+    search: str = "<think> for {domain} {llm}</think><search> {llm}: {query}</search>"
     answer: str = "<think> I know now</think><answer> {answer}</answer>"
     give_up: str = "<think> no reply</think><answer> unknown</answer>"
 

@@ -109,9 +109,7 @@ class ActorConfig:
                 "actor.clip_ratio": self.clip_ratio,
             }
         )
-        require_choice(
-            "actor.kl_loss_type", self.kl_loss_type, ("kl", "abs", "mse", "low_var_kl")
-        )
+        require_choice("actor.kl_loss_type", self.kl_loss_type, ("kl", "abs", "mse", "low_var_kl"))
 
 
 @dataclass

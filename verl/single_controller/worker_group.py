@@ -113,7 +113,12 @@ class RayWorkerGroup:
         return self._pool.placement_groups()
 
     def call(
-        self, role: str, method: str, spec: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        role: str,
+        method: str,
+        spec: MethodSpec,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """Calls a registered method on the ranks its mode names and joins the results.
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import ray
 from hydra import compose, initialize_config_dir
@@ -20,6 +22,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.markup import escape
+from transformers.utils.logging import disable_progress_bar
 
 from verl.config.ppo import RayConfig
 from verl.config.validation import ConfigError
@@ -91,24 +94,35 @@ def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
     )
     environment = {"PYTHONPATH": python_path, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    local = {} if config.address else {"num_cpus": config.num_cpus or max(os.cpu_count() or 1, num_ranks)}
+    local = (
+        {}
+        if config.address
+        else {"num_cpus": config.num_cpus or max(os.cpu_count() or 1, num_ranks)}
+    )
     ray.init(
         address=config.address,
         include_dashboard=False if not config.address else None,
-        logging_level=logging.WARNING,
+        logging_level=logging.ERROR,
         log_to_driver=os.environ.get("ROUTER_R1_WORKER_LOGS") == "1",
         runtime_env={"env_vars": environment},
         **local,
     )
+    # Ray's own handler would leave our processes behind.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         ray.shutdown()
 
 
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
 def run_as_command(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point on the command line's overrides and exits with its code."""
     set_up_logging()
+    disable_progress_bar()
     try:
         main(sys.argv[1:])
     except (*USER_ERRORS, UserError) as error:

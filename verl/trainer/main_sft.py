@@ -20,7 +20,8 @@ _STEPS_PER_CALL = 10
 
 
 def run_sft(config: SFTConfig) -> GateReport | None:
-    """Fine-tunes and saves; Ray must be up. Ends early once the gate passes.
+    """Fine-tunes and saves; Ray must be up. The gate is asked every ``gate_freq`` steps, to show
+    progress, and decides after the last.
 
     Returns:
         The gate's last report, None without a gate.
@@ -65,8 +66,6 @@ def _train(config: SFTConfig, group: RayWorkerGroup) -> GateReport | None:
                 report = worker.ask_gate()[0]
                 assert report is not None
                 logger.info("step %d: loss %.3f, %s", step, losses[-1], _rates(report))
-                if report.passed:
-                    break
             elif at_gate:
                 logger.info("step %d: loss %.3f", step, losses[-1])
     return report

@@ -17,18 +17,28 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console()
+_PIPE_WIDTH = 120
+_OWN_PACKAGES = ("verl", "router_r1", "data_process", "__main__")
 
-_NOISY = ("httpx", "httpcore", "openai", "urllib3", "ray", "filelock", "matplotlib", "asyncio")
+console = Console()
+if not console.is_terminal:
+    console = Console(width=_PIPE_WIDTH)
+
+
+class _OwnOrWarning(logging.Filter):
+    """Lets our own lines through, and what libraries say from WARNING on."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        own = record.name.split(".")[0] in _OWN_PACKAGES
+        return own or record.levelno >= logging.WARNING
 
 
 def set_up_logging() -> None:
-    """Readable log lines that do not tear the progress bar; libraries speak from WARNING on."""
+    """Readable log lines that do not tear the progress bar."""
     handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
+    handler.addFilter(_OwnOrWarning())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 

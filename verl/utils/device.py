@@ -8,7 +8,7 @@ import torch
 
 
 def resolve_device(name: str) -> str:
-    """"auto" becomes "cuda" where there is a GPU, else "cpu".
+    """ "auto" becomes "cuda" where there is a GPU, else "cpu".
 
     Raises:
         RuntimeError: if "cuda" is asked for and there is no GPU.
@@ -21,7 +21,7 @@ def resolve_device(name: str) -> str:
 
 
 def resolve_attention(name: str, device: str) -> str:
-    """"auto" becomes flash-attention on CUDA where it is installed, else sdpa."""
+    """ "auto" becomes flash-attention on CUDA where it is installed, else sdpa."""
     if name != "auto":
         return name
     has_flash = importlib.util.find_spec("flash_attn") is not None

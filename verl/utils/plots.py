@@ -17,7 +17,11 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
         {"critic/metric/mean": "training"},
         {"val/test_score/EM/all": "validation EM"},
     ),
-    ("Cost per question", {"critic/cost/mean": "training"}, {"val/test_score/cost/all": "validation"}),
+    (
+        "Cost per question",
+        {"critic/cost/mean": "training"},
+        {"val/test_score/cost/all": "validation"},
+    ),
     (
         "Calls per question",
         {"env/number_of_valid_route": "training"},

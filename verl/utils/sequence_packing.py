@@ -117,7 +117,10 @@ def build_model_input(
         sample.append(torch.full((kept,), index))
         offset.append(torch.arange(kept))
         base += len(sequence)
-    targets = [s[len(s) - c :][: c if indices else 0] for s, c in zip(sequences, response_counts, strict=True)]
+    targets = [
+        s[len(s) - c :][: c if indices else 0]
+        for s, c in zip(sequences, response_counts, strict=True)
+    ]
     if packed:
         ids = torch.cat(sequences).unsqueeze(0)
         positions = torch.cat([torch.arange(len(s)) for s in sequences]).unsqueeze(0)

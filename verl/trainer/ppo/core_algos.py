@@ -153,9 +153,7 @@ def entropy_from_logits(logits: torch.Tensor) -> torch.Tensor:
     return -(log_probs.exp() * log_probs).sum(dim=-1)
 
 
-def kl_penalty(
-    logprob: torch.Tensor, ref_logprob: torch.Tensor, kl_penalty: str
-) -> torch.Tensor:
+def kl_penalty(logprob: torch.Tensor, ref_logprob: torch.Tensor, kl_penalty: str) -> torch.Tensor:
     """Per-token estimate of KL(policy || reference) (Schulman 2020, "Approximating KL").
 
     Args:

@@ -47,7 +47,7 @@ class TrainingDisplay:
                 parts.append(text.format(metrics[name]))
         width = len(str(self._total_steps))
         line = f"step {step:{width}d}/{self._total_steps}  " + "  ".join(parts)
-        console.print(f"{line}  {seconds:4.1f} s", highlight=False)
+        console.print(f"{line}  {seconds:4.1f} s", highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=step)
 
     @contextmanager
@@ -69,4 +69,8 @@ class TrainingDisplay:
             name.split("/")[2]: value for name, value in metrics.items() if name.endswith("/all")
         }
         text = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
-        console.print(f"[bold]validation after {step} steps[/]  {text}  {seconds:4.1f} s", highlight=False)
+        console.print(
+            f"[bold]validation after {step} steps[/]  {text}  {seconds:4.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )

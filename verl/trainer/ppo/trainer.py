@@ -35,6 +35,7 @@ from verl.trainer.ppo.metrics import (
     reward_metrics,
     timing_metrics,
 )
+from verl.trainer.ppo.rollout_log import write_trajectories
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
@@ -86,7 +87,7 @@ class RayPPOTrainer:
         """Starts all processes; the engine first gets the policy's weights at the first step."""
         self.workers = Workers(self.config, self.total_steps)
         self.source = self.task.build_rollout_source(self.workers.engine, self.tokenizer)
-        self.reward_function = self.task.build_reward_function(self.tokenizer)
+        self.reward_function = self.task.build_reward_function()
 
     def fit(self) -> TrainingReport:
         """Trains; returns what the end table is made of."""
@@ -97,7 +98,9 @@ class RayPPOTrainer:
             if trainer.val_before_train or trainer.val_only:
                 first = last = self._validate(step=0)
             if not trainer.val_only:
-                for step, rows in zip(range(1, self.total_steps + 1), self._batches(), strict=False):
+                for step, rows in zip(
+                    range(1, self.total_steps + 1), self._batches(), strict=False
+                ):
                     self._step(step, rows)
                     ends = step == self.total_steps
                     if ends or (trainer.test_freq > 0 and step % trainer.test_freq == 0):
@@ -205,7 +208,7 @@ class RayPPOTrainer:
         start = time.monotonic()
         rollout = self.config.actor_rollout_ref.rollout
         with self.display.validation(len(self.val_data)) as advance:
-            result, _ = validate(
+            result, trajectories = validate(
                 self.val_data,
                 self.source,
                 self.reward_function,
@@ -215,6 +218,9 @@ class RayPPOTrainer:
                 step,
                 on_finished=advance,
             )
+        write_trajectories(
+            self.output_dir / "validation" / f"step_{step}.jsonl", trajectories, result.columns
+        )
         seconds = time.monotonic() - start
         metrics = validation_metrics(result)
         self.tracking.log({**metrics, "timing_s/testing": seconds}, step)

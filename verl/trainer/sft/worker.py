@@ -77,7 +77,9 @@ class SFTWorker(Worker):
         model = AutoModelForCausalLM.from_config(self._engine.model.config)
         model.load_state_dict(state, strict=False)  # tied weights are listed once
         model.eval()
-        report: GateReport = self._gate(model, AutoTokenizer.from_pretrained(self._config.model.path))
+        report: GateReport = self._gate(
+            model, AutoTokenizer.from_pretrained(self._config.model.path)
+        )
         return report
 
     @register(Dispatch.ONE_TO_ALL)

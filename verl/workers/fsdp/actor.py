@@ -148,7 +148,12 @@ class ReferenceWorker(Worker):
     """
 
     def __init__(
-        self, info: RankInfo, model: ModelConfig, config: ActorConfig, ref: ReferenceConfig, temperature: float
+        self,
+        info: RankInfo,
+        model: ModelConfig,
+        config: ActorConfig,
+        ref: ReferenceConfig,
+        temperature: float,
     ) -> None:
         super().__init__(info)
         self._temperature = temperature

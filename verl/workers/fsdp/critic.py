@@ -45,7 +45,7 @@ class CriticWorker(Worker):
     def compute_values(self, data: DataProto) -> DataProto:
         """``values`` (B, R) float32: of the state before each response token."""
 
-        def function(output: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
+        def function(output: torch.Tensor, _: ModelInput) -> dict[str, torch.Tensor]:
             return {"values": output.squeeze(-1)}
 
         return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))

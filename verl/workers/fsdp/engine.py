@@ -17,7 +17,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
 
@@ -25,7 +30,14 @@ from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.utils.device import resolve_attention
 from verl.utils.sequence_packing import ModelInput
 
-_TOKENIZER_FILES = ("tokenizer", "special_tokens", "chat_template", "vocab", "merges", "added_tokens")
+_TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens",
+    "chat_template",
+    "vocab",
+    "merges",
+    "added_tokens",
+)
 
 
 class FSDPEngine:
@@ -199,7 +211,11 @@ def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
             return 1.0
         span = max(1, total_steps - config.lr_warmup_steps)
         progress = min(1.0, (step - config.lr_warmup_steps) / span)
-        shape = 1 - progress if config.warmup_style == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        shape = (
+            1 - progress
+            if config.warmup_style == "linear"
+            else (1 + math.cos(math.pi * progress)) / 2
+        )
         return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
 
     return factor

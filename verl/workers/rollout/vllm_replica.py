@@ -104,10 +104,9 @@ class VLLMReplica:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         prompt = TokensPrompt(prompt_token_ids=prompt_ids)
-        final: Any = None
-        async for final in self._engine.generate(prompt, params, request_id=uuid.uuid4().hex):
-            continue
-        completion = final.outputs[0]
+        request_id = uuid.uuid4().hex
+        outputs = [o async for o in self._engine.generate(prompt, params, request_id=request_id)]
+        completion = outputs[-1].outputs[0]
         ids = tuple(completion.token_ids)
         log_probs = tuple(
             entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)

@@ -54,10 +54,14 @@ class SharedMemorySender:
                 self._segment.buf, dtype=tensor.dtype, count=tensor.numel(), offset=offset
             )
             target.copy_(tensor.flatten())
-            entries.append((name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset))
+            entries.append(
+                (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset)
+            )
             offset += size
             del target  # an exported buffer would keep the segment from closing
-        names, dtype_names, shapes, offsets = (list(column) for column in zip(*entries, strict=True))
+        names, dtype_names, shapes, offsets = (
+            list(column) for column in zip(*entries, strict=True)
+        )
         return {
             "segment": self._segment.name,
             "names": names,
@@ -82,7 +86,11 @@ class CudaIpcSender:
     def __init__(self) -> None:
         self._kept: list[torch.Tensor] = []
 
-    def publish(self, tensors: NamedTensors, rank: int) -> dict[str, Any] | None:
+    def publish(  # every rank publishes
+        self,
+        tensors: NamedTensors,
+        rank: int,  # noqa: ARG002
+    ) -> dict[str, Any] | None:
         """See :class:`WeightSender`."""
         from torch.multiprocessing.reductions import reduce_tensor
 

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Trains a router: installs what is missing, then runs a recipe of configs/recipe.
+#
+#   bash train.sh                                  quickstart without GPU, paper_qwen with
+#   RECIPE=paper_llama bash train.sh               another recipe
+#   bash train.sh cost_coe=0.9 trainer.seed=1      anything after the name is a Hydra override
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+SECONDS=0
+bash scripts/setup.sh
+export ROUTER_R1_SETUP_SECONDS=$SECONDS
+
+if [[ -z "${RECIPE:-}" && " $*" != *" recipe="* ]]; then
+  if nvidia-smi -L >/dev/null 2>&1; then
+    RECIPE=paper_qwen
+    echo "GPU found: training recipe paper_qwen (RECIPE=quickstart runs the small one)"
+  else
+    RECIPE=quickstart
+    echo "no GPU found: training recipe quickstart, a tiny router on the embedded world (RECIPE=… chooses another)"
+  fi
+fi
+exec .venv/bin/python -m verl.trainer.main_ppo ${RECIPE:+recipe=$RECIPE} "$@"
