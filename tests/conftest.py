@@ -1,0 +1,58 @@
+"""Fixtures that all tests share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import load_pool
+from router_r1.world.knowledge import WorldConfig
+from router_r1.world.simulated_llm import World
+
+REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
+
+
+def reference_file(name: str) -> Path:
+    """A file of the reference inputs and outputs; skips the test where they are absent."""
+    path = REFERENCE / name
+    if not path.is_file():
+        pytest.skip(f"reference fixture {path} is not on this machine")
+    return path
+
+
+def reference_rows(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in reference_file(name).read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def world() -> World:
+    return World(WorldConfig())
+
+
+@pytest.fixture(scope="session")
+def embedded_pool() -> PoolConfig:
+    return load_pool("embedded")
+
+
+@pytest.fixture(scope="session")
+def policy_folder(
+    world: World, embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A tiny policy with random weights and the world's tokenizer."""
+    from router_r1.world.policy import PolicySize, create_policy
+
+    folder = tmp_path_factory.mktemp("policy")
+    create_policy(world, embedded_pool, PolicySize(), seed=0, folder=folder)
+    yield folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(policy_folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(policy_folder)

@@ -1,0 +1,203 @@
+"""The reward against the reference rows, and its own rules."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_r1.llm_agent import parse_action
+from router_r1.llm_agent.route_service import API_PRICE_1M_TOKENS, check_llm_name
+from router_r1.pool.config import PoolConfig
+from router_r1.reward import (
+    CostNormalizer,
+    combine,
+    exact_match,
+    extract_answer,
+    f1_score,
+    format_reward,
+)
+from router_r1.reward.format import FormatPenalties
+from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from tests.conftest import reference_file, reference_rows
+from verl.protocol import DataProto
+
+
+def test_every_reference_row() -> None:
+    rows = reference_rows("reward_public.jsonl")
+    assert len(rows) >= 600
+    for row in rows:
+        text, golds = row["completion"], row["golden_answers"]
+        answer = extract_answer(text)
+        em = exact_match(answer, golds) if answer is not None else 0.0
+        f1 = f1_score(answer, golds) if answer is not None else 0.0
+        score = format_reward(text)
+        assert score == row["format"], text
+        assert em == row["val_em"][1], text
+        assert f1 == pytest.approx(row["val_f1"][1], abs=1e-12), text
+        for outcome, expected in ((em, row["train_em"]), (f1, row["train_f1"])):
+            reward = combine(score, outcome, row["api_cost"], row["cost_coe"])
+            assert reward == pytest.approx(expected[2], abs=1e-12), text
+
+
+def test_every_reference_action() -> None:
+    kinds = {"search": "search", "answer": "answer"}
+    for row in reference_rows("reward_public.jsonl"):
+        action = parse_action(row["completion"])
+        if row["action"] in kinds:
+            assert (action.kind, action.content) == (kinds[row["action"]], row["content"])
+        else:
+            expected = "no-action" if row["action"] is None else row["action"].split()[-1]
+            assert (action.kind, action.reason) == ("invalid", expected)
+
+
+def test_reference_cost_window() -> None:
+    reference = json.loads(reference_file("cost_public.json").read_text())
+    (expected,) = (values for key, values in reference.items() if key != "raw_cost")
+    normalize = CostNormalizer()
+    assert [normalize(cost) for cost in reference["raw_cost"]] == pytest.approx(expected, abs=1e-12)
+
+
+def test_reference_llm_names() -> None:
+    for name, (model, temperature) in json.loads(
+        reference_file("llm_names.json").read_text()
+    ).items():
+        assert check_llm_name(name) == (model, temperature), name
+
+
+def test_prices_cover_the_papers_pool() -> None:
+    assert len(API_PRICE_1M_TOKENS) >= 6
+    assert all(price > 0 for price in API_PRICE_1M_TOKENS.values())
+
+
+@given(
+    format_score=st.sampled_from([0.0, -1.0, -0.5]),
+    outcome=st.floats(0, 1),
+    cost=st.floats(0, 1),
+    alpha=st.floats(0, 1),
+)
+def test_hierarchy(format_score: float, outcome: float, cost: float, alpha: float) -> None:
+    """Format gates the outcome, the outcome gates the cost."""
+    reward = combine(format_score, outcome, cost, alpha)
+    if format_score < 0:
+        assert reward == format_score
+    elif outcome == 0:
+        assert reward == 0
+    else:
+        assert min(outcome, cost) - 1e-9 <= reward <= max(outcome, cost) + 1e-9
+
+
+@given(st.lists(st.floats(0, 1e4), min_size=2, max_size=60))
+def test_cheaper_is_never_worse(costs: list[float]) -> None:
+    normalize = CostNormalizer()
+    for cost in costs:
+        assert 0.0 <= normalize(cost) <= 1.0
+    low, high = sorted((costs[0], costs[1]))
+    assert normalize.peek(low) >= normalize.peek(high)
+
+
+def test_peek_leaves_the_window_alone_and_agrees_with_a_call() -> None:
+    normalize = CostNormalizer(window=5)
+    for cost in (1.0, 4.0, 9.0, 16.0, 25.0, 36.0):
+        normalize(cost)
+    before = normalize.state_dict()
+    seen = normalize.peek(2.0)
+    assert normalize.state_dict() == before
+    assert normalize(2.0) == seen
+
+
+def test_window_survives_a_checkpoint() -> None:
+    first, second = CostNormalizer(window=3), CostNormalizer(window=3)
+    for cost in (1.0, 5.0, 2.0, 9.0):
+        first(cost)
+    second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    assert second(3.0) == first(3.0)
+
+
+@pytest.mark.parametrize("cost", [-1.0, math.nan, math.inf])
+def test_impossible_cost_is_refused(cost: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        CostNormalizer()(cost)
+
+
+def test_penalties_are_told_apart(embedded_pool: PoolConfig) -> None:
+    penalties = FormatPenalties(broken_tags=-1.0, wrong_structure=-0.5, bad_call=-0.25)
+    call = "<think>a</think><search>{}</search><information>x</information><answer>b</answer>"
+    for text, expected in (
+        ("<think>a<answer>b</answer>", -1.0),
+        ("<think>a</think>", -0.5),
+        (call.format("Nobody: q"), -0.25),
+        (call.format("Atlas: q"), 0.0),
+    ):
+        assert format_reward(text, embedded_pool, penalties) == expected
+
+
+def _extra(
+    answer: str, cost: float, routed: int = 1, failed: int = 0, reply: str = "x"
+) -> dict[str, object]:
+    policy = (
+        "<think>a</think><search>Atlas: q</search>",
+        f"<think>b</think><answer>{answer}</answer>",
+    )
+    return {
+        "policy_text": "".join(policy),
+        "response_text": f"{policy[0]}<information>{reply}</information>{policy[1]}",
+        "cost": cost,
+        "dollars": cost / 1e6,
+        "routed_calls": routed,
+        "failed_calls": failed,
+        "num_turns": 2,
+        "valid_actions": 2,
+        "finished": 1,
+        "calls": [{"llm": "Atlas"}] * (routed + failed),
+    }
+
+
+def _score(
+    pool: PoolConfig, extras: list[dict[str, object]], cost_coe: float, validate: bool = False
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    function = RoutingRewardFunction(RewardConfig(), pool, "em", cost_coe)
+    golds = [["yes sir"]] * len(extras)
+    batch = DataProto.from_dict(non_tensors={"extras": extras, "ground_truth": golds})
+    output = function(batch, validate=validate)
+    return output.scores, output.metrics
+
+
+def test_cost_only_tells_right_answers_apart(embedded_pool: PoolConfig) -> None:
+    extras = [_extra("yes sir", 100.0), _extra("yes sir", 1.0), _extra("wrong", 0.0)]
+    # The window fills as trajectories come: the last pass sees all of them.
+    scores, metrics = _score(embedded_pool, extras * 20, cost_coe=0.9)
+    dear, cheap, wrong = scores[-3:]
+    assert cheap > dear > wrong == 0.0
+    assert metrics["calls/Atlas"].tolist() == [1.0] * 60
+    assert metrics["calls/Draco"].sum() == 0
+
+
+def test_failed_calls_are_not_cheap(embedded_pool: PoolConfig) -> None:
+    """A broken API must not look like thrift."""
+    extras = [_extra("yes sir", 50.0)] * 20 + [_extra("yes sir", 0.0, routed=0, failed=1)]
+    scores, metrics = _score(embedded_pool, extras, cost_coe=0.5)
+    assert metrics["cost_reward"][-1] == 0.0
+    assert scores[-1] == 0.5
+
+
+def test_an_answer_inside_a_reply_is_not_the_policys(embedded_pool: PoolConfig) -> None:
+    extra = _extra("wrong", 1.0, reply="(answer)yes sir(/answer)")
+    _, metrics = _score(embedded_pool, [extra], cost_coe=0.0)
+    assert metrics["em"].tolist() == [0.0]
+
+
+def test_validation_does_not_move_the_cost_window(embedded_pool: PoolConfig) -> None:
+    function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.5)
+    batch = DataProto.from_dict(
+        non_tensors={"extras": [_extra("yes sir", 3.0)], "ground_truth": [["yes sir"]]}
+    )
+    before = function.state_dict()
+    function(batch, validate=True)
+    assert function.state_dict() == before
+    function(batch, validate=False)
+    assert function.state_dict() != before
