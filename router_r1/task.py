@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 
 from router_r1.config import RouterConfig
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.summary import write_summary
@@ -42,18 +44,33 @@ class RoutingTask(Task):
             self._pool = replace(config.pool, api_base=config.api_base)
         self.cold_start_seconds = 0.0
 
+    def check(self) -> None:
+        """Asks the pool's endpoints, and writes the embedded world's parquet files.
+
+        Raises:
+            PoolUnreachableError: if an endpoint does not answer.
+        """
+        config = self.config
+        if not self._starts_pool:
+            asyncio.run(check_endpoints(self._pool, config.api_key))
+        if config.world is not None:
+            write_world(World(config.world), self._pool, Path(config.world.folder))
+
+    @property
+    def _starts_pool(self) -> bool:
+        return self._pool.simulated and self._pool.api_base is None
+
     @contextmanager
     def environment(self) -> Iterator[None]:
-        """Writes the embedded world's files, makes its first policy, starts its pool."""
+        """Makes the embedded world's first policy and starts its pool."""
         config = self.config
         try:
-            if config.world is None:
+            if config.cold_start is not None:
+                self._make_first_policy(config)
+            if not self._starts_pool:
                 yield
                 return
-            self._prepare_world(config)
-            if not self._pool.simulated or self._pool.api_base is not None:
-                yield
-                return
+            assert config.world is not None
             with simulated_pool(self._pool, config.world, config.world.time_scale) as url:
                 self._pool = replace(self._pool, api_base=url)
                 yield
@@ -61,18 +78,17 @@ class RoutingTask(Task):
             if self._manager is not None:
                 self._manager.close()
 
-    def _prepare_world(self, config: RouterConfig) -> None:
+    def _make_first_policy(self, config: RouterConfig) -> None:
+        assert config.cold_start is not None
         assert config.world is not None
         start = time.monotonic()
-        write_world(World(config.world), self._pool, Path(config.world.folder))
-        if config.cold_start is not None:
-            ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
+        ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
 
     def build_rollout_source(
         self, engine: GenerationEngine, tokenizer: Any
     ) -> LLMGenerationManager:
-        """The routing loop; dies at once if the pool is not there."""
+        """The routing loop."""
         data = self.config.data
         limits = GenerationLimits(
             max_turns=self.config.max_turns,
@@ -83,7 +99,6 @@ class RoutingTask(Task):
         self._manager = LLMGenerationManager(
             engine, tokenizer, self._pool, limits, self.config.api_key
         )
-        self._manager.check_pool()
         return self._manager
 
     def build_reward_function(self) -> RoutingRewardFunction:

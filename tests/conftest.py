@@ -48,7 +48,7 @@ def policy_folder(
 
     folder = tmp_path_factory.mktemp("policy")
     create_policy(world, embedded_pool, PolicySize(), seed=0, folder=folder)
-    yield folder
+    return folder
 
 
 @pytest.fixture(scope="session")

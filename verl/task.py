@@ -63,6 +63,10 @@ class Task(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    @abstractmethod
+    def check(self) -> None:
+        """Refuses what cannot work and writes missing data files; quick, starts no process."""
+
     @contextmanager
     def environment(self) -> Iterator[None]:
         """Prepares what training needs (data, first policy, services) and stops it afterwards."""

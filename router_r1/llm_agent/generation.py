@@ -88,10 +88,6 @@ class LLMGenerationManager:
         self._thread.start()
         self._client = self._run_coroutine(_make_client(pool, api_key))
 
-    def check_pool(self) -> None:
-        """Raises :class:`~router_r1.pool.client.PoolUnreachableError` if the pool is not there."""
-        self._run_coroutine(self._client.check())
-
     def rollout(
         self,
         requests: Sequence[RolloutRequest],

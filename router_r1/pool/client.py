@@ -18,6 +18,7 @@ from enum import StrEnum
 import openai
 
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
+from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class CallResult:
     latency_s: float = 0.0
 
 
-class PoolUnreachableError(RuntimeError):
+class PoolUnreachableError(UserError):
     """An endpoint of the pool does not answer."""
 
 
@@ -210,3 +211,12 @@ class PoolClient:
         """Closes the connections."""
         for client in self._clients.values():
             await client.close()
+
+
+async def check_endpoints(pool: PoolConfig, api_key: str | None = None) -> None:
+    """Raises :class:`PoolUnreachableError` unless every endpoint of the pool answers."""
+    client = PoolClient(pool, api_key)
+    try:
+        await client.check()
+    finally:
+        await client.close()

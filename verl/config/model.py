@@ -82,7 +82,10 @@ class ActorConfig:
         use_dynamic_bsz: fill micro-batches by tokens instead.
         ppo_max_token_len_per_gpu: tokens per forward pass and rank when it is on.
         clip_ratio: PPO's epsilon.
-        use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss.
+        use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss; None means: for
+            "grpo" unless the KL is in the reward, not for "gae".
+        state_masking: observations stay out of every loss; only True is possible here, the key is
+            the original's.
     """
 
     ppo_mini_batch_size: int = 32
@@ -92,10 +95,11 @@ class ActorConfig:
     ppo_epochs: int = 1
     clip_ratio: float = 0.2
     entropy_coeff: float = 0.001
-    use_kl_loss: bool = False
+    use_kl_loss: bool | None = None
     kl_loss_coef: float = 0.001
     kl_loss_type: str = "low_var_kl"
     shuffle: bool = True
+    state_masking: bool = True
     optim: OptimConfig = field(default_factory=OptimConfig)
     fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
 
@@ -109,6 +113,10 @@ class ActorConfig:
                 "actor.clip_ratio": self.clip_ratio,
             }
         )
+        if not self.state_masking:
+            raise ConfigError(
+                "actor.state_masking=false is not possible: observations are never trained on"
+            )
         require_choice("actor.kl_loss_type", self.kl_loss_type, ("kl", "abs", "mse", "low_var_kl"))
 
 

@@ -178,6 +178,15 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         _check_divisible(self)
+        self._choose_kl()
+
+    def _choose_kl(self) -> None:
+        """Settles where the KL to the reference goes when the user left it open."""
+        algorithm, actor = self.algorithm, self.actor_rollout_ref.actor
+        if actor.use_kl_loss is None:
+            actor.use_kl_loss = algorithm.adv_estimator == "grpo" and not algorithm.use_kl_in_reward
+        if algorithm.use_kl_in_reward is None:
+            algorithm.use_kl_in_reward = algorithm.adv_estimator == "gae" and not actor.use_kl_loss
 
 
 def _check_divisible(config: Any) -> None:

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from verl.errors import UserError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError, ValueError):
     """A configuration that cannot be used; the message names the key and what is allowed."""
 
 
@@ -56,14 +58,14 @@ def _check_keys(config: Any, schema: Any, prefix: str) -> None:
         return
     hints = typing.get_type_hints(schema)
     allowed = {f.name: hints[f.name] for f in dataclasses.fields(schema)}
-    for name in config:
+    for name in map(str, config):
         key = f"{prefix}{name}"
         if name not in allowed:
             raise ConfigError(
                 f"unknown config key {key!r}; allowed here: {', '.join(sorted(allowed))}"
             )
         if not OmegaConf.is_missing(config, name):
-            _check_keys(config._get_node(name), _inner_dataclass(allowed[str(name)]), f"{key}.")
+            _check_keys(config._get_node(name), _inner_dataclass(allowed[name]), f"{key}.")
 
 
 def _inner_dataclass(hint: Any) -> Any:

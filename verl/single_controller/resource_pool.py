@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
+from verl.errors import UserError
 
-class ResourceError(RuntimeError):
+
+class ResourceError(UserError):
     """The cluster does not have what a pool asks for."""
 
 

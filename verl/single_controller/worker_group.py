@@ -15,6 +15,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from verl.errors import UserError
 from verl.single_controller.dispatch import MethodSpec, gather, method_specs, spread
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker import RankInfo, Worker, free_address
@@ -22,7 +23,7 @@ from verl.single_controller.worker import RankInfo, Worker, free_address
 logger = logging.getLogger(__name__)
 
 
-class WorkerGroupError(RuntimeError):
+class WorkerGroupError(UserError):
     """A worker process raised or died; the message names rank, role and method."""
 
 

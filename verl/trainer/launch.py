@@ -26,38 +26,21 @@ from transformers.utils.logging import disable_progress_bar
 
 from verl.config.ppo import RayConfig
 from verl.config.validation import ConfigError
-from verl.single_controller import WorkerGroupError
-from verl.single_controller.resource_pool import ResourceError
+from verl.errors import UserError
 from verl.task import Task
-from verl.trainer.sft.gate import GateError
 from verl.utils.console import console, set_up_logging
-from verl.utils.dataset import DataError
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 _PROJECT_ROOT = CONFIG_FOLDER.parent
 
 logger = logging.getLogger(__name__)
 
-# Errors whose message says all that a user needs; others keep their traceback.
-USER_ERRORS: tuple[type[BaseException], ...] = (
-    ConfigError,
-    DataError,
-    ResourceError,
-    WorkerGroupError,
-    GateError,
-    HydraException,
-    OmegaConfBaseException,
-)
-
-
-class UserError(RuntimeError):
-    """A mistake that a task found; its message is shown without a traceback."""
-
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """Composes ``configs/<name>.yaml`` with Hydra overrides."""
     with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
-        return compose(config_name=name, overrides=[_lenient(item) for item in overrides])
+        config: DictConfig = compose(config_name=name, overrides=[_lenient(o) for o in overrides])
+    return config
 
 
 def _lenient(override: str) -> str:
@@ -78,7 +61,7 @@ def import_task(config: DictConfig) -> type[Task]:
     """
     target = config.task._target_
     try:
-        task_class = get_class(target)
+        task_class: type = get_class(target)
     except Exception as error:
         raise ConfigError(f"task._target_={target!r} cannot be imported: {error}") from error
     if not issubclass(task_class, Task):
@@ -125,7 +108,7 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
     disable_progress_bar()
     try:
         main(sys.argv[1:])
-    except (*USER_ERRORS, UserError) as error:
+    except (UserError, HydraException, OmegaConfBaseException) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)
     except KeyboardInterrupt:

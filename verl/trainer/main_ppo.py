@@ -13,6 +13,7 @@ import yaml
 from verl.config.validation import to_dataclass
 from verl.trainer.launch import compose_config, import_task, ray_cluster, run_as_command
 from verl.trainer.ppo.trainer import RayPPOTrainer
+from verl.utils.dataset import load_datasets
 from verl.utils.redaction import redact
 from verl.utils.seeding import seed_everything
 from verl.utils.tracking import Tracking
@@ -31,6 +32,8 @@ def main(overrides: list[str]) -> None:
     output_dir = Path(trainer_config.default_local_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     task = task_class(config)
+    task.check()
+    data = load_datasets(config.data)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     with ray_cluster(config.ray, num_ranks), task.environment():
         redacted = redact(asdict(config))
@@ -42,7 +45,7 @@ def main(overrides: list[str]) -> None:
             trainer_config.experiment_name,
             redacted,
         )
-        trainer = RayPPOTrainer(config, task, tracking)
+        trainer = RayPPOTrainer(config, task, data, tracking)
         try:
             trainer.init_workers()
             logger.info("ready after %.0f s", time.monotonic() - start)

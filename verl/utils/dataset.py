@@ -7,6 +7,7 @@ function of the seed and the epoch alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from verl.config.ppo import DataConfig
+from verl.errors import UserError
 from verl.interfaces import RolloutRequest
 
 REQUIRED_COLUMNS = ("data_source", "reward_model")
 _SHOWN_LENGTHS = 5
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A data file that cannot be used."""
 
 
@@ -76,16 +79,40 @@ class PromptDataset:
             )
 
 
+@dataclass(frozen=True)
+class Datasets:
+    """What a run trains on and what it validates on."""
+
+    train: PromptDataset
+    validation: PromptDataset
+
+
+def load_datasets(config: DataConfig) -> Datasets:
+    """Reads the files of a run.
+
+    Raises:
+        DataError: if they cannot be used, or hold fewer rows than one training batch.
+    """
+    train = PromptDataset(config.train_files, config.prompt_key, config.train_data_num)
+    validation = PromptDataset(config.val_files, config.prompt_key, config.val_data_num)
+    if len(train) < config.train_batch_size:
+        raise DataError(
+            f"{len(train)} training rows are fewer than data.train_batch_size="
+            f"{config.train_batch_size}"
+        )
+    return Datasets(train, validation)
+
+
 def epoch_batches(
     size: int, batch_size: int, seed: int, shuffle: bool
 ) -> Iterator[tuple[int, list[int]]]:
     """Endless (epoch, row indices): each epoch in an order of its own, its rest dropped.
 
     Raises:
-        DataError: if there are fewer rows than a batch needs.
+        ValueError: if there are fewer rows than a batch needs.
     """
     if size < batch_size:
-        raise DataError(f"{size} training rows are fewer than data.train_batch_size={batch_size}")
+        raise ValueError(f"{size} rows do not fill a batch of {batch_size}")
     epoch = 0
     while True:
         order = np.arange(size)

@@ -19,6 +19,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
+from verl.config.validation import ConfigError
 from verl.interfaces import RolloutOptions
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport, ValidationResult
@@ -46,7 +47,7 @@ from verl.trainer.ppo.update import (
 from verl.trainer.ppo.validation import label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
-from verl.utils.dataset import PromptDataset, epoch_batches, require_chat_template
+from verl.utils.dataset import Datasets, epoch_batches, require_chat_template
 from verl.utils.plots import plot_curves
 from verl.utils.tracking import Tracking
 
@@ -59,24 +60,24 @@ class RayPPOTrainer:
     Args:
         config: validated.
         task: brings the agent and the reward.
+        data: training and validation rows.
         tracking: where metrics go.
 
     Raises:
-        DataError: if the data cannot be used; before any process starts.
+        DataError: if the tokenizer has no chat template or a prompt is too long; before any
+            process starts.
     """
 
-    def __init__(self, config: PPOConfig, task: Task, tracking: Tracking) -> None:
+    def __init__(self, config: PPOConfig, task: Task, data: Datasets, tracking: Tracking) -> None:
         self.config = config
         self.task = task
         self.tracking = tracking
         self.output_dir = Path(config.trainer.default_local_dir)
         self.tokenizer = _load_tokenizer(config.actor_rollout_ref.model.path)
-        data = config.data
-        self.train_data = PromptDataset(data.train_files, data.prompt_key, data.train_data_num)
-        self.val_data = PromptDataset(data.val_files, data.prompt_key, data.val_data_num)
+        self.train_data, self.val_data = data.train, data.validation
         for dataset in (self.train_data, self.val_data):
-            dataset.check_lengths(self.tokenizer, data.max_start_length)
-        steps_per_epoch = len(self.train_data) // data.train_batch_size
+            dataset.check_lengths(self.tokenizer, config.data.max_start_length)
+        steps_per_epoch = len(self.train_data) // config.data.train_batch_size
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
         self.rng = np.random.default_rng(trainer.seed)
@@ -159,7 +160,9 @@ class RayPPOTrainer:
     def _score(self, batch: DataProto) -> dict[str, float]:
         reward = self.reward_function(batch, validate=False)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
-        return reward_metrics(reward) | environment_metrics(batch.non_tensor_batch["extras"])
+        return reward_metrics(reward) | environment_metrics(
+            batch.non_tensor_batch["extras"].tolist()
+        )
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
@@ -254,7 +257,12 @@ class RayPPOTrainer:
 
 
 def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
     require_chat_template(tokenizer, path)
     return tokenizer
 

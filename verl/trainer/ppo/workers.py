@@ -30,10 +30,9 @@ class Roles:
         """GAE needs a critic; any KL needs a reference."""
         algorithm, actor = config.algorithm, config.actor_rollout_ref.actor
         gae = algorithm.adv_estimator == "gae"
-        in_reward = algorithm.use_kl_in_reward
-        if in_reward is None:
-            in_reward = gae and not actor.use_kl_loss
-        return cls(critic=gae, reference=in_reward or actor.use_kl_loss, kl_in_reward=in_reward)
+        in_reward = bool(algorithm.use_kl_in_reward)
+        reference = in_reward or bool(actor.use_kl_loss)
+        return cls(critic=gae, reference=reference, kl_in_reward=in_reward)
 
 
 class Workers:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from verl.errors import UserError
+
 
 @dataclass(frozen=True)
 class GateReport:
@@ -22,5 +24,5 @@ class Gate(Protocol):
         ...
 
 
-class GateError(RuntimeError):
+class GateError(UserError):
     """The model did not pass; the message has the measured rates."""

@@ -104,9 +104,11 @@ class ActorWorker(Worker):
     def _loss_terms(self, data: DataProto, batch: ModelInput) -> dict[str, torch.Tensor]:
         """Sums over the micro-batch's sampled tokens."""
         tensors = data.batch
+        assert tensors is not None
 
         def column(name: str) -> torch.Tensor:
-            return tensors[name][batch.sample, batch.offset].to(self.device)
+            values: torch.Tensor = tensors[name]
+            return values[batch.sample, batch.offset].to(self.device)
 
         logits = self._engine.forward(batch).float() / self._temperature
         log_prob = token_log_probs(logits, batch.targets)

@@ -76,7 +76,7 @@ class FSDPEngine:
             self.optimizer = torch.optim.AdamW(
                 self.model.parameters(),
                 lr=optim_config.lr,
-                betas=tuple(optim_config.betas),
+                betas=(optim_config.betas[0], optim_config.betas[1]),
                 weight_decay=optim_config.weight_decay,
                 fused=device.type == "cuda" and not self._offload,
             )
@@ -94,10 +94,14 @@ class FSDPEngine:
         # Keeping the gathered parameters between forward and backward saves a gather per layer;
         # on CPU memory is shared by all ranks anyway and gathers are slow.
         reshard = self.device.type == "cuda"
-        options = {"mesh": mesh, "mp_policy": precision, "offload_policy": policy}
-        for layer in _decoder_layers(self.model):
-            fully_shard(layer, reshard_after_forward=reshard, **options)
-        fully_shard(self.model, reshard_after_forward=reshard, **options)
+        for module in (*_decoder_layers(self.model), self.model):
+            fully_shard(
+                module,
+                mesh=mesh,
+                reshard_after_forward=reshard,
+                mp_policy=precision,
+                offload_policy=policy,
+            )
         if not self._offload:
             self.model.to(self.device)
 
@@ -121,7 +125,7 @@ class FSDPEngine:
         With a non-finite norm nothing changes but the schedule.
         """
         assert self.optimizer is not None
-        norm_tensor = torch.nn.utils.clip_grad_norm_(
+        norm_tensor: Any = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optim_config.grad_clip
         )
         if isinstance(norm_tensor, DTensor):
@@ -148,11 +152,11 @@ class FSDPEngine:
         Tied parameters come once, under the name the model lists first.
         """
         for name, parameter in self.model.named_parameters():
-            value = parameter.detach()
+            value: Any = parameter.detach()
             if isinstance(value, DTensor):
-                if self._offload:  # gather on the accelerator
-                    value = value.to(self.device)
-                value = value.full_tensor()
+                # Offloaded shards are gathered on the accelerator.
+                shard: Any = value.to(self.device) if self._offload else value
+                value = shard.full_tensor()
             yield name, value
 
     def save(self, folder: Path) -> None:
@@ -162,7 +166,8 @@ class FSDPEngine:
             temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            self.model.save_pretrained(temporary, state_dict=state)
+            pretrained: Any = self.model
+            pretrained.save_pretrained(temporary, state_dict=state)
             _copy_tokenizer(Path(self.config.path), temporary)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
@@ -173,6 +178,7 @@ def _load_model(
     config: ModelConfig, device: torch.device, head: str, trained: bool
 ) -> torch.nn.Module:
     hf_config = AutoConfig.from_pretrained(config.path)
+    model: Any
     options: dict[str, Any] = {
         "dtype": torch.float32,
         "attn_implementation": resolve_attention(config.attn_implementation, device.type),
@@ -192,12 +198,13 @@ def _load_model(
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train(trained)
     model.requires_grad_(trained)
-    return model
+    loaded: torch.nn.Module = model
+    return loaded
 
 
 def _decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    base: Any = getattr(model, model.base_model_prefix)  # type: ignore[arg-type]
-    layers: torch.nn.ModuleList = base.layers
+    pretrained: Any = model
+    layers: torch.nn.ModuleList = getattr(pretrained, pretrained.base_model_prefix).layers
     return layers
 
 

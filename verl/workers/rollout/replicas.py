@@ -15,6 +15,7 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.config.rollout import RolloutConfig
+from verl.errors import UserError
 from verl.interfaces import GenerationOutput, SamplingParams
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 from verl.workers.weight_transfer.sender import make_weight_sender
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 _MAX_CALLS_IN_FLIGHT = 4096
 
 
-class RolloutEngineError(RuntimeError):
+class RolloutEngineError(UserError):
     """An engine failed to start, died, or refused a request."""
 
 
@@ -147,7 +148,7 @@ def _replica_count(config: RolloutConfig, placement_groups: list[PlacementGroup]
         return config.num_replicas
     if placement_groups is None:
         return 1
-    gpus = sum(group.bundle_count for group in placement_groups)
+    gpus: int = sum(group.bundle_count for group in placement_groups)
     return max(1, gpus // config.tensor_model_parallel_size)
 
 
