@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from router_r1.config import RouterConfig
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.loading import load_pool
+from verl.config.sft import SFTConfig
+from verl.config.validation import ConfigError, to_dataclass
+from verl.trainer.launch import CONFIG_FOLDER, compose_config
+from verl.trainer.ppo.workers import Roles
+from verl.utils.redaction import REDACTED, redact
+
+RECIPES = sorted(path.stem for path in (CONFIG_FOLDER / "recipe").glob("*.yaml"))
+
+
+def load(*overrides: str) -> RouterConfig:
+    return to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_valid(recipe: str) -> None:
+    config = load(f"recipe={recipe}")
+    assert config.pool.offered
+    assert config.trainer.default_local_dir.endswith(f"/{config.trainer.experiment_name}")
+
+
+def test_the_papers_recipe() -> None:
+    config = load("recipe=paper_qwen")
+    policy, critic = config.actor_rollout_ref, config.critic
+    assert policy.model.path == critic.model.path == "Qwen/Qwen2.5-3B-Instruct"
+    assert (config.data.train_batch_size, policy.actor.ppo_mini_batch_size) == (64, 32)
+    assert (policy.actor.optim.lr, critic.optim.lr) == (1e-6, 1e-5)
+    assert (policy.actor.clip_ratio, critic.cliprange_value) == (0.2, 0.5)
+    assert (policy.actor.entropy_coeff, policy.actor.optim.grad_clip) == (0.001, 1.0)
+    assert config.algorithm.kl_ctrl.kl_coef == 0.001
+    assert config.algorithm.kl_penalty == "kl"
+    assert (config.trainer.total_training_steps, config.trainer.save_freq) == (225, 15)
+    assert (config.max_turns, policy.rollout.n_agent) == (4, 1)
+    assert len(config.pool.offered) == 6
+    assert load("recipe=paper_llama").actor_rollout_ref.model.path.endswith("Llama-3.2-3B-Instruct")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("trainer.total_steps=5", ("trainer.total_steps", "total_training_steps")),
+        ("max_turn=3", ("max_turn", "max_turns")),
+        ("actor_rollout_ref.actor.optim.learning_rate=1", ("learning_rate", "lr_warmup_steps")),
+        ("reward_metric=accuracy", ("reward_metric", "accuracy", "em, f1")),
+        ("cost_coe=1.5", ("cost_coe", "1.5")),
+        ("data.train_batch_size=many", ("data.train_batch_size", "many")),
+        ("data.train_batch_size=0", ("data.train_batch_size", "0")),
+        ("algorithm.adv_estimator=reinforce", ("adv_estimator", "gae, grpo")),
+        ("trainer.device=tpu", ("trainer.device", "auto, cpu, cuda")),
+        ("trainer.logger=[print]", ("trainer.logger", "print", "jsonl")),
+        ("data.max_start_length=9999", ("max_start_length", "max_prompt_length")),
+        ("actor_rollout_ref.actor.ppo_mini_batch_size=24", ("ppo_mini_batch_size", "64", "24")),
+        ("trainer.n_gpus_per_node=3", ("ppo_mini_batch_size", "3 ranks")),
+        ("actor_rollout_ref.actor.state_masking=false", ("state_masking", "never")),
+        ("pool.name_matching=fuzzy", ("name_matching", "exact, original")),
+    ],
+)
+def test_a_wrong_value_names_key_and_choices(override: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError) as error:
+        load("recipe=paper_qwen", override)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_batch_must_split_over_mini_batches_and_groups() -> None:
+    with pytest.raises(ConfigError, match="train_batch_size"):
+        load("data.train_batch_size=33")
+    assert load("data.train_batch_size=16", "actor_rollout_ref.rollout.n_agent=4")
+
+
+def test_where_the_kl_goes() -> None:
+    gae = Roles.of(load())
+    assert (gae.critic, gae.reference, gae.kl_in_reward) == (True, True, True)
+    grpo = load("algorithm.adv_estimator=grpo")
+    assert grpo.actor_rollout_ref.actor.use_kl_loss is True
+    roles = Roles.of(grpo)
+    assert (roles.critic, roles.reference, roles.kl_in_reward) == (False, True, False)
+    no_kl = load("algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.use_kl_loss=false")
+    assert not Roles.of(no_kl).reference
+    in_reward = Roles.of(load("algorithm.adv_estimator=grpo", "algorithm.use_kl_in_reward=true"))
+    assert in_reward.kl_in_reward
+
+
+def test_the_yaml_root_shows_only_known_groups() -> None:
+    raw = yaml.safe_load((CONFIG_FOLDER / "ppo_trainer.yaml").read_text())
+    assert set(raw) - {"defaults"} <= {f.name for f in fields(RouterConfig)}
+    raw = yaml.safe_load((CONFIG_FOLDER / "sft_trainer.yaml").read_text())
+    assert set(raw) <= {f.name for f in fields(SFTConfig)}
+
+
+def test_two_llms_with_one_name_are_refused() -> None:
+    def llm(name: str, *aliases: str) -> LLMConfig:
+        return LLMConfig(name=name, model=name, completion_price=1.0, aliases=list(aliases))
+
+    with pytest.raises(ConfigError, match=r"'atlas' of LLM 'atlas' is already taken by 'Atlas'"):
+        PoolConfig(name="mine", llms=[llm("Atlas"), llm("atlas")])
+    with pytest.raises(ConfigError, match="already taken by 'Atlas'"):
+        PoolConfig(name="mine", llms=[llm("Atlas", "big"), llm("Corvus", "BIG")])
+    with pytest.raises(ConfigError, match="no LLM"):
+        PoolConfig(name="mine", llms=[])
+
+
+def test_a_pool_file_is_validated(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="embedded, paper"):
+        load_pool("nowhere")
+    path = tmp_path / "mine.yaml"
+    path.write_text("name: mine\nllms: [{name: A, model: a, completion_price: 1, prize: 2}]\n")
+    with pytest.raises(ConfigError, match="prize"):
+        load_pool(path)
+    path.write_text("name: mine\nllms: [{name: A, model: a}]\n")
+    with pytest.raises(ConfigError, match="completion_price"):
+        load_pool(path)
+    path.write_text("- a list\n")
+    with pytest.raises(ConfigError, match="mapping"):
+        load_pool(path)
+
+
+def test_a_key_on_the_command_line_works_and_is_redacted_in_the_dump() -> None:
+    config = load("api_key=sk-planted", "api_base=http://localhost:1/v1")
+    assert config.api_key == "sk-planted"
+    dump = redact(asdict(config))
+    assert "sk-planted" not in str(dump)
+    assert dump["api_key"] == REDACTED
+    assert dump["data"]["max_prompt_length"] == config.data.max_prompt_length
+
+
+def test_an_override_value_may_hold_colons_and_spaces() -> None:
+    assert load("api_base='http://a:1/v1'").api_base == "http://a:1/v1"
