@@ -56,6 +56,7 @@ def test_the_papers_recipe() -> None:
         ("data.train_batch_size=many", ("data.train_batch_size", "many")),
         ("data.train_batch_size=0", ("data.train_batch_size", "0")),
         ("algorithm.adv_estimator=reinforce", ("adv_estimator", "gae, grpo")),
+        ("algorithm.adv_estimator=grpo", ("n_agent", "2 or more")),
         ("trainer.device=tpu", ("trainer.device", "auto, cpu, cuda")),
         ("trainer.logger=[print]", ("trainer.logger", "print", "jsonl")),
         ("data.max_start_length=9999", ("max_start_length", "max_prompt_length")),
@@ -81,13 +82,16 @@ def test_batch_must_split_over_mini_batches_and_groups() -> None:
 def test_where_the_kl_goes() -> None:
     gae = Roles.of(load())
     assert (gae.critic, gae.reference, gae.kl_in_reward) == (True, True, True)
-    grpo = load("algorithm.adv_estimator=grpo")
+    eight = "actor_rollout_ref.rollout.n_agent=8"
+    grpo = load("algorithm.adv_estimator=grpo", eight)
     assert grpo.actor_rollout_ref.actor.use_kl_loss is True
     roles = Roles.of(grpo)
     assert (roles.critic, roles.reference, roles.kl_in_reward) == (False, True, False)
-    no_kl = load("algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.use_kl_loss=false")
+    no_kl = load("algorithm.adv_estimator=grpo", eight, "actor_rollout_ref.actor.use_kl_loss=false")
     assert not Roles.of(no_kl).reference
-    in_reward = Roles.of(load("algorithm.adv_estimator=grpo", "algorithm.use_kl_in_reward=true"))
+    in_reward = Roles.of(
+        load("algorithm.adv_estimator=grpo", eight, "algorithm.use_kl_in_reward=true")
+    )
     assert in_reward.kl_in_reward
 
 

@@ -178,6 +178,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         _check_divisible(self)
+        _check_groups(self)
         self._choose_kl()
 
     def _choose_kl(self) -> None:
@@ -187,6 +188,16 @@ class PPOConfig:
             actor.use_kl_loss = algorithm.adv_estimator == "grpo" and not algorithm.use_kl_in_reward
         if algorithm.use_kl_in_reward is None:
             algorithm.use_kl_in_reward = algorithm.adv_estimator == "gae" and not actor.use_kl_loss
+
+
+def _check_groups(config: Any) -> None:
+    """GRPO's baseline is the mean of a prompt's other samples."""
+    n_agent = config.actor_rollout_ref.rollout.n_agent
+    if config.algorithm.adv_estimator == "grpo" and n_agent < 2:
+        raise ConfigError(
+            "algorithm.adv_estimator=grpo compares samples of one prompt: set "
+            f"actor_rollout_ref.rollout.n_agent to 2 or more (8 is usual), got {n_agent}"
+        )
 
 
 def _check_divisible(config: Any) -> None:

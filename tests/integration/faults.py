@@ -1,0 +1,31 @@
+"""Injects faults into a running pool server, over HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from router_r1.pool.config import PoolConfig
+
+
+def _admin(pool: PoolConfig, method: str, body: dict[str, Any] | None) -> None:
+    assert pool.api_base is not None
+    url = pool.api_base.removesuffix("/v1") + "/admin/faults"
+    data = json.dumps(body).encode() if body else None
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, data, headers, method=method)
+    with urllib.request.urlopen(request, timeout=5) as response:
+        assert response.status == 200
+
+
+@contextmanager
+def fault(pool: PoolConfig, kind: str, rate: float = 1.0, seed: int = 0) -> Iterator[None]:
+    """``rate`` of all calls end in ``kind`` inside the block."""
+    _admin(pool, "POST", {"kind": kind, "rate": rate, "seed": seed})
+    try:
+        yield
+    finally:
+        _admin(pool, "DELETE", None)

@@ -1,0 +1,197 @@
+"""The update does not depend on how the batch is cut (design section 10, invariant 4)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from router_r1.world.policy import PolicySize
+from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
+from verl.protocol import DataProto
+from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
+from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
+from verl.workers.fsdp.critic import CriticWorker
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+VOCABULARY = 300
+
+
+def trajectories(count: int) -> list[Trajectory]:
+    """Prompt, action, observation, action; of uneven lengths."""
+    generator = torch.Generator().manual_seed(3)
+
+    def ids(length: int) -> tuple[int, ...]:
+        return tuple(torch.randint(5, VOCABULARY, (length,), generator=generator).tolist())
+
+    made = []
+    for i in range(count):
+        first, second = ids(4 + i % 5), ids(3 + i % 7)
+        segments = [
+            Segment(SegmentKind.PROMPT, ids(6 + 3 * (i % 4))),
+            Segment(SegmentKind.ACTION, first, (-1.0,) * len(first)),
+            Segment(SegmentKind.OBSERVATION, ids(5)),
+            Segment(SegmentKind.ACTION, second, (-1.0,) * len(second)),
+        ]
+        status = TrajectoryStatus.ANSWERED
+        made.append(Trajectory(str(i), segments, status))
+    return made
+
+
+def batch_of(count: int) -> DataProto:
+    batch = collate(trajectories(count), pad_token_id=0)
+    assert batch.batch is not None
+    generator = torch.Generator().manual_seed(4)
+    mask = batch.batch["response_mask"]
+    for name in ("advantages", "old_log_probs", "ref_log_prob", "values", "returns"):
+        noise = torch.randn(mask.shape, generator=generator)
+        batch.batch[name] = noise - 5.7 if "log_prob" in name else noise
+    return batch
+
+
+def model_config(folder: Path, packed: bool) -> ModelConfig:
+    return ModelConfig(
+        path=str(folder),
+        dtype="float32",
+        use_remove_padding=packed,
+        enable_gradient_checkpointing=packed,
+    )
+
+
+def start(folder: Path, ranks: int, packed: bool, dynamic: bool, size: int) -> RayWorkerGroup:
+    model = model_config(folder, packed)
+    cut: dict[str, Any] = {
+        "use_dynamic_bsz": dynamic,
+        "ppo_micro_batch_size": size,
+        "ppo_max_token_len_per_gpu": 60,
+        # SGD-like: a small first step of AdamW is lr * sign(gradient) and would hide differences.
+        "optim": OptimConfig(lr=1e-3, weight_decay=0.0, grad_clip=1e9),
+    }
+    actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
+    critic = CriticConfig(model=model, **cut)
+    roles = {
+        "actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
+        "critic": RayClassWithInit(CriticWorker, critic, 10),
+        "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 1.0),
+    }
+    return RayWorkerGroup(RayResourcePool([ranks]), roles)
+
+
+def one_update(
+    folder: Path, output: Path, ranks: int, packed: bool, dynamic: bool, size: int
+) -> dict[str, Any]:
+    group = start(folder, ranks, packed, dynamic, size)
+    try:
+        batch = batch_of(16)
+        result = {
+            "log_probs": group["actor"].compute_log_probs(batch).batch["old_log_probs"],
+            "ref": group["reference"].compute_ref_log_probs(batch).batch["ref_log_prob"],
+            "values": group["critic"].compute_values(batch).batch["values"],
+            "actor": group["actor"].update_actor(batch).meta_info["metrics"],
+            "critic": group["critic"].update_critic(batch).meta_info["metrics"],
+        }
+        for role in ("actor", "critic"):
+            group[role].save_checkpoint(str(output / role))
+            result[f"{role}_weights"] = load_file(output / role / "model.safetensors")
+        return result
+    finally:
+        group.shutdown()
+
+
+@pytest.fixture(scope="module")
+def updates(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    cuts = [(1, False, False, 16), (2, False, False, 3), (2, True, True, 1)]
+    return [
+        one_update(policy_folder, tmp_path_factory.mktemp("saved"), *cut)  # type: ignore[arg-type]
+        for cut in cuts
+    ]
+
+
+@pytest.mark.parametrize("other", [1, 2], ids=["2 ranks, micro-batches of 3", "2 ranks, packed"])
+def test_world_size_micro_batches_packing_and_padding_change_nothing(
+    updates: list[dict[str, Any]], other: int
+) -> None:
+    one, two = updates[0], updates[other]
+    mask = batch_of(16).batch["response_mask"].bool()
+    for name in ("log_probs", "ref", "values"):
+        assert (one[name][mask] - two[name][mask]).abs().max() < 1e-5, name
+    for role in ("actor", "critic"):
+        norm = f"{role}/grad_norm"
+        assert one[role][norm] > 0.01
+        assert one[role][norm] == pytest.approx(two[role][norm], rel=1e-5)
+        for metric, value in one[role].items():
+            assert value == pytest.approx(two[role][metric], rel=1e-4, abs=1e-6), metric
+
+
+def test_a_step_moves_every_weight_and_is_saved_for_hugging_face(
+    updates: list[dict[str, Any]], policy_folder: Path
+) -> None:
+    before = AutoModelForCausalLM.from_pretrained(policy_folder).state_dict()
+    after = updates[0]["actor_weights"]
+    moved = [name for name in after if not torch.equal(after[name], before[name])]
+    assert len(moved) >= len(after) - 1
+
+
+def test_log_probs_are_hugging_faces_own(
+    updates: list[dict[str, Any]], policy_folder: Path
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(policy_folder)
+    batch = batch_of(16)
+    assert batch.batch is not None
+    width = batch.batch["responses"].shape[1]
+    for row, trajectory in enumerate(trajectories(16)):
+        ids = torch.tensor([trajectory.token_ids])
+        with torch.no_grad():
+            log_probs = model(ids).logits[0].log_softmax(-1)
+        chosen = log_probs[:-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
+        prompt = len(trajectory.segments[0].token_ids)
+        expected = chosen[prompt - 1 :]
+        got = updates[0]["log_probs"][row][: len(expected)]
+        assert (got - expected).abs().max() < 1e-5
+        assert len(expected) <= width
+
+
+def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path, tmp_path: Path) -> None:
+    """Advantages and old log-probs on observations may be anything, even infinite."""
+    group = start(policy_folder, 2, False, False, 4)
+    try:
+        batch = batch_of(8)
+        assert batch.batch is not None
+        observed = ~batch.batch["response_mask"].bool()
+        clean = group["actor"].update_actor(batch).meta_info["metrics"]
+    finally:
+        group.shutdown()
+    group = start(policy_folder, 2, False, False, 4)
+    try:
+        for name in ("advantages", "old_log_probs", "ref_log_prob"):
+            batch.batch[name][observed] = 1e6
+        dirty = group["actor"].update_actor(batch).meta_info["metrics"]
+    finally:
+        group.shutdown()
+    assert dirty == clean
+
+
+def test_a_poisoned_batch_changes_nothing(policy_folder: Path, tmp_path: Path) -> None:
+    group = start(policy_folder, 2, False, False, 4)
+    try:
+        batch = batch_of(8)
+        assert batch.batch is not None
+        before = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
+        batch.batch["advantages"][0] = float("nan")
+        metrics = group["actor"].update_actor(batch).meta_info["metrics"]
+        assert metrics["actor/nonfinite_steps"] == 1.0
+        after = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
+        assert torch.equal(before, after)
+    finally:
+        group.shutdown()
+
+
+def test_policy_size_is_small_enough_for_a_laptop(policy_folder: Path) -> None:
+    weights = load_file(policy_folder / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) < 3e6
+    assert PolicySize().hidden_size // PolicySize().num_attention_heads >= 32

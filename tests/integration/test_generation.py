@@ -1,0 +1,224 @@
+"""The routing loop with a real engine, a policy that knows the format, and a real HTTP pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.llm_agent import GenerationLimits, LLMGenerationManager, parse_action
+from router_r1.pool.config import PoolConfig
+from router_r1.world.simulated_llm import World
+from tests.integration.faults import fault
+from verl.config.rollout import RolloutConfig
+from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.trajectory import SegmentKind, Trajectory, TrajectoryStatus
+from verl.workers.rollout.replicas import RolloutReplicas
+
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.engine]
+LIMITS = GenerationLimits(
+    max_turns=3, max_response_length=48, max_prompt_length=512, max_obs_length=64
+)
+SAMPLED, GREEDY = RolloutOptions(temperature=1.0), RolloutOptions(temperature=0.0)
+Roll = Callable[..., list[Trajectory]]
+
+
+@pytest.fixture(scope="module")
+def engine(ray_session: None, cold_policy: Path) -> Iterator[RolloutReplicas]:
+    config = RolloutConfig(dtype="float32", enforce_eager=True, cpu_threads=2, max_num_seqs=64)
+    engine = RolloutReplicas(config, str(cold_policy), "cpu", 512)
+    engine.wait_until_ready()
+    yield engine
+    engine.shutdown()
+
+
+@pytest.fixture(scope="module")
+def policy_tokenizer(cold_policy: Path) -> Any:
+    return AutoTokenizer.from_pretrained(cold_policy)
+
+
+@pytest.fixture(scope="module")
+def requests(world: World, embedded_pool: PoolConfig) -> list[RolloutRequest]:
+    template = build_prompt_template("compact", embedded_pool)
+    questions = world.knowledge.questions("test")[:48]
+    return [
+        RolloutRequest(
+            f"q{i}", [{"role": "user", "content": fill(template, q.text)}], row={"hops": q.hops}
+        )
+        for i, q in enumerate(questions)
+    ]
+
+
+@pytest.fixture
+def roll(engine: RolloutReplicas, policy_tokenizer: Any, served_pool: PoolConfig) -> Roll:
+    def run(
+        requests: list[RolloutRequest],
+        options: RolloutOptions = SAMPLED,
+        limits: GenerationLimits = LIMITS,
+        pool: PoolConfig = served_pool,
+    ) -> list[Trajectory]:
+        manager = LLMGenerationManager(engine, policy_tokenizer, pool, limits)
+        try:
+            return manager.rollout(requests, options)
+        finally:
+            manager.close()
+            engine.end_sessions()
+
+    return run
+
+
+def check_bookkeeping(trajectory: Trajectory, pool: PoolConfig) -> None:
+    """Invariants 6 and 7: one named end, and cost that adds up from the calls."""
+    extras, prices = trajectory.extras, pool.prices()
+    assert trajectory.status is not TrajectoryStatus.FAILED
+    calls = extras["calls"]
+    answered = [call for call in calls if call["outcome"] == "ok"]
+    assert (extras["routed_calls"], extras["failed_calls"]) == (
+        len(answered),
+        len(calls) - len(answered),
+    )
+    assert extras["cost"] == sum(c["completion_tokens"] * prices[c["llm"]] for c in answered)
+    assert len(calls) <= LIMITS.max_turns
+    kinds = [segment.kind for segment in trajectory.segments]
+    assert kinds[:2] == [SegmentKind.PROMPT, SegmentKind.ACTION]
+    assert extras["num_turns"] == kinds.count(SegmentKind.ACTION)
+    assert kinds.count(SegmentKind.OBSERVATION) <= len(calls)
+
+
+def test_what_is_scored_is_what_was_sampled(
+    roll: Roll,
+    requests: list[RolloutRequest],
+    cold_policy: Path,
+    policy_tokenizer: Any,
+    served_pool: PoolConfig,
+) -> None:
+    """Hugging Face's own log-probs of each trajectory's ids are those the engine sampled with."""
+    trajectories = roll(requests)
+    assert [t.uid for t in trajectories] == [r.uid for r in requests]
+    answered = [t for t in trajectories if t.status is TrajectoryStatus.ANSWERED]
+    assert len(answered) >= 0.8 * len(requests)
+    model = AutoModelForCausalLM.from_pretrained(cold_policy, dtype=torch.float32)
+    for trajectory in trajectories:
+        check_bookkeeping(trajectory, served_pool)
+        ids = torch.tensor([trajectory.token_ids])
+        with torch.no_grad():
+            all_log_probs = model(ids).logits[0].log_softmax(-1)
+        chosen = all_log_probs[:-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
+        chosen = chosen[len(trajectory.prompt_ids) - 1 :]
+        mask = torch.tensor(trajectory.response_mask).bool()
+        expected = torch.tensor(trajectory.log_probs)
+        assert (chosen - expected)[mask].abs().max() < 1e-4
+        assert trajectory.extras["response_text"] == policy_tokenizer.decode(
+            trajectory.response_ids
+        )
+
+
+def test_replies_reach_the_policy_word_by_word(
+    roll: Roll, requests: list[RolloutRequest], policy_tokenizer: Any, world: World
+) -> None:
+    seen = 0
+    for trajectory in roll(requests):
+        observations = [
+            policy_tokenizer.decode(s.token_ids)
+            for s in trajectory.segments
+            if s.kind is SegmentKind.OBSERVATION
+        ]
+        replies = [c for c in trajectory.extras["calls"] if c["outcome"] == "ok"]
+        for call in replies:
+            seen += 1
+            reply = world.reply(call["llm"], call["query"])
+            assert call["reply"] == reply.text
+            assert any(f"<information>{reply.text}</information>" in o for o in observations)
+    assert seen >= len(requests)
+
+
+def test_turns_end_at_their_tag(roll: Roll, requests: list[RolloutRequest]) -> None:
+    for trajectory in roll(requests):
+        text = trajectory.extras["policy_text"]
+        assert text.count("</answer>") <= 1
+        if trajectory.status is TrajectoryStatus.ANSWERED:
+            assert text.endswith("</answer>")
+
+
+def test_greedy_repeats_itself(roll: Roll, requests: list[RolloutRequest]) -> None:
+    first, second = roll(requests[:16], GREEDY), roll(requests[:16], GREEDY)
+    assert [t.token_ids for t in first] == [t.token_ids for t in second]
+
+
+def test_samples_of_one_prompt_differ(roll: Roll, requests: list[RolloutRequest]) -> None:
+    group = [replace(requests[0], sample_index=k) for k in range(12)]
+    trajectories = roll(group)
+    assert {t.uid for t in trajectories} == {requests[0].uid}
+    assert len({tuple(t.token_ids) for t in trajectories}) > 3
+
+
+def test_a_last_search_gets_no_reply(roll: Roll, requests: list[RolloutRequest]) -> None:
+    two_hop = [r for r in requests if len(r.row["hops"]) == 2]
+    limits = replace(LIMITS, max_turns=1)
+    trajectories = roll(two_hop, GREEDY, limits)
+    exhausted = [t for t in trajectories if t.status is TrajectoryStatus.TURNS_EXHAUSTED]
+    assert exhausted
+    for trajectory in trajectories:
+        assert len(trajectory.extras["calls"]) <= 1
+        assert trajectory.extras["num_turns"] <= 2
+    for trajectory in exhausted:
+        assert trajectory.extras["finished"] == 0
+        assert trajectory.segments[-1].kind is SegmentKind.ACTION
+
+
+def test_out_of_room_is_truncated_and_the_prompt_stays_whole(
+    roll: Roll, requests: list[RolloutRequest]
+) -> None:
+    longest = max(len(t.prompt_ids) for t in roll(requests[:4], GREEDY))
+    limits = replace(LIMITS, max_prompt_length=longest + 30)
+    for whole, cut in zip(
+        roll(requests[:4], GREEDY), roll(requests[:4], GREEDY, limits), strict=True
+    ):
+        assert cut.prompt_ids == whole.prompt_ids
+        assert len(cut.token_ids) <= limits.max_prompt_length
+        assert cut.status is TrajectoryStatus.TRUNCATED
+        assert cut.token_ids == whole.token_ids[: len(cut.token_ids)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "rate"),
+    [("status_500", 1.0), ("status_429", 0.5), ("cut", 0.5), ("hang", 0.3), ("malformed_json", 1)],
+)
+def test_no_trajectory_is_lost_whatever_the_pool_does(
+    roll: Roll, requests: list[RolloutRequest], served_pool: PoolConfig, kind: str, rate: float
+) -> None:
+    pool = replace(served_pool, request_timeout_s=1.0, max_retries=0)
+    with fault(pool, kind, rate):
+        trajectories = roll(requests, SAMPLED, LIMITS, pool)
+    assert [t.uid for t in trajectories] == [r.uid for r in requests]
+    failed = 0
+    for trajectory in trajectories:
+        check_bookkeeping(trajectory, pool)
+        failed += trajectory.extras["failed_calls"]
+        for call in trajectory.extras["calls"]:
+            assert (call["reply"] is None) == (call["outcome"] != "ok")
+    assert failed > 0
+    if rate == 1:
+        assert all(t.extras["routed_calls"] == 0 for t in trajectories)
+
+
+def test_an_invalid_action_gets_no_observation(
+    roll: Roll, requests: list[RolloutRequest], served_pool: PoolConfig
+) -> None:
+    """A pool that knows none of the names the policy writes: calls are counted, none is sent."""
+    strangers = replace(
+        served_pool, llms=[replace(llm, name=f"{llm.name}X") for llm in served_pool.llms]
+    )
+    for trajectory in roll(requests[:16], GREEDY, LIMITS, strangers):
+        extras = trajectory.extras
+        assert extras["routed_calls"] == 0
+        assert extras["cost"] == 0.0
+        assert {call["outcome"] for call in extras["calls"]} <= {"unknown_llm"}
+        valid = parse_action(extras["policy_text"]).kind
+        assert valid in ("search", "answer", "invalid")

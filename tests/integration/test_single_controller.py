@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import ray
+import torch
+
+from tests.integration.workers import Arithmetic
+from verl.protocol import DataProto
+from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.resource_pool import ResourceError
+from verl.single_controller.worker_group import WorkerGroupError
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+Start = Callable[[], RayWorkerGroup]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    groups: list[RayWorkerGroup] = []
+
+    def start_group() -> RayWorkerGroup:
+        roles = {name: RayClassWithInit(Arithmetic) for name in ("first", "second")}
+        groups.append(RayWorkerGroup(RayResourcePool([2]), roles))
+        return groups[-1]
+
+    yield start_group
+    for group in groups:
+        group.shutdown()
+
+
+def test_roles_dispatch_and_colocation(start: Start) -> None:
+    group = start()
+    first, second = group["first"].where(), group["second"].where()
+    assert [(rank, size) for rank, size, _ in first] == [(0, 2), (1, 2)]
+    pids = [pid for _, _, pid in first]
+    assert pids == [pid for _, _, pid in second], "roles of a rank share its process"
+    assert len(set(pids)) == 2
+    assert group["first"].only_first() == 0
+
+    data = DataProto.from_dict({"x": torch.arange(6)})
+    assert group["first"].total(data).meta_info["total"] == 15
+    odd = group["second"].double(DataProto.from_dict({"x": torch.arange(5)}))
+    assert odd.batch["doubled"].tolist() == [0, 2, 4, 6, 8]
+    assert odd.batch["rank"].tolist() == [0, 0, 0, 1, 1]
+    with pytest.raises(ValueError, match="5"):
+        group["first"].total(DataProto.from_dict({"x": torch.arange(5)}))
+    with pytest.raises(AttributeError, match=r"unregistered.*it has: \['die_on'"):
+        group["first"].unregistered()
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("fail_on", "rank 1 of 2 failed in first.fail_on.*had enough"),
+        ("die_on", "rank 1 of 2 died in first.die_on"),
+    ],
+)
+def test_one_rank_lost_is_one_clear_error_and_frees_everything(
+    start: Start, method: str, words: str
+) -> None:
+    group = start()
+    with pytest.raises(WorkerGroupError, match=f"(?s){words}"):
+        getattr(group["first"], method)(1)
+    with pytest.raises(WorkerGroupError, match="is dead: rank 1 of 2"):
+        group["first"].where()
+    assert start()["first"].only_first() == 0, "the slots are free again"
+
+
+def test_more_processes_than_slots_is_refused() -> None:
+    with pytest.raises(ResourceError, match=r"\[64\] processes.*CPU=4"):
+        RayWorkerGroup(
+            RayResourcePool([64], timeout_s=1.0), {"first": RayClassWithInit(Arithmetic)}
+        )
+    assert ray.is_initialized()
