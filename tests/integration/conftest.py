@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from router_r1.pool.config import PoolConfig
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
+from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.config.ppo import RayConfig
 from verl.trainer.launch import ray_cluster
 
@@ -26,3 +28,28 @@ def served_pool(embedded_pool: PoolConfig) -> Iterator[PoolConfig]:
     """The embedded pool behind its real HTTP server, answering without delay."""
     with simulated_pool(embedded_pool, WorldConfig(), time_scale=0.0) as url:
         yield replace(embedded_pool, api_base=url, request_timeout_s=2.0, retry_backoff_s=0.01)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Path]:
+    """``bash train.sh`` with three small steps, finished; and the folder it wrote."""
+    folder = tmp_path_factory.mktemp("run")
+    command = start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
+        *(f"world.folder={folder}/world", "trainer.total_training_steps=3"),
+        "trainer.logger=[console,jsonl,tensorboard,wandb]",
+        "api_key=sk-planted-on-the-command-line",
+        ROUTER_R1_API_KEY="sk-planted-in-the-environment",
+        CUDA_VISIBLE_DEVICES="",
+    )
+    command.finish()
+    return command, folder
+
+
+@pytest.fixture(scope="session")
+def cold_policy(small_run: tuple[Command, Path]) -> Path:
+    """The policy that the quickstart's cold start left in its cache."""
+    command, _ = small_run
+    folder = ROOT / ".cache" / "cold_start"
+    assert (folder / "config.json").is_file(), command.output
+    return folder

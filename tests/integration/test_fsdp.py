@@ -20,6 +20,7 @@ from verl.workers.fsdp.critic import CriticWorker
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 VOCABULARY = 300
+LEARNING_RATE = 1e-3
 
 
 def trajectories(count: int) -> list[Trajectory]:
@@ -69,8 +70,7 @@ def start(folder: Path, ranks: int, packed: bool, dynamic: bool, size: int) -> R
         "use_dynamic_bsz": dynamic,
         "ppo_micro_batch_size": size,
         "ppo_max_token_len_per_gpu": 60,
-        # SGD-like: a small first step of AdamW is lr * sign(gradient) and would hide differences.
-        "optim": OptimConfig(lr=1e-3, weight_decay=0.0, grad_clip=1e9),
+        "optim": OptimConfig(lr=LEARNING_RATE, weight_decay=0.0, grad_clip=1e9),
     }
     actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
     critic = CriticConfig(model=model, **cut)
@@ -126,6 +126,10 @@ def test_world_size_micro_batches_packing_and_padding_change_nothing(
         assert one[role][norm] == pytest.approx(two[role][norm], rel=1e-5)
         for metric, value in one[role].items():
             assert value == pytest.approx(two[role][metric], rel=1e-4, abs=1e-6), metric
+        for name, weight in one[f"{role}_weights"].items():
+            # AdamW's first step is lr * sign(gradient), but for gradients near its epsilon.
+            difference = (weight - two[f"{role}_weights"][name]).abs().mean()
+            assert difference < 1e-3 * LEARNING_RATE, name
 
 
 def test_a_step_moves_every_weight_and_is_saved_for_hugging_face(
@@ -156,7 +160,7 @@ def test_log_probs_are_hugging_faces_own(
         assert len(expected) <= width
 
 
-def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path, tmp_path: Path) -> None:
+def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path) -> None:
     """Advantages and old log-probs on observations may be anything, even infinite."""
     group = start(policy_folder, 2, False, False, 4)
     try:
@@ -176,7 +180,7 @@ def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path, tmp_pat
     assert dirty == clean
 
 
-def test_a_poisoned_batch_changes_nothing(policy_folder: Path, tmp_path: Path) -> None:
+def test_a_poisoned_batch_changes_nothing(policy_folder: Path) -> None:
     group = start(policy_folder, 2, False, False, 4)
     try:
         batch = batch_of(8)

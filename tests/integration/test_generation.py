@@ -30,7 +30,7 @@ Roll = Callable[..., list[Trajectory]]
 
 
 @pytest.fixture(scope="module")
-def engine(ray_session: None, cold_policy: Path) -> Iterator[RolloutReplicas]:
+def engine(cold_policy: Path) -> Iterator[RolloutReplicas]:
     config = RolloutConfig(dtype="float32", enforce_eager=True, cpu_threads=2, max_num_seqs=64)
     engine = RolloutReplicas(config, str(cold_policy), "cpu", 512)
     engine.wait_until_ready()

@@ -1,0 +1,95 @@
+"""Runs the project's commands as a user does, and finds what they leave behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_MARK = "ROUTER_R1_TEST_RUN"
+# A run of two or three small steps; the cold start's policy comes from the cache all runs share.
+SMALL = (
+    "data.train_batch_size=16",
+    "data.val_data_num=24",
+    "actor_rollout_ref.actor.ppo_mini_batch_size=8",
+    "critic.ppo_mini_batch_size=8",
+    "trainer.test_freq=-1",
+)
+
+
+@dataclass
+class Command:
+    """One command under way; every process it starts inherits a mark in its environment."""
+
+    process: subprocess.Popen[str]
+    mark: str
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def output(self) -> str:
+        """Everything printed so far."""
+        return "".join(self.lines)
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Reads on until a line matches."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"never saw {pattern!r} in:\n{self.output}")
+
+    def finish(self) -> int:
+        """Reads to the end; the exit code."""
+        assert self.process.stdout is not None
+        self.lines.extend(self.process.stdout)
+        return self.process.wait(timeout=60)
+
+    def survivors(self, patience_s: float = 15.0) -> list[str]:
+        """Command lines of this run's processes that are alive after ``patience_s``."""
+        deadline = time.monotonic() + patience_s
+        while (alive := _marked(self.mark)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return alive
+
+    def interrupt(self, group: bool) -> None:
+        """Ctrl-C reaches the whole foreground group; a supervisor sends SIGTERM to one process."""
+        if group:
+            os.killpg(self.process.pid, signal.SIGINT)
+        else:
+            self.process.terminate()
+
+
+def start(*command: str, **environment: str) -> Command:
+    """Starts a command in the project's root, in a process group of its own."""
+    mark = uuid.uuid4().hex
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment, _MARK: mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    return Command(process, mark)
+
+
+def _marked(mark: str) -> list[str]:
+    wanted = f"{_MARK}={mark}".encode()
+    alive = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            if wanted in (folder / "environ").read_bytes():
+                alive.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:120])
+        except OSError:
+            continue
+    return alive

@@ -1,0 +1,198 @@
+"""The whole stack by the user's own command: Ray, FSDP2 on two ranks, vLLM, HTTP pool."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+
+from tests.integration.commands import ROOT, SMALL, Command, start
+
+pytestmark = pytest.mark.engine
+PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
+CONTRACT_METRICS = (
+    *(
+        f"critic/{name}/{statistic}"
+        for name in ("score", "rewards", "advantages", "returns", "values", "cost", "metric")
+        for statistic in ("mean", "max", "min")
+    ),
+    *("critic/kl", "critic/kl_coeff", "critic/vf_loss", "critic/vf_clipfrac"),
+    *("critic/vf_explained_var", "actor/entropy_loss", "actor/pg_loss", "actor/pg_clipfrac"),
+    *("actor/ppo_kl", "actor/grad_norm", "actor/lr", "response_length/mean", "prompt_length/mean"),
+    *("env/number_of_actions/mean", "env/finish_ratio", "env/number_of_valid_action"),
+    *("env/ratio_of_valid_action", "env/number_of_valid_route", "state_tokens/total"),
+    *("state_tokens/coverage", "global_seqlen/mean", "timing_s/step", "timing_s/gen"),
+    *("timing_per_token_ms/gen", "timing_per_token_ms/update"),
+)
+
+
+def test_it_ends_well_and_leaves_no_process(small_run: tuple[Command, Path]) -> None:
+    command, _ = small_run
+    assert command.process.returncode == 0, command.output
+    assert command.survivors() == []
+    assert "Traceback" not in command.output
+    assert "recipe quickstart" in command.output
+    for words in ("step  1/3", "step  3/3", "trained router", "oracle", "best single LLM"):
+        assert words in command.output
+
+
+def test_it_writes_what_the_contract_lists(small_run: tuple[Command, Path]) -> None:
+    _, folder = small_run
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["trainer"]["total_training_steps"] == 3
+    summary = json.loads((folder / "summary.json").read_text())
+    for row in ("untrained", "random", "best_single", "trained", "oracle"):
+        assert set(summary[row]) == {"em", "f1", "cost", "calls"}
+        assert all(math.isfinite(value) for value in summary[row].values())
+    assert summary["oracle"]["em"] > summary["best_single"]["em"]
+    assert set(summary["seconds"]) == {"setup", "cold_start", "train", "total"}
+    assert list(folder.glob("tensorboard/*"))
+    assert len(list((folder / "validation").glob("step_*.jsonl"))) == 2
+    rows = (folder / "validation" / "step_0.jsonl").read_text().splitlines()
+    assert len(rows) == 24
+
+
+def test_metrics_have_the_contracts_names(small_run: tuple[Command, Path]) -> None:
+    _, folder = small_run
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "critic/score/mean" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3]
+    for line in steps:
+        assert [name for name in CONTRACT_METRICS if name not in line] == []
+        assert line["env/ratio_of_valid_action"] > 0.5, "the cold start knows the format"
+    validation = next(line for line in lines if "val/test_score/EM/all" in line)
+    for name in ("EM", "F1", "cost", "reward", "route_cnt"):
+        assert f"val/test_score/{name}/world_onehop" in validation
+        assert f"val/test_score/{name}/world_twohop" in validation
+
+
+def test_the_engine_has_the_trainers_weights_at_every_step(
+    small_run: tuple[Command, Path],
+) -> None:
+    _, folder = small_run
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    gaps = [line["rollout/log_prob_gap"] for line in lines if "rollout/log_prob_gap" in line]
+    assert len(gaps) == 3
+    assert max(gaps) < 1e-4
+
+
+def test_checkpoints_are_hugging_faces(small_run: tuple[Command, Path], cold_policy: Path) -> None:
+    _, folder = small_run
+    step = folder / "checkpoints" / "global_step_3"
+    AutoModelForCausalLM.from_pretrained(step / "actor")
+    assert AutoTokenizer.from_pretrained(step / "actor").chat_template
+    critic = AutoModelForTokenClassification.from_pretrained(step / "critic")
+    assert critic.config.num_labels == 1
+    before = load_file(cold_policy / "model.safetensors")
+    after = load_file(step / "actor" / "model.safetensors")
+    assert any(not before[name].equal(after[name]) for name in after)
+
+
+def test_no_key_reaches_what_a_run_writes(small_run: tuple[Command, Path]) -> None:
+    command, folder = small_run
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for key in PLANTED:
+        assert key not in command.output
+        for path in files:
+            assert key.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.usefixtures("cold_policy")
+def test_training_goes_on_without_the_pool_and_stops_when_told(tmp_path: Path) -> None:
+    """The pool's process is killed after the first step; later SIGTERM ends the run."""
+    command = start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
+        "trainer.val_before_train=false",
+        RECIPE="quickstart",
+    )
+    pid = int(command.wait_for(r"simulated pool \(pid (\d+)\)").group(1))
+    command.wait_for(r"step +1/50")
+    os.kill(pid, 9)
+    command.wait_for(r"step +4/50")
+    command.interrupt(group=False)
+    assert command.finish() == 130, command.output
+    assert command.survivors() == []
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["critic/route_cnt/mean"] > 0
+    for line in lines[2:4]:
+        assert line["critic/route_cnt/mean"] == 0
+        assert line["critic/failed_calls/mean"] > 0
+        assert line["env/number_of_actions/min"] >= 1, "every trajectory is there"
+
+
+@pytest.mark.usefixtures("cold_policy")
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+    command = start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        f"world.folder={tmp_path}/world",
+        RECIPE="quickstart",
+    )
+    command.wait_for("validation after 0 steps")
+    command.interrupt(group=True)
+    assert command.finish() == 130, command.output
+    assert command.survivors() == []
+    assert "interrupted" in command.output
+    assert "Traceback" not in command.output
+
+
+def without_chat_template(cold_policy: Path, target: Path) -> Path:
+    shutil.copytree(cold_policy, target)
+    (target / "chat_template.jinja").unlink(missing_ok=True)
+    path = target / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    config.pop("chat_template", None)
+    path.write_text(json.dumps(config))
+    return target
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer.total_step=3"], ["trainer.total_step", "total_training_steps"]),
+        (["data.train_files=[gone.parquet]"], ["no such data file: gone.parquet"]),
+        (["data.train_batch_size=100"], ["100", "not divisible", "ppo_mini_batch_size = 64"]),
+        (["data.train_data_num=64"], ["64 training rows are fewer"]),
+        (["api_base=http://127.0.0.1:9/v1"], ["http://127.0.0.1:9/v1", "does not answer"]),
+        (["recipe=nowhere"], ["nowhere", "quickstart"]),
+        (
+            ["cold_start=null", "actor_rollout_ref.model.path=no/such/model"],
+            ["actor_rollout_ref.model.path='no/such/model'"],
+        ),
+    ],
+)
+def test_bad_input_dies_at_once_and_says_why(
+    tmp_path: Path, overrides: list[str], words: list[str]
+) -> None:
+    recipe = [] if overrides[0].startswith("recipe=") else ["recipe=quickstart"]
+    command = start(
+        *(str(ROOT / ".venv/bin/python"), "-m", "verl.trainer.main_ppo", *recipe, *overrides),
+        *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
+        HF_HUB_OFFLINE="1",
+    )
+    assert command.finish() == 2, command.output
+    assert "Traceback" not in command.output
+    for word in words:
+        assert word in command.output.replace("\n", " ")
+    assert command.survivors() == []
+
+
+def test_a_model_without_chat_template_is_refused(cold_policy: Path, tmp_path: Path) -> None:
+    bare = without_chat_template(cold_policy, tmp_path / "bare")
+    command = start(
+        *(str(ROOT / ".venv/bin/python"), "-m", "verl.trainer.main_ppo", "recipe=quickstart"),
+        *("cold_start=null", f"actor_rollout_ref.model.path={bare}"),
+        *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
+    )
+    assert command.finish() == 2, command.output
+    assert "no chat template" in command.output
+    assert command.survivors() == []
