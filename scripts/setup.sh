@@ -55,7 +55,7 @@ show_progress() { # process id, log, number of packages
 
 install_lock() { # lock file
   local log=.venv/install.log torch_pin
-  torch_pin=$(grep -E '^torch==' "$1" | awk '{ print $1 }')
+  torch_pin=$(awk '/^torch==/ { print $1 }' "$1")
   : >"$log"
   # A CPU build of torch is on PyTorch's own index, unless the configured one offers it.
   if [[ "$torch_pin" == *+cpu ]]; then

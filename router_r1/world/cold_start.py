@@ -1,11 +1,13 @@
 """Makes the first policy of the embedded world: random weights, then supervised traces.
 
 Guarantees: the policy is cached under a key of everything that shapes it, whole or not at all; a
-policy that does not pass its gate is never used.
+policy that does not pass its gate is never used; of several runs at once, one makes it and the
+others wait for it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
@@ -41,10 +43,24 @@ def ensure_cold_start(
     """
     folder = Path(config.folder)
     key = _cache_key(config, world_config, pool)
-    if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text() == key:
-        logger.info("cold start: taken from %s", folder)
-        return
-    logger.info("cold start: teaching the tiny policy format and copying, with random routing")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text() == key:
+            logger.info("cold start: taken from %s", folder)
+            return
+        logger.info("cold start: teaching the tiny policy format and copying, with random routing")
+        _make_policy(config, world_config, pool, trainer)
+        (folder / _KEY_FILE).write_text(key)
+
+
+def _make_policy(
+    config: ColdStartConfig,
+    world_config: EmbeddedWorldConfig,
+    pool: PoolConfig,
+    trainer: TrainerConfig,
+) -> None:
+    folder = Path(config.folder)
     world = World(world_config)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
@@ -96,7 +112,6 @@ def ensure_cold_start(
             ),
         )
     )
-    (folder / _KEY_FILE).write_text(key)
     shutil.rmtree(blank, ignore_errors=True)
 
 

@@ -19,6 +19,7 @@ from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.config import PoolConfig
 from router_r1.world.knowledge import Question, WorldConfig
 from router_r1.world.simulated_llm import World
+from router_r1.world.traces import PHRASES
 from verl.config.validation import to_dataclass
 from verl.trainer.sft.gate import GateReport
 
@@ -98,8 +99,6 @@ class ColdStartGate:
         self, tokenizer: PreTrainedTokenizerBase, question: Question, turn: int
     ) -> list[int]:
         """Tokens of a right call by a random LLM and of the right reply."""
-        from router_r1.world.traces import PHRASES
-
         hop = question.hops[turn]
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
         llm = rng.choice(self._pool.offered).name

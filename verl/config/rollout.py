@@ -32,8 +32,7 @@ class RolloutConfig:
         gpu_memory_utilization: share of GPU memory for the engine (CUDA).
         cpu_kv_cache_gib: KV-cache size (CPU), GiB.
         cpu_threads: OpenMP threads of one engine (CPU).
-        max_model_len: longest context in tokens; None takes data.max_prompt_length +
-            data.max_response_length.
+        max_model_len: longest context in tokens; None takes data.max_prompt_length.
         max_num_seqs: sequences decoded together.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
         n_agent: trajectories sampled per training prompt.

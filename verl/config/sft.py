@@ -26,7 +26,7 @@ class SFTTrainerConfig:
 
     Attributes:
         output_dir: gets the fine-tuned model, in Hugging Face format.
-        steps: optimizer steps; the gate can end the run earlier.
+        steps: optimizer steps.
         batch_size: examples per step, over all ranks.
         gate_freq: steps between two questions to the gate; the last step always asks.
     """
