@@ -39,7 +39,7 @@ def test_it_ends_well_and_leaves_no_process(small_run: tuple[Command, Path]) -> 
     assert command.survivors() == []
     assert "Traceback" not in command.output
     assert "recipe quickstart" in command.output
-    for words in ("step  1/3", "step  3/3", "trained router", "oracle", "best single LLM"):
+    for words in ("step 1/3", "step 3/3", "trained router", "oracle", "best single LLM"):
         assert words in command.output
 
 
@@ -131,18 +131,22 @@ def test_training_goes_on_without_the_pool_and_stops_when_told(tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("cold_policy")
-def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
+def test_grpo_trains_without_a_critic_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
-        f"world.folder={tmp_path}/world",
-        RECIPE="quickstart",
+        *(f"world.folder={tmp_path}/world", "data.train_batch_size=4"),
+        RECIPE="quickstart_grpo",
     )
-    command.wait_for("validation after 0 steps")
+    command.wait_for(r"step +2/40")
     command.interrupt(group=True)
     assert command.finish() == 130, command.output
     assert command.survivors() == []
     assert "interrupted" in command.output
     assert "Traceback" not in command.output
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "critic/score/mean" in line]
+    assert all(line["actor/kl_loss"] >= 0 and "critic/vf_loss" not in line for line in steps)
+    assert steps[-1]["critic/advantages/max"] > 0 > steps[-1]["critic/advantages/min"]
 
 
 def without_chat_template(cold_policy: Path, target: Path) -> Path:

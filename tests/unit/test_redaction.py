@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from verl.utils.redaction import REDACTED, redact
+from verl.utils.redaction import REDACTED, redact, redact_override
 from verl.utils.tracking import Tracking
 
 
@@ -24,6 +24,20 @@ def test_other_keys_stay(key: str) -> None:
 
 def test_an_unset_secret_reads_as_unset() -> None:
     assert redact({"api_key": None}) == {"api_key": None}
+
+
+@pytest.mark.parametrize(
+    ("override", "shown"),
+    [
+        ("api_key=sk-1", "api_key=***"),
+        ("+pool.api_key=sk=1", "+pool.api_key=***"),
+        ("pool.api_key_env=MY_KEY", "pool.api_key_env=MY_KEY"),
+        ("cost_coe=0.9", "cost_coe=0.9"),
+        ("--help", "--help"),
+    ],
+)
+def test_the_command_line_is_shown_without_secrets(override: str, shown: str) -> None:
+    assert redact_override(override) == shown
 
 
 def test_metrics_reach_every_backend(tmp_path: Path) -> None:

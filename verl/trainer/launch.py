@@ -29,6 +29,7 @@ from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.task import Task
 from verl.utils.console import console, set_up_logging
+from verl.utils.redaction import redact_override
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 _PROJECT_ROOT = CONFIG_FOLDER.parent
@@ -106,8 +107,11 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point on the command line's overrides and exits with its code."""
     set_up_logging()
     disable_progress_bar()
+    overrides = sys.argv[1:]
+    # Trackers record the command line.
+    sys.argv[1:] = [redact_override(override) for override in overrides]
     try:
-        main(sys.argv[1:])
+        main(overrides)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
         sys.exit(2)

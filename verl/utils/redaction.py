@@ -9,6 +9,13 @@ REDACTED = "***"
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password|authorization)$", re.IGNORECASE)
 
 
+def redact_override(override: str) -> str:
+    """A Hydra override without its value, if the key is a secret's."""
+    key, separator, value = override.partition("=")
+    name = key.lstrip("+~").rsplit(".", 1)[-1]
+    return f"{key}={REDACTED}" if separator and value and _SECRET_KEY.search(name) else override
+
+
 def redact(value: Any) -> Any:
     """A copy of nested dicts and lists in which every value under a secret's key is ``***``."""
     if isinstance(value, dict):
