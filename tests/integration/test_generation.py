@@ -12,7 +12,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_process.prompt_pool import build_prompt_template, fill
-from router_r1.llm_agent import GenerationLimits, LLMGenerationManager, parse_action
+from router_r1.llm_agent import LLMGenerationManager, parse_action
+from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault
