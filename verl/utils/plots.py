@@ -54,7 +54,7 @@ def plot_curves(metrics_file: Path, image: Path) -> None:
                 axes.plot(steps, _running_mean(values), color="#3b6fc9", linewidth=2, label=label)
         for metric, label in validation.items():
             steps, values = _series(rows, metric)
-            axes.plot(steps, values, "o-", color="#d9822b", linewidth=1.5, label=label)
+            axes.plot(steps, values, "o:", color="#d9822b", linewidth=1.5, label=label)
         axes.set_title(title, fontsize=11)
         axes.set_xlabel("step", fontsize=9)
         axes.grid(alpha=0.25)
