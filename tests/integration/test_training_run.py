@@ -123,10 +123,10 @@ def test_training_goes_on_without_the_pool_and_stops_when_told(tmp_path: Path) -
     assert command.finish() == 130, command.output
     assert command.survivors() == []
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["critic/route_cnt/mean"] > 0
+    assert lines[0]["reward/route_cnt"] > 0
     for line in lines[2:4]:
-        assert line["critic/route_cnt/mean"] == 0
-        assert line["critic/failed_calls/mean"] > 0
+        assert line["reward/route_cnt"] == 0
+        assert line["reward/failed_calls"] > 0
         assert line["env/number_of_actions/min"] >= 1, "every trajectory is there"
 
 
