@@ -1,0 +1,14 @@
+"""Benchmark files: 500 random test rows of each source, one parquet file a source."""
+
+from data_process.flashrag import DATASETS
+from data_process.prepare import Preparation, run
+
+PREPARATION = Preparation(
+    splits=("test", "dev", "train"),
+    num_samples=500,
+    file_name="test_{source}_{model}.parquet",
+    default_sources=DATASETS,
+)
+
+if __name__ == "__main__":
+    run(PREPARATION, str(__doc__))

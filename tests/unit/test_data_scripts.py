@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pandas as pd
+import pytest
+
+from data_process import qa_test_gen, qa_test_merge, qa_train_merge
+from data_process.flashrag import read_source
+from data_process.prepare import Preparation, run
+from data_process.prompt_pool import PROMPT_TEMPLATE_LLAMA
+from tests.conftest import REFERENCE
+from verl.utils.dataset import DataError, PromptDataset
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def source_dir(tmp_path: Path) -> Path:
+    """nq with train and test, musique with dev only; three unusable rows."""
+    folder = tmp_path / "source"
+    write_rows(folder / "nq" / "train.jsonl", 40)
+    write_rows(folder / "nq" / "test.jsonl", 20)
+    bad = [
+        {"id": "x", "question": "  ", "golden_answers": ["a"]},
+        {"id": "y", "question": "who", "golden_answers": []},
+        {"id": "z", "question": "who", "golden_answers": [""]},
+    ]
+    write_rows(folder / "musique" / "dev.jsonl", 10, bad)
+    return folder
+
+
+def write_rows(path: Path, count: int, extra: list[dict[str, Any]] | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "id": str(i),
+            "question": f" who wrote book {i}" + ("?" if i % 2 else ""),
+            "golden_answers": [f"author {i}", f"{i}"],
+            "metadata": {"depth": i},
+        }
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in (extra or []) + rows))
+
+
+def prepared(script: Any, tmp_path: Path, source_dir: Path, *arguments: str) -> Path:
+    out = tmp_path / "out"
+    run(
+        script.PREPARATION,
+        "",
+        ["--source_dir", str(source_dir), "--local_dir", str(out), *arguments],
+    )
+    return out
+
+
+def test_rows_have_the_contracts_schema(tmp_path: Path, source_dir: Path) -> None:
+    out = prepared(qa_train_merge, tmp_path, source_dir, "--data_sources", "nq")
+    rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
+    assert len(rows) == 40
+    for row in rows:
+        index = row["extra_info"]["index"]
+        question = f"who wrote book {index}?"
+        assert row["data_source"] == "nq"
+        assert row["ability"] == "fact-reasoning"
+        assert row["extra_info"]["split"] == "train"
+        assert row["prompt"][0]["role"] == "user"
+        assert row["prompt"][0]["content"].endswith(f"Question: {question}")
+        assert row["reward_model"]["style"] == "rule"
+        target = row["reward_model"]["ground_truth"]["target"]
+        assert list(target) == [f"author {index}", str(index)]
+
+
+def test_files_splits_and_sizes(tmp_path: Path, source_dir: Path) -> None:
+    both = ("--data_sources", "nq,musique")
+    out = prepared(qa_test_merge, tmp_path, source_dir, *both, "--num_samples", "15")
+    frame = pd.read_parquet(out / "test_nh_qwen.parquet")
+    assert frame.data_source.value_counts().to_dict() == {"nq": 15, "musique": 10}
+    splits = {row["split"] for row in frame[frame.data_source == "musique"].extra_info}
+    assert splits == {"dev"}
+    prepared(qa_test_gen, tmp_path, source_dir, *both, "--model", "llama")
+    assert len(pd.read_parquet(out / "test_nq_llama.parquet")) == 20
+    llama = pd.read_parquet(out / "test_musique_llama.parquet").prompt[0][0]["content"]
+    assert llama.startswith(PROMPT_TEMPLATE_LLAMA.split("{question}")[0])
+
+
+def test_a_draw_depends_on_seed_and_source_alone(tmp_path: Path, source_dir: Path) -> None:
+    def draw(*arguments: str) -> list[str]:
+        out = prepared(qa_train_merge, tmp_path, source_dir, "--num_samples", "10", *arguments)
+        frame = pd.read_parquet(out / "train_nh_qwen.parquet")
+        return [row["question"] for row in frame[frame.data_source == "nq"].extra_info]
+
+    write_rows(source_dir / "hotpotqa" / "train.jsonl", 30)
+    alone = draw("--data_sources", "nq")
+    assert alone == draw("--data_sources", "nq") == draw("--data_sources", "hotpotqa,nq")
+    assert alone != draw("--data_sources", "nq", "--seed", "1")
+    assert len(set(alone)) == 10
+
+
+def test_what_is_dropped_is_counted_by_reason(source_dir: Path) -> None:
+    source = read_source("musique", ("test", "dev"), source_dir)
+    assert (source.split, len(source.questions)) == ("dev", 10)
+    assert dict(source.dropped) == {"no question": 1, "no answer": 2}
+    assert source.questions[0].index == 3
+
+
+def test_the_pool_writes_the_prompt(tmp_path: Path, source_dir: Path) -> None:
+    pool = tmp_path / "mine.yaml"
+    pool.write_text(
+        "name: mine\nllms: [{name: Zephyr, model: z, completion_price: 1, descriptor: windy}]\n"
+    )
+    out = prepared(
+        qa_train_merge, tmp_path, source_dir, "--data_sources", "nq", "--pool", str(pool)
+    )
+    content = pd.read_parquet(out / "train_nh_qwen.parquet").prompt[0][0]["content"]
+    assert "- Zephyr: windy" in content
+    assert "Mistral" not in content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data_sources", "nq,squad"], "choose from nq, triviaqa"),
+        (["--data_sources", "popqa"], "has none of: popqa/train.jsonl"),
+        (["--data_sources", "nq", "--num_samples", "0"], "at least 1"),
+        (["--data_sources", "nq", "--pool", "nowhere"], "pools in"),
+    ],
+)
+def test_mistakes_end_with_a_reason_and_no_file(
+    tmp_path: Path,
+    source_dir: Path,
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        prepared(qa_train_merge, tmp_path, source_dir, *arguments)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().out.replace("\n", " ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_source_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nq" / "train.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"question": "who?", "golden_answers": "not a list"}\n')
+    with pytest.raises(DataError, match=r"train\.jsonl must hold JSON lines"):
+        read_source("nq", ("train",), tmp_path)
+    path.write_text('{"question": "who?"\n')
+    with pytest.raises(DataError, match=r"train\.jsonl must hold JSON lines"):
+        read_source("nq", ("train",), tmp_path)
+
+
+def test_the_hub_is_asked_split_by_split(source_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own function, answering from a folder: the network is all that is replaced."""
+    asked = []
+
+    def download(repository: str, name: str, repo_type: str) -> str:
+        asked.append((repository, name, repo_type))
+        path = source_dir / name
+        if not path.is_file():
+            raise huggingface_hub.errors.EntryNotFoundError("no such file")
+        return str(path)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    source = read_source("musique", ("test", "dev"), None)
+    assert (source.split, len(source.questions)) == ("dev", 10)
+    repository = "RUC-NLPIR/FlashRAG_datasets"
+    assert asked == [
+        (repository, "musique/test.jsonl", "dataset"),
+        (repository, "musique/dev.jsonl", "dataset"),
+    ]
+    with pytest.raises(DataError, match="none of the splits test of popqa"):
+        read_source("popqa", ("test",), None)
+
+
+def test_an_unreachable_hub_points_to_source_dir(monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(*_: Any, **__: Any) -> str:
+        raise huggingface_hub.errors.LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(DataError, match="--source_dir"):
+        read_source("nq", ("train",), None)
+
+
+def test_real_questions(tmp_path: Path) -> None:
+    folder = REFERENCE.parent / "data" / "flashrag"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not on this machine")
+    out = prepared(qa_test_gen, tmp_path, folder, "--data_sources", "nq")
+    frame = pd.read_parquet(out / "test_nq_qwen.parquet")
+    assert len(frame) == 500
+    assert all(row["question"].endswith("?") for row in frame.extra_info)
+
+
+def test_a_preparation_names_files_by_source_and_model() -> None:
+    assert isinstance(qa_test_gen.PREPARATION, Preparation)
+    assert len(qa_test_gen.PREPARATION.default_sources) == 7
