@@ -37,8 +37,11 @@ class TrainingDisplay:
     def show_step(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         """Prints the step's line and moves the bar."""
         parts = [f"reward {metrics['critic/score/mean']:6.3f}"]
+        em_or_metric = ("reward/em", "EM {:.3f}")
+        if "reward/em" not in metrics:
+            em_or_metric = ("critic/metric/mean", "metric {:.3f}")
         for name, text in (
-            ("critic/metric/mean", "metric {:.3f}"),
+            em_or_metric,
             ("critic/cost/mean", "cost {:6.2f}"),
             ("env/number_of_valid_route", "calls {:.2f}"),
             ("actor/entropy_loss", "entropy {:.3f}"),
