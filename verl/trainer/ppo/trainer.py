@@ -93,26 +93,26 @@ class RayPPOTrainer:
     def fit(self) -> TrainingReport:
         """Trains; returns what the end table is made of."""
         trainer, start = self.config.trainer, time.monotonic()
-        first = last = None
         with TrainingDisplay(self.total_steps) as self.display:
             self.workers.publish_weights()
-            if trainer.val_before_train or trainer.val_only:
-                first = last = self._validate(step=0)
-            if not trainer.val_only:
-                for step, rows in zip(
-                    range(1, self.total_steps + 1), self._batches(), strict=False
-                ):
-                    self._step(step, rows)
-                    ends = step == self.total_steps
-                    if ends or (trainer.test_freq > 0 and step % trainer.test_freq == 0):
-                        last = self._validate(step)
-                    if ends or (trainer.save_freq > 0 and step % trainer.save_freq == 0):
-                        self._save(step)
-        assert last is not None
+            first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
             plot_curves(self.output_dir / "metrics.jsonl", self.output_dir / "curves.png")
         seconds = {"train": time.monotonic() - start}
         return TrainingReport(self.output_dir, first, last, seconds)
+
+    def _train(self) -> tuple[ValidationResult | None, ValidationResult]:
+        """All steps; the first validation (None if switched off) and the last."""
+        trainer = self.config.trainer
+        first = self._validate(step=0) if trainer.val_before_train else None
+        for step, rows in zip(range(1, self.total_steps + 1), self._batches(), strict=False):
+            self._step(step, rows)
+            is_last = step == self.total_steps
+            if is_last or (trainer.save_freq > 0 and step % trainer.save_freq == 0):
+                self._save(step)
+            if is_last or (trainer.test_freq > 0 and step % trainer.test_freq == 0):
+                last = self._validate(step)
+        return first, last
 
     def _step(self, step: int, rows: list[int]) -> None:
         """One training step: the six arrows of the design."""
