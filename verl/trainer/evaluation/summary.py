@@ -1,0 +1,133 @@
+"""Sums scored records up by dataset, with confidence intervals.
+
+Guarantees: every record counts; samples of one question are averaged first, so a question weighs
+the same however often it was sampled; the same records give the same intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from verl.trainer.evaluation.records import EvaluationRecord
+
+ALL = "all"
+_RESAMPLES = 1000
+_CONFIDENCE = 0.95
+_BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over questions and the ends of its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """Estimates of one dataset.
+
+    Attributes:
+        data_source: its name; ``all`` for the average over datasets.
+        questions, samples: how many.
+        estimates: by column; beside the scores, ``pass@k`` and ``avg@k`` of ``pass_column``
+            where questions were sampled k > 1 times.
+    """
+
+    data_source: str
+    questions: int
+    samples: int
+    estimates: dict[str, Estimate]
+
+
+def summarise(
+    records: Sequence[EvaluationRecord], pass_column: str = "em", seed: int = 0
+) -> list[DatasetSummary]:
+    """A summary per dataset, in order of appearance, and ``all``: their unweighted average.
+
+    Args:
+        records: scored.
+        pass_column: the 0/1 score that ``pass@k`` is the maximum of.
+        seed: of the resampling.
+
+    Raises:
+        ValueError: for no records.
+    """
+    if not records:
+        raise ValueError("no records to summarise")
+    sources = list(dict.fromkeys(record.data_source for record in records))
+    rng = np.random.default_rng(seed)
+    summaries, draws = [], []
+    for source in sources:
+        chosen = [record for record in records if record.data_source == source]
+        columns = _per_question(chosen, pass_column)
+        names, table = list(columns), np.stack(list(columns.values()), axis=1)
+        resampled = _bootstrap_means(table, rng)
+        draws.append(dict(zip(names, resampled.T, strict=True)))
+        estimates = {
+            name: _estimate(float(table[:, i].mean()), resampled[:, i])
+            for i, name in enumerate(names)
+        }
+        summaries.append(DatasetSummary(source, len(table), len(chosen), estimates))
+    return [*summaries, _average(summaries, draws)]
+
+
+def _per_question(records: Sequence[EvaluationRecord], pass_column: str) -> dict[str, np.ndarray]:
+    """Each score averaged over the samples of a question: (questions,) by column."""
+    groups: dict[str, list[EvaluationRecord]] = {}
+    for record in records:
+        groups.setdefault(record.uid, []).append(record)
+    names = list(dict.fromkeys(name for record in records for name in record.scores))
+    columns = {
+        name: np.array(
+            [np.mean([r.scores.get(name, 0.0) for r in group]) for group in groups.values()]
+        )
+        for name in names
+    }
+    k = max(len(group) for group in groups.values())
+    if k > 1 and pass_column in columns:
+        columns[f"pass@{k}"] = np.array(
+            [max(r.scores[pass_column] for r in group) for group in groups.values()]
+        )
+        columns[f"avg@{k}"] = columns[pass_column]
+    return columns
+
+
+def _bootstrap_means(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Means of (questions, columns) under resampling of questions: (resamples, columns)."""
+    count = len(table)
+    blocks = []
+    for _ in range(_RESAMPLES // _BLOCK):
+        weights = rng.multinomial(count, np.full(count, 1 / count), size=_BLOCK)
+        blocks.append(weights @ table / count)
+    return np.concatenate(blocks)
+
+
+def _estimate(mean: float, draws: np.ndarray) -> Estimate:
+    tail = (1 - _CONFIDENCE) / 2
+    low, high = np.quantile(draws, [tail, 1 - tail])
+    return Estimate(mean, float(low), float(high))
+
+
+def _average(
+    summaries: Sequence[DatasetSummary], draws: Sequence[dict[str, np.ndarray]]
+) -> DatasetSummary:
+    shared = [name for name in draws[0] if all(name in draw for draw in draws)]
+    estimates = {
+        name: _estimate(
+            float(np.mean([s.estimates[name].mean for s in summaries])),
+            np.mean([draw[name] for draw in draws], axis=0),
+        )
+        for name in shared
+    }
+    return DatasetSummary(
+        ALL,
+        sum(s.questions for s in summaries),
+        sum(s.samples for s in summaries),
+        estimates,
+    )
