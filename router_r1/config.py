@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from data_process.prompt_pool import STYLES
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
 from router_r1.world.knowledge import WorldConfig
@@ -66,6 +67,8 @@ class RouterConfig(PPOConfig):
 
     Attributes:
         max_turns: turns with routing per trajectory.
+        prompt_style: prompts are written anew from each row's question and the pool, in this
+            style; null takes those of the data files.
         reward_metric: "em" or "f1".
         cost_coe: weight of the cost reward, in [0, 1].
         api_base: overrides the pool's endpoint.
@@ -75,6 +78,7 @@ class RouterConfig(PPOConfig):
     """
 
     max_turns: int = 4
+    prompt_style: str | None = "qwen"
     reward_metric: str = "em"
     cost_coe: float = 0.0
     api_base: str | None = None
@@ -87,6 +91,8 @@ class RouterConfig(PPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("reward_metric", self.reward_metric, ("em", "f1"))
+        if self.prompt_style is not None:
+            require_choice("prompt_style", self.prompt_style, STYLES)
         require_positive(max_turns=self.max_turns)
         if not 0.0 <= self.cost_coe <= 1.0:
             raise ConfigError(f"cost_coe must be in [0, 1], got {self.cost_coe}")

@@ -1,4 +1,4 @@
-"""The end table of a run: untrained, random, best single LLM, trained, oracle."""
+"""The end tables of a run: untrained, random, best single LLM, trained, oracle; and spending."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import asdict
 from rich.table import Table
 
 from router_r1.config import RouterConfig
+from router_r1.pool.ledger import Account, Ledger
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from verl.task import TrainingReport, ValidationResult
@@ -25,16 +26,20 @@ _LABELS = {
 }
 
 
-def write_summary(report: TrainingReport, config: RouterConfig, cold_start_seconds: float) -> None:
-    """Writes ``summary.json`` in the run's folder and prints the table.
+def write_summary(
+    report: TrainingReport, config: RouterConfig, cold_start_seconds: float, ledger: Ledger
+) -> None:
+    """Writes ``summary.json`` in the run's folder and prints the tables.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
-    untrained without a first validation.
+    untrained without a first validation, trained without a later one.
     """
     rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
-    rows["trained"] = _measured(report.last_validation)
-    if report.first_validation is not None:
-        rows["untrained"] = _measured(report.first_validation)
+    first, last = report.first_validation, report.last_validation
+    if last is not None and last is not first:
+        rows["trained"] = _measured(last)
+    if first is not None:
+        rows["untrained"] = _measured(first)
     best_llm = ""
     if config.world is not None:
         world = World(config.world)
@@ -51,10 +56,12 @@ def write_summary(report: TrainingReport, config: RouterConfig, cold_start_secon
         "train": report.seconds["train"],
         "total": report.seconds["total"] + setup,
     }
-    summary = {**rows, "seconds": seconds}
+    spending = {name: asdict(account) for name, account in ledger.accounts.items()}
+    summary = {**rows, "seconds": seconds, "spending": spending}
     path = report.output_dir / "summary.json"
     path.write_text(json.dumps(summary, indent=2) + "\n")
     _print_table(rows, best_llm)
+    _print_spending(ledger, config.pool.budget_usd)
     console.print(
         f"set-up {setup:.0f} s, cold start {cold_start_seconds:.0f} s, training "
         f"{seconds['train']:.0f} s, {seconds['total']:.0f} s in all; results in "
@@ -85,3 +92,26 @@ def _print_table(rows: dict[str, dict[str, float] | None], best_llm: str) -> Non
         style = "bold" if key == "trained" else ""
         table.add_row(name, *(f"{row[column]:.3f}" for column in _COLUMNS), style=style)
     console.print(table)
+
+
+def _print_spending(ledger: Ledger, budget_usd: float | None) -> None:
+    """Every call of the run: training and validation."""
+    table = Table(title="Spending of the whole run", title_justify="left")
+    table.add_column("LLM")
+    for column in ("calls", "answered", "prompt tokens", "completion tokens", "$"):
+        table.add_column(column, justify="right")
+    asked = {name: account for name, account in ledger.accounts.items() if account.calls}
+    for name, account in asked.items():
+        table.add_row(name, *_spending_cells(account))
+    total = Account()
+    for account in asked.values():
+        total += account
+    table.add_section()
+    limit = "" if budget_usd is None else f", limit ${budget_usd:g}"
+    table.add_row(f"all{limit}", *_spending_cells(total), style="bold")
+    console.print(table)
+
+
+def _spending_cells(account: Account) -> tuple[str, ...]:
+    counts = (account.calls, account.answered, account.prompt_tokens, account.completion_tokens)
+    return (*(f"{count:,}" for count in counts), f"{account.spent_usd:.6f}")

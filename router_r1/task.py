@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
-from router_r1.pool.client import check_endpoints
+from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.summary import write_summary
@@ -42,6 +43,7 @@ class RoutingTask(Task):
         self._pool: PoolConfig = config.pool
         if config.api_base:
             self._pool = replace(config.pool, api_base=config.api_base)
+        self._template: str | None = None
         self.cold_start_seconds = 0.0
 
     def check(self) -> None:
@@ -85,6 +87,16 @@ class RoutingTask(Task):
         ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
 
+    def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
+        """The prompt of this run's pool where the row holds its question, else the file's."""
+        style = self.config.prompt_style
+        question = (row.get("extra_info") or {}).get("question")
+        if style is None or not question:
+            return super().messages(row)
+        if self._template is None:
+            self._template = build_prompt_template(style, self._pool)
+        return [{"role": "user", "content": fill(self._template, question)}]
+
     def build_rollout_source(
         self, engine: GenerationEngine, tokenizer: Any
     ) -> LLMGenerationManager:
@@ -108,6 +120,25 @@ class RoutingTask(Task):
             config.reward, self._pool, config.reward_metric, config.cost_coe
         )
 
+    def stop_reason(self) -> str | None:
+        """The spending limit, once it has refused a call."""
+        budget = self._client.budget
+        if not budget.exhausted:
+            return None
+        return (
+            f"pool.budget_usd={budget.limit_usd} is used up: ${budget.spent_usd:.6f} are spent and "
+            "the next call may cost more than what is left"
+        )
+
+    def collect_metrics(self) -> dict[str, float]:
+        """``pool/*``: how calls ended, and what was spent."""
+        return self._client.ledger.collect_metrics()
+
+    @property
+    def _client(self) -> PoolClient:
+        assert self._manager is not None
+        return self._manager.client
+
     def finish(self, report: TrainingReport) -> None:
-        """Writes ``summary.json`` and shows the end table."""
-        write_summary(report, self.config, self.cold_start_seconds)
+        """Writes ``summary.json`` and shows the end tables."""
+        write_summary(report, self.config, self.cold_start_seconds, self._client.ledger)

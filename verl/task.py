@@ -45,13 +45,13 @@ class TrainingReport:
     Attributes:
         output_dir: folder of the run.
         first_validation: before training, None if it was switched off.
-        last_validation: after the last step.
+        last_validation: after the last step; None if the task stopped the run before one.
         seconds: wall seconds by phase.
     """
 
     output_dir: Path
     first_validation: ValidationResult | None
-    last_validation: ValidationResult
+    last_validation: ValidationResult | None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -72,6 +72,10 @@ class Task(ABC):
         """Prepares what training needs (data, first policy, services) and stops it afterwards."""
         yield
 
+    def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
+        """The chat messages that a data row puts to the policy."""
+        return [dict(message) for message in row[self.config.data.prompt_key]]
+
     @abstractmethod
     def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> RolloutSource:
         """The agent that turns prompts into trajectories."""
@@ -79,6 +83,14 @@ class Task(ABC):
     @abstractmethod
     def build_reward_function(self) -> RewardFunction:
         """The reward of a batch of trajectories."""
+
+    def stop_reason(self) -> str | None:
+        """Why no further rollout makes sense; None while one does. Asked after each."""
+        return None
+
+    def collect_metrics(self) -> dict[str, float]:
+        """What the task reports beside each step's and each validation's metrics."""
+        return {}
 
     @abstractmethod
     def finish(self, report: TrainingReport) -> None:

@@ -17,8 +17,9 @@ from transformers import PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
-from router_r1.pool.client import CallResult, Outcome, PoolClient
+from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import CallResult, Outcome
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 
@@ -86,7 +87,7 @@ class LLMGenerationManager:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
         self._thread.start()
-        self._client = self._run_coroutine(_make_client(pool, api_key))
+        self._client = self._run_coroutine(_make_client(pool, api_key, tokenizer))
 
     def rollout(
         self,
@@ -111,6 +112,11 @@ class LLMGenerationManager:
             return self._run_coroutine(all_of_them())
         except ExceptionGroup as group:  # all failed for one reason: the engine
             raise group.exceptions[0] from group
+
+    @property
+    def client(self) -> PoolClient:
+        """The pool's client: its ledger and budget."""
+        return self._client
 
     def close(self) -> None:
         """Closes the pool's connections and ends the loop's thread."""
@@ -177,15 +183,16 @@ class LLMGenerationManager:
             return TrajectoryStatus.TRUNCATED
         if action.kind == "search" and turn < self._limits.max_turns:
             result = await self._client.ask(action.llm_name, action.query)
-            self._record_call(run, turn, action.query, result)
             run.valid_actions += result.outcome is Outcome.OK
-            ids, block = encode_observation(
+            observation = encode_observation(
                 result.text, self._tokenizer, self._limits.max_obs_length
             )
-            if len(run.trajectory.token_ids) + len(ids) >= self._limits.max_prompt_length:
+            self._record_call(run, turn, action.query, result, observation.neutralised)
+            after = len(run.trajectory.token_ids) + len(observation.token_ids)
+            if after >= self._limits.max_prompt_length:
                 return TrajectoryStatus.TRUNCATED
-            run.add(SegmentKind.OBSERVATION, ids)
-            run.response_text += block
+            run.add(SegmentKind.OBSERVATION, observation.token_ids)
+            run.response_text += observation.text
         return None
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -194,7 +201,9 @@ class LLMGenerationManager:
         return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
     @staticmethod
-    def _record_call(run: _Run, turn: int, query: str, result: CallResult) -> None:
+    def _record_call(
+        run: _Run, turn: int, query: str, result: CallResult, neutralised: int
+    ) -> None:
         assert run.calls is not None
         run.calls.append(
             {
@@ -208,6 +217,9 @@ class LLMGenerationManager:
                 "cost": result.cost,
                 "dollars": result.dollars,
                 "latency_s": result.latency_s,
+                "neutralised": neutralised,
+                "usage_estimated": result.usage_estimated,
+                "replayed": result.replayed,
             }
         )
 
@@ -231,6 +243,8 @@ class LLMGenerationManager:
         return run.trajectory
 
 
-async def _make_client(pool: PoolConfig, api_key: str | None) -> PoolClient:
+async def _make_client(
+    pool: PoolConfig, api_key: str | None, tokenizer: PreTrainedTokenizerBase
+) -> PoolClient:
     """The client must be made on the loop that uses it."""
-    return PoolClient(pool, api_key)
+    return PoolClient(pool, api_key, lambda text: len(tokenizer.encode(text)))

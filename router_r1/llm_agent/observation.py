@@ -6,9 +6,13 @@ other tag and no chat control token inside; cutting to length happens inside the
 
 from __future__ import annotations
 
+import functools
 import re
+from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
+
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
 
 TAG_NAMES = ("think", "search", "information", "answer")
 
@@ -16,7 +20,37 @@ _OPEN = "\n\n<information>"
 _CLOSE = "</information>\n\n"
 _TAG_LIKE = re.compile(r"<(\s*/?\s*(?:" + "|".join(TAG_NAMES) + r")\b[^>]{0,64})>", re.IGNORECASE)
 _CONTROL_TOKEN = re.compile(r"<(\|[^|<>]{0,64}\|)>")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ufeff]")
+_CONTROL_CHARACTER = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    r"\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An information block.
+
+    Attributes:
+        token_ids: what the policy reads.
+        text: the same as text.
+        neutralised: tags and control tokens of the reply that lost their power.
+    """
+
+    token_ids: list[int]
+    text: str
+    neutralised: int
+
+
+@functools.lru_cache(maxsize=8)
+def control_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """Texts that the tokenizer turns into control tokens: its special tokens, and what was added
+    to its vocabulary in angle or square brackets (``<tool_call>``, ``[INST]``). The four tags are
+    not among them: :func:`neutralise` knows them anyway."""
+    added = (token for token in tokenizer.get_added_vocab() if _BRACKETED.fullmatch(token))
+    texts = {*map(str, tokenizer.all_special_tokens), *added}
+    ours = {f"<{slash}{name}>" for name in TAG_NAMES for slash in ("", "/")}
+    return tuple(sorted(text for text in texts - ours if text.strip()))
 
 
 def neutralise(reply: str, control_tokens: tuple[str, ...] = ()) -> tuple[str, int]:
@@ -53,16 +87,19 @@ def render_observation(reply: str | None, control_tokens: tuple[str, ...] = ()) 
 
 def encode_observation(
     reply: str | None, tokenizer: PreTrainedTokenizerBase, max_tokens: int
-) -> tuple[list[int], str]:
-    """Token ids and text of the block, at most ``max_tokens`` tokens, cut inside the tags.
+) -> Observation:
+    """The block of a reply, at most ``max_tokens`` tokens, cut inside the tags.
 
     Raises:
         ValueError: if the empty block alone is longer.
     """
-    control_tokens = tuple(tokenizer.all_special_tokens)
-    block = render_observation(reply, control_tokens)
-    ids = list(tokenizer.encode(block, add_special_tokens=False))
-    inner = block.removeprefix(_OPEN).removesuffix(_CLOSE)
+    inner, neutralised = "None", 0
+    if reply is not None:
+        # Encoding a megabyte would hold every other trajectory up.
+        bounded = reply[: max_tokens * MAX_CHARACTERS_PER_TOKEN]
+        inner, neutralised = neutralise(bounded, control_texts(tokenizer))
+        inner = inner.strip()
+    ids = _encode(inner, tokenizer)
     while len(ids) > max_tokens:
         if not inner:
             raise ValueError(
@@ -70,7 +107,10 @@ def encode_observation(
                 f"({len(ids)} tokens); raise it"
             )
         # Keep the share of characters that the budget allows, and at least one fewer.
-        inner = inner[: min(len(inner) - 1, int(len(inner) * max_tokens / len(ids)))]
-        block = f"{_OPEN}{inner.rstrip()}{_CLOSE}"
-        ids = list(tokenizer.encode(block, add_special_tokens=False))
-    return ids, block
+        inner = inner[: min(len(inner) - 1, int(len(inner) * max_tokens / len(ids)))].rstrip()
+        ids = _encode(inner, tokenizer)
+    return Observation(ids, f"{_OPEN}{inner}{_CLOSE}", neutralised)
+
+
+def _encode(inner: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    return list(tokenizer.encode(f"{_OPEN}{inner}{_CLOSE}", add_special_tokens=False))

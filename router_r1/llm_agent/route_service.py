@@ -8,10 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from router_r1.llm_agent.parsing import Action
-from router_r1.pool.client import CallResult, Outcome, PoolClient
+from router_r1.pool.client import PoolClient
 from router_r1.pool.config import DEFAULT_INSTRUCTION, QUERY_MARKER, PoolConfig
 from router_r1.pool.loading import paper_pool
 from router_r1.pool.original_names import resolve_original_name
+from router_r1.pool.outcome import CallResult, Outcome
 
 AGENT_PROMPT = f"{DEFAULT_INSTRUCTION}\n\n{QUERY_MARKER}{{query}}"
 API_PRICE_1M_TOKENS = {llm.model: llm.completion_price for llm in paper_pool().llms}

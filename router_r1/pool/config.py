@@ -12,6 +12,7 @@ from functools import cached_property
 from omegaconf import MISSING
 
 from router_r1.pool.original_names import resolve_original_name
+from router_r1.pool.recording import RecordingConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 QUERY_MARKER = "Question for you: "
@@ -36,7 +37,8 @@ class LLMConfig:
         aliases: other names that mean this LLM.
         in_prompt: False for an LLM that is resolvable but not offered to the policy.
         base_url, api_key_env: override the pool's.
-        concurrency: calls in flight at once.
+        concurrency: calls in flight at once, at most; the endpoint's 429s narrow it.
+        requests_per_minute: rate limit; None for none.
     """
 
     name: str = MISSING
@@ -51,12 +53,14 @@ class LLMConfig:
     base_url: str | None = None
     api_key_env: str | None = None
     concurrency: int = 32
+    requests_per_minute: float | None = None
 
     def __post_init__(self) -> None:
         require_positive(
             **{
                 f"pool LLM {self.name}: concurrency": self.concurrency,
                 f"pool LLM {self.name}: max_tokens": self.max_tokens,
+                f"pool LLM {self.name}: requests_per_minute": self.requests_per_minute,
             }
         )
         if self.completion_price < 0 or self.prompt_price < 0:
@@ -74,9 +78,14 @@ class PoolConfig:
         name_matching: "exact" matches names and aliases, case-insensitively; "original" keeps
             the paper's substring rules.
         instruction: precedes every query in the user message.
-        request_timeout_s: limit of one call, all retries included.
+        request_timeout_s: limit of one call, all retries included, once it has a free place.
+        queue_timeout_s: longest wait for a free place.
         max_retries: of one call, on 408/409/429/5xx and connection errors.
         retry_backoff_s: first wait between retries; it doubles, with jitter.
+        breaker_failures: failed attempts in a row after which an LLM is left alone.
+        breaker_cooldown_s: for so long.
+        budget_usd: hard limit of what a run may spend; None for none.
+        recording: keeps calls, and replays them.
     """
 
     name: str = MISSING
@@ -87,12 +96,27 @@ class PoolConfig:
     name_matching: str = "exact"
     instruction: str = DEFAULT_INSTRUCTION
     request_timeout_s: float = 60.0
+    queue_timeout_s: float = 600.0
     max_retries: int = 3
     retry_backoff_s: float = 0.5
+    breaker_failures: int = 16
+    breaker_cooldown_s: float = 10.0
+    budget_usd: float | None = None
+    recording: RecordingConfig = field(default_factory=RecordingConfig)
 
     def __post_init__(self) -> None:
         require_choice("pool.name_matching", self.name_matching, ("exact", "original"))
-        require_positive(**{"pool.request_timeout_s": self.request_timeout_s})
+        require_positive(
+            **{
+                "pool.request_timeout_s": self.request_timeout_s,
+                "pool.queue_timeout_s": self.queue_timeout_s,
+                "pool.breaker_failures": self.breaker_failures,
+                "pool.breaker_cooldown_s": self.breaker_cooldown_s,
+                "pool.budget_usd": self.budget_usd,
+            }
+        )
+        if self.max_retries < 0 or self.retry_backoff_s < 0:
+            raise ConfigError("pool.max_retries and pool.retry_backoff_s must not be negative")
         if not self.llms:
             raise ConfigError(f"pool {self.name!r} has no LLM")
         seen: dict[str, str] = {}

@@ -104,8 +104,8 @@ class ColdStartGate:
         llm = rng.choice(self._pool.offered).name
         action = PHRASES.search.format(domain=hop.domain, llm=llm, query=hop.query)
         reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
-        observation, _ = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS)
-        return [*tokenizer.encode(action, add_special_tokens=False), *observation]
+        observation = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS)
+        return [*tokenizer.encode(action, add_special_tokens=False), *observation.token_ids]
 
 
 def _count(counter: list[int], right: bool) -> None:

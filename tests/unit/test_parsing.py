@@ -78,7 +78,8 @@ def test_a_harmless_reply_is_left_alone(reply: str) -> None:
 def test_an_observation_is_one_block_within_its_budget(
     tokenizer: Any, reply: str, limit: int
 ) -> None:
-    ids, block = encode_observation(reply, tokenizer, limit)
+    observation = encode_observation(reply, tokenizer, limit)
+    ids, block = observation.token_ids, observation.text
     assert len(ids) <= limit
     assert not set(ids) & set(tokenizer.all_special_ids)
     assert block.startswith("\n\n<information>")
@@ -87,9 +88,9 @@ def test_an_observation_is_one_block_within_its_budget(
 
 
 def test_a_failed_call_reads_none(tokenizer: Any) -> None:
-    ids, block = encode_observation(None, tokenizer, 64)
-    assert block == "\n\n<information>None</information>\n\n"
-    assert tokenizer.decode(ids) == block
+    observation = encode_observation(None, tokenizer, 64)
+    assert observation.text == "\n\n<information>None</information>\n\n"
+    assert tokenizer.decode(observation.token_ids) == observation.text
 
 
 def test_no_room_for_a_block_is_an_error(tokenizer: Any) -> None:

@@ -6,7 +6,7 @@ function of the seed and the epoch alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from verl.config.ppo import DataConfig
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
+
+Row = dict[str, Any]
+Messages = list[dict[str, str]]
 
 REQUIRED_COLUMNS = ("data_source", "reward_model")
 _SHOWN_LENGTHS = 5
@@ -34,18 +37,26 @@ class PromptDataset:
         files: their paths.
         prompt_key: the column with the chat messages.
         limit: keep only the first so many rows; None keeps all.
+        render: makes a row's messages; None takes those in the file.
 
     Raises:
         DataError: naming the missing file or columns, or the empty file.
     """
 
-    def __init__(self, files: Sequence[str], prompt_key: str, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[str],
+        prompt_key: str,
+        limit: int | None = None,
+        render: Callable[[Row], Messages] | None = None,
+    ) -> None:
         frames = [_read(Path(file), prompt_key) for file in files]
         if not frames:
             raise DataError("no data file given; set data.train_files and data.val_files")
         rows = pd.concat(frames, ignore_index=True)
-        self.rows: list[dict[str, Any]] = rows.head(limit or len(rows)).to_dict("records")
+        self.rows: list[Row] = rows.head(limit or len(rows)).to_dict("records")
         self._prompt_key = prompt_key
+        self._render = render
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -53,17 +64,19 @@ class PromptDataset:
     def request(self, index: int, uid: str, sample_index: int = 0) -> RolloutRequest:
         """The rollout request of one row."""
         row = self.rows[index]
-        messages = [dict(message) for message in row[self._prompt_key]]
-        return RolloutRequest(uid, messages, sample_index, row)
+        return RolloutRequest(uid, self._messages(row), sample_index, row)
+
+    def _messages(self, row: Row) -> Messages:
+        if self._render is not None:
+            return self._render(row)
+        return [dict(message) for message in row[self._prompt_key]]
 
     def check_lengths(self, tokenizer: PreTrainedTokenizerBase, max_start_length: int) -> None:
         """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens."""
         texts = [
             str(
                 tokenizer.apply_chat_template(
-                    [dict(m) for m in row[self._prompt_key]],
-                    tokenize=False,
-                    add_generation_prompt=True,
+                    self._messages(row), tokenize=False, add_generation_prompt=True
                 )
             )
             for row in self.rows
@@ -87,14 +100,15 @@ class Datasets:
     validation: PromptDataset
 
 
-def load_datasets(config: DataConfig) -> Datasets:
-    """Reads the files of a run.
+def load_datasets(config: DataConfig, render: Callable[[Row], Messages] | None = None) -> Datasets:
+    """Reads the files of a run; for ``render`` see :class:`PromptDataset`.
 
     Raises:
         DataError: if they cannot be used, or hold fewer rows than one training batch.
     """
-    train = PromptDataset(config.train_files, config.prompt_key, config.train_data_num)
-    validation = PromptDataset(config.val_files, config.prompt_key, config.val_data_num)
+    key = config.prompt_key
+    train = PromptDataset(config.train_files, key, config.train_data_num, render)
+    validation = PromptDataset(config.val_files, key, config.val_data_num, render)
     if len(train) < config.train_batch_size:
         raise DataError(
             f"{len(train)} training rows are fewer than data.train_batch_size="

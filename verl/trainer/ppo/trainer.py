@@ -1,8 +1,9 @@
 """The PPO/GRPO training loop.
 
 Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
-trajectories; a final validation and a final save whatever the frequencies; the loop knows nothing
-of the task but its rollout source and reward function.
+trajectories; a final validation and a final save whatever the frequencies; a task that stops the
+run leaves a checkpoint of the last whole step; the loop knows nothing of the task but its rollout
+source and reward function.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ from verl.utils.tracking import Tracking
 logger = logging.getLogger(__name__)
 
 
+class TrainingStoppedError(Exception):
+    """The task says that this step's rollout, and any further one, is of no use."""
+
+
 class RayPPOTrainer:
     """Trains a policy with a task's agent and reward.
 
@@ -101,12 +106,17 @@ class RayPPOTrainer:
         seconds = {"train": time.monotonic() - start}
         return TrainingReport(self.output_dir, first, last, seconds)
 
-    def _train(self) -> tuple[ValidationResult | None, ValidationResult]:
+    def _train(self) -> tuple[ValidationResult | None, ValidationResult | None]:
         """All steps; the first validation (None if switched off) and the last."""
         trainer = self.config.trainer
-        first = self._validate(step=0) if trainer.val_before_train else None
+        first = last = self._validate(step=0) if trainer.val_before_train else None
         for step, rows in zip(range(1, self.total_steps + 1), self._batches(), strict=False):
-            self._step(step, rows)
+            try:
+                self._step(step, rows)
+            except TrainingStoppedError as stop:
+                logger.warning("stopped after %d steps: %s", step - 1, stop)
+                self._save(step - 1)
+                break
             is_last = step == self.total_steps
             if is_last or (trainer.save_freq > 0 and step % trainer.save_freq == 0):
                 self._save(step)
@@ -153,6 +163,8 @@ class RayPPOTrainer:
         ]
         options = RolloutOptions(rollout.temperature, rollout.top_p, rollout.top_k)
         trajectories = self.source.rollout(requests, options)
+        if reason := self.task.stop_reason():
+            raise TrainingStoppedError(reason)
         self.workers.engine.sleep()
         batch = collate(trajectories, _pad_token_id(self.tokenizer))
         return label(batch, [dict(request.row) for request in requests])
@@ -226,7 +238,9 @@ class RayPPOTrainer:
         )
         seconds = time.monotonic() - start
         metrics = validation_metrics(result)
-        self.tracking.log({**metrics, "timing_s/testing": seconds}, step)
+        self.tracking.log(
+            {**metrics, **self.task.collect_metrics(), "timing_s/testing": seconds}, step
+        )
         self.display.show_validation(step, metrics, seconds)
         return result
 
@@ -238,7 +252,7 @@ class RayPPOTrainer:
             self.workers.critic.save_checkpoint(str(folder / "critic"))
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
-        metrics |= batch_metrics(batch, self.workers.roles.critic)
+        metrics |= batch_metrics(batch, self.workers.roles.critic) | self.task.collect_metrics()
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)

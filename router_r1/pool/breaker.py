@@ -1,0 +1,45 @@
+"""A circuit breaker: an LLM that keeps failing is left alone for a while.
+
+Guarantees: after ``failures`` failed attempts in a row no attempt is admitted for ``cooldown_s``;
+then one alone may try, and its result decides.
+"""
+
+from __future__ import annotations
+
+import time
+
+
+class CircuitBreaker:
+    """Closed, open, or half open with one attempt under way."""
+
+    def __init__(self, failures: int, cooldown_s: float) -> None:
+        self._allowed_failures = failures
+        self._cooldown_s = cooldown_s
+        self._failures = 0
+        self._open_until = 0.0
+        self._probing = False
+
+    def admits(self) -> bool:
+        """Whether an attempt may be made now; its result must be told."""
+        if self._failures < self._allowed_failures:
+            return True
+        if self._probing or time.monotonic() < self._open_until:
+            return False
+        self._probing = True
+        return True
+
+    def succeeded(self) -> None:
+        """The endpoint answered."""
+        self._failures = 0
+        self._probing = False
+
+    def failed(self) -> None:
+        """It did not."""
+        self._failures += 1
+        self._probing = False
+        if self._failures >= self._allowed_failures:
+            self._open_until = time.monotonic() + self._cooldown_s
+
+    def abandoned(self) -> None:
+        """The attempt was given up by the caller; nothing is known."""
+        self._probing = False

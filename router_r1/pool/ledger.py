@@ -1,0 +1,72 @@
+"""What the pool's calls came to: outcomes, tokens and money, by LLM."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, fields
+
+from router_r1.pool.outcome import CallResult, Outcome
+
+
+@dataclass
+class Account:
+    """Sums of one LLM's calls; ``spent_usd`` leaves replayed ones out, ``dollars`` does not."""
+
+    calls: int = 0
+    answered: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    dollars: float = 0.0
+    spent_usd: float = 0.0
+
+    def __add__(self, other: Account) -> Account:
+        """Sums of both."""
+        return Account(
+            **{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(Account)}
+        )
+
+
+class Ledger:
+    """Books every call of a client.
+
+    Args:
+        llms: names of the pool, in order.
+    """
+
+    def __init__(self, llms: list[str]) -> None:
+        self.accounts = {name: Account() for name in llms}
+        self.outcomes: Counter[Outcome] = Counter()
+        self.usage_estimated = 0
+        self._reported: Counter[Outcome] = Counter()
+
+    def book(self, result: CallResult) -> None:
+        """Adds one call."""
+        self.outcomes[result.outcome] += 1
+        self.usage_estimated += result.usage_estimated
+        account = self.accounts.get(result.llm)
+        if account is None:  # an unknown name: any text
+            return
+        account.calls += 1
+        account.answered += result.outcome is Outcome.OK
+        account.prompt_tokens += result.prompt_tokens
+        account.completion_tokens += result.completion_tokens
+        account.cost += result.cost
+        account.dollars += result.dollars
+        account.spent_usd += 0.0 if result.replayed else result.dollars
+
+    @property
+    def spent_usd(self) -> float:
+        """Over all LLMs."""
+        return sum(account.spent_usd for account in self.accounts.values())
+
+    def collect_metrics(self) -> dict[str, float]:
+        """``pool/outcome/*``: calls since the last collection; the rest: sums so far."""
+        fresh = self.outcomes - self._reported
+        self._reported = self.outcomes.copy()
+        metrics = {f"pool/outcome/{outcome.value}": float(fresh[outcome]) for outcome in Outcome}
+        metrics["pool/usage_estimated"] = float(self.usage_estimated)
+        metrics["pool/spent_usd"] = self.spent_usd
+        for name, account in self.accounts.items():
+            metrics[f"pool/spent_usd/{name}"] = account.spent_usd
+        return metrics

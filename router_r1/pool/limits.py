@@ -1,0 +1,83 @@
+"""Limits of one LLM: calls at once, calls a minute, and what the endpoint's 429s ask for.
+
+Guarantees: never more calls at once than the window, which 429s halve and successes widen again up
+to the configured limit; attempts start no closer together than the rate allows; nothing starts
+while the endpoint asked for a pause; callers are served in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+# A pause that an endpoint asks for is honoured up to this; it will say so again.
+MAX_PAUSE_S = 60.0
+
+
+class AdaptiveLimiter:
+    """Additive increase, multiplicative decrease (Chiu and Jain 1989) of concurrency.
+
+    Args:
+        concurrency: the widest window.
+        requests_per_minute: None for no limit.
+    """
+
+    def __init__(self, concurrency: int, requests_per_minute: float | None = None) -> None:
+        self._widest = concurrency
+        self._interval = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._window = float(concurrency)
+        self._in_flight = 0
+        self._head = asyncio.Lock()  # the first in the queue waits in it, the others for it
+        self._freed = asyncio.Event()
+        self._next_start = 0.0
+        self._paused_until = 0.0
+        self._last_cut = -1.0
+
+    @property
+    def window(self) -> int:
+        """Calls that may be in flight now."""
+        return int(self._window)
+
+    @asynccontextmanager
+    async def slot(self, timeout_s: float) -> AsyncIterator[None]:
+        """A place among the calls in flight, for as long as the block lasts.
+
+        Raises:
+            TimeoutError: if none is free within ``timeout_s``.
+        """
+        async with asyncio.timeout(timeout_s), self._head:
+            while self._in_flight >= self.window:
+                self._freed.clear()
+                await self._freed.wait()
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._freed.set()
+
+    def seconds_to_start(self) -> float:
+        """How long an attempt that starts next must wait; books the start."""
+        now = time.monotonic()
+        start = max(now, self._paused_until, self._next_start)
+        self._next_start = start + self._interval
+        return start - now
+
+    def widen(self) -> None:
+        """After a success: one more place per window of successes."""
+        self._window = min(self._widest, self._window + 1.0 / self._window)
+        self._freed.set()
+
+    def throttle(self, started: float, pause_s: float) -> None:
+        """After a 429 to an attempt that began at ``started`` (monotonic seconds).
+
+        The window is halved once per round: a 429 to an attempt that began before the last cut
+        says nothing new.
+        """
+        now = time.monotonic()
+        self._paused_until = max(self._paused_until, now + min(pause_s, MAX_PAUSE_S))
+        if started > self._last_cut:
+            self._last_cut = now
+            self._window = max(1.0, self._window / 2)

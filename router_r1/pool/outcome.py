@@ -1,0 +1,64 @@
+"""How a call ended, and what it brought."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+# No tokenizer's tokens are longer on average: text beyond so many a token is not worth keeping.
+MAX_CHARACTERS_PER_TOKEN = 64
+
+
+class Outcome(StrEnum):
+    """The one way in which a call ended.
+
+    OK: a reply came. UNKNOWN_LLM: no LLM of the pool has that name. INVALID_QUERY: blank, or the
+    endpoint says that it is wrong or too long (400, 413, 422). TIMEOUT: no reply within the time
+    limit. RATE_LIMITED: the endpoint's limits or ours left no room in time. SERVER_ERROR: 408,
+    409 or 5xx to the last. CONNECTION_ERROR: refused or cut. REFUSED: any other status (a wrong
+    key, a wrong model). MALFORMED: a body that is no completion. UNAVAILABLE: not sent, the LLM
+    has failed too often just now. BUDGET: not sent, it might exceed the spending limit.
+    NOT_RECORDED: not sent, replay has no such call.
+    """
+
+    OK = "ok"
+    UNKNOWN_LLM = "unknown_llm"
+    INVALID_QUERY = "invalid_query"
+    TIMEOUT = "timeout"
+    RATE_LIMITED = "rate_limited"
+    SERVER_ERROR = "server_error"
+    CONNECTION_ERROR = "connection_error"
+    REFUSED = "refused"
+    MALFORMED = "malformed"
+    UNAVAILABLE = "unavailable"
+    BUDGET = "budget"
+    NOT_RECORDED = "not_recorded"
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """One call.
+
+    Attributes:
+        llm: the pool's name, or what was asked for if it is unknown.
+        outcome: how it ended.
+        text: the reply, None unless ok.
+        prompt_tokens, completion_tokens: as billed, 0 unless ok.
+        cost: completion tokens x $ per 1M.
+        dollars: what prompt and completion cost together.
+        latency_s: from the first request to the end, retries included, waiting for a free place
+            not; of a replayed call, that of the recorded one.
+        usage_estimated: the endpoint did not say what it bills; the tokens are our own count.
+        replayed: taken from a recording, nothing was spent.
+    """
+
+    llm: str
+    outcome: Outcome
+    text: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+    dollars: float = 0.0
+    latency_s: float = 0.0
+    usage_estimated: bool = False
+    replayed: bool = False
