@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from router_r1.pool.config import PoolConfig
@@ -22,10 +22,19 @@ def _admin(pool: PoolConfig, method: str, body: dict[str, Any] | None) -> None:
 
 
 @contextmanager
-def fault(pool: PoolConfig, kind: str, rate: float = 1.0, seed: int = 0) -> Iterator[None]:
-    """``rate`` of all calls end in ``kind`` inside the block."""
-    _admin(pool, "POST", {"kind": kind, "rate": rate, "seed": seed})
+def faults(
+    pool: PoolConfig, rates: dict[str, float], seed: int = 0, retry_after_s: float = 0.0
+) -> Iterator[None]:
+    """Shares of all calls end in the given kinds inside the block."""
+    _admin(pool, "POST", {"rates": rates, "seed": seed, "retry_after_s": retry_after_s})
     try:
         yield
     finally:
         _admin(pool, "DELETE", None)
+
+
+def fault(
+    pool: PoolConfig, kind: str, rate: float = 1.0, seed: int = 0
+) -> AbstractContextManager[None]:
+    """``rate`` of all calls end in ``kind`` inside the block."""
+    return faults(pool, {kind: rate}, seed)

@@ -2,23 +2,32 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.endpoint import estimate_tokens
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
+from router_r1.pool.recording import RecordingConfig
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
-from tests.integration.faults import fault
+from tests.integration.faults import fault, faults
 
 
-def ask_all(pool: PoolConfig, asked: list[tuple[str, str]]) -> list[CallResult]:
+def ask_all(
+    pool: PoolConfig,
+    asked: list[tuple[str, str]],
+    count_tokens: Callable[[str], int] = estimate_tokens,
+) -> list[CallResult]:
     async def run() -> list[CallResult]:
-        client = PoolClient(pool)
+        client = PoolClient(pool, count_tokens=count_tokens)
         try:
             return list(await asyncio.gather(*(client.ask(*pair) for pair in asked)))
         finally:
@@ -56,7 +65,6 @@ def test_replies_and_costs_are_the_worlds(
         ("cut", Outcome.CONNECTION_ERROR),
         ("hang", Outcome.TIMEOUT),
         ("malformed_json", Outcome.MALFORMED),
-        ("missing_usage", Outcome.MALFORMED),
         ("empty_choices", Outcome.MALFORMED),
     ],
 )
@@ -69,6 +77,130 @@ def test_every_fault_is_one_typed_outcome_that_costs_nothing(
     assert (result.outcome, result.text) == (outcome, None)
     assert (result.cost, result.dollars, result.completion_tokens) == (0.0, 0.0, 0)
     assert result.latency_s < 3
+
+
+def test_missing_usage_is_counted_by_a_tokenizer_and_flagged(
+    served_pool: PoolConfig, queries: list[tuple[str, str]]
+) -> None:
+    with fault(served_pool, "missing_usage"):
+        results = ask_all(served_pool, queries, count_tokens=lambda text: len(text.split()))
+    for result in results:
+        assert (result.outcome, result.usage_estimated) == (Outcome.OK, True)
+        assert result.text is not None
+        assert result.completion_tokens == len(result.text.split())
+        llm = served_pool.resolve(result.llm)
+        assert llm is not None
+        assert result.cost == result.completion_tokens * llm.completion_price
+        assert result.dollars > result.cost / 1e6, "the prompt is counted too"
+
+
+def test_a_completion_counts_whatever_its_content_type(
+    served_pool: PoolConfig, queries: list[tuple[str, str]]
+) -> None:
+    with fault(served_pool, "wrong_content_type"):
+        assert {r.outcome for r in ask_all(served_pool, queries)} == {Outcome.OK}
+
+
+def test_a_huge_reply_is_bounded(served_pool: PoolConfig) -> None:
+    with fault(served_pool, "huge_reply"):
+        (result,) = ask_all(served_pool, [("Atlas", "the director of Nobody Known")])
+    assert result.outcome is Outcome.OK
+    assert result.text is not None
+    assert len(result.text) == MAX_CHARACTERS_PER_TOKEN * 512
+
+
+def test_a_reply_cannot_carry_our_key_away(
+    served_pool: PoolConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Not into the trajectory, nor into the recording."""
+    monkeypatch.setenv(served_pool.api_key_env, "sk-planted-for-the-echo")
+    path = tmp_path / "calls.sqlite"
+    pool = replace(served_pool, recording=RecordingConfig("record", str(path)))
+    with fault(pool, "echo_headers"):
+        (result,) = ask_all(pool, [("Atlas", "the director of Nobody Known")])
+    assert result.text is not None
+    assert "Bearer ***" in result.text
+    for file in tmp_path.iterdir():
+        assert b"sk-planted" not in file.read_bytes()
+
+
+def test_a_pause_that_the_endpoint_asks_for_is_kept(served_pool: PoolConfig) -> None:
+    """Half of the calls are told to wait 0.4 s: none of the second attempts is sooner."""
+    pool = replace(served_pool, max_retries=6, request_timeout_s=20.0)
+    asked = [("Atlas", f"the director of Nobody {i}") for i in range(20)]
+    with faults(pool, {"status_429": 0.5}, retry_after_s=0.4):
+        results = ask_all(pool, asked)
+    assert {r.outcome for r in results} == {Outcome.OK}
+    assert max(r.latency_s for r in results) >= 0.4
+
+
+def test_a_pause_longer_than_the_calls_time_ends_it_at_once(served_pool: PoolConfig) -> None:
+    with faults(served_pool, {"status_429": 1.0}, retry_after_s=30.0):
+        (result,) = ask_all(served_pool, [("Atlas", "the director of Nobody Known")])
+    assert result.outcome is Outcome.RATE_LIMITED
+    assert result.latency_s < served_pool.request_timeout_s / 2
+
+
+def test_the_rate_limit_spaces_calls_out(served_pool: PoolConfig) -> None:
+    llms = [replace(llm, requests_per_minute=1200.0) for llm in served_pool.llms]
+    asked = [("Atlas", f"the director of Nobody {i}") for i in range(21)]
+    start = time.monotonic()
+    results = ask_all(replace(served_pool, llms=llms, request_timeout_s=20.0), asked)
+    assert {r.outcome for r in results} == {Outcome.OK}
+    assert time.monotonic() - start >= 20 * 60 / 1200
+
+
+def test_an_llm_that_keeps_failing_is_left_alone_and_comes_back(served_pool: PoolConfig) -> None:
+    """The others go on meanwhile."""
+    pool = replace(served_pool, max_retries=0, breaker_failures=3, breaker_cooldown_s=0.3)
+    query = "the director of Nobody Known"
+
+    async def run() -> list[str]:
+        client = PoolClient(pool)
+        seen = []
+        try:
+            with fault(pool, "status_500"):
+                for _ in range(5):
+                    seen.append((await client.ask("Atlas", query)).outcome.value)
+            seen.append((await client.ask("Draco", query)).outcome.value)
+            seen.append((await client.ask("Atlas", query)).outcome.value)
+            await asyncio.sleep(0.35)
+            seen.append((await client.ask("Atlas", query)).outcome.value)
+        finally:
+            await client.close()
+        return seen
+
+    down = ["server_error"] * 3 + ["unavailable"] * 2
+    assert asyncio.run(run()) == [*down, "ok", "unavailable", "ok"]
+
+
+@pytest.mark.parametrize("limit_usd", [2e-6, 2e-4, 1e-3])
+def test_spending_never_passes_the_limit(
+    served_pool: PoolConfig, queries: list[tuple[str, str]], limit_usd: float
+) -> None:
+    """All calls at once; what the limit refuses could not have been afforded."""
+    pool = replace(served_pool, budget_usd=limit_usd)
+
+    async def run() -> tuple[list[CallResult], PoolClient]:
+        client = PoolClient(pool)
+        try:
+            return list(await asyncio.gather(*(client.ask(*pair) for pair in queries))), client
+        finally:
+            await client.close()
+
+    results, client = asyncio.run(run())
+    spent = sum(result.dollars for result in results)
+    assert spent <= limit_usd
+    assert client.budget.spent_usd == pytest.approx(spent)
+    assert client.ledger.spent_usd == pytest.approx(spent)
+    refused = [result for result in results if result.outcome is Outcome.BUDGET]
+    assert client.budget.exhausted == bool(refused)
+    assert {result.outcome for result in results} <= {Outcome.OK, Outcome.BUDGET}
+    if limit_usd > 1e-4:
+        assert spent > 0
+    if limit_usd == 1e-3:
+        dearest = max(llm.max_tokens * llm.completion_price for llm in pool.llms) / 1e6
+        assert not refused or spent + 2 * dearest > limit_usd
 
 
 def test_retries_carry_calls_through_a_flaky_pool(
