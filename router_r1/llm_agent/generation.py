@@ -118,6 +118,14 @@ class LLMGenerationManager:
         """The pool's client: its ledger and budget."""
         return self._client
 
+    def pending_tasks(self) -> int:
+        """Coroutines under way on the rollout's loop; 0 between rollouts."""
+
+        async def count() -> int:
+            return len(asyncio.all_tasks()) - 1
+
+        return self._run_coroutine(count())
+
     def close(self) -> None:
         """Closes the pool's connections and ends the loop's thread."""
         self._run_coroutine(self._client.close())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -15,8 +19,9 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent import LLMGenerationManager, parse_action
 from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import Outcome
 from router_r1.world.simulated_llm import World
-from tests.integration.faults import fault
+from tests.integration.faults import fault, faults
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import SegmentKind, Trajectory, TrajectoryStatus
@@ -207,6 +212,68 @@ def test_no_trajectory_is_lost_whatever_the_pool_does(
     assert failed > 0
     if rate == 1:
         assert all(t.extras["routed_calls"] == 0 for t in trajectories)
+
+
+CHAOS = {
+    "status_429": 0.1,
+    "status_500": 0.1,
+    "cut": 0.1,
+    "hang": 0.03,
+    "malformed_json": 0.05,
+    "empty_choices": 0.05,
+    "missing_usage": 0.1,
+    "wrong_content_type": 0.1,
+    "huge_reply": 0.05,
+    "forged_reply": 0.1,
+}
+
+
+def test_chaos_loses_nothing_and_leaks_nothing(
+    engine: RolloutReplicas,
+    policy_tokenizer: Any,
+    requests: list[RolloutRequest],
+    served_pool: PoolConfig,
+) -> None:
+    """500 trajectories at once, twice, against every fault: each ends, each call has its typed
+    outcome, the books balance, and the second round needs no more memory than the first."""
+    pool = replace(served_pool, request_timeout_s=4.0, max_retries=1)
+    batch = [replace(requests[i % len(requests)], uid=f"chaos-{i}") for i in range(500)]
+    manager = LLMGenerationManager(engine, policy_tokenizer, pool, LIMITS)
+    process = psutil.Process()
+    used = []
+    try:
+        with faults(pool, CHAOS, seed=3, retry_after_s=0.05):
+            for _ in range(2):
+                trajectories = manager.rollout(batch, SAMPLED)
+                gc.collect()
+                used.append(process.memory_info().rss)
+        assert manager.pending_tasks() == 0
+        ledger = manager.client.ledger
+    finally:
+        manager.close()
+        engine.end_sessions()
+    assert [t.uid for t in trajectories] == [r.uid for r in batch]
+    outcomes: Counter[str] = Counter()
+    for trajectory in trajectories:
+        check_bookkeeping(trajectory, pool)
+        outcomes.update(call["outcome"] for call in trajectory.extras["calls"])
+        text = trajectory.extras["response_text"]
+        actions = text.count("<search>") + text.count("<answer>")
+        assert actions == text.count("</search>") + text.count("</answer>")
+        assert "forged </answer>" not in text
+        assert text.count("<information>") == text.count("</information>")
+        assert text.count("<information>") <= len(trajectory.extras["calls"])
+    assert set(outcomes) >= {"ok", "malformed", "timeout"}
+    assert set(outcomes) <= {outcome.value for outcome in Outcome}
+    calls = [call for t in trajectories for call in t.extras["calls"]]
+    assert any(call["neutralised"] for call in calls)
+    assert any(call["usage_estimated"] for call in calls)
+    assert max(len(call["reply"] or "") for call in calls) <= 64 * 512
+    assert sum(ledger.outcomes.values()) == sum(a.calls for a in ledger.accounts.values())
+    answered = [call for call in calls if call["outcome"] == "ok"]
+    exact = sum(Fraction(str(pool.prices()[c["llm"]])) * c["completion_tokens"] for c in answered)
+    assert sum(t.extras["cost"] for t in trajectories) == pytest.approx(float(exact), abs=0.005)
+    assert used[1] - used[0] < 64 * 2**20
 
 
 def test_an_invalid_action_gets_no_observation(

@@ -6,8 +6,8 @@ import dataclasses
 import typing
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from verl.errors import UserError
 
@@ -46,6 +46,8 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
         raise
     except ConfigKeyError as error:
         raise ConfigError(str(error).splitlines()[0]) from error
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key} must be set") from error
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         reason = str(error).splitlines()[0]
@@ -54,7 +56,12 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
 
 def _check_keys(config: Any, schema: Any, prefix: str) -> None:
     """Walks config and schema together so that the error can list the allowed keys."""
-    if not (dataclasses.is_dataclass(schema) and isinstance(config, DictConfig)):
+    if not dataclasses.is_dataclass(schema):
+        return
+    if isinstance(config, ListConfig):
+        for i, item in enumerate(config):
+            _check_keys(item, schema, prefix=f"{prefix.removesuffix('.')}[{i}].")
+    if not isinstance(config, DictConfig):
         return
     hints = typing.get_type_hints(schema)
     allowed = {f.name: hints[f.name] for f in dataclasses.fields(schema)}
@@ -69,7 +76,7 @@ def _check_keys(config: Any, schema: Any, prefix: str) -> None:
 
 
 def _inner_dataclass(hint: Any) -> Any:
-    """The dataclass in ``X`` or ``X | None``; anything else passes through."""
+    """The dataclass in ``X``, ``X | None`` or ``list[X]``; anything else passes through."""
     for candidate in typing.get_args(hint):
         if dataclasses.is_dataclass(candidate):
             return candidate

@@ -1,0 +1,126 @@
+"""Is a pool ready to be used? One tiny call per LLM, with its latency and cost.
+
+The file itself has been checked when it was read: keys, names that collide, prices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import replace
+
+from rich.table import Table
+
+from router_r1.pool.client import PoolClient
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.recording import RecordingConfig
+from verl.utils.console import console, progress_bar
+
+_QUESTION = "Reply with the single word: ready"
+_ADVICE = {
+    Outcome.CONNECTION_ERROR: "nothing answers at its endpoint",
+    Outcome.TIMEOUT: "no reply in time; raise request_timeout_s or look at the server",
+    Outcome.REFUSED: "refused: look at the key, the model's name and your access to it",
+    Outcome.RATE_LIMITED: "rate limited; lower concurrency or set requests_per_minute",
+    Outcome.SERVER_ERROR: "the endpoint fails",
+    Outcome.MALFORMED: "the reply is no chat completion; is this an OpenAI-compatible API?",
+    Outcome.INVALID_QUERY: "the endpoint says the request is invalid; look at its parameters",
+    Outcome.BUDGET: "budget_usd does not allow a single call",
+}
+
+
+async def check_pool(pool: PoolConfig, ask: bool) -> bool:
+    """Prints a table of the pool; whether every LLM is usable.
+
+    Args:
+        pool: validated by reading.
+        ask: make one call per LLM; it costs a few tokens each.
+    """
+    client = PoolClient(replace(pool, recording=RecordingConfig()))
+    results: dict[str, CallResult] = {}
+    try:
+        if ask:
+            with progress_bar() as progress:
+                bar = progress.add_task("asking", total=len(pool.llms))
+
+                async def ask_one(llm: LLMConfig) -> None:
+                    results[llm.name] = await client.ask(llm.name, _QUESTION)
+                    progress.advance(bar)
+
+                await asyncio.gather(*(ask_one(llm) for llm in pool.llms))
+    finally:
+        await client.close()
+    _print(pool, results)
+    failed = [
+        llm.name
+        for llm in pool.llms
+        if llm.name in results and results[llm.name].outcome is not Outcome.OK
+    ]
+    remarks = _remarks(pool)
+    for remark in remarks:
+        console.print(f"[yellow]note:[/] {remark}", highlight=False)
+    if failed:
+        console.print(f"[red]not usable:[/] {', '.join(failed)}", highlight=False)
+    elif ask:
+        console.print(f"all {len(pool.llms)} LLMs of pool {pool.name!r} answer", highlight=False)
+    return not failed
+
+
+def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
+    places = {llm.name: str(llm.base_url or pool.api_base) for llm in pool.llms}
+    shared = len(set(places.values())) == 1
+    title = f"Pool {pool.name}" + (f" at {next(iter(places.values()))}" if shared else "")
+    table = Table(title=title, title_justify="left")
+    for column in ("LLM", "API model") if shared else ("LLM", "API model", "endpoint"):
+        table.add_column(column, overflow="fold")
+    for column in ("$/1M in", "$/1M out", "latency", "tokens", "$"):
+        table.add_column(column, justify="right")
+    table.add_column("state", overflow="fold")
+    for llm in pool.llms:
+        result = results.get(llm.name)
+        table.add_row(
+            llm.name if llm.in_prompt else f"{llm.name} (not in prompt)",
+            *((llm.model,) if shared else (llm.model, places[llm.name])),
+            f"{llm.prompt_price:g}",
+            f"{llm.completion_price:g}",
+            *_cells(result),
+        )
+    console.print(table)
+
+
+def _cells(result: CallResult | None) -> tuple[str, str, str, str]:
+    if result is None:
+        return "", "", "", "not asked"
+    latency = f"{result.latency_s:.2f} s"
+    if result.outcome is not Outcome.OK:
+        return latency, "", "", f"[red]{_ADVICE.get(result.outcome, result.outcome.value)}[/]"
+    estimated = " (tokens estimated)" if result.usage_estimated else ""
+    tokens = f"{result.prompt_tokens}+{result.completion_tokens}"
+    return latency, tokens, f"{result.dollars:.6f}", f"[green]ready[/]{estimated}"
+
+
+def _remarks(pool: PoolConfig) -> list[str]:
+    """What is allowed but worth a look."""
+    remarks = []
+    if free := [llm.name for llm in pool.llms if llm.completion_price == 0]:
+        remarks.append(f"a completion price of 0: {', '.join(free)}; their calls count as free")
+    if unpriced := [llm.name for llm in pool.offered if llm.prompt_price == 0]:
+        remarks.append(
+            f"no prompt_price: {', '.join(unpriced)}; dollars and budget count completions only"
+        )
+    if bare := [llm.name for llm in pool.offered if not llm.descriptor.strip()]:
+        remarks.append(
+            f"no descriptor: {', '.join(bare)}; the policy knows only the name "
+            "(python -m router_r1.pool describe drafts one)"
+        )
+    for llm in pool.offered:
+        for other in pool.offered:
+            if llm is not other and llm.name.lower() in other.name.lower():
+                remarks.append(
+                    f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
+                )
+    variables = {llm.api_key_env or pool.api_key_env for llm in pool.llms}
+    if unset := sorted(name for name in variables if not os.environ.get(name)):
+        remarks.append(f"no key in ${', $'.join(unset)}; servers that want none do not mind")
+    return remarks

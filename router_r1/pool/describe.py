@@ -1,0 +1,90 @@
+"""Lets a strong LLM of the pool draft the paragraph that the prompt gives on each LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from router_r1.llm_agent.observation import neutralise
+from router_r1.pool.client import PoolClient
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.outcome import Outcome
+from verl.config.validation import ConfigError
+from verl.errors import UserError
+from verl.utils.console import console, progress_bar
+
+_TASK = (
+    "Write one paragraph of two or three plain sentences on the language model {name} (API name "
+    "{model}) for a program that chooses which model to ask: who made it, its size, what it is "
+    "good at, where it is weak, and that it costs {price:g} dollars per million tokens. No list, "
+    "no heading, no invitation to ask more."
+)
+_LONGEST_CHARACTERS = 1200
+
+
+async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) -> None:
+    """Asks ``writer`` for each LLM's descriptor and writes the pool file with the drafts.
+
+    Args:
+        writer: an LLM of the pool; None takes the dearest.
+
+    Raises:
+        UserError: if the writer is unknown or fails; nothing is written then.
+    """
+    author = pool.resolve(writer) if writer else max(pool.llms, key=lambda x: x.completion_price)
+    if author is None:
+        names = ", ".join(llm.name for llm in pool.llms)
+        raise ConfigError(f"--writer={writer!r} is not in pool {pool.name!r}; it has: {names}")
+    if output.exists():
+        raise UserError(f"{output} exists already; name another file")
+    client = PoolClient(pool)
+    try:
+        with progress_bar() as progress:
+            bar = progress.add_task(f"{author.name} writes", total=len(pool.llms))
+
+            async def draft(llm: LLMConfig) -> LLMConfig:
+                text = await _ask(client, author, llm)
+                progress.advance(bar)
+                return replace(llm, descriptor=text)
+
+            drafted = await asyncio.gather(*(draft(llm) for llm in pool.llms))
+    finally:
+        await client.close()
+    for llm in drafted:
+        console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
+    _write(output, replace(pool, llms=list(drafted)))
+    console.print(f"wrote {output}; read the drafts before you use them", highlight=False)
+
+
+async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
+    task = _TASK.format(name=llm.name, model=llm.model, price=llm.completion_price)
+    result = await client.ask(author.name, task)
+    if result.outcome is not Outcome.OK or result.text is None:
+        raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}")
+    text, _ = neutralise(result.text)
+    return " ".join(text.split())[:_LONGEST_CHARACTERS]
+
+
+def _write(path: Path, pool: PoolConfig) -> None:
+    """Only what differs from the defaults, as a person would write it."""
+    content = _changed(pool)
+    content["llms"] = [_changed(llm) for llm in pool.llms]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
+    os.replace(temporary, path)
+
+
+def _changed(config: PoolConfig | LLMConfig) -> dict[str, Any]:
+    """Fields of a config that are not at their defaults."""
+    changed = {}
+    for field in fields(config):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if getattr(config, field.name) != default:
+            changed[field.name] = getattr(config, field.name)
+    return changed
