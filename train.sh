@@ -11,13 +11,6 @@ SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS
 
-if [[ -z "${RECIPE:-}" && " $*" != *" recipe="* ]]; then
-  if nvidia-smi -L >/dev/null 2>&1; then
-    RECIPE=paper_qwen
-    echo "GPU found: training recipe paper_qwen (RECIPE=quickstart runs the small one)"
-  else
-    RECIPE=quickstart
-    echo "no GPU found: training recipe quickstart, a tiny router on the embedded world (RECIPE=… chooses another)"
-  fi
-fi
+source scripts/recipe.sh
+choose_recipe training "$@"
 exec .venv/bin/python -m verl.trainer.main_ppo ${RECIPE:+recipe=$RECIPE} "$@"

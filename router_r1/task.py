@@ -13,6 +13,7 @@ from typing import Any
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
+from router_r1.evaluation.results import print_results
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
@@ -64,11 +65,9 @@ class RoutingTask(Task):
 
     @contextmanager
     def environment(self) -> Iterator[None]:
-        """Makes the embedded world's first policy and starts its pool."""
+        """Starts the embedded world's pool, and closes what is open in the end."""
         config = self.config
         try:
-            if config.cold_start is not None:
-                self._make_first_policy(config)
             if not self._starts_pool:
                 yield
                 return
@@ -80,8 +79,11 @@ class RoutingTask(Task):
             if self._manager is not None:
                 self._manager.close()
 
-    def _make_first_policy(self, config: RouterConfig) -> None:
-        assert config.cold_start is not None
+    def make_first_policy(self) -> None:
+        """The embedded world's cold start."""
+        config = self.config
+        if config.cold_start is None:
+            return
         assert config.world is not None
         start = time.monotonic()
         ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
@@ -138,6 +140,19 @@ class RoutingTask(Task):
     def _client(self) -> PoolClient:
         assert self._manager is not None
         return self._manager.client
+
+    def evaluation_facts(self) -> dict[str, Any]:
+        """The pool, and what the reward weighs."""
+        config = self.config
+        return {
+            "pool": self._pool.name,
+            "reward_metric": config.reward_metric,
+            "cost_coe": config.cost_coe,
+        }
+
+    def report_evaluation(self, folder: Path) -> None:
+        """The table on the terminal."""
+        print_results(folder)
 
     def finish(self, report: TrainingReport) -> None:
         """Writes ``summary.json`` and shows the end tables."""

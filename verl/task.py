@@ -6,6 +6,7 @@ need around them. The entry point imports it by ``task._target_``; the trainer s
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ import numpy as np
 
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ class Task(ABC):
 
     @contextmanager
     def environment(self) -> Iterator[None]:
-        """Prepares what training needs (data, first policy, services) and stops it afterwards."""
+        """Starts the services that rollouts need and stops them afterwards."""
         yield
+
+    def make_first_policy(self) -> None:
+        """Makes the policy that training starts from, if it is not there already."""
+        return
 
     def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
         """The chat messages that a data row puts to the policy."""
@@ -91,6 +98,14 @@ class Task(ABC):
     def collect_metrics(self) -> dict[str, float]:
         """What the task reports beside each step's and each validation's metrics."""
         return {}
+
+    def evaluation_facts(self) -> dict[str, Any]:
+        """What the results of an evaluation should say of the task's settings."""
+        return {}
+
+    def report_evaluation(self, folder: Path) -> None:
+        """Called once an evaluation is scored: the place for tables and pages."""
+        logger.info("scored; results in %s", folder)
 
     @abstractmethod
     def finish(self, report: TrainingReport) -> None:

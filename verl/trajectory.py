@@ -66,12 +66,14 @@ class Trajectory:
         segments: the first is the prompt, the rest alternate as the agent wrote and read.
         status: how it ended.
         extras: numbers and records the agent reports (turns, cost, calls …); opaque to ``verl``.
+        sample_index: tells the samples of one prompt apart.
     """
 
     uid: str
     segments: list[Segment]
     status: TrajectoryStatus = TrajectoryStatus.FAILED
     extras: dict[str, Any] = field(default_factory=dict)
+    sample_index: int = 0
 
     @property
     def prompt_ids(self) -> list[int]:

@@ -149,7 +149,8 @@ class LLMGenerationManager:
         )
         prompt_ids = self._tokenizer.encode(str(prompt), add_special_tokens=False)
         segment = Segment(SegmentKind.PROMPT, tuple(prompt_ids))
-        run = _Run(Trajectory(request.uid, [segment]), calls=[])
+        trajectory = Trajectory(request.uid, [segment], sample_index=request.sample_index)
+        run = _Run(trajectory, calls=[])
         session = f"{request.uid}/{request.sample_index}"
         status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):

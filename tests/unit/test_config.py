@@ -115,7 +115,7 @@ def test_two_llms_with_one_name_are_refused() -> None:
 
 
 def test_a_pool_file_is_validated(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="embedded.*paper"):
+    with pytest.raises(ConfigError, match=r"embedded.*paper"):
         load_pool("nowhere")
     path = tmp_path / "mine.yaml"
     path.write_text("name: mine\nllms: [{name: A, model: a, completion_price: 1, prize: 2}]\n")

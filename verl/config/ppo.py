@@ -157,6 +157,30 @@ class TaskConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """Scoring a checkpoint (main_generation, main_eval).
+
+    Attributes:
+        files: parquet files; null takes data.val_files.
+        limit: keep only so many rows; null keeps all.
+        model_path: what to score; null takes the run's newest checkpoint.
+        n_samples: trajectories per question, sampled as ``rollout.val`` says.
+        folder: where everything of the evaluation goes.
+        resume: keep trajectories that an earlier, equal evaluation left there.
+    """
+
+    files: list[str] | None = None
+    limit: int | None = None
+    model_path: str | None = None
+    n_samples: int = 1
+    folder: str = "${trainer.default_local_dir}/eval"
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        require_positive(**{"evaluation.n_samples": self.n_samples, "evaluation.limit": self.limit})
+
+
+@dataclass
 class RayConfig:
     """``address`` None starts Ray here; "auto" or host:port joins a cluster."""
 
@@ -174,6 +198,7 @@ class PPOConfig:
     critic: CriticConfig = field(default_factory=CriticConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     ray: RayConfig = field(default_factory=RayConfig)
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ray
 from hydra import compose, initialize_config_dir
@@ -25,7 +26,7 @@ from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from verl.config.ppo import RayConfig
-from verl.config.validation import ConfigError
+from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.task import Task
 from verl.utils.console import console, set_up_logging
@@ -52,6 +53,17 @@ def _lenient(override: str) -> str:
     if not separator or is_group or override.startswith("~"):
         return override
     return f"++{key}={value}"
+
+
+def load_task_config(overrides: Sequence[str]) -> tuple[type[Task], Any]:
+    """The task of ``configs/ppo_trainer.yaml`` with overrides, and its validated config.
+
+    Raises:
+        ConfigError: see :func:`import_task` and :func:`to_dataclass`.
+    """
+    raw = compose_config("ppo_trainer", overrides)
+    task_class = import_task(raw)
+    return task_class, to_dataclass(raw, task_class.config_class)
 
 
 def import_task(config: DictConfig) -> type[Task]:

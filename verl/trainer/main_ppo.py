@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from verl.config.validation import to_dataclass
-from verl.trainer.launch import compose_config, import_task, ray_cluster, run_as_command
+from verl.trainer.launch import load_task_config, ray_cluster, run_as_command
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.utils.dataset import load_datasets
 from verl.utils.redaction import redact
@@ -24,9 +23,7 @@ logger = logging.getLogger(__name__)
 def main(overrides: list[str]) -> None:
     """Composes, validates, trains, and lets the task make its end table."""
     start = time.monotonic()
-    raw = compose_config("ppo_trainer", overrides)
-    task_class = import_task(raw)
-    config = to_dataclass(raw, task_class.config_class)
+    task_class, config = load_task_config(overrides)
     trainer_config = config.trainer
     seed_everything(trainer_config.seed)
     output_dir = Path(trainer_config.default_local_dir)
@@ -36,6 +33,7 @@ def main(overrides: list[str]) -> None:
     data = load_datasets(config.data, task.messages)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     with ray_cluster(config.ray, num_ranks), task.environment():
+        task.make_first_policy()
         redacted = redact(asdict(config))
         write_yaml(output_dir / "config.yaml", redacted)
         tracking = Tracking(

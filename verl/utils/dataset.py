@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from verl.config.ppo import DataConfig
+from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
 
@@ -141,6 +142,23 @@ def ground_truth(row: dict[str, Any]) -> list[str]:
     """Gold answers of a row."""
     target = row["reward_model"]["ground_truth"]["target"]
     return [target] if isinstance(target, str) else [str(answer) for answer in target]
+
+
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name.
+
+    Raises:
+        ConfigError: if it cannot be loaded.
+        DataError: if it has no chat template.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"actor_rollout_ref.model.path={path!r} cannot be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    require_chat_template(tokenizer, path)
+    return tokenizer
 
 
 def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None:

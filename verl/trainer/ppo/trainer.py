@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
-from verl.config.validation import ConfigError
 from verl.interfaces import RolloutOptions
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport, ValidationResult
@@ -48,7 +47,8 @@ from verl.trainer.ppo.update import (
 from verl.trainer.ppo.validation import label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
-from verl.utils.dataset import Datasets, epoch_batches, require_chat_template
+from verl.utils.checkpoints import save_reward_state, step_folder
+from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
 from verl.utils.tracking import Tracking
 
@@ -78,7 +78,7 @@ class RayPPOTrainer:
         self.task = task
         self.tracking = tracking
         self.output_dir = Path(config.trainer.default_local_dir)
-        self.tokenizer = _load_tokenizer(config.actor_rollout_ref.model.path)
+        self.tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
         self.train_data, self.val_data = data.train, data.validation
         for dataset in (self.train_data, self.val_data):
             dataset.check_lengths(self.tokenizer, config.data.max_start_length)
@@ -245,11 +245,12 @@ class RayPPOTrainer:
         return result
 
     def _save(self, step: int) -> None:
-        folder = self.output_dir / "checkpoints" / f"global_step_{step}"
+        folder = step_folder(self.output_dir, step)
         folder.mkdir(parents=True, exist_ok=True)
         self.workers.actor.save_checkpoint(str(folder / "actor"))
         if self.workers.roles.critic:
             self.workers.critic.save_checkpoint(str(folder / "critic"))
+        save_reward_state(folder, self.reward_function)
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic) | self.task.collect_metrics()
@@ -268,17 +269,6 @@ class RayPPOTrainer:
         """Ends every process this trainer started."""
         if hasattr(self, "workers"):
             self.workers.shutdown()
-
-
-def _load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"actor_rollout_ref.model.path={path!r} cannot be loaded: {str(error).splitlines()[0]}"
-        ) from error
-    require_chat_template(tokenizer, path)
-    return tokenizer
 
 
 def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -37,7 +37,8 @@ class RolloutReplicas:
         device: "cpu" or "cuda".
         max_model_len: longest context, tokens.
         seed: of the engines' own random stream.
-        placement_groups: of the trainer, whose GPUs the engines time-share; None on CPU.
+        placement_groups: of the trainer, whose GPUs the engines time-share; without one the
+            engines have GPUs of their own, or run on the CPU.
     """
 
     def __init__(
@@ -68,9 +69,10 @@ class RolloutReplicas:
         actor_class = ray.remote(VLLMReplica)
         self._actors = [
             actor_class.options(
-                max_concurrency=_MAX_CALLS_IN_FLIGHT, **_placement(placement_groups, i, config)
+                max_concurrency=_MAX_CALLS_IN_FLIGHT,
+                **_placement(placement_groups, i, config, device),
             ).remote(settings)
-            for i in range(_replica_count(config, placement_groups))
+            for i in range(_replica_count(config, placement_groups, device))
         ]
         self._load = [0] * len(self._actors)
         self._replica_of: dict[str, int] = {}
@@ -143,21 +145,28 @@ class RolloutReplicas:
         self._actors = []
 
 
-def _replica_count(config: RolloutConfig, placement_groups: list[PlacementGroup] | None) -> int:
+def _replica_count(
+    config: RolloutConfig, placement_groups: list[PlacementGroup] | None, device: str
+) -> int:
     if config.num_replicas != -1:
         return config.num_replicas
-    if placement_groups is None:
+    if device == "cpu":
         return 1
-    gpus: int = sum(group.bundle_count for group in placement_groups)
+    if placement_groups is None:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+    else:
+        gpus = sum(group.bundle_count for group in placement_groups)
     return max(1, gpus // config.tensor_model_parallel_size)
 
 
 def _placement(
-    placement_groups: list[PlacementGroup] | None, index: int, config: RolloutConfig
+    placement_groups: list[PlacementGroup] | None, index: int, config: RolloutConfig, device: str
 ) -> dict[str, Any]:
-    """Ray options of replica ``index``: on CUDA it lies on the bundle of the GPU it shares."""
+    """Ray options of replica ``index``: with a trainer it lies on the bundle of the GPU it shares;
+    alone on CUDA it takes GPUs of its own."""
     if placement_groups is None:
-        return {"num_cpus": 0}
+        gpus_of_its_own = config.tensor_model_parallel_size if device == "cuda" else 0
+        return {"num_cpus": 0, "num_gpus": gpus_of_its_own}
     slots = [(g, b) for g in placement_groups for b in range(g.bundle_count)]
     first = index * config.tensor_model_parallel_size
     group, _ = slots[first]

@@ -1,0 +1,136 @@
+"""How near the pool client comes to the ideal: 2,000 calls of 200 ms, 256 at once.
+
+    .venv/bin/python benchmarks/pool_throughput.py
+
+The server is a process of its own; the client is pinned to one core. The ideal is
+calls x latency / concurrency; beside it stands bare aiohttp with the same calls, which no client
+on this machine can beat by much. Prints seconds and ratios.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from rich.table import Table
+
+from router_r1.pool.client import PoolClient
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.outcome import Outcome
+from verl.utils.console import console
+
+CALLS, LATENCY_S, CONCURRENCY = 2000, 0.2, 256
+IDEAL_S = CALLS * LATENCY_S / CONCURRENCY
+ROUNDS = 3
+QUERY = "the director of Nobody Known"
+
+
+async def serve(ready_file: str) -> None:
+    """A server that answers every completion after LATENCY_S."""
+
+    async def answer(_: web.Request) -> web.Response:
+        await asyncio.sleep(LATENCY_S)
+        return web.json_response(
+            {
+                "choices": [{"message": {"role": "assistant", "content": "Somebody Else."}}],
+                "usage": {"prompt_tokens": 90, "completion_tokens": 3},
+            }
+        )
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/chat/completions", answer)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+    Path(ready_file).write_text(f"http://127.0.0.1:{runner.addresses[0][1]}/v1")
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(1.0)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Starts the server; its base URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        ready = Path(folder) / "url"
+        process = subprocess.Popen([sys.executable, __file__, "serve", str(ready)])
+        try:
+            while not (ready.exists() and ready.read_text()):
+                time.sleep(0.05)
+            yield ready.read_text()
+        finally:
+            process.kill()
+            process.wait()
+
+
+async def with_client(url: str) -> float:
+    """Seconds of all calls through :class:`PoolClient`."""
+    llm = LLMConfig(name="A", model="a", completion_price=1.0, concurrency=CONCURRENCY)
+    client = PoolClient(PoolConfig(name="bench", llms=[llm], api_base=url))
+    try:
+        await client.ask("A", QUERY)
+        start = time.monotonic()
+        results = await asyncio.gather(*(client.ask("A", f"{QUERY} {i}") for i in range(CALLS)))
+        seconds = time.monotonic() - start
+    finally:
+        await client.close()
+    assert {result.outcome for result in results} == {Outcome.OK}
+    return seconds
+
+
+async def with_aiohttp(url: str) -> float:
+    """Seconds of the same calls without any client of ours."""
+    body = {"model": "a", "messages": [{"role": "user", "content": QUERY * 20}]}
+    connector = aiohttp.TCPConnector(limit=CONCURRENCY)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def call() -> None:
+            async with session.post(f"{url}/chat/completions", json=body) as response:
+                await response.json()
+
+        await call()
+        start = time.monotonic()
+        await asyncio.gather(*(call() for _ in range(CALLS)))
+        return time.monotonic() - start
+
+
+def main() -> None:
+    """Runs both, alternately, on one core."""
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    with server() as url:
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[:1])
+        rows = []
+        for _ in range(ROUNDS):
+            rows.append((asyncio.run(with_client(url)), asyncio.run(with_aiohttp(url))))
+    table = Table(
+        title=f"{CALLS} calls of {LATENCY_S} s, {CONCURRENCY} at once, ideal {IDEAL_S:.2f} s"
+    )
+    for column in ("round", "pool client", "of ideal", "bare aiohttp", "of ideal"):
+        table.add_column(column, justify="right")
+    for number, (ours, bare) in enumerate(rows, start=1):
+        table.add_row(
+            str(number),
+            f"{ours:.2f} s",
+            f"{ours / IDEAL_S:.2f}",
+            f"{bare:.2f} s",
+            f"{bare / IDEAL_S:.2f}",
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        asyncio.run(serve(sys.argv[2]))
+    else:
+        main()

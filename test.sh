@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Scores a trained router: generates what is missing, scores, reports.
+#
+#   bash test.sh                                   the recipe's newest checkpoint on its test files
+#   MODEL_PATH=folder bash test.sh                 another checkpoint, or a model of the hub
+#   DATASETS=nq,hotpotqa bash test.sh              benchmarks that qa_test_gen.py has prepared
+#   bash test.sh evaluation.n_samples=4 actor_rollout_ref.rollout.val.temperature=1.0
+#                                                  overrides as for train.sh
+#
+# Interrupted, it goes on where it was. Results lie in <the run's folder>/eval/.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+bash scripts/setup.sh
+source scripts/recipe.sh
+choose_recipe scoring "$@"
+
+overrides=(${RECIPE:+"recipe=$RECIPE"})
+if [[ -n "${MODEL_PATH:-}" ]]; then overrides+=("evaluation.model_path=$MODEL_PATH"); fi
+if [[ -n "${DATASETS:-}" ]]; then
+  files=()
+  for dataset in ${DATASETS//,/ }; do files+=("data/nq_search/test_${dataset}_qwen.parquet"); done
+  for file in "${files[@]}"; do
+    if [[ ! -f $file ]]; then
+      echo "no $file; prepare it: .venv/bin/python data_process/qa_test_gen.py --data_sources $DATASETS" >&2
+      exit 2
+    fi
+  done
+  list=$(IFS=,; echo "${files[*]}")
+  overrides+=("evaluation.files=[$list]")
+fi
+.venv/bin/python -m verl.trainer.main_generation "${overrides[@]}" "$@"
+exec .venv/bin/python -m verl.trainer.main_eval "${overrides[@]}" "$@"

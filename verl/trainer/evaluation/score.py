@@ -1,0 +1,71 @@
+"""Scores saved trajectories and sums them up; needs no engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from verl.interfaces import RewardFunction
+from verl.protocol import DataProto
+from verl.trainer.evaluation.records import (
+    EvaluationRecord,
+    RecordError,
+    read_log,
+    write_parquet,
+)
+from verl.trainer.evaluation.summary import DatasetSummary, summarise
+
+QUESTIONS = "questions.parquet"
+RESULTS = "results.json"
+
+
+def score_records(
+    records: Sequence[EvaluationRecord], reward_function: RewardFunction
+) -> list[EvaluationRecord]:
+    """The records with the reward function's columns, and ``reward``."""
+    batch = DataProto.from_dict(
+        non_tensors={
+            "extras": [record.extras for record in records],
+            "ground_truth": [record.ground_truth for record in records],
+        }
+    )
+    reward = reward_function(batch, validate=True)
+    columns = {**reward.metrics, "reward": reward.scores}
+    return [
+        replace(record, scores={name: float(values[i]) for name, values in columns.items()})
+        for i, record in enumerate(records)
+    ]
+
+
+def score_folder(
+    log: Path, folder: Path, reward_function: RewardFunction, facts: dict[str, Any]
+) -> list[DatasetSummary]:
+    """Scores a log of trajectories; writes ``questions.parquet`` and ``results.json``.
+
+    Args:
+        facts: what else ``results.json`` should say (model, sampling …).
+
+    Raises:
+        RecordError: if there is nothing to score.
+    """
+    records = read_log(log)
+    if not records:
+        raise RecordError(f"{log} has no trajectory; python -m verl.trainer.main_generation first")
+    # In the order of the questions, not of their endings.
+    order = sorted(range(len(records)), key=lambda i: _place(records[i]))
+    scored = score_records([records[i] for i in order], reward_function)
+    summaries = summarise(scored)
+    write_parquet(folder / QUESTIONS, scored)
+    content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
+    temporary = folder / f".{RESULTS}.tmp-{os.getpid()}"
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, folder / RESULTS)
+    return summaries
+
+
+def _place(record: EvaluationRecord) -> tuple[int, int]:
+    return int(record.uid.rsplit("/", 1)[-1]), record.sample_index

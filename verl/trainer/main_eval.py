@@ -1,0 +1,37 @@
+"""``python -m verl.trainer.main_eval``: scores the trajectories that main_generation saved.
+
+Takes the same overrides; starts no engine and makes no call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from verl.trainer.evaluation.generate import TRAJECTORIES
+from verl.trainer.evaluation.score import score_folder
+from verl.trainer.launch import load_task_config, run_as_command
+from verl.trainer.main_generation import evaluated_model
+from verl.utils.checkpoints import load_reward_state
+
+
+def main(overrides: list[str]) -> None:
+    """Writes ``questions.parquet`` and ``results.json``, and lets the task report."""
+    task_class, config = load_task_config(overrides)
+    task = task_class(config)
+    folder = Path(config.evaluation.folder)
+    model_path = evaluated_model(config)
+    reward_function = task.build_reward_function()
+    load_reward_state(model_path, reward_function)
+    facts = {
+        "model": str(model_path),
+        "sampling": asdict(config.actor_rollout_ref.rollout.val),
+        "n_samples": config.evaluation.n_samples,
+        **task.evaluation_facts(),
+    }
+    score_folder(folder / TRAJECTORIES, folder, reward_function, facts)
+    task.report_evaluation(folder)
+
+
+if __name__ == "__main__":
+    run_as_command(main)

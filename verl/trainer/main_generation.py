@@ -1,0 +1,92 @@
+"""``python -m verl.trainer.main_generation``: a checkpoint answers an evaluation's questions.
+
+Takes the overrides of main_ppo; see :class:`verl.config.ppo.EvaluationConfig`.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from verl.config.ppo import PPOConfig
+from verl.interfaces import RolloutOptions
+from verl.task import Task
+from verl.trainer.evaluation.generate import (
+    TRAJECTORIES,
+    evaluation_rows,
+    generate,
+    prepare_folder,
+)
+from verl.trainer.evaluation.records import keys, read_log
+from verl.trainer.launch import load_task_config, ray_cluster, run_as_command
+from verl.utils.checkpoints import newest_actor
+from verl.utils.dataset import PromptDataset, load_tokenizer
+from verl.utils.device import resolve_device
+from verl.utils.seeding import seed_everything
+from verl.workers.rollout.replicas import RolloutReplicas
+
+logger = logging.getLogger(__name__)
+
+
+def main(overrides: list[str]) -> None:
+    """Generates what is missing of ``trajectories.jsonl``."""
+    task_class, config = load_task_config(overrides)
+    seed_everything(config.trainer.seed)
+    model_path = evaluated_model(config)
+    task = task_class(config)
+    task.check()
+    dataset = evaluation_dataset(config, task)
+    tokenizer = load_tokenizer(str(model_path))
+    dataset.check_lengths(tokenizer, config.data.max_start_length)
+    folder = prepare_folder(config, model_path)
+    requests = evaluation_rows(dataset, config.evaluation.n_samples)
+    done = keys(read_log(folder / TRAJECTORIES))
+    if done >= {(request.uid, request.sample_index) for request in requests}:
+        logger.info("all %d trajectories are in %s already", len(requests), folder)
+        return
+    logger.info("scoring %s on %d questions", model_path, len(dataset))
+    with ray_cluster(config.ray, num_ranks=1), task.environment():
+        engine = _start_engine(config, model_path)
+        try:
+            source = task.build_rollout_source(engine, tokenizer)
+            engine.wait_until_ready()
+            val = config.actor_rollout_ref.rollout.val
+            options = RolloutOptions(val.temperature, val.top_p, val.top_k)
+            generate(requests, source, options, folder)
+        finally:
+            engine.shutdown()
+
+
+def evaluated_model(config: PPOConfig) -> Path:
+    """What an evaluation scores.
+
+    Raises:
+        UserError: if none is named and the run has no checkpoint.
+    """
+    named = config.evaluation.model_path
+    return Path(named) if named else newest_actor(Path(config.trainer.default_local_dir))
+
+
+def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
+    """The questions of an evaluation.
+
+    Raises:
+        DataError: if a file cannot be used.
+    """
+    files = config.evaluation.files or config.data.val_files
+    return PromptDataset(files, config.data.prompt_key, config.evaluation.limit, task.messages)
+
+
+def _start_engine(config: PPOConfig, model_path: Path) -> RolloutReplicas:
+    rollout = config.actor_rollout_ref.rollout
+    return RolloutReplicas(
+        rollout,
+        str(model_path),
+        resolve_device(config.trainer.device),
+        rollout.max_model_len or config.data.max_prompt_length,
+        config.trainer.seed,
+    )
+
+
+if __name__ == "__main__":
+    run_as_command(main)
