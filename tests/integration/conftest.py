@@ -38,6 +38,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Path]:
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
         *(f"world.folder={folder}/world", "trainer.total_training_steps=3"),
         "trainer.logger=[console,jsonl,tensorboard,wandb]",
+        *("pool.recording.mode=record", f"pool.recording.path={folder}/calls.sqlite"),
         "api_key=sk-planted-on-the-command-line",
         ROUTER_R1_API_KEY="sk-planted-in-the-environment",
         CUDA_VISIBLE_DEVICES="",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def test_it_writes_what_the_contract_lists(small_run: tuple[Command, Path]) -> N
     for row in ("untrained", "random", "best_single", "trained", "oracle"):
         assert set(summary[row]) == {"em", "f1", "cost", "calls"}
         assert all(math.isfinite(value) for value in summary[row].values())
+    assert sum(account["answered"] for account in summary["spending"].values()) > 50
     assert summary["oracle"]["em"] > summary["best_single"]["em"]
     assert set(summary["seconds"]) == {"setup", "cold_start", "train", "total"}
     assert list(folder.glob("tensorboard/*"))
@@ -104,6 +106,52 @@ def test_no_key_reaches_what_a_run_writes(small_run: tuple[Command, Path]) -> No
         assert key not in command.output
         for path in files:
             assert key.encode() not in path.read_bytes(), path
+
+
+def test_spending_adds_up_from_the_calls_to_the_summary(
+    small_run: tuple[Command, Path],
+) -> None:
+    """Invariant 7, to the money: recorded calls, metrics and the last table agree."""
+    _, folder = small_run
+    summary = json.loads((folder / "summary.json").read_text())
+    spent = sum(account["spent_usd"] for account in summary["spending"].values())
+    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["pool/spent_usd"] == pytest.approx(spent)
+    validation = [
+        json.loads(line)
+        for path in sorted((folder / "validation").glob("step_*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    trained = sum(16 * line["reward/dollars"] for line in lines if "reward/dollars" in line)
+    assert spent == pytest.approx(trained + sum(row["dollars"] for row in validation))
+    outcomes = sum(
+        value for line in lines for name, value in line.items() if name.startswith("pool/outcome/")
+    )
+    assert outcomes >= sum(account["calls"] for account in summary["spending"].values())
+
+
+@pytest.mark.usefixtures("cold_policy")
+def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> None:
+    command = start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
+        *("trainer.val_before_train=false", "pool.budget_usd=0.004"),
+        RECIPE="quickstart",
+    )
+    assert command.finish() == 0, command.output
+    stopped = re.search(r"stopped after (\d+) steps: pool.budget_usd=0.004", command.output)
+    assert stopped, command.output
+    steps = int(stopped.group(1))
+    assert 1 <= steps < 50
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"global_step_{steps}"]
+    AutoModelForCausalLM.from_pretrained(tmp_path / f"checkpoints/global_step_{steps}/actor")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, steps + 1)), "no half-paid step"
+    assert lines[-1]["pool/outcome/budget"] == 0
+    spending = json.loads((tmp_path / "summary.json").read_text())["spending"]
+    assert 0.002 < sum(account["spent_usd"] for account in spending.values()) <= 0.004
+    assert "limit $0.004" in command.output
 
 
 @pytest.mark.usefixtures("cold_policy")

@@ -26,6 +26,11 @@ def test_an_unset_secret_reads_as_unset() -> None:
     assert redact({"api_key": None}) == {"api_key": None}
 
 
+def test_user_and_password_of_a_url_go() -> None:
+    dump = redact({"api_base": "https://me:pw@host/v1", "mail": "me@host", "b": "http://host/@x"})
+    assert dump == {"api_base": "https://***@host/v1", "mail": "me@host", "b": "http://host/@x"}
+
+
 @pytest.mark.parametrize(
     ("override", "shown"),
     [

@@ -8,6 +8,8 @@ from typing import Any
 REDACTED = "***"
 _SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password|authorization)$", re.IGNORECASE)
 
+_URL_USER = re.compile(r"(\w://)[^/@\s]+@")
+
 
 def redact_override(override: str) -> str:
     """A Hydra override without its value, if the key is a secret's."""
@@ -17,7 +19,8 @@ def redact_override(override: str) -> str:
 
 
 def redact(value: Any) -> Any:
-    """A copy of nested dicts and lists in which every value under a secret's key is ``***``."""
+    """A copy of nested dicts and lists in which every value under a secret's key is ``***``, and
+    so are user and password of every URL."""
     if isinstance(value, dict):
         return {
             key: REDACTED if _SECRET_KEY.search(str(key)) and item else redact(item)
@@ -25,4 +28,6 @@ def redact(value: Any) -> Any:
         }
     if isinstance(value, list | tuple):
         return [redact(item) for item in value]
+    if isinstance(value, str):
+        return _URL_USER.sub(rf"\1{REDACTED}@", value)
     return value

@@ -1,0 +1,108 @@
+"""``bash test.sh`` on the small run's checkpoint, its calls replayed from the run's recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.commands import SMALL, Command, start
+from verl.trainer.evaluation.records import EvaluationRecord, read_log, read_parquet
+
+pytestmark = pytest.mark.engine
+
+
+def evaluate(folder: Path, eval_folder: Path, *overrides: str) -> Command:
+    command = start(
+        *("bash", "test.sh", *SMALL, f"trainer.default_local_dir={folder}"),
+        *(f"world.folder={folder}/world", f"evaluation.folder={eval_folder}"),
+        *(f"evaluation.files=[{folder}/world/validation.parquet]", "evaluation.limit=24"),
+        *("pool.recording.mode=replay", f"pool.recording.path={folder}/calls.sqlite"),
+        *overrides,
+        CUDA_VISIBLE_DEVICES="",
+    )
+    command.finish()
+    return command
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    small_run: tuple[Command, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Command, Path]:
+    _, folder = small_run
+    eval_folder = tmp_path_factory.mktemp("eval")
+    return evaluate(folder, eval_folder), eval_folder
+
+
+def test_it_agrees_with_the_trainings_validation_question_by_question(
+    small_run: tuple[Command, Path], evaluated: tuple[Command, Path]
+) -> None:
+    _, folder = small_run
+    command, eval_folder = evaluated
+    assert command.process.returncode == 0, command.output
+    assert command.survivors() == []
+    scored = read_parquet(eval_folder / "questions.parquet")
+    lines = (folder / "validation" / "step_3.jsonl").read_text().splitlines()
+    assert len(scored) == len(lines) == 24
+    for record, line in zip(scored, lines, strict=True):
+        validated = json.loads(line)
+        assert record.extras["response_text"] == validated["response_text"]
+        assert record.extras["cost"] == validated["cost"]
+        for column in ("em", "f1", "reward", "cost_reward", "route_cnt"):
+            assert record.scores[column] == validated[column]
+        assert all(call["replayed"] for call in record.extras["calls"])
+
+
+def test_it_shows_a_table_and_writes_results(evaluated: tuple[Command, Path]) -> None:
+    command, eval_folder = evaluated
+    for words in ("world_onehop", "world_twohop", "average", "95% bootstrap"):
+        assert words in command.output
+    results = json.loads((eval_folder / "results.json").read_text())
+    scored = read_parquet(eval_folder / "questions.parquet")
+    by_source = {s["data_source"]: s for s in results["summaries"]}
+    for source in ("world_onehop", "world_twohop"):
+        chosen = [r.scores["em"] for r in scored if r.data_source == source]
+        assert by_source[source]["questions"] == len(chosen)
+        estimate = by_source[source]["estimates"]["em"]
+        assert estimate["mean"] == pytest.approx(sum(chosen) / len(chosen))
+        assert estimate["low"] <= estimate["mean"] <= estimate["high"]
+    assert results["pool"] == "embedded"
+    assert results["model"].endswith("global_step_3/actor")
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    small_run: tuple[Command, Path], evaluated: tuple[Command, Path]
+) -> None:
+    """Half of the log is taken away: only that half is generated, and the end is the same."""
+    _, folder = small_run
+    _, eval_folder = evaluated
+    log = eval_folder / "trajectories.jsonl"
+    before = by_key(read_log(log))
+    whole = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(b"".join(whole[:12]) + whole[12][:50])
+    command = evaluate(folder, eval_folder)
+    assert command.process.returncode == 0, command.output
+    assert "12 of 24 trajectories are there already" in command.output
+    after = by_key(read_log(log))
+    assert after.keys() == before.keys()
+    for key, record in after.items():
+        assert record.extras["response_text"] == before[key].extras["response_text"]
+
+
+def by_key(records: list[EvaluationRecord]) -> dict[tuple[str, int], EvaluationRecord]:
+    found = {record.key: record for record in records}
+    assert len(found) == len(records), "no trajectory twice"
+    return found
+
+
+def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:
+    command = start(
+        *("bash", "test.sh", f"trainer.default_local_dir={tmp_path}", "recipe=quickstart"),
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert command.finish() == 2, command.output
+    assert "no checkpoint to score" in command.output
+    command = start("bash", "test.sh", DATASETS="nq,nowhere", RECIPE="quickstart")
+    assert command.finish() == 2
+    assert "qa_test_gen.py --data_sources nq,nowhere" in command.output

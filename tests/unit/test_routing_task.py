@@ -1,0 +1,94 @@
+"""Prompts follow the pool of the run, whatever pool the data files were written for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.pool.config import LLMConfig
+from router_r1.pool.loading import load_pool
+from router_r1.task import RoutingTask
+from verl.config.validation import ConfigError
+from verl.trainer.launch import load_task_config
+from verl.utils.dataset import PromptDataset
+
+ROW = {
+    "prompt": [{"role": "user", "content": "as the file has it"}],
+    "extra_info": {"question": "who wrote {this}?", "index": 3},
+}
+
+
+def task(*overrides: str) -> RoutingTask:
+    task_class, config = load_task_config(list(overrides))
+    made = task_class(config)
+    assert isinstance(made, RoutingTask)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("recipe", "pool", "style"),
+    [
+        ("paper_qwen", "paper", "qwen"),
+        ("paper_llama", "paper", "llama"),
+        ("quickstart", "embedded", "compact"),
+    ],
+)
+def test_a_recipe_writes_its_prompts_for_its_pool(recipe: str, pool: str, style: str) -> None:
+    template = build_prompt_template(style, load_pool(pool))
+    messages = task(f"recipe={recipe}").messages(ROW)
+    assert messages == [{"role": "user", "content": fill(template, "who wrote {this}?")}]
+
+
+def test_another_pool_needs_no_other_edit() -> None:
+    (message,) = task("recipe=paper_qwen", "pool=local").messages(ROW)
+    assert "- Qwen2.5-32B: The strongest" in message["content"]
+    assert "Mixtral" not in message["content"]
+
+
+def test_an_llm_unseen_in_training_is_offered_once_it_is_in_the_pool() -> None:
+    paper = task("recipe=paper_qwen")
+    added = replace(
+        paper.config.pool,
+        name_matching="exact",
+        llms=[
+            *paper.config.pool.llms,
+            LLMConfig("Unseen-1B", "u/unseen", "A newcomer.", completion_price=0.1),
+        ],
+    )
+    unseen = RoutingTask(replace(paper.config, pool=added))
+    assert "- Unseen-1B: A newcomer." in unseen.messages(ROW)[0]["content"]
+    assert "Unseen-1B" not in paper.messages(ROW)[0]["content"]
+    found = added.resolve("unseen-1b")
+    assert found is not None
+    assert found.model == "u/unseen"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "row"),
+    [
+        (["recipe=paper_qwen", "prompt_style=null"], ROW),
+        (["recipe=paper_qwen"], {**ROW, "extra_info": {"index": 3}}),
+        (["recipe=paper_qwen"], {"prompt": ROW["prompt"]}),
+    ],
+)
+def test_the_files_prompts_are_kept_where_asked_or_needed(
+    overrides: list[str], row: dict[str, Any]
+) -> None:
+    assert task(*overrides).messages(row) == ROW["prompt"]
+
+
+def test_an_unknown_style_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"prompt_style='poem'.*qwen, llama, compact"):
+        task("recipe=paper_qwen", "prompt_style=poem")
+
+
+def test_rollouts_are_asked_with_those_prompts(tmp_path: Path) -> None:
+    quickstart = task("recipe=quickstart", f"world.folder={tmp_path}")
+    quickstart.check()
+    dataset = PromptDataset([f"{tmp_path}/test.parquet"], "prompt", 5, quickstart.messages)
+    for row in range(5):
+        assert dataset.request(row, "u").messages == [dict(dataset.rows[row]["prompt"][0])]
