@@ -16,7 +16,6 @@ from verl.trainer.evaluation.records import EvaluationRecord
 ALL = "all"
 _RESAMPLES = 1000
 _CONFIDENCE = 0.95
-_BLOCK = 100
 
 
 @dataclass(frozen=True)
@@ -101,11 +100,12 @@ def _per_question(records: Sequence[EvaluationRecord], pass_column: str) -> dict
 def _bootstrap_means(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Means of (questions, columns) under resampling of questions: (resamples, columns)."""
     count = len(table)
-    blocks = []
-    for _ in range(_RESAMPLES // _BLOCK):
-        weights = rng.multinomial(count, np.full(count, 1 / count), size=_BLOCK)
-        blocks.append(weights @ table / count)
-    return np.concatenate(blocks)
+    return np.stack(
+        [
+            np.bincount(rng.integers(0, count, count), minlength=count) @ table / count
+            for _ in range(_RESAMPLES)
+        ]
+    )
 
 
 def _estimate(mean: float, draws: np.ndarray) -> Estimate:

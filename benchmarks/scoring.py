@@ -1,0 +1,120 @@
+"""How long it takes to score 10,000 saved trajectories: reading, reward, intervals, writing.
+
+    .venv/bin/python benchmarks/scoring.py
+
+The trajectories are answers to the embedded world's questions, a tenth of them badly formed; the
+cost window is full, as after training. Prints seconds by stage.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from router_r1.pool.loading import load_pool
+from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from router_r1.world.dataset import data_source
+from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.simulated_llm import World
+from verl.trainer.evaluation.records import EvaluationRecord, RecordLog, read_log, write_parquet
+from verl.trainer.evaluation.score import score_folder, score_records
+from verl.trainer.evaluation.summary import summarise
+from verl.utils.console import console
+
+COUNT = 10_000
+
+
+def trajectory(number: int, question: Question, world: World) -> EvaluationRecord:
+    """As a router of one LLM would answer; every tenth forgets to close a tag."""
+    llm = sorted(world.llms)[number % len(world.llms)]
+    policy, response, calls = "", "", []
+    for turn, hop in enumerate(question.hops):
+        reply = world.reply(llm, hop.query)
+        action = f"<think> for {hop.domain} {llm}</think><search> {llm}: {hop.query}</search>"
+        policy += action
+        response += f"{action}\n\n<information>{reply.text}</information>\n\n"
+        calls.append(_call(turn, llm, hop.query, reply.text, reply.completion_tokens))
+    answer = calls[-1]["reply"].rsplit(" is ", 1)[-1].rstrip(".")
+    end = f"<think> I know now</think><answer> {answer}" + ("" if number % 10 == 0 else "</answer>")
+    cost = float(sum(call["cost"] for call in calls))
+    extras = {
+        "response_text": response + end,
+        "policy_text": policy + end,
+        "num_turns": len(calls) + 1,
+        "finished": 1,
+        "valid_actions": len(calls) + 1,
+        "routed_calls": len(calls),
+        "failed_calls": 0,
+        "cost": cost,
+        "dollars": cost / 1e6,
+        "calls": calls,
+        "domains": list(question.domains),
+    }
+    source = data_source(question)
+    return EvaluationRecord(
+        f"{source}/{number}", 0, source, question.text, [question.answer], "answered", extras
+    )
+
+
+def _call(turn: int, llm: str, query: str, reply: str, tokens: int) -> dict[str, Any]:
+    return {
+        "turn": turn,
+        "llm": llm,
+        "query": query,
+        "outcome": "ok",
+        "reply": reply,
+        "prompt_tokens": 20,
+        "completion_tokens": tokens,
+        "cost": float(tokens),
+        "dollars": tokens / 1e6,
+        "latency_s": 0.02,
+        "neutralised": 0,
+        "usage_estimated": False,
+        "replayed": False,
+    }
+
+
+def main() -> None:
+    """Times the stages, and the whole as ``main_eval`` runs it."""
+    world = World(WorldConfig(test_questions=400))
+    questions = world.knowledge.questions("test")
+    records = [trajectory(i, questions[i % len(questions)], world) for i in range(COUNT)]
+    reward = RoutingRewardFunction(RewardConfig(), load_pool("embedded"), "em", 0.9)
+    window = [float(i) for i in range(1000)]
+    reward.load_state_dict({"normalizer": {"roots": window, "window": 1000}})
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        log = RecordLog(folder / "log.jsonl")
+        for record in records:
+            log.append(record)
+        log.close()
+        start = time.monotonic()
+        records = read_log(folder / "log.jsonl")
+        seconds["reading"] = time.monotonic() - start
+        start = time.monotonic()
+        scored = score_records(records, reward)
+        seconds["reward"] = time.monotonic() - start
+        start = time.monotonic()
+        summarise(scored)
+        seconds["intervals"] = time.monotonic() - start
+        start = time.monotonic()
+        write_parquet(folder / "out.parquet", scored)
+        seconds["writing"] = time.monotonic() - start
+        start = time.monotonic()
+        score_folder(folder / "log.jsonl", folder, reward, {})
+        seconds["all of it (main_eval)"] = time.monotonic() - start
+    table = Table(title=f"{COUNT:,} trajectories", title_justify="left")
+    table.add_column("stage")
+    table.add_column("seconds", justify="right")
+    for stage, value in seconds.items():
+        table.add_row(stage, f"{value:.2f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
