@@ -11,7 +11,7 @@ from rich.table import Table
 from verl.trainer.evaluation.score import RESULTS
 from verl.utils.console import console
 
-# Column title, score, factor: a format score is 0 or -1.
+# Column title, score, factor.
 _COLUMNS = (
     ("EM", "em", 1.0),
     ("F1", "f1", 1.0),
@@ -19,7 +19,7 @@ _COLUMNS = (
     ("$/1k questions", "dollars", 1000.0),
     ("calls", "route_cnt", 1.0),
     ("turns", "num_turns", 1.0),
-    ("bad format", "format", -1.0),
+    ("bad format", "format_failure", 1.0),
 )
 
 
@@ -57,7 +57,6 @@ def print_results(folder: Path) -> None:
 def _cell(estimate: dict[str, Any] | None, factor: float) -> str:
     if estimate is None:
         return ""
-    values = [factor * estimate[name] for name in ("mean", "low", "high")]
-    mean, low, high = (v + 0.0 for v in (values if factor > 0 else [values[0], *values[:0:-1]]))
-    digits = 1 if max(abs(v) for v in values) >= 10 else 3
+    mean, low, high = values = [factor * estimate[name] for name in ("mean", "low", "high")]
+    digits = 1 if max(values) >= 10 else 3
     return f"{mean:.{digits}f}\n[dim]\\[{low:.{digits}f}, {high:.{digits}f}][/]"

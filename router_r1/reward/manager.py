@@ -87,6 +87,7 @@ class RoutingRewardFunction:
             "metric": outcome,
             **scores,
             "format": format_score,
+            "format_failure": float(format_score < 0),
             "cost_reward": cost_reward,
             "cost": cost,
             "dollars": float(extra["dollars"]),
