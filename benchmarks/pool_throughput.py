@@ -10,7 +10,6 @@ on this machine can beat by much. Prints seconds and ratios.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import Outcome
 from verl.utils.console import console
+from verl.utils.garbage import exempt_imports
 
 CALLS, LATENCY_S, CONCURRENCY = 2000, 0.2, 256
 IDEAL_S = CALLS * LATENCY_S / CONCURRENCY
@@ -106,7 +106,7 @@ async def with_aiohttp(url: str) -> float:
 
 def main() -> None:
     """Runs both, alternately, on one core."""
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    exempt_imports()
     with server() as url:
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, cores[:1])
