@@ -11,15 +11,15 @@ from rich.table import Table
 from verl.trainer.evaluation.score import RESULTS
 from verl.utils.console import console
 
-# Column title, score, factor.
+# Title, score, factor, digits, whether the interval is shown.
 _COLUMNS = (
-    ("EM", "em", 1.0),
-    ("F1", "f1", 1.0),
-    ("cost", "cost", 1.0),
-    ("$/1k questions", "dollars", 1000.0),
-    ("calls", "route_cnt", 1.0),
-    ("turns", "num_turns", 1.0),
-    ("bad format", "format_failure", 1.0),
+    ("EM", "em", 1.0, 3, True),
+    ("F1", "f1", 1.0, 3, True),
+    ("cost", "cost", 1.0, 1, True),
+    ("$ per 1000", "dollars", 1000.0, 4, True),
+    ("calls", "route_cnt", 1.0, 2, False),
+    ("turns", "num_turns", 1.0, 2, False),
+    ("bad format", "format_failure", 1.0, 3, False),
 )
 
 
@@ -27,23 +27,26 @@ def print_results(folder: Path) -> None:
     """Means by dataset with 95% bootstrap intervals; pass@k where questions were sampled."""
     results = json.loads((folder / RESULTS).read_text())
     sampled = [
-        (name, name, 1.0)
+        (name, name, 1.0, 3, True)
         for name in results["summaries"][0]["estimates"]
         if name.startswith(("pass@", "avg@"))
     ]
     table = Table(title=f"{results['model']}, pool {results['pool']}", title_justify="left")
-    table.add_column("dataset")
+    table.add_column("dataset", no_wrap=True)
     table.add_column("questions", justify="right")
     columns = [*_COLUMNS, *sampled]
-    for title, _, _ in columns:
-        table.add_column(title, justify="right")
+    for title, *_ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
     for summary in results["summaries"]:
         last = summary is results["summaries"][-1]
         if last and len(results["summaries"]) == 2:
             break  # one dataset: its average is itself
         if last:
             table.add_section()
-        cells = [_cell(summary["estimates"].get(score), factor) for _, score, factor in columns]
+        cells = [
+            _cell(summary["estimates"].get(score), factor, digits, interval)
+            for _, score, factor, digits, interval in columns
+        ]
         table.add_row(
             "average" if last else summary["data_source"],
             f"{summary['questions']:,}",
@@ -51,12 +54,11 @@ def print_results(folder: Path) -> None:
             style="bold" if last else "",
         )
     console.print(table)
-    console.print("[dim]\\[low, high]: 95% bootstrap intervals over questions[/]", highlight=False)
+    console.print("[dim]small: 95% bootstrap intervals over questions[/]", highlight=False)
 
 
-def _cell(estimate: dict[str, Any] | None, factor: float) -> str:
+def _cell(estimate: dict[str, Any] | None, factor: float, digits: int, interval: bool) -> str:
     if estimate is None:
         return ""
-    mean, low, high = values = [factor * estimate[name] for name in ("mean", "low", "high")]
-    digits = 1 if max(values) >= 10 else 3
-    return f"{mean:.{digits}f}\n[dim]\\[{low:.{digits}f}, {high:.{digits}f}][/]"
+    mean, low, high = (f"{factor * estimate[name]:.{digits}f}" for name in ("mean", "low", "high"))
+    return f"{mean}\n[dim]{low}–{high}[/]" if interval else mean  # noqa: RUF001

@@ -257,12 +257,12 @@ def test_chaos_loses_nothing_and_leaks_nothing(
     for trajectory in trajectories:
         check_bookkeeping(trajectory, pool)
         outcomes.update(call["outcome"] for call in trajectory.extras["calls"])
-        text = trajectory.extras["response_text"]
-        actions = text.count("<search>") + text.count("<answer>")
-        assert actions == text.count("</search>") + text.count("</answer>")
-        assert "forged </answer>" not in text
-        assert text.count("<information>") == text.count("</information>")
-        assert text.count("<information>") <= len(trajectory.extras["calls"])
+        text, own = trajectory.extras["response_text"], trajectory.extras["policy_text"]
+        for tag in ("<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"):
+            assert text.count(tag) == own.count(tag), "a reply has added none"
+        read = [s for s in trajectory.segments if s.kind is SegmentKind.OBSERVATION]
+        for tag in ("<information>", "</information>"):
+            assert text.count(tag) - own.count(tag) == len(read)
     assert set(outcomes) >= {"ok", "malformed", "timeout"}
     assert set(outcomes) <= {outcome.value for outcome in Outcome}
     calls = [call for t in trajectories for call in t.extras["calls"]]
