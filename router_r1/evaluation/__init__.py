@@ -1,0 +1,1 @@
+"""Evaluation of routers: baselines, comparison and reports."""
