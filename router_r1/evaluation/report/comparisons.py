@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from router_r1.evaluation.published import SOURCE, PublishedRow, published_rows
 from router_r1.evaluation.report.inputs import Comparison, ComparisonRow
-from router_r1.evaluation.report.markup import Markup, join, tag
+from router_r1.evaluation.report.markup import ALPHA, DASH, TIMES, Markup, join, tag
 from router_r1.evaluation.report.pareto import (
     frontier,
     kind_mark,
@@ -21,9 +21,9 @@ def comparison_section(comparison: Comparison) -> Markup:
     """Plot, legend and tables of ``comparison.json``."""
     parts = [
         tag("p", comparison.title, class_="note"),
-        pareto_plot(comparison),
+        tag("div", pareto_plot(comparison), class_="scroll"),
         legend(comparison.rows, bool(comparison.sweep)),
-        tag("div", _baseline_table(comparison.rows), class_="scroll"),
+        tag("div", _baseline_table(comparison), class_="scroll"),
     ]
     if comparison.sweep:
         parts += [
@@ -33,11 +33,12 @@ def comparison_section(comparison: Comparison) -> Markup:
     return join(*parts)
 
 
-def _baseline_table(rows: Sequence[ComparisonRow]) -> Markup:
+def _baseline_table(comparison: Comparison) -> Markup:
     """All rows by EM; with several datasets a column of EM for each."""
+    rows = comparison.rows
     sources = list(dict.fromkeys(source for row in rows for source in row.by_source))
     sources = sources if len(sources) > 1 else []
-    efficient = {id(row) for row in frontier(rows)}
+    efficient = {id(row) for row in frontier(comparison)}
     head = tag(
         "tr",
         *(tag("th", title, scope="col") for title in ("router", "EM", "95% interval")),
@@ -46,7 +47,8 @@ def _baseline_table(rows: Sequence[ComparisonRow]) -> Markup:
     )
     body = [_baseline_row(row, sources, id(row) in efficient) for row in _by_em(rows)]
     note = tag(
-        "caption", "Cost: completion tokens × $ per 1M. ◂ on the frontier of EM against dollars."
+        "caption",
+        f"Cost: completion tokens {TIMES} $ per 1M. ◂ on the frontier of EM against dollars.",
     )
     return tag("table", note, tag("thead", head), tag("tbody", *body))
 
@@ -58,14 +60,14 @@ def _by_em(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
 def _baseline_row(row: ComparisonRow, sources: Sequence[str], efficient: bool) -> Markup:
     key = tag("svg", kind_mark(row.kind, 8, 8), viewBox="0 0 16 16", class_="key")
     known = row.em_low is not None and row.em_high is not None
-    interval = f"{row.em_low:.3f} – {row.em_high:.3f}" if known else "computed"
+    interval = f"{row.em_low:.3f} {DASH} {row.em_high:.3f}" if known else DASH
     by_source = [row.by_source.get(source, {}).get("em") for source in sources]
     return tag(
         "tr",
         tag("th", key, row.name, " ◂" if efficient else "", scope="row"),
         tag("td", f"{row.em:.3f}"),
         tag("td", interval, class_="dim"),
-        *(tag("td", "–" if value is None else f"{value:.3f}") for value in by_source),
+        *(tag("td", DASH if value is None else f"{value:.3f}") for value in by_source),
         tag("td", f"{row.f1:.3f}"),
         tag("td", f"{row.cost:.1f}"),
         tag("td", f"${per_thousand(row.dollars):.3g}"),
@@ -75,7 +77,7 @@ def _baseline_row(row: ComparisonRow, sources: Sequence[str], efficient: bool) -
 
 
 def _sweep_table(comparison: Comparison) -> Markup:
-    titles = ("cost coefficient α", "EM", "cost", "$ / 1000", "calls")
+    titles = (f"cost coefficient {ALPHA}", "EM", "cost", "$ / 1000", "calls")
     body = [
         tag(
             "tr",
@@ -137,7 +139,7 @@ def _published_row(row: PublishedRow, shared: Sequence[str], priced: Sequence[st
     return tag(
         "tr",
         tag("th", row.method, tag("span", "published", class_="badge"), scope="row"),
-        *(tag("td", "–" if value is None else f"{value:.3f}") for value in em),
-        *(tag("td", "–" if value is None else f"{value:.1f}") for value in cost),
+        *(tag("td", DASH if value is None else f"{value:.3f}") for value in em),
+        *(tag("td", DASH if value is None else f"{value:.1f}") for value in cost),
         class_="published strong" if row.is_router_r1 else "published",
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from router_r1.evaluation.report.axes import Axis, draw_axes, linear_axis
-from router_r1.evaluation.report.markup import Markup, tag
+from router_r1.evaluation.report.markup import TIMES, Markup, tag
 
 _SMOOTHING = 5
+_COLOURS = 7
 _WIDTH, _HEIGHT = 400.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 388.0, 16.0, 196.0
 _VALIDATION = "val/test_score/"
@@ -34,7 +35,7 @@ class Panel:
 PANELS = (
     Panel("Reward", ("critic/score/mean",), "reward"),
     Panel("EM", ("reward/em", "critic/metric/mean"), "EM"),
-    Panel("Cost per question (tokens × $/1M)", ("critic/cost/mean",), "cost"),
+    Panel(f"Cost per question (tokens {TIMES} $/1M)", ("critic/cost/mean",), "cost"),
     Panel("Calls per question", ("env/number_of_valid_route", "reward/route_cnt"), "route_cnt"),
     Panel("Policy entropy (nats per token)", ("actor/entropy_loss",)),
     Panel("KL to the reference (per token)", ("critic/kl", "actor/kl_loss")),
@@ -82,7 +83,7 @@ def _figure(
         drawn.append(_line(training, x, y, "raw"))
         drawn.append(_line(_running_mean(training), x, y, "smooth"))
     for number, (line, source) in enumerate(zip(validation, sources, strict=True)):
-        class_ = "val-all" if source == "all" else f"val-{number % 8}"
+        class_ = "val-all" if source == "all" else f"val-{number % _COLOURS}"
         if len(line) > 1:
             drawn.append(_line(line, x, y, f"val {class_}"))
         drawn.extend(
@@ -111,7 +112,7 @@ def curve_legend(rows: Sequence[dict[str, Any]]) -> Markup:
     """What the lines are."""
     items = [tag("span", tag("i", class_="stroke smooth"), "training, running mean of 5 steps")]
     for number, source in enumerate(validation_sources(rows)):
-        class_ = "val-all" if source == "all" else f"val-{number % 8}"
+        class_ = "val-all" if source == "all" else f"val-{number % _COLOURS}"
         name = "all validation questions" if source == "all" else source
         items.append(tag("span", tag("i", class_=f"stroke {class_}"), f"validation: {name}"))
     return tag("p", *items, class_="legend")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from router_r1.evaluation.report.markup import Markup, join, tag
+from router_r1.evaluation.report.markup import DASH, TIMES, Markup, join, tag
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.evaluation.summary import ALL, DatasetSummary, Estimate, summarise
 
@@ -36,7 +36,7 @@ _FIGURES = (
     Figure("em", "EM", "exact match with an accepted answer", "{:.3f}"),
     Figure("f1", "F1", "token overlap with the best accepted answer", "{:.3f}"),
     Figure("reward", "Reward", "mean reward", "{:.3f}"),
-    Figure("cost", "Cost", "completion tokens × $ per 1M tokens, per question", "{:.1f}"),
+    Figure("cost", "Cost", f"completion tokens {TIMES} $ per 1M tokens, per question", "{:.1f}"),
     Figure("dollars", "$ / 1000", "dollars of 1000 questions", "${:.3g}", 1000.0),
     Figure("route_cnt", "Calls", "answered calls per question", "{:.2f}"),
     Figure("num_turns", "Turns", "generations per question", "{:.2f}"),
@@ -82,7 +82,7 @@ def cards(all_summaries: Sequence[DatasetSummary]) -> Markup:
 
 def table(all_summaries: Sequence[DatasetSummary]) -> Markup:
     """One row a dataset, the average last; each cell the mean and its interval."""
-    shown = [f for f in _columns(all_summaries)]
+    shown = _columns(all_summaries)
     head = tag(
         "tr",
         tag("th", "dataset", scope="col"),
@@ -95,7 +95,7 @@ def table(all_summaries: Sequence[DatasetSummary]) -> Markup:
         is_average = summary.data_source == ALL
         count = f"{summary.questions:,}"
         if summary.samples != summary.questions:
-            count += f" × {summary.samples / summary.questions:.3g}"
+            count += f" {TIMES} {summary.samples / summary.questions:.3g}"
         cells = [tag("td", _cell(figure, summary.estimates.get(figure.column))) for figure in shown]
         name = "average over datasets" if is_average else summary.data_source
         body.append(
@@ -121,7 +121,7 @@ def _columns(all_summaries: Sequence[DatasetSummary]) -> list[Figure]:
 
 def _cell(figure: Figure, estimate: Estimate | None) -> Markup:
     if estimate is None:
-        return Markup("–")
+        return Markup(DASH)
     return join(
         tag("span", figure.show(estimate.mean), class_="mean"),
         tag("span", _interval(figure, estimate), class_="interval-text"),
@@ -129,4 +129,4 @@ def _cell(figure: Figure, estimate: Estimate | None) -> Markup:
 
 
 def _interval(figure: Figure, estimate: Estimate) -> str:
-    return f"{figure.show(estimate.low)} – {figure.show(estimate.high)}"
+    return f"{figure.show(estimate.low)} {DASH} {figure.show(estimate.high)}"

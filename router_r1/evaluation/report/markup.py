@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import html
 
+ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
+DASH = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+
 
 class Markup(str):
     """Text that is markup already."""

@@ -231,7 +231,11 @@
     }
     if (!index) return;
     const i = hash.startsWith("#t/") ? find(hash) : -1;
-    if (i >= 0) show(i);
+    if (hash.startsWith("#t/") && i < 0) {
+      byId("detail").replaceChildren(make("p", "empty", `This evaluation has no trajectory ${hash.slice(3)}.`));
+      byId("browser").classList.add("reading");
+      drawRows();
+    } else if (i >= 0) show(i);
     else if (current < 0 && shown.length) show(shown[0], false);
     else drawRows();
   }

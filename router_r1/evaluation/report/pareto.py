@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from router_r1.evaluation.report.axes import Axis, cost_axis, draw_axes, linear_axis
-from router_r1.evaluation.report.inputs import Comparison, ComparisonRow
-from router_r1.evaluation.report.markup import Markup, join, tag
+from router_r1.evaluation.report.inputs import Comparison, ComparisonRow, SweepPoint
+from router_r1.evaluation.report.labels import ABOVE_OR_BELOW, Box, Label, along, around, place
+from router_r1.evaluation.report.markup import ALPHA, Markup, join, tag
 
 KIND_LABELS = {
     "random": "random",
@@ -21,34 +21,8 @@ KIND_LABELS = {
 }
 _WIDTH, _HEIGHT = 860.0, 470.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 840.0, 40.0, 415.0
-_CHARACTER, _LINE = 6.3, 14.0  # pixels of a label's character and line
-# Where a label may stand, relative to its point: (dx, dy, anchor), best first.
-_PLACES = (
-    (11, 4, "start"),
-    (-11, 4, "end"),
-    (0, -12, "middle"),
-    (0, 21, "middle"),
-    (9, -9, "start"),
-    (9, 17, "start"),
-    (-9, -9, "end"),
-    (-9, 17, "end"),
-    (0, -26, "middle"),
-    (0, 35, "middle"),
-)
-
-
-@dataclass(frozen=True)
-class _Box:
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlap(self, other: _Box) -> float:
-        """Area in common."""
-        width = min(self.right, other.right) - max(self.left, other.left)
-        height = min(self.bottom, other.bottom) - max(self.top, other.top)
-        return max(0.0, width) * max(0.0, height)
+# Named first, so that they get the best places.
+_NAMED_FIRST = ("router", "oracle")
 
 
 def per_thousand(dollars: float) -> float:
@@ -59,16 +33,12 @@ def per_thousand(dollars: float) -> float:
 def pareto_plot(comparison: Comparison) -> Markup:
     """Points with intervals and names, the sweep as a line, the frontier dashed."""
     rows, sweep = comparison.rows, comparison.sweep
-    dollars = [per_thousand(p.dollars) for p in (*rows, *sweep)]
+    values = [*((row.dollars, row.em) for row in rows), *((p.dollars, p.em) for p in sweep)]
     bounds = [v for row in rows for v in (row.em_low, row.em_high) if v is not None]
-    x = cost_axis(dollars, _LEFT, _RIGHT)
-    y = linear_axis([*(p.em for p in (*rows, *sweep)), *bounds], _BOTTOM, _TOP, from_zero=True)
-    points = [(x(per_thousand(row.dollars)), y(row.em)) for row in rows]
-    swept = [(x(per_thousand(p.dollars)), y(p.em)) for p in sweep]
-    boxes = [_Box(px - 7, py - 7, px + 7, py + 7) for px, py in (*points, *swept)]
-    labels = [(row.name, f"name kind-{row.kind}") for row in rows]
-    labels += [(f"α = {p.cost_coe:g}", "name kind-router") for p in sweep]
-    # A swept point that coincides with a row's is named by both.
+    x = cost_axis([per_thousand(dollars) for dollars, _ in values], _LEFT, _RIGHT)
+    y = linear_axis([*(em for _, em in values), *bounds], _BOTTOM, _TOP, from_zero=True)
+    pixels = [(x(per_thousand(dollars)), y(em)) for dollars, em in values]
+    points, swept = pixels[: len(rows)], pixels[len(rows) :]
     drawn = [
         draw_axes(
             x,
@@ -77,14 +47,11 @@ def pareto_plot(comparison: Comparison) -> Markup:
             "EM",
             "${:g}".format,
         ),
-        _frontier(rows, x, y),
+        _frontier(comparison, x, y),
         _sweep_line(swept),
         *(_interval(row, px, y) for row, (px, _) in zip(rows, points, strict=True)),
         *(_marker(row, *point) for row, point in zip(rows, points, strict=True)),
-        *(
-            _place(text, class_, at, boxes)
-            for (text, class_), at in zip(labels, (*points, *swept), strict=True)
-        ),
+        *_names(comparison, points, swept),
     ]
     return tag(
         "svg",
@@ -94,6 +61,25 @@ def pareto_plot(comparison: Comparison) -> Markup:
         role="img",
         aria_label="EM against dollars of every router",
     )
+
+
+def _names(
+    comparison: Comparison,
+    points: Sequence[tuple[float, float]],
+    swept: Sequence[tuple[float, float]],
+) -> list[Markup]:
+    """Names of the rows and coefficients of the sweep, beside their points."""
+    rows = [
+        Label(row.name, f"name kind-{row.kind}", *point)
+        for row, point in zip(comparison.rows, points, strict=True)
+    ]
+    rows.sort(key=lambda label: not label.class_.endswith(_NAMED_FIRST))
+    sweep = [
+        Label(f"{ALPHA} {p.cost_coe:g}", "name kind-router", *point, places=ABOVE_OR_BELOW)
+        for p, point in zip(comparison.sweep, swept, strict=True)
+    ]
+    taken = [around(*point, radius=7) for point in (*points, *swept)] + along(swept)
+    return place([*sweep, *rows], taken, Box(_LEFT, 0, _WIDTH, _BOTTOM))
 
 
 def legend(rows: Sequence[ComparisonRow], has_sweep: bool) -> Markup:
@@ -110,7 +96,11 @@ def legend(rows: Sequence[ComparisonRow], has_sweep: bool) -> Markup:
     if has_sweep:
         line = tag("line", x1=0, x2=16, y1=8, y2=8, class_="sweep")
         items.append(
-            tag("span", tag("svg", line, viewBox="0 0 16 16", class_="key"), "cost coefficient α")
+            tag(
+                "span",
+                tag("svg", line, viewBox="0 0 16 16", class_="key"),
+                f"cost coefficient {ALPHA}",
+            )
         )
     return tag("p", *items, class_="legend")
 
@@ -151,18 +141,18 @@ def _interval(row: ComparisonRow, x: float, y: Axis) -> Markup:
     )
 
 
-def frontier(rows: Sequence[ComparisonRow]) -> list[ComparisonRow]:
-    """Rows that no other beats in both EM and dollars, the cheapest first; the oracle is none."""
-    best: list[ComparisonRow] = []
-    real = [row for row in rows if row.kind != "oracle"]
-    for row in sorted(real, key=lambda row: (row.dollars, -row.em)):
-        if not best or row.em > best[-1].em:
-            best.append(row)
+def frontier(comparison: Comparison) -> list[ComparisonRow | SweepPoint]:
+    """What nothing beats in both EM and dollars, the cheapest first; the oracle does not count."""
+    real: list[ComparisonRow | SweepPoint] = [r for r in comparison.rows if r.kind != "oracle"]
+    best: list[ComparisonRow | SweepPoint] = []
+    for point in sorted([*real, *comparison.sweep], key=lambda p: (p.dollars, -p.em)):
+        if not best or point.em > best[-1].em:
+            best.append(point)
     return best
 
 
-def _frontier(rows: Sequence[ComparisonRow], x: Axis, y: Axis) -> Markup:
-    corners = [(x(per_thousand(row.dollars)), y(row.em)) for row in frontier(rows)]
+def _frontier(comparison: Comparison, x: Axis, y: Axis) -> Markup:
+    corners = [(x(per_thousand(point.dollars)), y(point.em)) for point in frontier(comparison)]
     if not corners:
         return Markup("")
     path = f"M{corners[0][0]:.1f} {corners[0][1]:.1f}"
@@ -176,22 +166,3 @@ def _sweep_line(points: Sequence[tuple[float, float]]) -> Markup:
     path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)
     dots = [tag("circle", cx=px, cy=py, r=4.0, class_="mark kind-router") for px, py in points]
     return join(tag("polyline", points=path, class_="sweep"), *dots)
-
-
-def _place(text: str, class_: str, at: tuple[float, float], boxes: list[_Box]) -> Markup:
-    """The label where it covers least; what it takes is added to ``boxes``."""
-    width = len(text) * _CHARACTER
-    best: tuple[float, _Box, float, float, str] | None = None
-    for dx, dy, anchor in _PLACES:
-        x, y = at[0] + dx, at[1] + dy
-        left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-        box = _Box(left, y - _LINE + 3, left + width, y + 3)
-        covered = sum(box.overlap(other) for other in boxes)
-        outside = max(0.0, _LEFT - left) + max(0.0, box.right - _WIDTH) + max(0.0, box.bottom - 412)
-        badness = covered + 100 * outside
-        if best is None or badness < best[0] - 1e-9:
-            best = (badness, box, x, y, anchor)
-    assert best is not None
-    _, box, x, y, anchor = best
-    boxes.append(box)
-    return tag("text", text, x=x, y=y, text_anchor=anchor, class_=class_)

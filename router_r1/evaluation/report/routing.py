@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from router_r1.evaluation.report.markup import Markup, join, tag
+from router_r1.evaluation.report.markup import DASH, Markup, join, tag
 from router_r1.evaluation.report.trajectories import UNKNOWN_LLM, called_llm
 from router_r1.pool.client import Outcome
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -152,7 +152,7 @@ def use_table(uses: Sequence[LLMUse], llms: Sequence[str]) -> Markup:
     head = tag("tr", *(tag("th", title, scope="col") for title in titles))
     body = []
     for use in uses:
-        latency = "–" if use.latency_s is None else f"{use.latency_s:.3g} s"
+        latency = DASH if use.latency_s is None else f"{use.latency_s:.3g} s"
         failed = f"{use.failed:,}"
         if use.failed:
             failed += f" ({use.failed / use.calls:.1%})"
