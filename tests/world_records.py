@@ -17,7 +17,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, combine, exact_match, extract_answer, f1_score
 from router_r1.reward.format import format_reward
 from router_r1.world.dataset import data_source
-from router_r1.world.knowledge import Question
+from router_r1.world.knowledge import Question, WorldConfig
 from router_r1.world.simulated_llm import World
 from router_r1.world.traces import PHRASES
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -26,10 +26,15 @@ HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'></
 _SKILL = 0.75  # how often the router asks one of the LLMs that are good at the domain
 
 
+def large_world() -> World:
+    """A world whose test split is large enough for 10k trajectories that differ."""
+    return World(WorldConfig(train_entities=10, eval_entities=600, test_questions=5000))
+
+
 def world_records(
     world: World, pool: PoolConfig, count: int, cost_coe: float = 0.3, seed: int = 0
 ) -> list[EvaluationRecord]:
-    """``count`` records, the same questions again and again under new uids."""
+    """``count`` records of the test split; past its end come further samples of its questions."""
     rng = random.Random(seed)
     questions = world.knowledge.questions("test")
     normalizer = CostNormalizer()
@@ -40,7 +45,14 @@ def world_records(
         odd = _ODD[row // 500 % len(_ODD)] if row % 500 == 7 else None
         if odd is not None:
             odd(turns, calls)
-        records.append(_score(_record(question, row, turns, calls), pool, normalizer, cost_coe))
+        records.append(
+            _score(
+                _record(question, *divmod(row, len(questions)), turns, calls),
+                pool,
+                normalizer,
+                cost_coe,
+            )
+        )
     return records
 
 
@@ -77,7 +89,7 @@ def _route(
 
 
 def _record(
-    question: Question, row: int, turns: list[str], calls: list[dict[str, Any]]
+    question: Question, sample: int, row: int, turns: list[str], calls: list[dict[str, Any]]
 ) -> EvaluationRecord:
     observations = [render_observation(call["reply"]) for call in calls]
     padded = [*observations, *[""] * (len(turns) - len(observations))]
@@ -99,7 +111,7 @@ def _record(
     source = data_source(question)
     status = "answered" if answered else "turns_exhausted"
     uid = f"{source}/{row}"
-    return EvaluationRecord(uid, 0, source, question.text, [question.answer], status, extras)
+    return EvaluationRecord(uid, sample, source, question.text, [question.answer], status, extras)
 
 
 def _score(

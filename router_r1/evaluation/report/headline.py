@@ -46,19 +46,13 @@ _CARDS = ("em", "f1", "cost", "dollars", "route_cnt", "num_turns", FORMAT_FAILUR
 
 
 def summaries(records: Sequence[EvaluationRecord]) -> list[DatasetSummary]:
-    """One per dataset and ``all``, with ``format_failure`` beside the recorded scores."""
-    return summarise(
-        [
-            replace(
-                record,
-                scores={
-                    **record.scores,
-                    FORMAT_FAILURE: float(record.scores.get("format", 0.0) < 0),
-                },
-            )
-            for record in records
-        ]
-    )
+    """One per dataset and ``all``, of the scores that the table shows."""
+    return summarise([replace(record, scores=_shown_scores(record)) for record in records])
+
+
+def _shown_scores(record: EvaluationRecord) -> dict[str, float]:
+    scores = {f.column: record.scores[f.column] for f in _FIGURES if f.column in record.scores}
+    return {**scores, FORMAT_FAILURE: float(record.scores.get("format", 0.0) < 0)}
 
 
 def cards(all_summaries: Sequence[DatasetSummary]) -> Markup:
