@@ -37,7 +37,7 @@ _FIGURES = (
     Figure("f1", "F1", "token overlap with the best accepted answer", "{:.3f}"),
     Figure("reward", "Reward", "mean reward", "{:.3f}"),
     Figure("cost", "Cost", f"completion tokens {TIMES} $ per 1M tokens, per question", "{:.1f}"),
-    Figure("dollars", "$ / 1000", "dollars of 1000 questions", "${:.3g}", 1000.0),
+    Figure("dollars", "$ / 1000", "dollars per 1000 questions", "{:.3g}", 1000.0),
     Figure("route_cnt", "Calls", "answered calls per question", "{:.2f}"),
     Figure("num_turns", "Turns", "generations per question", "{:.2f}"),
     Figure(FORMAT_FAILURE, "Format failures", "trajectories that break a rule", "{:.1f}%", 100.0),

@@ -182,9 +182,10 @@
     const at = shown.indexOf(current);
     const list = byId("list");
     if (at < 0 || !list.clientHeight) return;
-    if (at * ROW < list.scrollTop) list.scrollTop = at * ROW;
-    const bottom = (at + 1) * ROW - list.clientHeight;
-    if (bottom > list.scrollTop) list.scrollTop = bottom;
+    const [top, bottom] = [at * ROW, (at + 1) * ROW - list.clientHeight];
+    const far = top < list.scrollTop - 2 * ROW || bottom > list.scrollTop + 2 * ROW;
+    if (far) list.scrollTop = (top + bottom) / 2;
+    else list.scrollTop = Math.min(top, Math.max(bottom, list.scrollTop));
   }
 
   function move(step) {
@@ -232,7 +233,7 @@
     if (!index) return;
     const i = hash.startsWith("#t/") ? find(hash) : -1;
     if (hash.startsWith("#t/") && i < 0) {
-      byId("detail").replaceChildren(make("p", "empty", `This evaluation has no trajectory ${hash.slice(3)}.`));
+      byId("detail").replaceChildren(backButton(), make("p", "empty", "No trajectory of this evaluation has this address."));
       byId("browser").classList.add("reading");
       drawRows();
     } else if (i >= 0) show(i);
@@ -292,17 +293,21 @@
     return element;
   }
 
+  /** Only narrow windows show it: there the trajectory hides the list. */
+  function backButton() {
+    return button("‹ list", () => byId("browser").classList.remove("reading"), "back");
+  }
+
   function drawCrumbs(i, verdict) {
     const words = { right: "✓ right", wrong: "✗ wrong", broken: "! format failure" };
     const link = make("a", "mono", rows.uid[i]);
     link.href = addressOf(i);
     link.title = "Address of this trajectory";
-    const back = () => byId("browser").classList.remove("reading");
     const moves = make("span", "moves", button("↑", () => move(-1)), button("↓", () => move(1)));
     return make(
       "div",
       "crumbs",
-      button("‹ list", back, "back"),
+      backButton(),
       make("span", "verdict", words[verdict]),
       make("span", "", index.sources[rows.source[i]]),
       link,
