@@ -24,7 +24,14 @@ def main() -> None:
         prog="python -m router_r1.evaluation.report",
         description="Writes EVAL_FOLDER/report.html from what an evaluation left there.",
     )
-    parser.add_argument("folder", nargs="?", type=Path, default=_DEFAULT_FOLDER)
+    parser.add_argument(
+        "folder",
+        metavar="EVAL_FOLDER",
+        nargs="?",
+        type=Path,
+        default=_DEFAULT_FOLDER,
+        help="what test.sh wrote (default: %(default)s)",
+    )
     parser.add_argument(
         "--run_folder", type=Path, help="training run with metrics.jsonl (default: the parent)"
     )

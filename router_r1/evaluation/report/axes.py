@@ -79,14 +79,7 @@ def draw_axes(
         at = x(tick)
         parts.append(tag("line", x1=at, x2=at, y1=y.start, y2=y.start + 4, class_="axis"))
         parts.append(
-            tag(
-                "text",
-                *(x_format(tick),),
-                x=at,
-                y=y.start + 18,
-                class_="tick",
-                text_anchor="middle",
-            )
+            tag("text", x_format(tick), x=at, y=y.start + 18, class_="tick", text_anchor="middle")
         )
     parts.append(tag("line", x1=x.start, x2=x.end, y1=y.start, y2=y.start, class_="axis"))
     middle = (x.start + x.end) / 2
