@@ -93,12 +93,16 @@ class Page:
         self._session = aiohttp.ClientSession()
         async with self._session.put(f"http://{self._address}/json/new") as response:
             target = await response.json(content_type=None)
+        self._target = target["id"]
         self._socket = await self._session.ws_connect(
             target["webSocketDebuggerUrl"], max_msg_size=0
         )
         self._reader = asyncio.create_task(self._read())
         for domain in ("Page", "Runtime", "Log", "Network"):
             await self.send(f"{domain}.enable")
+        # Keys reach a tab only while it has the focus.
+        await self.send("Page.bringToFront")
+        await self.send("Emulation.setFocusEmulationEnabled", enabled=True)
         width, height = self._size
         await self.send(
             "Emulation.setDeviceMetricsOverride",
@@ -119,6 +123,7 @@ class Page:
     ) -> None:
         self._reader.cancel()
         await self._socket.close()
+        await self._session.get(f"http://{self._address}/json/close/{self._target}")
         await self._session.close()
 
     async def _read(self) -> None:
