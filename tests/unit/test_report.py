@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+import sys
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -368,3 +370,18 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, records):
     write_parquet(folder / "questions.parquet", [])
     with pytest.raises(RecordError, match="no record"):
         write_report(folder)
+
+
+def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, records):
+    def run(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "router_r1.evaluation.report", str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    folder = write_evaluation(tmp_path / "eval", records[:5])
+    done = run(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "report.html").is_file()
+    failed = run(tmp_path / "nowhere")
+    assert failed.returncode == 2
+    assert "questions.parquet" in failed.stdout
+    assert "Traceback" not in failed.stdout + failed.stderr
