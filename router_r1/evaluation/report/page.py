@@ -22,6 +22,7 @@ from router_r1.evaluation.report.inputs import ReportInputs, read_inputs
 from router_r1.evaluation.report.markup import Markup, escape, join, tag
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
 from router_r1.evaluation.report.routing import (
+    MAX_DOMAINS,
     llm_legend,
     llm_use,
     shares_by_dataset,
@@ -167,7 +168,10 @@ def _routing(inputs: ReportInputs) -> Markup:
         stacked_bars(shares_by_dataset(records), llms),
     ]
     if by_domain:
-        note = "The n-th call of a question counts for the n-th of its domains."
+        note = (
+            "The n-th call of a question counts for the n-th of its domains; at most the "
+            f"{MAX_DOMAINS} domains with the most calls are shown."
+        )
         parts += [
             tag("h3", "Calls by domain"),
             stacked_bars(by_domain, llms),

@@ -13,7 +13,7 @@ from router_r1.evaluation.report.trajectories import UNKNOWN_LLM, called_llm
 from router_r1.pool.client import Outcome
 from verl.trainer.evaluation.records import EvaluationRecord
 
-_MAX_GROUPS = 24
+MAX_DOMAINS = 24
 COLOURS = 10
 
 
@@ -67,7 +67,7 @@ def shares_by_domain(records: Sequence[EvaluationRecord]) -> list[RoutingShares]
         for number, call in enumerate(record.extras["calls"])
     )
     groups = sorted(_grouped(pairs), key=lambda group: -group.calls.total())
-    return groups[:_MAX_GROUPS]
+    return groups[:MAX_DOMAINS]
 
 
 def _grouped(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[RoutingShares]:
