@@ -1,0 +1,141 @@
+"""Learning curves of the training run, as small SVG panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from router_r1.evaluation.report.axes import Axis, draw_axes, linear_axis
+from router_r1.evaluation.report.markup import TIMES, Markup, tag
+
+_SMOOTHING = 5
+_COLOURS = 7
+_WIDTH, _HEIGHT = 400.0, 236.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 388.0, 16.0, 196.0
+_VALIDATION = "val/test_score/"
+
+Series = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One quantity over the steps.
+
+    Attributes:
+        training: metrics of the training batches, the first that the run has is drawn.
+        validation: its name under ``val/test_score/``, "" for none.
+    """
+
+    title: str
+    training: tuple[str, ...]
+    validation: str = ""
+
+
+PANELS = (
+    Panel("Reward", ("critic/score/mean",), "reward"),
+    Panel("EM", ("reward/em", "critic/metric/mean"), "EM"),
+    Panel(f"Cost per question (tokens {TIMES} $/1M)", ("critic/cost/mean",), "cost"),
+    Panel("Calls per question", ("env/number_of_valid_route", "reward/route_cnt"), "route_cnt"),
+    Panel("Policy entropy (nats per token)", ("actor/entropy_loss",)),
+    Panel("KL to the reference (per token)", ("critic/kl", "actor/kl_loss")),
+)
+
+
+def learning_curves(rows: Sequence[dict[str, Any]]) -> list[Markup]:
+    """A figure per panel that the run has figures for."""
+    sources = validation_sources(rows)
+    figures = []
+    for panel in PANELS:
+        training = next((s for m in panel.training if (s := series(rows, m))), [])
+        validation = [
+            series(rows, f"{_VALIDATION}{panel.validation}/{source}") if panel.validation else []
+            for source in sources
+        ]
+        if training or any(validation):
+            figures.append(_figure(panel.title, training, validation, sources))
+    return figures
+
+
+def validation_sources(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Datasets that validation reports; ``all`` last, alone if there is only one dataset."""
+    names = dict.fromkeys(
+        metric.rsplit("/", 1)[1] for row in rows for metric in row if metric.startswith(_VALIDATION)
+    )
+    single = [name for name in names if name != "all"]
+    return [*single, "all"] if len(single) != 1 and "all" in names else single
+
+
+def series(rows: Sequence[dict[str, Any]], metric: str) -> Series:
+    """(step, value) by step; where a run was resumed, the later value of a step counts."""
+    points = {row["step"]: row[metric] for row in rows if row.get(metric) is not None}
+    return sorted(points.items())
+
+
+def _figure(
+    title: str, training: Series, validation: Sequence[Series], sources: Sequence[str]
+) -> Markup:
+    points = [*training, *(point for line in validation for point in line)]
+    x = _step_axis([step for step, _ in points])
+    y = linear_axis([value for _, value in points], _BOTTOM, _TOP, count=4)
+    drawn = [draw_axes(x, y, "", "")]
+    if training:
+        drawn.append(_line(training, x, y, "raw"))
+        drawn.append(_line(_running_mean(training), x, y, "smooth"))
+    for number, (line, source) in enumerate(zip(validation, sources, strict=True)):
+        class_ = "val-all" if source == "all" else f"val-{number % _COLOURS}"
+        if len(line) > 1:
+            drawn.append(_line(line, x, y, f"val {class_}"))
+        drawn.extend(
+            tag(
+                "circle",
+                tag("title", f"validation {source}, step {step:g}: {value:.4g}"),
+                cx=x(step),
+                cy=y(value),
+                r=3.5,
+                class_=f"dot {class_}",
+            )
+            for step, value in line
+        )
+    svg = tag(
+        "svg",
+        *drawn,
+        viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}",
+        class_="chart",
+        role="img",
+        aria_label=f"{title} by training step",
+    )
+    return tag("figure", tag("figcaption", title), svg)
+
+
+def curve_legend(rows: Sequence[dict[str, Any]]) -> Markup:
+    """What the lines are."""
+    items = [tag("span", tag("i", class_="stroke smooth"), "training, running mean of 5 steps")]
+    for number, source in enumerate(validation_sources(rows)):
+        class_ = "val-all" if source == "all" else f"val-{number % _COLOURS}"
+        name = "all validation questions" if source == "all" else source
+        items.append(tag("span", tag("i", class_=f"stroke {class_}"), f"validation: {name}"))
+    return tag("p", *items, class_="legend")
+
+
+def _step_axis(steps: Sequence[float]) -> Axis:
+    """Whole steps, without room at the ends."""
+    axis = linear_axis(steps, _LEFT, _RIGHT)
+    low, high = min(steps), max(steps)
+    if high == low:
+        return axis
+    ticks = tuple(tick for tick in axis.ticks if low <= tick <= high and tick == int(tick))
+    return Axis(low, high, _LEFT, _RIGHT, ticks)
+
+
+def _line(points: Series, x: Axis, y: Axis, class_: str) -> Markup:
+    path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
+    return tag("polyline", points=path, class_=f"line {class_}")
+
+
+def _running_mean(points: Series) -> Series:
+    means = []
+    for i, (step, _) in enumerate(points):
+        window = [value for _, value in points[max(0, i - _SMOOTHING + 1) : i + 1]]
+        means.append((step, sum(window) / len(window)))
+    return means

@@ -1,0 +1,201 @@
+"""Trajectories as the page's viewer reads them: one small index, and chunks of details.
+
+Guarantees: every record is there, in its order; what enters the page is base64 of deflated JSON,
+so no text of a trajectory can be taken for markup. The format is described at :func:`encode`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from router_r1.evaluation.report.reward_rule import (
+    RewardRule,
+    branch_of,
+    follows,
+    format_fault,
+)
+from router_r1.evaluation.report.segments import OBSERVATION, split_response
+from router_r1.pool.client import Outcome
+from router_r1.pool.config import PoolConfig
+from router_r1.reward import extract_answer
+from verl.trainer.evaluation.records import EvaluationRecord
+
+UNKNOWN_LLM = "unknown name"
+CHUNK = 250
+_COSTLY_QUANTILE = 0.9
+_FLAGS = ("usage_estimated", "replayed")
+# Text limits (characters a block) tried in turn until the page is small enough.
+_TEXT_LIMITS = (None, 4000, 2000, 1000, 500, 250)
+
+
+@dataclass(frozen=True)
+class EncodedTrajectories:
+    """Base64 of deflated JSON.
+
+    Attributes:
+        index: of all trajectories.
+        chunks: details of ``CHUNK`` trajectories each, in order.
+        text_limit: characters that a block was cut to, None if all is there.
+    """
+
+    index: str
+    chunks: list[str]
+    text_limit: int | None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the page."""
+        return len(self.index) + sum(map(len, self.chunks))
+
+
+def llm_names(records: Sequence[EvaluationRecord]) -> list[str]:
+    """The pool's LLMs as far as the records know them, then :data:`UNKNOWN_LLM` if it was used."""
+    known = dict.fromkeys(
+        name.removeprefix("calls/")
+        for record in records
+        for name in record.scores
+        if name.startswith("calls/")
+    )
+    unknown = False
+    for record in records:
+        for call in record.extras["calls"]:
+            if call["outcome"] == Outcome.UNKNOWN_LLM.value:
+                unknown = True
+            else:
+                known.setdefault(call["llm"])
+    return [*known, UNKNOWN_LLM] if unknown else list(known)
+
+
+def called_llm(call: dict[str, Any]) -> str:
+    """The LLM a call counts for: the pool's name, or :data:`UNKNOWN_LLM`."""
+    unknown = call["outcome"] == Outcome.UNKNOWN_LLM.value
+    return UNKNOWN_LLM if unknown else str(call["llm"])
+
+
+def encode(
+    records: Sequence[EvaluationRecord],
+    rule: RewardRule,
+    pool: PoolConfig | None,
+    size_limit: int,
+) -> EncodedTrajectories:
+    """Encodes all records in at most ``size_limit`` bytes, cutting long texts if it must.
+
+    The index is an object: ``sources``, ``llms``, ``outcomes``, ``statuses`` (names that the rest
+    refers to by position), ``chunk`` (records a chunk), ``metric``, ``cost_coe``, ``inferred``,
+    and ``rows``: an array per column, one entry a trajectory. A detail is an object: ``gold``,
+    ``blocks`` ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion
+    tokens, cost, dollars, latency in seconds, reply if it is not the observation, neutralised
+    tags, flags]), ``branch``, ``follows``, ``fault``, ``cost_reward``. If even the shortest text
+    limit is not enough, its result is returned.
+    """
+    index = _pack(_index(records, rule))
+    details = [_detail(record, rule, pool) for record in records]
+    for limit in _TEXT_LIMITS:
+        cut = details if limit is None else [_cut(detail, limit) for detail in details]
+        chunks = [_pack(cut[i : i + CHUNK]) for i in range(0, len(cut), CHUNK)]
+        encoded = EncodedTrajectories(index, chunks, limit)
+        if encoded.size <= size_limit:
+            break
+    return encoded
+
+
+def _index(records: Sequence[EvaluationRecord], rule: RewardRule) -> dict[str, Any]:
+    sources = list(dict.fromkeys(record.data_source for record in records))
+    statuses = list(dict.fromkeys(record.status for record in records))
+    llms = llm_names(records)
+    costs = [record.scores.get("cost", 0.0) for record in records]
+    threshold = float(np.quantile(costs, _COSTLY_QUANTILE))
+    rows = {
+        "uid": [r.uid for r in records],
+        "sample": [r.sample_index for r in records],
+        "source": [sources.index(r.data_source) for r in records],
+        "status": [statuses.index(r.status) for r in records],
+        "question": [r.question for r in records],
+        "answer": [extract_answer(r.extras["policy_text"]) for r in records],
+        "costly": [int(cost >= threshold and cost > 0) for cost in costs],
+        "calls": [[llms.index(called_llm(call)) for call in r.extras["calls"]] for r in records],
+        "failed": [
+            sum(call["outcome"] != Outcome.OK.value for call in r.extras["calls"]) for r in records
+        ],
+    }
+    for name in ("em", "f1", "metric", "reward", "format", "cost", "dollars"):
+        rows[name] = [_number(r.scores.get(name)) for r in records]
+    return {
+        "sources": sources,
+        "llms": llms,
+        "outcomes": [outcome.value for outcome in Outcome],
+        "statuses": statuses,
+        "chunk": CHUNK,
+        "metric": rule.metric,
+        "cost_coe": rule.cost_coe,
+        "inferred": rule.inferred,
+        "rows": rows,
+    }
+
+
+def _detail(record: EvaluationRecord, rule: RewardRule, pool: PoolConfig | None) -> dict[str, Any]:
+    blocks = split_response(record.extras)
+    seen = {block.call: block.text for block in blocks if block.kind == OBSERVATION}
+    return {
+        "gold": record.ground_truth,
+        "blocks": [[block.kind, block.text, block.call] for block in blocks],
+        "calls": [
+            _call(call, seen.get(number)) for number, call in enumerate(record.extras["calls"])
+        ],
+        "branch": branch_of(record),
+        "follows": follows(record, rule),
+        "fault": format_fault(record, pool),
+        "cost_reward": _number(record.scores.get("cost_reward")),
+    }
+
+
+def _call(call: dict[str, Any], observed: str | None) -> list[Any]:
+    reply = call.get("reply")
+    is_shown = reply is not None and reply.strip() == (observed or "").strip()
+    return [
+        call["llm"],
+        call["outcome"],
+        call["prompt_tokens"],
+        call["completion_tokens"],
+        _number(call["cost"]),
+        _number(call["dollars"]),
+        _number(call["latency_s"]),
+        None if is_shown else reply,
+        call.get("neutralised", 0),
+        [flag for flag in _FLAGS if call.get(flag)],
+    ]
+
+
+def _cut(detail: dict[str, Any], limit: int) -> dict[str, Any]:
+    calls = [
+        [*call[:7], None if call[7] is None else _shorten(call[7], limit), *call[8:]]
+        for call in detail["calls"]
+    ]
+    blocks = [[kind, _shorten(text, limit), call] for kind, text, call in detail["blocks"]]
+    return {**detail, "calls": calls, "blocks": blocks}
+
+
+def _shorten(text: str, limit: int) -> str:
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]} […{len(text) - limit} more characters in questions.parquet]"
+
+
+def _number(value: Any) -> float | None:
+    """Rounded to 7 significant digits; None for what JSON has no number for."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.7g}")
+
+
+def _pack(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return base64.b64encode(zlib.compress(text.encode("utf-8", errors="replace"), 9)).decode()

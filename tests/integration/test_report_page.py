@@ -1,0 +1,163 @@
+"""The report of 10k trajectories in a real headless Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router_r1.evaluation.report import write_report
+from router_r1.pool.config import PoolConfig
+from tests.integration.chromium import Page, chromium, chromium_path
+from tests.world_records import HOSTILE, large_world, world_records
+from verl.trainer.evaluation.records import EvaluationRecord, write_parquet
+
+COUNT = 10_000
+MAX_BYTES = 10_000_000
+# The claim is 2 s (benchmarks/report_page.py measures it); machines that run tests are busy.
+MAX_OPENING_MS = 10_000
+
+
+@pytest.fixture(scope="module")
+def records(embedded_pool: PoolConfig) -> list[EvaluationRecord]:
+    return world_records(large_world(), embedded_pool, COUNT)
+
+
+@pytest.fixture(scope="module")
+def report(records: list[EvaluationRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("eval")
+    write_parquet(folder / "questions.parquet", records)
+    (folder / "results.json").write_text(json.dumps({"model": HOSTILE, "pool": "embedded"}))
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def devtools() -> Iterator[str]:
+    """Address of a running Chromium."""
+    if chromium_path() is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with chromium() as address:
+        yield address
+
+
+def visit(devtools: str, report: Path, fragment: str, steps: Callable[[Page], Awaitable[Any]]):
+    """What ``steps`` returns on the opened page, after which nothing may have gone wrong."""
+
+    async def run() -> Any:
+        async with Page(devtools) as page:
+            assert await page.open_report(report, fragment) <= MAX_OPENING_MS
+            result = await steps(page)
+            assert await page.evaluate("window.pwned") is None
+            assert page.problems == []
+            return result
+
+    return asyncio.run(run())
+
+
+async def matches(page: Page) -> int:
+    """How many trajectories the list shows."""
+    return int(await page.evaluate("parseInt(matches.textContent.replaceAll(',', ''))"))
+
+
+def test_ten_thousand_trajectories_fit(report: Path):
+    assert report.stat().st_size <= MAX_BYTES
+
+
+def test_filters_and_search_narrow_the_list(
+    devtools: str, report: Path, records: list[EvaluationRecord], tmp_path: Path
+):
+    async def steps(page: Page) -> None:
+        async def press_chip(name: str) -> int:
+            await page.evaluate(f"document.querySelector('[data-filter={name}]').click()")
+            return await matches(page)
+
+        assert await matches(page) == COUNT
+        assert await page.evaluate("document.querySelectorAll('.row').length") < 60
+        wrong = [r for r in records if r.scores["em"] < 1]
+        assert await press_chip("wrong") == len(wrong)
+        broken = [r for r in wrong if r.scores["format"] < 0]
+        assert await press_chip("format") == len(broken)
+        await page.press("r")
+        assert await matches(page) == COUNT
+        failed = [r for r in records if r.extras["failed_calls"]]
+        assert await press_chip("failed") == len(failed)
+        await page.press("r")
+
+        await page.evaluate("llm.selectedIndex = 1; llm.dispatchEvent(new Event('change'))")
+        atlas = [r for r in records if r.scores["calls/Atlas"]]
+        assert await matches(page) == len(atlas)
+        await page.evaluate("source.selectedIndex = 2; source.dispatchEvent(new Event('change'))")
+        name = await page.evaluate("source.value")
+        assert await matches(page) == sum(r.data_source == name for r in atlas)
+        await page.press("r")
+
+        await page.press("/")
+        await page.send("Input.insertText", text=records[0].question.upper())
+        same = sum(r.question == records[0].question for r in records)
+        await page.wait_for(f"parseInt(matches.textContent) === {same}")
+        image = tmp_path / "report.png"
+        await page.screenshot(image)
+        assert image.stat().st_size > 10_000
+
+    visit(devtools, report, "#trajectories", steps)
+
+
+def test_keys_move_and_the_address_follows(
+    devtools: str, report: Path, records: list[EvaluationRecord]
+):
+    async def steps(page: Page) -> None:
+        await page.wait_for("document.querySelector('.question')")
+        for key, row in (("j", 1), ("j", 2), ("k", 1), ("ArrowDown", 2), ("End", COUNT - 1)):
+            await page.press(key)
+            record = records[row]
+            address = f"#t/{record.uid.replace('/', '%2F')}/{record.sample_index}"
+            await page.wait_for(f"location.hash === {json.dumps(address)}")
+            await page.wait_for(
+                f"document.querySelector('.question').textContent === {json.dumps(record.question)}"
+            )
+        selected = "document.querySelector('.row[aria-selected=true] .row-question').textContent"
+        assert await page.evaluate(selected) == records[-1].question
+
+    visit(devtools, report, "#trajectories", steps)
+
+
+def test_an_address_opens_its_trajectory_and_hostile_text_stays_text(
+    devtools: str, report: Path, records: list[EvaluationRecord]
+):
+    hostile = next(r for r in records if HOSTILE in r.extras["policy_text"])
+
+    async def steps(page: Page) -> None:
+        await page.wait_for("document.querySelector('.question')")
+        shown = "document.querySelector('.question').textContent"
+        assert await page.evaluate(shown) == hostile.question
+        assert await page.evaluate("document.querySelector('.given').textContent") == HOSTILE
+        text = await page.evaluate("document.querySelector('.observation .text').textContent")
+        assert text == f"{HOSTILE} (answer)trap(/answer)"
+        assert await page.evaluate("document.querySelectorAll('#detail script, img').length") == 0
+        branch = await page.evaluate("document.querySelector('.reward').dataset.branch")
+        assert branch == "outcome"
+
+    fragment = f"#t/{hostile.uid.replace('/', '%2F')}/{hostile.sample_index}"
+    visit(devtools, report, fragment, steps)
+
+
+def test_every_kind_of_odd_trajectory_can_be_read(
+    devtools: str, report: Path, records: list[EvaluationRecord]
+):
+    odd = [r for r in records if r.scores["format"] < 0 or r.extras["failed_calls"]]
+
+    async def steps(page: Page) -> None:
+        for record in odd:
+            fragment = f"#t/{record.uid.replace('/', '%2F')}/{record.sample_index}"
+            await page.evaluate(f"location.hash = {json.dumps(fragment)}")
+            await page.wait_for(
+                f"document.querySelector('.crumbs .mono')?.hash === {json.dumps(fragment)}"
+            )
+            reward = await page.evaluate("document.querySelector('.step:last-child').innerText")
+            assert f"{record.scores['reward']:g}" in reward
+
+    visit(devtools, report, "#trajectories", steps)

@@ -1,0 +1,387 @@
+"""The evaluation report: what enters the page is what the records say, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import subprocess
+import sys
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_r1.evaluation.published import BENCHMARKS, published_rows
+from router_r1.evaluation.report import headline, write_report
+from router_r1.evaluation.report.axes import cost_axis, linear_axis
+from router_r1.evaluation.report.curves import series, validation_sources
+from router_r1.evaluation.report.inputs import Comparison, ReportInputError, read_inputs
+from router_r1.evaluation.report.pareto import frontier
+from router_r1.evaluation.report.reward_rule import (
+    branch_of,
+    follows,
+    format_fault,
+    reward_rule,
+)
+from router_r1.evaluation.report.routing import llm_use, shares_by_dataset, shares_by_domain
+from router_r1.evaluation.report.segments import split_response
+from router_r1.evaluation.report.trajectories import encode, llm_names
+from router_r1.llm_agent.observation import render_observation
+from router_r1.pool.config import PoolConfig
+from router_r1.world.simulated_llm import World
+from tests.conftest import REFERENCE
+from tests.world_records import HOSTILE, world_records
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
+from verl.trainer.evaluation.summary import summarise
+
+COST_COE = 0.3
+
+
+@pytest.fixture(scope="module")
+def records(world: World, embedded_pool: PoolConfig) -> list[EvaluationRecord]:
+    return world_records(world, embedded_pool, 2600, COST_COE)
+
+
+def unpack(text: str) -> Any:
+    return json.loads(zlib.decompress(base64.b64decode(text)))
+
+
+def write_evaluation(folder: Path, records: list[EvaluationRecord], **files: Any) -> Path:
+    """An evaluation's folder; ``files`` are JSON contents by name without suffix."""
+    write_parquet(folder / "questions.parquet", records)
+    for name, content in files.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return folder
+
+
+def comparison(**row: Any) -> dict[str, Any]:
+    base = {"kind": "learned", "em": 0.5, "f1": 0.5, "cost": 20.0, "dollars": 2e-5, "calls": 1.0}
+    base |= {"name": "kNN", "em_low": 0.4, "em_high": 0.6, "by_source": {}}
+    point = {"cost_coe": 0.3, "em": 0.6, "cost": 15.0, "dollars": 1.5e-5, "calls": 1.0}
+    return {"title": "Test questions", "rows": [base | row], "sweep": [point]}
+
+
+# -- the response's blocks -----------------------------------------------------------------------
+
+
+def extras(turns: list[str], replies: list[str | None], left: int | None = None) -> dict[str, Any]:
+    """Of a trajectory whose last ``left`` replies did not fit into the context."""
+    shown = replies if left is None else replies[: len(replies) - left]
+    padded = [render_observation(reply) for reply in shown] + [""] * (len(turns) - len(shown))
+    return {
+        "response_text": "".join(turn + block for turn, block in zip(turns, padded, strict=True)),
+        "policy_text": "".join(turns),
+        "calls": [{"reply": reply} for reply in replies],
+    }
+
+
+def test_blocks_tell_searches_and_replies_which_call_is_theirs():
+    turns = ["<think>a</think><search>X: q</search>", "<search>Y: r</search>", "<answer>z</answer>"]
+    blocks = split_response(extras(turns, ["one", None]))
+    assert [(block.kind, block.text, block.call) for block in blocks] == [
+        ("think", "a", None),
+        ("search", "X: q", 0),
+        ("observation", "one", 0),
+        ("search", "Y: r", 1),
+        ("observation", "None", 1),
+        ("answer", "z", None),
+    ]
+
+
+def test_a_reply_that_did_not_fit_still_belongs_to_its_search():
+    blocks = split_response(extras(["<search>X: q</search>"], ["long"], left=1))
+    assert [(block.kind, block.call) for block in blocks] == [("search", 0)]
+
+
+def test_an_information_block_of_the_policys_own_is_forged():
+    turns = ["<search>no colon</search>\n\n<information>Me.</information>\n\n<answer>z</answer>"]
+    kinds = [block.kind for block in split_response(extras(turns, []))]
+    assert kinds == ["search", "forged", "answer"]
+
+
+TURN = st.lists(
+    st.sampled_from(
+        [
+            "<think>t</think>",
+            "<search>A: b</search>",
+            "\n\n<information>f</information>\n\n",
+            "<answer>",
+            "</think>",
+            " loose ",
+        ]
+    ),
+    min_size=1,
+    max_size=4,
+).map("".join)
+REPLY = st.sampled_from(
+    ["a reply", "<answer>trap</answer>", "</information>\n\n<search>", "", None]
+)
+
+
+@given(st.lists(st.tuples(TURN, REPLY), max_size=4), TURN)
+def test_every_reply_is_found_whatever_the_policy_writes(steps, last):
+    given_extras = extras([turn for turn, _ in steps] + [last], [reply for _, reply in steps])
+    blocks = split_response(given_extras)
+    found = [block.call for block in blocks if block.kind == "observation"]
+    assert found == list(range(len(steps)))
+    text = "".join(block.text for block in blocks)
+    plain = re.sub(r"</?(think|search|information|answer)>", "", given_extras["response_text"])
+    rebuilt = re.sub(r"</?(think|search|information|answer)>", "", text)
+    assert "".join(rebuilt.split()) == "".join(plain.split())
+
+
+# -- the reward, branch by branch ----------------------------------------------------------------
+
+
+def test_branches_and_coefficients_follow_from_the_scores(records, embedded_pool):
+    rule = reward_rule(records, {})
+    assert (rule.metric, rule.inferred) == ("em", True)
+    assert rule.cost_coe == pytest.approx(COST_COE)
+    assert reward_rule(records, {"cost_coe": 0.9, "reward_metric": "em"}).cost_coe == 0.9
+    assert {branch_of(record) for record in records} == {"format", "outcome", "joined"}
+    for record in records:
+        broken = record.scores["format"] < 0
+        assert (branch_of(record) == "format") == broken
+        assert follows(record, rule)
+        assert (format_fault(record, embedded_pool) is not None) == broken
+
+
+def test_a_reward_that_the_formula_does_not_give_is_flagged(records):
+    rule = reward_rule(records, {"cost_coe": COST_COE})
+    right = next(record for record in records if branch_of(record) == "joined")
+    other = replace(right, scores={**right.scores, "reward": right.scores["reward"] - 0.05})
+    assert not follows(other, rule)
+    assert reward_rule([right, other], {}).cost_coe is None, "they disagree"
+
+
+def test_a_record_without_scores_has_no_branch(records):
+    unscored = replace(records[0], scores={})
+    assert branch_of(unscored) == "unknown"
+    assert reward_rule([unscored], {}).cost_coe is None
+
+
+# -- the trajectories ----------------------------------------------------------------------------
+
+
+def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
+    rule = reward_rule(records, {})
+    encoded = encode(records, rule, embedded_pool, size_limit=10_000_000)
+    index = unpack(encoded.index)
+    details = [detail for chunk in encoded.chunks for detail in unpack(chunk)]
+    rows = index["rows"]
+    assert encoded.text_limit is None
+    assert len(details) == len(records) == len(rows["uid"])
+    for i, record in enumerate(records):
+        assert (rows["uid"][i], rows["sample"][i]) == record.key
+        assert index["sources"][rows["source"][i]] == record.data_source
+        assert rows["question"][i] == record.question
+        assert details[i]["gold"] == record.ground_truth
+        for name in ("em", "f1", "reward", "format", "cost", "dollars"):
+            assert rows[name][i] == pytest.approx(record.scores[name], rel=1e-6)
+        assert rows["failed"][i] == record.extras["failed_calls"]
+        observed = {block[2]: block[1] for block in details[i]["blocks"] if "obs" in block[0]}
+        assert len(details[i]["calls"]) == len(record.extras["calls"])
+        for number, call in enumerate(record.extras["calls"]):
+            shown = details[i]["calls"][number]
+            tokens = [call["prompt_tokens"], call["completion_tokens"]]
+            assert shown[:4] == [call["llm"], call["outcome"], *tokens]
+            assert call["reply"] in (shown[7], observed[number])
+    costly = [cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if flag]
+    assert min(costly) >= max(
+        cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if not flag
+    )
+    assert len(costly) == pytest.approx(len(records) / 10, rel=0.2)
+
+
+def test_texts_are_cut_where_the_page_would_be_too_large(records, embedded_pool):
+    words = " ".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(400))
+    first = replace(
+        records[0],
+        extras={**records[0].extras, "response_text": words, "policy_text": words},
+    )
+    rule = reward_rule(records, {})
+    whole = encode([first] * 3, rule, embedded_pool, size_limit=10_000_000)
+    cut = encode([first] * 3, rule, embedded_pool, size_limit=2500)
+    assert whole.text_limit is None
+    assert cut.size <= 2500
+    assert cut.text_limit is not None
+    text = unpack(cut.chunks[0])[0]["blocks"][0][1]
+    assert len(text) < cut.text_limit + 60
+    assert "more characters in questions.parquet" in text
+
+
+def test_numbers_that_json_lacks_are_missing_not_an_error(records, embedded_pool):
+    scores = {**records[0].scores, "cost_reward": float("nan")}
+    odd = [replace(records[0], scores=scores, question="lone surrogate \ud800")]
+    encoded = encode(odd, reward_rule(odd, {}), embedded_pool, size_limit=10_000_000)
+    assert unpack(encoded.chunks[0])[0]["cost_reward"] is None
+    assert unpack(encoded.index)["rows"]["question"] == ["lone surrogate ?"]
+
+
+# -- figures -------------------------------------------------------------------------------------
+
+
+def test_headline_figures_are_those_of_the_summary(records):
+    ours = headline.summaries(records)
+    for mine, reference in zip(ours, summarise(records), strict=True):
+        assert (mine.data_source, mine.questions) == (reference.data_source, reference.questions)
+        for column in ("em", "f1", "cost", "dollars", "route_cnt", "num_turns"):
+            assert mine.estimates[column] == reference.estimates[column]
+    broken = sum(r.scores["format"] < 0 for r in records if r.data_source == "world_onehop")
+    count = sum(r.data_source == "world_onehop" for r in records)
+    onehop = next(s for s in ours if s.data_source == "world_onehop")
+    assert onehop.estimates["format_failure"].mean == pytest.approx(broken / count, rel=0.2)
+
+
+def test_calls_add_up_however_they_are_grouped(records):
+    calls = sum(len(record.extras["calls"]) for record in records)
+    llms = llm_names(records)
+    uses = llm_use(records, llms)
+    assert sum(use.calls for use in uses) == calls
+    assert sum(use.failed for use in uses) == sum(r.extras["failed_calls"] for r in records)
+    assert sum(use.cost_share for use in uses) == pytest.approx(1.0)
+    for groups in (shares_by_dataset(records), shares_by_domain(records)):
+        assert sum(group.calls.total() for group in groups) == calls
+        assert all(sum(g.share(llm) for llm in llms) == pytest.approx(1.0) for g in groups)
+
+
+def test_names_that_the_policy_invented_count_as_one(records):
+    assert "Zodiac" in {call["llm"] for record in records for call in record.extras["calls"]}
+    names = llm_names(records)
+    assert names[-1] == "unknown name"
+    assert "Zodiac" not in names
+
+
+def test_frontier_holds_what_nothing_beats(tmp_path, records):
+    folder = write_evaluation(tmp_path, records[:10], comparison=comparison())
+    read = read_inputs(folder, tmp_path).comparison
+    assert read is not None
+    knn, point = read.rows[0], read.sweep[0]
+    assert frontier(read) == [point], "cheaper and better than kNN"
+    oracle = replace(knn, kind="oracle", em=1.0, dollars=0.0)
+    best = replace(knn, em=0.9)
+    assert frontier(Comparison("", [oracle, best], read.sweep)) == [point, best]
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
+def test_an_axis_covers_its_values_with_a_few_round_ticks(values):
+    axis = linear_axis(values, 0.0, 100.0)
+    assert 2 <= len(axis.ticks) <= 12
+    assert all(-1e-3 <= axis(value) <= 100 + 1e-3 for value in values)
+
+
+@given(st.lists(st.floats(0.0, 1e4), min_size=1, max_size=20))
+def test_the_cost_axis_takes_any_costs(values):
+    axis = cost_axis(values, 0.0, 100.0)
+    assert all(-1e-3 <= axis(value) <= 100 + 1e-3 for value in values)
+    assert axis.ticks
+
+
+def test_a_resumed_runs_later_figures_count():
+    rows = [
+        {"step": 1, "critic/score/mean": 0.1, "val/test_score/EM/a": 0.2},
+        {"step": 2, "critic/score/mean": 0.2},
+        {"step": 2, "critic/score/mean": 0.3, "val/test_score/EM/all": 0.2},
+    ]
+    assert series(rows, "critic/score/mean") == [(1, 0.1), (2, 0.3)]
+    assert validation_sources(rows) == ["a"], "with one dataset, all says the same"
+
+
+def test_published_figures_are_those_of_the_transcription():
+    path = REFERENCE.parent / "spec" / "paper_results.md"
+    if not path.is_file():
+        pytest.skip(f"reference {path} is not on this machine")
+    lines = [line.strip("| \n").split(" | ") for line in path.read_text().splitlines()]
+    em = {cells[0].replace("**", ""): cells[1:8] for cells in lines if len(cells) == 9}
+    cost = {cells[0]: cells[1:] for cells in lines if len(cells) == 5}
+    for row in published_rows():
+        if row.method in em:
+            assert [row.em[name] for name in BENCHMARKS] == [float(v) for v in em[row.method]]
+        coefficient = row.method.rsplit(" ", 1)[-1] if "coefficient" in row.method else "0.0"
+        name = (
+            f"Router-R1 \N{GREEK SMALL LETTER ALPHA}={coefficient}"
+            if row.is_router_r1
+            else row.method
+        )
+        if row.cost and name in cost:
+            pairs = [f"{row.em[b]:.3f} / {row.cost[b]:.1f}" for b in row.cost]
+            assert pairs == cost[name]
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
+    hostile_name = {"model": HOSTILE, "pool": "embedded", "sampling": {"temperature": 0.0}}
+    hostile = [replace(records[0], data_source=HOSTILE, question=HOSTILE), *records[1:30]]
+    folder = write_evaluation(
+        tmp_path, hostile, results=hostile_name, comparison=comparison(name=HOSTILE)
+    )
+    page = write_report(folder).read_text()
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src &#x27;sha256-{digest}&#x27;" in page
+    assert "window.pwned=1</script>" not in page
+    assert "&lt;script&gt;window.pwned=1" in page
+    assert not re.search(r"(src|href)=[\"'](?!#|data:)", page)
+    assert not list(folder.glob(".*tmp*"))
+
+
+def test_published_figures_stand_beside_ours_where_the_benchmark_was_run(tmp_path, records):
+    ours = write_evaluation(tmp_path / "a", records[:50])
+    assert 'id="published"' not in write_report(ours).read_text()
+    renamed = [replace(record, data_source="nq") for record in records[:50]]
+    page = write_report(write_evaluation(tmp_path / "b", renamed)).read_text()
+    table = page[page.index('id="published"') :]
+    assert "not measured here" in table
+    assert table.count(">published</span>") == len(published_rows()) + 1
+    assert "0.388" in table
+    assert "EM musique" not in table
+
+
+def test_learning_curves_come_from_the_runs_folder(tmp_path, records):
+    folder = write_evaluation(tmp_path / "run" / "eval", records[:10])
+    assert 'id="learning"' not in write_report(folder).read_text()
+    metrics = folder.parent / "metrics.jsonl"
+    rows = [{"step": step, "critic/score/mean": step / 10} for step in range(10)]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "cri')
+    page = write_report(folder).read_text()
+    assert 'id="learning"' in page
+    assert "<h1>run</h1>" in page
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path, records):
+    with pytest.raises(RecordError, match=r"questions\.parquet"):
+        write_report(tmp_path)
+    folder = write_evaluation(tmp_path, records[:3], comparison={"title": "x"})
+    with pytest.raises(ReportInputError, match=r"comparison\.json"):
+        write_report(folder)
+    (folder / "comparison.json").unlink()
+    (folder / "results.json").write_text("{")
+    with pytest.raises(ReportInputError, match=r"results\.json"):
+        write_report(folder)
+    write_parquet(folder / "questions.parquet", [])
+    with pytest.raises(RecordError, match="no record"):
+        write_report(folder)
+
+
+def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, records):
+    def run(folder: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "router_r1.evaluation.report", str(folder)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    folder = write_evaluation(tmp_path / "eval", records[:5])
+    done = run(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (folder / "report.html").is_file()
+    failed = run(tmp_path / "nowhere")
+    assert failed.returncode == 2
+    assert "questions.parquet" in failed.stdout
+    assert "Traceback" not in failed.stdout + failed.stderr
