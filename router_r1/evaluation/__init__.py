@@ -1,0 +1,1 @@
+"""Judging routers: baselines, comparisons and reports."""
