@@ -10,6 +10,9 @@ so that the net is used as it was trained: on questions without outcomes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -79,7 +82,7 @@ class GraphRouter(SingleShot):
         width: of the hidden states.
     """
 
-    def __init__(self, seed: int, epochs: int = 300, width: int = 32) -> None:
+    def __init__(self, seed: int, epochs: int = 200, width: int = 32) -> None:
         super().__init__("graph")
         self._seed = seed
         self._epochs = epochs
@@ -95,7 +98,7 @@ class GraphRouter(SingleShot):
         quality = torch.tensor(train.quality, dtype=torch.float32)
         cost = torch.tensor(train.relative_cost, dtype=torch.float32)
         outcomes = torch.stack([quality, cost], dim=-1)
-        with torch.random.fork_rng(devices=[]):
+        with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             self._net = GraphNet(features.shape[1], len(names), len(self._llms), self._width)
             self._train(features, tasks, outcomes)
@@ -128,3 +131,14 @@ class GraphRouter(SingleShot):
             edges = self._net.edges(features, torch.zeros(1, dtype=torch.int64), (task[None], llms))
         value = edges[0, :, 0].sigmoid() - _CHOICE_COST_WEIGHT * edges[0, :, 1]
         return [self._llms[int(value.argmax())]]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tensors so small lose more to waiting threads than they win."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
