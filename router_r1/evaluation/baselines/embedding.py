@@ -35,7 +35,7 @@ class TfidfEmbedder:
     N-grams of a single question say nothing about others and are left out.
     """
 
-    _DIMENSIONS = 48
+    _DIMENSIONS = 32
 
     def fit(self, texts: Sequence[str]) -> None:
         """Learns vocabulary and directions."""

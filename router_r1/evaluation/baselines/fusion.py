@@ -32,7 +32,7 @@ class FusionRouter(SingleShot):
 
     kind = "fusion"
 
-    def __init__(self, seed: int, asked: int = 3, clusters: int = 12) -> None:
+    def __init__(self, seed: int, asked: int = 3, clusters: int = 24) -> None:
         super().__init__(f"fusion of {asked}")
         self._seed = seed
         self._asked = asked

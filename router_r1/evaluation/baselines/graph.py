@@ -82,7 +82,7 @@ class GraphRouter(SingleShot):
         width: of the hidden states.
     """
 
-    def __init__(self, seed: int, epochs: int = 200, width: int = 32) -> None:
+    def __init__(self, seed: int, epochs: int = 300, width: int = 32) -> None:
         super().__init__("graph")
         self._seed = seed
         self._epochs = epochs

@@ -57,7 +57,7 @@ def _oracles(setting: Setting) -> list[Contestant]:
         return []
 
     def at(cost_coe: float) -> HopRouter:
-        name = "oracle" if cost_coe == 0 else f"oracle, cost_coe={cost_coe:g}"
+        name = "oracle" if cost_coe == 0 else f"oracle at cost_coe {cost_coe:g}"
         return HopRouter(name, "oracle", knowledge, lambda d: oracle.best_route(d, cost_coe))
 
     return [at(cost_coe) for cost_coe in setting.oracle_cost_coes]

@@ -1,4 +1,4 @@
-"""Places labels beside points so that they overlap neither each other nor a point.
+"""Places labels beside points so that they cover neither each other nor a point nor a line.
 
 Greedy: the most crowded point chooses first, and each takes the nearest free place around its
 point. Guarantees: no two labels overlap as long as a free place is left for each; the same input
@@ -7,12 +7,14 @@ gives the same places.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 Coordinates = tuple[float, float]
 _MARK_RADIUS = 7.0
+_STROKE = 2.0
 _PADDING = 2.0
 _DISTANCES = (9, 16, 26, 38, 52, 70, 90, 115, 145)
 _ANGLES = 16
@@ -50,7 +52,10 @@ class Box:
 
 
 def place_labels(
-    points: Sequence[Coordinates], sizes: Sequence[tuple[float, float]], frame: Box
+    points: Sequence[Coordinates],
+    sizes: Sequence[tuple[float, float]],
+    frame: Box,
+    lines: Sequence[Sequence[Coordinates]] = (),
 ) -> list[Box]:
     """Where each point's label goes.
 
@@ -58,16 +63,30 @@ def place_labels(
         points: marks, in pixels.
         sizes: width and height of each label.
         frame: labels stay in it where they can.
+        lines: corners of what is drawn between the marks.
     """
+    strokes = [Box(x, y, x, y).grown(_STROKE) for line in lines for x, y in _walk(line)]
     marks = [Box(x, y, x, y).grown(_MARK_RADIUS) for x, y in points]
     placed: dict[int, Box] = {}
     for i in sorted(range(len(points)), key=lambda i: (-_crowding(points, i), i)):
-        obstacles = [*marks[:i], *marks[i + 1 :], *placed.values()]
+        obstacles = [*strokes, *marks, *placed.values()]
         placed[i] = min(
             _candidates(points[i], sizes[i]),
             key=lambda ranked: (_badness(ranked[1], obstacles, frame), ranked[0]),
         )[1]
     return [placed[i] for i in range(len(points))]
+
+
+def _walk(line: Sequence[Coordinates]) -> Iterator[Coordinates]:
+    """Points along a line, two strokes apart."""
+    for start, end in itertools.pairwise(line):
+        steps = max(1, int(math.dist(start, end) / (2 * _STROKE)))
+        for step in range(steps + 1):
+            share = step / steps
+            yield (
+                start[0] + share * (end[0] - start[0]),
+                start[1] + share * (end[1] - start[1]),
+            )
 
 
 def _crowding(points: Sequence[Coordinates], i: int) -> float:

@@ -26,7 +26,7 @@ def tables(comparison: Comparison) -> Iterator[Table]:
     if comparison.sweep:
         whole.add_section()
         for point in comparison.sweep:
-            name = f"router, cost_coe={point.cost_coe:g}"
+            name = f"router at cost_coe {point.cost_coe:g}"
             whole.add_row(name, "router", *_cells(point.total), style=_STYLES["router"])
     yield whole
     if len(sources) > 1:
