@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 
 WORLD_RETRIEVER = "Search"
 _RETRIEVER_PRICE = 0.02
+_FEWEST_TO_LEARN_FROM = 20
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,11 @@ class Benchmark:
 
 
 def load_benchmark(args: argparse.Namespace) -> Benchmark:
-    """The embedded world, or parquet files."""
+    """The embedded world, or parquet files.
+
+    Raises:
+        UserError: for files or a pool that cannot be used, or too few questions to learn from.
+    """
     pool = load_pool(args.pool)
     if args.api_base:
         pool = replace(pool, api_base=args.api_base)
@@ -78,12 +83,22 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
         title, world = "Comparison", None
     else:
         world = World(WorldConfig(seed=args.world_seed))
+        if not set(world.llms) <= {llm.name for llm in pool.llms}:
+            raise ConfigError(
+                f"pool {pool.name!r} is not the embedded world's; give --train_files and "
+                "--test_files for another"
+            )
         train = world_questions(world.knowledge, "train")
         test = world_questions(world.knowledge, "test")
         title = "Embedded world, test split"
     test = sample(test, args.test_questions or len(test), args.seed)
     known = {question.prompt.text for question in test}
     train = [question for question in train if question.prompt.text not in known]
+    if min(len(train), args.train_questions) < _FEWEST_TO_LEARN_FROM:
+        raise ConfigError(
+            f"{min(len(train), args.train_questions)} training questions (those of the test are "
+            f"left out) are too few; at least {_FEWEST_TO_LEARN_FROM} are needed"
+        )
     return Benchmark(title, pool, sample(train, args.train_questions, args.seed), test, world)
 
 
@@ -122,8 +137,6 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
         SilentPoolError: if the pool answers nothing.
     """
     async with running_pool(benchmark, args.retriever) as (pool, retriever):
-        if retriever is not None and pool.resolve(retriever) is None:
-            raise ConfigError(f"--retriever {retriever!r} is not in pool {pool.name!r}")
         setting = _setting(benchmark, pool, retriever, args)
         contestants = make_baselines(args.baselines, setting)
         client = PoolClient(pool)
@@ -140,9 +153,11 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
 def _setting(
     benchmark: Benchmark, pool: PoolConfig, retriever: str | None, args: argparse.Namespace
 ) -> Setting:
+    retriever = _member(pool, "--retriever", retriever)
+    reader = _member(pool, "--reader", args.reader)
     llms = [llm for llm in pool.offered if llm.name != retriever]
     world = benchmark.world
-    setting = Setting(llms, args.seed, args.carrot_lambda, retriever)
+    setting = Setting(llms, args.seed, args.carrot_lambda, retriever, reader)
     if world is None:
         return setting
     return replace(
@@ -151,6 +166,16 @@ def _setting(
         oracle=Oracle(world, pool.prices(), _of_world(benchmark)),
         oracle_cost_coes=sorted({0.0, *(float(point.label) for point in args.sweep)}),
     )
+
+
+def _member(pool: PoolConfig, option: str, name: str | None) -> str | None:
+    if name is None:
+        return None
+    llm = pool.resolve(name)
+    if llm is None:
+        known = ", ".join(llm.name for llm in pool.llms)
+        raise ConfigError(f"{option} {name!r} is not in pool {pool.name!r}, which has {known}")
+    return llm.name
 
 
 def _of_world(benchmark: Benchmark) -> list[WorldQuestion]:

@@ -29,6 +29,7 @@ class Setting:
         seed: of everything drawn.
         cost_weights: one CARROT each.
         retriever: the pool member that retrieves, if there is one.
+        reader: the LLM that reads what was retrieved; None for a rule.
         knowledge, oracle: of the embedded world; None on real data.
         oracle_cost_coes: one oracle each.
     """
@@ -37,6 +38,7 @@ class Setting:
     seed: int
     cost_weights: Sequence[float]
     retriever: str | None = None
+    reader: str | None = None
     knowledge: Knowledge | None = None
     oracle: Oracle | None = None
     oracle_cost_coes: Sequence[float] = (0.0,)
@@ -48,7 +50,7 @@ class Setting:
 
 
 def _retrieval(setting: Setting) -> list[Contestant]:
-    return [RetrievalLoop(setting.retriever)] if setting.retriever else []
+    return [RetrievalLoop(setting.retriever, setting.reader)] if setting.retriever else []
 
 
 def _oracles(setting: Setting) -> list[Contestant]:

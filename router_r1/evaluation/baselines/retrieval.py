@@ -1,8 +1,11 @@
 """Retrieval in the loop in the manner of Search-R1 (Jin et al., 2025), without a trained reader.
 
-The retriever is a member of the pool like any other. Its reply's first passage is read by a rule:
-if it says "X is Y" and X stands in the question, Y takes the place of X and the question, now
-shorter, is searched again; the last Y is the answer.
+The retriever is a member of the pool like any other. Who reads its passages:
+
+* an LLM of the pool, if one is named: it gets them before the question, once;
+* else a rule, for a corpus of plain statements: if the first passage says "X is Y" and X stands in
+  the question, Y takes the place of X and the question, now shorter, is searched again; the last Y
+  is the answer.
 """
 
 from __future__ import annotations
@@ -21,21 +24,33 @@ class RetrievalLoop:
 
     Args:
         retriever: name of the pool member.
-        max_turns: searches per question.
+        reader: the LLM that reads; None for the rule.
+        max_turns: searches per question under the rule.
     """
 
     kind = "retrieval"
     learns = False
 
-    def __init__(self, retriever: str, max_turns: int = 3) -> None:
-        self.name = f"retrieval ({retriever})"
+    def __init__(self, retriever: str, reader: str | None = None, max_turns: int = 3) -> None:
+        self.name = f"retrieval ({retriever}, {reader})" if reader else f"retrieval ({retriever})"
         self._retriever = retriever
+        self._reader = reader
         self._max_turns = max_turns
 
     def fit(self, train: TrainingSet) -> None:
         """Has nothing to learn."""
 
     async def answer(self, prompt: Prompt, ask: Ask) -> Played:
+        """Searches, and reads what was found."""
+        if self._reader is None:
+            return await self._read_by_rule(prompt, ask)
+        found = await ask(self._retriever, prompt.text)
+        query = f"{found.text}\n\n{prompt.text}" if found.text else prompt.text
+        read = await ask(self._reader, query)
+        calls = [Call(0, prompt.text, found), Call(1, query, read)]
+        return Played(extract_short_answer(read.text) if read.text else "", calls)
+
+    async def _read_by_rule(self, prompt: Prompt, ask: Ask) -> Played:
         """Searches until a passage no longer shortens the question."""
         query, answer = prompt.text, ""
         calls: list[Call] = []

@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
         help="comma list: EM given up to save the mean cost of the dearest LLM",
     )
     learners.add_argument("--retriever", help="pool member that retrieves (real data)")
+    learners.add_argument(
+        "--reader", help="LLM of the pool that reads what was retrieved; a rule if unset"
+    )
     learners.add_argument("--embedder", default=DEFAULT_EMBEDDER, metavar="MODULE.CLASS")
     learners.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=DEFAULT_EVALUATION)

@@ -70,7 +70,7 @@ def points_of(rows: Sequence[Row]) -> list[Point]:
 def _label(names: Sequence[str]) -> str:
     """Names without what they share: "Fornax, cheapest" for "Fornax" and "cheapest (Fornax)"."""
     first, *others = names
-    shared = re.sub(r"[\w.]*$", "", os.path.commonprefix(names))
+    shared = re.sub(r"[\w.]*$", "", os.path.commonprefix(names))  # noqa: RUF071 - no paths
     return ", ".join(
         [first, *(name.removesuffix(f" ({first})").removeprefix(shared) for name in others)]
     )
