@@ -1,0 +1,73 @@
+"""Questions as vectors. The default needs no download; any class with this face can replace it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.preprocessing import Normalizer
+
+from verl.config.validation import ConfigError
+
+DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
+
+
+class Embedder(Protocol):
+    """Made without arguments, fitted once, then asked."""
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learns from the training questions; nothing to do for a pretrained encoder."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, dimensions), one vector a text, independent of the other texts."""
+        ...
+
+
+class TfidfEmbedder:
+    """TF-IDF over word and character n-grams, reduced to its leading directions, unit length.
+
+    N-grams of a single question say nothing about others and are left out.
+    """
+
+    _DIMENSIONS = 32
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learns vocabulary and directions."""
+        rare = max(2, len(texts) // 100)
+        words = TfidfVectorizer(ngram_range=(1, 2), min_df=rare, sublinear_tf=True)
+        characters = TfidfVectorizer(
+            analyzer="char_wb", ngram_range=(3, 5), min_df=rare, sublinear_tf=True
+        )
+        grams = FeatureUnion([("words", words), ("characters", characters)])
+        width = grams.fit_transform(texts).shape[1]
+        dimensions = max(1, min(self._DIMENSIONS, width - 1, len(texts) - 1))
+        self._pipeline = make_pipeline(
+            grams, TruncatedSVD(dimensions, random_state=0), Normalizer(copy=False)
+        )
+        self._pipeline.fit(texts)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, dimensions) in float64."""
+        return np.asarray(self._pipeline.transform(texts))
+
+
+def load_embedder(path: str) -> Embedder:
+    """Makes the embedder that ``package.module.Class`` names.
+
+    Raises:
+        ConfigError: if it cannot be imported or lacks ``fit`` and ``embed``.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        embedder = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
+        raise ConfigError(f"--embedder {path!r} cannot be made: {error}") from error
+    if not (hasattr(embedder, "fit") and hasattr(embedder, "embed")):
+        raise ConfigError(f"--embedder {path!r} has no fit and embed")
+    return embedder  # type: ignore[no-any-return]

@@ -1,0 +1,1 @@
+"""From evaluated questions to one table, one plot and one file."""

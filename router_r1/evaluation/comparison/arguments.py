@@ -1,0 +1,130 @@
+"""The command line of a comparison."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from router_r1.evaluation.baselines.embedding import DEFAULT_EMBEDDER
+from router_r1.evaluation.baselines.registry import BASELINES
+from router_r1.world.knowledge import WorldConfig
+from verl.config.validation import ConfigError
+
+DEFAULT_EVALUATION = Path("outputs/quickstart/eval")
+
+
+@dataclass(frozen=True)
+class SavedEvaluation:
+    """A router's evaluation on disk; ``label`` is its name, or its ``cost_coe`` in a sweep."""
+
+    label: str
+    folder: Path
+
+
+def saved_evaluation(text: str) -> SavedEvaluation:
+    """From ``LABEL=FOLDER``."""
+    label, separator, folder = text.partition("=")
+    if not (separator and label.strip() and folder.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
+    return SavedEvaluation(label.strip(), Path(folder.strip()))
+
+
+def _sweep_point(text: str) -> SavedEvaluation:
+    saved = saved_evaluation(text)
+    try:
+        float(saved.label)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form COE=FOLDER") from None
+    return saved
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not positive")
+    return value
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _weights(text: str) -> list[float]:
+    values = [float(word) for word in _words(text)]
+    if not values or min(values) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} holds no weight, or a negative one")
+    return values
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line.
+
+    Raises:
+        ConfigError: for options that do not go together.
+    """
+    args = _parser().parse_args(arguments)
+    if bool(args.test_files) != bool(args.train_files):
+        raise ConfigError("real data needs both --train_files and --test_files")
+    if args.world and args.test_files:
+        raise ConfigError("--world and --test_files exclude each other")
+    if args.test_files and args.pool is None:
+        raise ConfigError("real data needs --pool NAME_OR_PATH")
+    args.pool = args.pool or "embedded"
+    if not args.router and (DEFAULT_EVALUATION / "questions.parquet").is_file():
+        args.router = [SavedEvaluation("trained", DEFAULT_EVALUATION)]
+    return args
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<10} {what}" for name, (what, _) in BASELINES.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m router_r1.evaluation.compare",
+        description="Compares routers with baselines on the same questions, pool and costs.",
+        epilog=f"baselines:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    data = parser.add_argument_group("questions and pool")
+    data.add_argument("--world", action="store_true", help="the embedded world (the default)")
+    data.add_argument("--world_seed", type=int, default=WorldConfig.seed)
+    data.add_argument("--train_files", nargs="+", default=[], help="parquet, to learn from")
+    data.add_argument("--test_files", nargs="+", default=[], help="parquet, to compare on")
+    data.add_argument("--train_questions", type=_positive, default=600, help="to learn from")
+    data.add_argument("--test_questions", type=_positive, help="a sample of so many; all if unset")
+    data.add_argument("--pool", help="name or path of the pool file")
+    data.add_argument("--api_base", help="overrides the pool's endpoint")
+    routers = parser.add_argument_group("routers, as bash test.sh left them")
+    routers.add_argument(
+        "--router",
+        type=saved_evaluation,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help="repeatable; prompt-only=FOLDER is the untrained policy "
+        f"(default: trained={DEFAULT_EVALUATION}, if it is there)",
+    )
+    routers.add_argument(
+        "--sweep",
+        type=_sweep_point,
+        action="append",
+        default=[],
+        metavar="COE=FOLDER",
+        help="repeatable: the router trained with that cost_coe",
+    )
+    learners = parser.add_argument_group("baselines")
+    learners.add_argument("--baselines", type=_words, help="comma list; all if unset")
+    learners.add_argument(
+        "--carrot_lambda",
+        type=_weights,
+        default=[0.0, 0.1, 0.3],
+        help="comma list: EM given up to save the mean cost of the dearest LLM",
+    )
+    learners.add_argument("--retriever", help="pool member that retrieves (real data)")
+    learners.add_argument(
+        "--reader", help="LLM of the pool that reads what was retrieved; a rule if unset"
+    )
+    learners.add_argument("--embedder", default=DEFAULT_EMBEDDER, metavar="MODULE.CLASS")
+    learners.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=DEFAULT_EVALUATION)
+    return parser

@@ -1,0 +1,120 @@
+"""The rows of a comparison and the file that holds them.
+
+Guarantees: a row's mean over all datasets is unweighted, as in ``results.json``; a row that was
+computed instead of measured has no interval.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from verl.trainer.evaluation.records import EvaluationRecord
+from verl.trainer.evaluation.summary import DatasetSummary, summarise
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Means per question.
+
+    Attributes:
+        em, f1: in [0, 1].
+        cost: completion tokens x $ per 1M.
+        dollars: true $.
+        calls: answered calls.
+        em_low, em_high: 95% interval of ``em``; None where nothing was sampled.
+    """
+
+    em: float
+    f1: float
+    cost: float
+    dollars: float
+    calls: float
+    em_low: float | None = None
+    em_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contestant; ``kind`` is one of :data:`router_r1.evaluation.baselines.contest.KINDS`."""
+
+    name: str
+    kind: str
+    total: Cell
+    by_source: dict[str, Cell]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """The router trained with ``cost_coe``."""
+
+    cost_coe: float
+    total: Cell
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the table, the plot and the file show."""
+
+    title: str
+    rows: list[Row]
+    sweep: list[SweepPoint]
+
+
+def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
+    """From scored records."""
+    *sources, total = summarise(records)
+    return Row(name, kind, _cell(total), {s.data_source: _cell(s) for s in sources})
+
+
+def _cell(summary: DatasetSummary) -> Cell:
+    means = {name: estimate.mean for name, estimate in summary.estimates.items()}
+    em = summary.estimates["em"]
+    return Cell(
+        em.mean, means["f1"], means["cost"], means["dollars"], means["route_cnt"], em.low, em.high
+    )
+
+
+def computed_row(name: str, kind: str, by_source: dict[str, Cell]) -> Row:
+    """From expectations per dataset."""
+    cells = list(by_source.values())
+
+    def mean(column: str) -> float:
+        return float(sum(getattr(cell, column) for cell in cells) / len(cells))
+
+    total = Cell(mean("em"), mean("f1"), mean("cost"), mean("dollars"), mean("calls"))
+    return Row(name, kind, total, by_source)
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Writes ``comparison.json``, whole or not at all."""
+    content = {
+        "title": comparison.title,
+        "rows": [_row_fields(row) for row in comparison.rows],
+        "sweep": [
+            {"cost_coe": point.cost_coe, **_fields(point.total, ("em", "cost", "dollars", "calls"))}
+            for point in comparison.sweep
+        ],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def _row_fields(row: Row) -> dict[str, Any]:
+    means = ("em", "f1", "cost", "dollars", "calls")
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        **asdict(row.total),
+        "by_source": {source: _fields(cell, means) for source, cell in row.by_source.items()},
+    }
+
+
+def _fields(cell: Cell, names: Sequence[str]) -> dict[str, float]:
+    return {name: getattr(cell, name) for name in names}

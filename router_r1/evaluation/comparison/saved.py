@@ -1,0 +1,36 @@
+"""Routers that were evaluated before, on the questions of this comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from router_r1.evaluation.comparison.questions import Question
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
+
+PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
+
+
+def kind_of(name: str) -> str:
+    """ "prompt" for the names of an untrained policy, else "router"."""
+    return "prompt" if name.lower() in PROMPT_ONLY else "router"
+
+
+def read_saved(folder: Path, questions: Sequence[Question]) -> list[EvaluationRecord]:
+    """The evaluation's scored records of these questions.
+
+    Raises:
+        RecordError: if there is no evaluation, or it lacks one of the questions: rows about other
+            questions cannot be compared.
+    """
+    path = folder / "questions.parquet"
+    wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
+    records = [r for r in read_parquet(path) if (r.data_source, r.question) in wanted]
+    missing = wanted - {(r.data_source, r.question) for r in records}
+    if missing:
+        raise RecordError(
+            f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "
+            f"{min(missing)[1]!r}; evaluate the router on the same questions, or compare on fewer "
+            "with --test_files"
+        )
+    return records

@@ -1,0 +1,66 @@
+"""BM25 (Robertson and Zaragoza, 2009) over documents held in memory.
+
+The score of a document d for a query q is the sum over q's terms t of
+``idf(t) * f * (k1 + 1) / (f + k1 * (1 - b + b * |d| / mean |d|))``, f = count of t in d,
+``idf(t) = log(1 + (N - n + 0.5) / (n + 0.5))``, n = documents with t. Ties keep corpus order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_TERM = re.compile(r"\w+")
+
+
+def terms(text: str) -> list[str]:
+    """Words, lower-cased."""
+    return _TERM.findall(text.lower())
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A document found: its place in the corpus and its score."""
+
+    index: int
+    score: float
+
+
+class BM25:
+    """An index.
+
+    Args:
+        documents: the corpus, not empty.
+        k1: saturation of a term's count.
+        b: how far long documents are discounted, in [0, 1].
+    """
+
+    def __init__(self, documents: Sequence[str], k1: float = 1.5, b: float = 0.75) -> None:
+        if not documents:
+            raise ValueError("BM25 needs at least one document")
+        self.documents = list(documents)
+        counts = [Counter(terms(document)) for document in documents]
+        lengths = [count.total() for count in counts]
+        mean = max(sum(lengths) / len(lengths), 1e-9)
+        self._weights: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        for index, count in enumerate(counts):
+            norm = k1 * (1 - b + b * lengths[index] / mean)
+            for term, f in count.items():
+                self._weights[term].append((index, f * (k1 + 1) / (f + norm)))
+
+    def _idf(self, matching: int) -> float:
+        return math.log(1 + (len(self.documents) - matching + 0.5) / (matching + 0.5))
+
+    def search(self, query: str, limit: int) -> list[Hit]:
+        """The best documents that share a term with the query, at most ``limit``."""
+        scores: defaultdict[int, float] = defaultdict(float)
+        for term in terms(query):
+            postings = self._weights.get(term, [])
+            idf = self._idf(len(postings))
+            for index, weight in postings:
+                scores[index] += idf * weight
+        best = sorted(scores, key=lambda index: (-scores[index], index))[:limit]
+        return [Hit(index, scores[index]) for index in best]
