@@ -5,10 +5,13 @@ Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
-from verl.workers.rollout.errors import RolloutEngineError
+from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 
 
@@ -20,8 +23,11 @@ class VLLMEngine:
     """
 
     def __init__(self, settings: ReplicaSettings) -> None:
+        # Its warnings about a CPU or an eager engine are for us, not for who asks a question.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         try:
-            self._replica = VLLMReplica(settings)
+            with _sigint_blocked():
+                self._replica = VLLMReplica(settings)
         except Exception as error:  # vLLM raises whatever its parts raise
             reason = str(error).strip().splitlines()
             raise RolloutEngineError(
@@ -39,16 +45,30 @@ class VLLMEngine:
         """See :class:`verl.interfaces.GenerationEngine`.
 
         Raises:
-            RolloutEngineError: if the engine refuses the request or has died.
+            EngineDeadError: if the engine's process is gone.
+            RolloutEngineError: if the engine refuses the request.
         """
         del session_id  # there is one replica
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        from vllm.v1.engine import exceptions
 
         try:
             return await self._replica.generate(prompt_ids, sampling, on_tokens)
-        except (EngineDeadError, EngineGenerateError, ValueError) as error:
+        except exceptions.EngineDeadError as error:
+            raise EngineDeadError("the vLLM engine has died") from error
+        except (exceptions.EngineGenerateError, ValueError) as error:
             raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
 
     async def close(self) -> None:
         """Ends the engine's processes."""
         await self._replica.shutdown()
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C: it reaches the whole foreground group, and
+    whether it ends the engine or only the question under way is ours to say."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

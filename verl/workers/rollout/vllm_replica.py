@@ -102,7 +102,8 @@ class VLLMReplica:
 
     def _set_environment(self) -> None:
         """vLLM reads these when it is imported."""
-        os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
+        os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         if self._settings.device == "cpu":
             threads = self._settings.cpu_threads
             os.environ.update(
