@@ -50,7 +50,7 @@ class Metrics:
 
         def family(name: str, kind: str, text: str, samples: dict[str, float]) -> None:
             lines.extend((f"# HELP {name} {text}", f"# TYPE {name} {kind}"))
-            lines.extend(f"{name}{labels} {value:.17g}" for labels, value in samples.items())
+            lines.extend(f"{name}{labels} {value}" for labels, value in samples.items())
 
         family(
             "router_r1_requests_total",

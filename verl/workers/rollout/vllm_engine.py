@@ -14,6 +14,14 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 
+# What vLLM warns of (a CPU, an eager engine, its own deprecations) is not for who asks a question.
+# Children read the environment too; a user's own values stay.
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+}
+
 
 class VLLMEngine:
     """Starts the engine; generates on any one event loop.
@@ -23,8 +31,8 @@ class VLLMEngine:
     """
 
     def __init__(self, settings: ReplicaSettings) -> None:
-        # Its warnings about a CPU or an eager engine are for us, not for who asks a question.
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        for variable, value in _QUIET.items():
+            os.environ.setdefault(variable, value)
         try:
             with _sigint_blocked():
                 self._replica = VLLMReplica(settings)
@@ -59,8 +67,10 @@ class VLLMEngine:
             raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
 
     async def close(self) -> None:
-        """Ends the engine's processes."""
+        """Ends the engine's processes; nothing else may be called afterwards."""
         await self._replica.shutdown()
+        # vLLM's finaliser fails, and says so on the terminal, once the interpreter is going down.
+        del self._replica
 
 
 @contextmanager
