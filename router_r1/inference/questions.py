@@ -42,7 +42,7 @@ def read_questions(source: str) -> list[str]:
             else:
                 with path.open(encoding="utf-8") as file:
                     questions = _from_lines(file, source, path.suffix == ".jsonl")
-        except (OSError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not parquet
             raise DataError(f"{path} cannot be read: {error}") from error
     if not questions:
         where = "standard input" if source == STDIN else source

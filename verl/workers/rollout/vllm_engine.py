@@ -5,6 +5,7 @@ Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,7 @@ class VLLMEngine:
         await self._replica.shutdown()
         # vLLM's finaliser fails, and says so on the terminal, once the interpreter is going down.
         del self._replica
+        gc.collect()
 
 
 @contextmanager
