@@ -20,6 +20,10 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.utils.stream_decoder import StreamDecoder
 from verl.workers.rollout.errors import RolloutEngineError
 
+# Below this, threads of one step on CPU wait for each other longer than they work: with two on a
+# busy machine a token of the 1.5M-parameter policy took 63 ms, with one 4 ms (measured).
+_SMALL_PARAMETERS = 50_000_000
+
 
 class HFEngine:
     """Implements :class:`verl.workers.rollout.local.LocalEngine`.
@@ -51,7 +55,12 @@ class HFEngine:
         self._end_ids = _end_of_text_ids(self._model, self._tokenizer)
         self._generator = torch.Generator(device).manual_seed(seed)
         # One thread: steps of different generations queue up in it, first come first served.
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="hf-engine")
+        threads = torch.get_num_threads()
+        if model.num_parameters() < _SMALL_PARAMETERS:
+            threads = 1
+        self._executor = ThreadPoolExecutor(
+            1, "hf-engine", initializer=torch.set_num_threads, initargs=(threads,)
+        )
 
     async def generate(
         self,
