@@ -44,13 +44,25 @@ class GenerationOutput:
     finish_reason: str
 
 
+OnTokens = Callable[[Sequence[int]], None]
+"""Takes the newest token ids of a generation under way."""
+
+
 class GenerationEngine(Protocol):
     """Token ids in, token ids out."""
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: SamplingParams, session_id: str
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        session_id: str,
+        on_tokens: OnTokens | None = None,
     ) -> GenerationOutput:
-        """Samples a continuation; calls of one ``session_id`` go to the same replica."""
+        """Samples a continuation; calls of one ``session_id`` go to the same replica.
+
+        ``on_tokens`` is called on the caller's event loop, as often as the engine can; all it got
+        is, joined, the output's ``token_ids``. Cancelling the call ends the generation.
+        """
         ...
 
 
@@ -69,11 +81,16 @@ class RolloutRequest:
 
 @dataclass(frozen=True)
 class RolloutOptions:
-    """Sampling of a whole rollout (see :class:`SamplingParams` for the fields)."""
+    """Sampling of a whole rollout (see :class:`SamplingParams` for the fields).
+
+    ``max_tokens`` bounds the tokens of a trajectory after its prompt, sampled and observed; None
+    leaves it to the source's own limits.
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
+    max_tokens: int | None = None
 
 
 class RolloutSource(Protocol):

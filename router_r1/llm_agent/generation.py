@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import encode_observation
+from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
@@ -26,6 +27,7 @@ from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
+_NOBODY = TrajectoryObserver()
 STOP_STRINGS = ("</search>", "</answer>")
 
 
@@ -51,6 +53,7 @@ class _Run:
     """A trajectory in the making."""
 
     trajectory: Trajectory
+    observer: TrajectoryObserver
     response_text: str = ""
     policy_text: str = ""
     turns: int = 0
@@ -87,7 +90,7 @@ class LLMGenerationManager:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
         self._thread.start()
-        self._client = self._run_coroutine(_make_client(pool, api_key, tokenizer))
+        self._client = self.run(_make_client(pool, api_key, tokenizer))
 
     def rollout(
         self,
@@ -98,7 +101,7 @@ class LLMGenerationManager:
         """One trajectory per request, in order; blocks until all have ended."""
 
         async def one(request: RolloutRequest) -> Trajectory:
-            trajectory = await self._trajectory(request, options)
+            trajectory = await self.run_one(request, options)
             if on_finished is not None:
                 on_finished(trajectory)
             return trajectory
@@ -109,7 +112,7 @@ class LLMGenerationManager:
             return [task.result() for task in tasks]
 
         try:
-            return self._run_coroutine(all_of_them())
+            return self.run(all_of_them())
         except ExceptionGroup as group:  # all failed for one reason: the engine
             raise group.exceptions[0] from group
 
@@ -124,16 +127,20 @@ class LLMGenerationManager:
         async def count() -> int:
             return len(asyncio.all_tasks()) - 1
 
-        return self._run_coroutine(count())
+        return self.run(count())
 
     def close(self) -> None:
         """Closes the pool's connections and ends the loop's thread."""
-        self._run_coroutine(self._client.close())
+        self.run(self._client.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    def _run_coroutine(self, coroutine: Coroutine[Any, Any, T]) -> T:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the rollouts' event loop and blocks until it ends.
+
+        An exception in the blocked thread (Ctrl-C) cancels it.
+        """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
@@ -143,14 +150,23 @@ class LLMGenerationManager:
 
     # -- one trajectory --------------------------------------------------------------------
 
-    async def _trajectory(self, request: RolloutRequest, options: RolloutOptions) -> Trajectory:
+    async def run_one(
+        self,
+        request: RolloutRequest,
+        options: RolloutOptions,
+        observer: TrajectoryObserver | None = None,
+    ) -> Trajectory:
+        """One trajectory; to be awaited on the rollouts' event loop (see :meth:`run`).
+
+        ``observer`` follows it and changes nothing about it. Cancelling ends generation and calls.
+        """
         prompt = self._tokenizer.apply_chat_template(
             request.messages, tokenize=False, add_generation_prompt=True
         )
         prompt_ids = self._tokenizer.encode(str(prompt), add_special_tokens=False)
         segment = Segment(SegmentKind.PROMPT, tuple(prompt_ids))
         trajectory = Trajectory(request.uid, [segment], sample_index=request.sample_index)
-        run = _Run(trajectory, calls=[])
+        run = _Run(trajectory, observer or _NOBODY, calls=[])
         session = f"{request.uid}/{request.sample_index}"
         status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
@@ -158,16 +174,19 @@ class LLMGenerationManager:
             if ended is not None:
                 status = ended
                 break
-        return self._finish(run, status)
+        trajectory = self._finish(run, status)
+        run.observer.on_end(trajectory)
+        return trajectory
 
     async def _turn(
         self, run: _Run, session: str, turn: int, options: RolloutOptions
     ) -> TrajectoryStatus | None:
         """Generates and acts; the status if the trajectory ends here."""
         context = run.trajectory.token_ids
-        room = self._limits.max_prompt_length - len(context)
+        room = self._room(run, options)
         if room <= 0:
             return TrajectoryStatus.TRUNCATED
+        stream = TurnText(run.observer, self._decode)
         output = await self._engine.generate(
             context,
             SamplingParams(
@@ -178,20 +197,25 @@ class LLMGenerationManager:
                 stop=STOP_STRINGS,
             ),
             session,
+            None if run.observer is _NOBODY else stream.push,
         )
+        stream.end()
         run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
         text = self._decode(output.token_ids)
         run.response_text += text
         run.policy_text += text
         run.turns += 1
         action = parse_action(text)
+        run.observer.on_turn_end(action)
         if action.kind == "answer":
             run.valid_actions += 1
             return TrajectoryStatus.ANSWERED
         if output.finish_reason == "length" and len(output.token_ids) >= room:
             return TrajectoryStatus.TRUNCATED
         if action.kind == "search" and turn < self._limits.max_turns:
+            run.observer.on_call(action.llm_name, action.query)
             result = await self._client.ask(action.llm_name, action.query)
+            run.observer.on_result(result)
             run.valid_actions += result.outcome is Outcome.OK
             observation = encode_observation(
                 result.text, self._tokenizer, self._limits.max_obs_length
@@ -202,7 +226,16 @@ class LLMGenerationManager:
                 return TrajectoryStatus.TRUNCATED
             run.add(SegmentKind.OBSERVATION, observation.token_ids)
             run.response_text += observation.text
+            run.observer.on_observation(observation.text)
         return None
+
+    def _room(self, run: _Run, options: RolloutOptions) -> int:
+        """Tokens that the trajectory may still grow by."""
+        used = len(run.trajectory.token_ids)
+        room = self._limits.max_prompt_length - used
+        if options.max_tokens is not None:
+            room = min(room, len(run.trajectory.prompt_ids) + options.max_tokens - used)
+        return room
 
     def _decode(self, ids: Sequence[int]) -> str:
         """Text of sampled ids without the special tokens (end of text, chat control)."""

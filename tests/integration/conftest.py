@@ -54,3 +54,12 @@ def cold_policy(small_run: tuple[Command, Path]) -> Path:
     folder = ROOT / ".cache" / "cold_start"
     assert (folder / "config.json").is_file(), command.output
     return folder
+
+
+@pytest.fixture(scope="session")
+def cold_start_folder(request: pytest.FixtureRequest) -> Path:
+    """A policy that knows the format: the cache's if there is one, else the one a run makes."""
+    folder = ROOT / ".cache" / "cold_start"
+    if not (folder / "cold_start.json").is_file():
+        request.getfixturevalue("cold_policy")
+    return folder

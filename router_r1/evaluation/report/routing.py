@@ -10,7 +10,7 @@ from typing import Any
 
 from router_r1.evaluation.report.markup import DASH, Markup, join, tag
 from router_r1.evaluation.report.trajectories import UNKNOWN_LLM, called_llm
-from router_r1.pool.client import Outcome
+from router_r1.pool.outcome import Outcome
 from verl.trainer.evaluation.records import EvaluationRecord
 
 MAX_DOMAINS = 24

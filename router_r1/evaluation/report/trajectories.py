@@ -23,8 +23,8 @@ from router_r1.evaluation.report.reward_rule import (
     format_fault,
 )
 from router_r1.evaluation.report.segments import OBSERVATION, split_response
-from router_r1.pool.client import Outcome
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import Outcome
 from router_r1.reward import extract_answer
 from verl.trainer.evaluation.records import EvaluationRecord
 

@@ -15,17 +15,12 @@ from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.config.rollout import RolloutConfig
-from verl.errors import UserError
-from verl.interfaces import GenerationOutput, SamplingParams
+from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
-from verl.workers.weight_transfer.sender import make_weight_sender
 
 logger = logging.getLogger(__name__)
 _MAX_CALLS_IN_FLIGHT = 4096
-
-
-class RolloutEngineError(UserError):
-    """An engine failed to start, died, or refused a request."""
 
 
 class RolloutReplicas:
@@ -51,20 +46,8 @@ class RolloutReplicas:
         placement_groups: list[PlacementGroup] | None = None,
     ) -> None:
         self._sleeps = device == "cuda" and config.free_cache_engine
-        settings = ReplicaSettings(
-            model_path=model_path,
-            device=device,
-            dtype=config.dtype,
-            tensor_parallel_size=config.tensor_model_parallel_size,
-            gpu_memory_utilization=config.gpu_memory_utilization,
-            cpu_kv_cache_gib=config.cpu_kv_cache_gib,
-            cpu_threads=config.cpu_threads,
-            max_model_len=max_model_len,
-            max_num_seqs=config.max_num_seqs,
-            enforce_eager=config.enforce_eager,
-            sleep=self._sleeps,
-            weight_backend=make_weight_sender(device).backend,
-            seed=seed,
+        settings = ReplicaSettings.from_config(
+            config, model_path, device, max_model_len, seed, self._sleeps
         )
         actor_class = ray.remote(VLLMReplica)
         self._actors = [
@@ -90,9 +73,13 @@ class RolloutReplicas:
             raise RolloutEngineError(f"the rollout engine did not start: {error}") from error
 
     async def generate(
-        self, prompt_ids: Sequence[int], sampling: SamplingParams, session_id: str
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        session_id: str,
+        on_tokens: OnTokens | None = None,
     ) -> GenerationOutput:
-        """See :class:`verl.interfaces.GenerationEngine`.
+        """See :class:`verl.interfaces.GenerationEngine`; ``on_tokens`` gets all ids at the end.
 
         Raises:
             RolloutEngineError: if the engine fails or its process dies.
@@ -106,6 +93,8 @@ class RolloutReplicas:
             output: GenerationOutput = await self._actors[index].generate.remote(
                 list(prompt_ids), sampling
             )
+            if on_tokens is not None:
+                on_tokens(output.token_ids)
             return output
         except RayError as error:
             raise RolloutEngineError(f"rollout replica {index} failed: {error}") from error

@@ -1,4 +1,4 @@
-"""One vLLM engine in a Ray actor: token ids in, token ids and log-probs out.
+"""One vLLM engine, in a Ray actor or in this process: token ids in, ids and log-probs out.
 
 Guarantees: the ids returned are those the engine sampled, with their log-probs under the full
 distribution at the given temperature; after :meth:`update_weights` no cached state of the old
@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
-from verl.interfaces import GenerationOutput, SamplingParams
+from verl.config.rollout import RolloutConfig
+from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.workers.weight_transfer.sender import make_weight_sender
 
 
 @dataclass(frozen=True)
@@ -33,9 +36,36 @@ class ReplicaSettings:
     weight_backend: str
     seed: int
 
+    @classmethod
+    def from_config(
+        cls,
+        config: RolloutConfig,
+        model_path: str,
+        device: str,
+        max_model_len: int,
+        seed: int,
+        sleep: bool,
+    ) -> Self:
+        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep."""
+        return cls(
+            model_path=model_path,
+            device=device,
+            dtype=config.dtype,
+            tensor_parallel_size=config.tensor_model_parallel_size,
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            cpu_kv_cache_gib=config.cpu_kv_cache_gib,
+            cpu_threads=config.cpu_threads,
+            max_model_len=max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            enforce_eager=config.enforce_eager,
+            sleep=sleep,
+            weight_backend=make_weight_sender(device).backend,
+            seed=seed,
+        )
+
 
 class VLLMReplica:
-    """The actor class; methods are coroutines, many run at once."""
+    """The actor class, usable without Ray too; methods are coroutines, many run at once."""
 
     def __init__(self, settings: ReplicaSettings) -> None:
         self._settings = settings
@@ -72,7 +102,8 @@ class VLLMReplica:
 
     def _set_environment(self) -> None:
         """vLLM reads these when it is imported."""
-        os.environ.update(VLLM_NO_USAGE_STATS="1", VLLM_LOGGING_LEVEL="WARNING")
+        os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         if self._settings.device == "cpu":
             threads = self._settings.cpu_threads
             os.environ.update(
@@ -86,8 +117,13 @@ class VLLMReplica:
         await self._engine.check_health()
         return True
 
-    async def generate(self, prompt_ids: list[int], sampling: SamplingParams) -> GenerationOutput:
-        """Samples one continuation of ``prompt_ids``."""
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        on_tokens: OnTokens | None = None,
+    ) -> GenerationOutput:
+        """Samples one continuation of ``prompt_ids``; ``on_tokens`` gets each step's ids."""
         from vllm import SamplingParams as VLLMSamplingParams
         from vllm import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
@@ -101,17 +137,26 @@ class VLLMReplica:
             include_stop_str_in_output=True,
             logprobs=0,
             skip_special_tokens=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
+            output_kind=(
+                RequestOutputKind.FINAL_ONLY if on_tokens is None else RequestOutputKind.DELTA
+            ),
         )
-        prompt = TokensPrompt(prompt_token_ids=prompt_ids)
-        request_id = uuid.uuid4().hex
-        outputs = [o async for o in self._engine.generate(prompt, params, request_id=request_id)]
-        completion = outputs[-1].outputs[0]
-        ids = tuple(completion.token_ids)
-        log_probs = tuple(
-            entry[token].logprob for token, entry in zip(ids, completion.logprobs, strict=True)
-        )
-        return GenerationOutput(ids, log_probs, str(completion.finish_reason))
+        prompt = TokensPrompt(prompt_token_ids=list(prompt_ids))
+        ids: list[int] = []
+        log_probs: list[float] = []
+        finish_reason: str | None = None
+        async for output in self._engine.generate(prompt, params, request_id=uuid.uuid4().hex):
+            completion = output.outputs[0]
+            new = list(completion.token_ids)
+            ids += new
+            log_probs += [
+                entry[token].logprob
+                for token, entry in zip(new, completion.logprobs or (), strict=True)
+            ]
+            finish_reason = completion.finish_reason
+            if on_tokens is not None and new:
+                on_tokens(new)
+        return GenerationOutput(tuple(ids), tuple(log_probs), str(finish_reason))
 
     async def update_weights(self, info: dict[str, Any]) -> None:
         """Loads what the trainer published and forgets cached prefixes."""

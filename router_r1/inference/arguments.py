@@ -1,0 +1,88 @@
+"""The command-line arguments about model, pool and engine that infer_vllm.py and serve share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from typing import Self
+
+from data_process.prompt_pool import STYLES
+from verl.config.validation import ConfigError, require_positive
+from verl.workers.rollout.local import ENGINES
+
+
+@dataclass(frozen=True)
+class RouterArguments:
+    """What the user chose; None leaves it to :func:`router_r1.inference.settings.resolve`.
+
+    Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`.
+    """
+
+    model_path: str | None = None
+    pool: str | None = None
+    api_base: str | None = None
+    api_key: str | None = None
+    engine: str = "vllm"
+    device: str | None = None
+    prompt_style: str | None = None
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    max_turns: int | None = None
+    max_start_length: int | None = None
+    max_prompt_length: int | None = None
+    max_response_length: int | None = None
+    max_obs_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ConfigError(f"--temperature must be >= 0, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"--top_p must be in (0, 1], got {self.top_p}")
+        lengths = [field.name for field in fields(self) if field.name.startswith("max_")]
+        require_positive(**{f"--{name}": getattr(self, name) for name in lengths})
+
+    @classmethod
+    def from_namespace(cls, namespace: argparse.Namespace) -> Self:
+        """Picks the shared arguments out of a parsed command line.
+
+        Raises:
+            ConfigError: for a value out of its range.
+        """
+        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+
+def add_router_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the shared arguments."""
+    defaults = RouterArguments()
+    model = parser.add_argument_group("model and engine")
+    model.add_argument(
+        "--model_path",
+        help="checkpoint folder or hub name; default: the quickstart's newest checkpoint",
+    )
+    model.add_argument("--engine", choices=ENGINES, default=defaults.engine)
+    model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: as trained")
+    model.add_argument(
+        "--temperature", type=float, default=defaults.temperature, help="0 (default) is greedy"
+    )
+    model.add_argument("--top_p", type=float, default=defaults.top_p, help="default 1")
+    model.add_argument("--seed", type=int, default=defaults.seed, help="of the sampling")
+    pool = parser.add_argument_group("pool")
+    pool.add_argument(
+        "--pool",
+        metavar="NAME_OR_PATH",
+        help="of configs/pool, or a YAML file; default: as trained",
+    )
+    pool.add_argument("--api_base", help="OpenAI-compatible endpoint instead of the pool's own")
+    pool.add_argument(
+        "--api_key",
+        help="works, but other users of this machine can read command lines: better set the "
+        "environment variable that the pool names (ROUTER_R1_API_KEY)",
+    )
+    loop = parser.add_argument_group("loop", "as the model was trained, unless given")
+    loop.add_argument("--prompt_style", choices=STYLES)
+    loop.add_argument("--max_turns", type=int, help="turns with routing")
+    loop.add_argument("--max_start_length", type=int, help="of the prompt, tokens")
+    loop.add_argument("--max_prompt_length", type=int, help="of the whole context, tokens")
+    loop.add_argument("--max_response_length", type=int, help="of a turn, tokens")
+    loop.add_argument("--max_obs_length", type=int, help="of an information block, tokens")

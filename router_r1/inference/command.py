@@ -1,0 +1,169 @@
+"""The command ``infer_vllm.py``: asks a trained router on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import TextIO
+
+from rich.console import Console
+
+from router_r1.inference.arguments import RouterArguments, add_router_arguments
+from router_r1.inference.questions import STDIN, read_questions, stdin_has_questions
+from router_r1.inference.record import Answer
+from router_r1.inference.router import QuestionTooLongError, Router, open_router
+from router_r1.inference.settings import RouterSettings, resolve
+from router_r1.inference.stdout import abandon, claim_stdout
+from router_r1.inference.terminal import TerminalView
+from router_r1.world.knowledge import Knowledge
+from verl.errors import UserError
+from verl.interfaces import RolloutRequest
+
+logger = logging.getLogger(__name__)
+_AT_ONCE = 32
+_END_WORDS = ("exit", "quit")
+_EPILOG = """\
+With no arguments: the quickstart's model answers an example question, with the embedded pool.
+Questions piped into the command are answered one after the other.
+Results go to standard output, everything else to standard error.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Parses, starts the router, answers."""
+    parser = _parser()
+    namespace = parser.parse_args(arguments)
+    if namespace.json and namespace.interactive:
+        parser.error("--json goes with --question or --questions_file, not with --interactive")
+    results = claim_stdout()
+    settings = resolve(RouterArguments.from_namespace(namespace))
+    questions = None if namespace.interactive else _questions(namespace, settings)
+    try:
+        with open_router(settings) as router:
+            if questions is None:
+                _converse(router, results)
+                return
+            asked = _requests(router, questions)
+            if namespace.json:
+                router.run(_answer_all(router, asked, lambda answer: _write(answer, results)))
+            else:
+                _show_all(router, asked, results)
+    except BrokenPipeError:
+        abandon(results)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="infer_vllm.py",
+        description="Asks a trained router, and shows how it comes to its answer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--question", help="one question")
+    asked.add_argument(
+        "--questions_file",
+        metavar="FILE",
+        help="one a line, or JSONL or parquet with a field 'question'; - is standard input",
+    )
+    asked.add_argument("--interactive", action="store_true", help="ask at a prompt")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a question instead of the text"
+    )
+    add_router_arguments(parser)
+    return parser
+
+
+def _questions(namespace: argparse.Namespace, settings: RouterSettings) -> list[str]:
+    if namespace.question is not None:
+        if not namespace.question.strip():
+            raise UserError("--question is empty")
+        return [namespace.question]
+    if namespace.questions_file is not None:
+        return read_questions(namespace.questions_file)
+    if stdin_has_questions():
+        return read_questions(STDIN)
+    if not settings.starts_pool:
+        raise UserError("what is the question? Pass --question, --questions_file or --interactive")
+    questions = Knowledge(settings.world).questions("test")
+    example = next(question for question in questions if len(question.hops) > 1)
+    logger.info("no question given; an example from the embedded world's test questions")
+    return [example.text]
+
+
+def _requests(router: Router, questions: Sequence[str]) -> list[tuple[str, RolloutRequest]]:
+    """All requests, so that a question that cannot be asked is refused before the first call."""
+    asked = []
+    for number, question in enumerate(questions, start=1):
+        try:
+            asked.append((question, router.request(question)))
+        except QuestionTooLongError as error:
+            where = f"question {number}: " if len(questions) > 1 else ""
+            raise UserError(f"{where}{error}; see --max_start_length") from error
+    return asked
+
+
+def _show_all(router: Router, asked: Sequence[tuple[str, RolloutRequest]], results: TextIO) -> None:
+    console = Console(file=results, highlight=False)
+    for index, (question, request) in enumerate(asked):
+        if index:
+            console.print()
+        _show(router, question, request, console)
+
+
+def _show(router: Router, question: str, request: RolloutRequest, console: Console) -> None:
+    view = TerminalView(console)
+    view.show_question(question)
+    router.run(router.answer(request, view))
+
+
+async def _answer_all(
+    router: Router,
+    asked: Sequence[tuple[str, RolloutRequest]],
+    write: Callable[[Answer], None],
+) -> None:
+    """Answers many at once and writes them in order, each as soon as those before it are out."""
+    waiting = deque(asked)
+    running: deque[tuple[str, asyncio.Task]] = deque()
+    try:
+        async with asyncio.TaskGroup() as group:
+            while waiting or running:
+                while waiting and len(running) < _AT_ONCE:
+                    question, request = waiting.popleft()
+                    running.append((question, group.create_task(router.answer(request))))
+                question, task = running.popleft()
+                write(Answer.of(question, await task))
+    except ExceptionGroup as group_error:  # the engine failed, or nobody reads
+        raise group_error.exceptions[0] from group_error
+
+
+def _write(answer: Answer, results: TextIO) -> None:
+    results.write(json.dumps(answer.as_dict(), ensure_ascii=False) + "\n")
+    results.flush()
+
+
+def _converse(router: Router, results: TextIO) -> None:
+    """Asks for questions until the input ends; Ctrl-C takes back the question under way."""
+    console = Console(file=results, highlight=False)
+    if sys.stdin.isatty():
+        console.print("Ask a question; Ctrl-C takes it back, Ctrl-D ends.", style="dim")
+    while True:
+        try:
+            question = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            return
+        if question.lower() in _END_WORDS:
+            return
+        if not question:
+            continue
+        try:
+            _show(router, question, router.request(question), console)
+        except QuestionTooLongError as error:
+            console.print(str(error), style="yellow")
+        except KeyboardInterrupt:
+            console.print("\ntaken back", style="yellow")

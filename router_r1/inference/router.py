@@ -1,0 +1,150 @@
+"""A trained router at work: started, asked, ended.
+
+Guarantees: a question goes through training's own loop, prompt template and stop rules; leaving
+:func:`open_router` ends every process that it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import uuid
+from collections.abc import Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.inference.settings import RouterSettings
+from router_r1.llm_agent.generation import LLMGenerationManager
+from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.pool.client import check_endpoints
+from router_r1.pool.config import PoolConfig
+from router_r1.world.process import simulated_pool
+from verl.errors import UserError
+from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.trajectory import Trajectory
+from verl.utils.dataset import require_chat_template
+from verl.workers.rollout.local import start_engine
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+_SENTENCE_ENDS = ("?", ".", "!")
+
+
+class QuestionTooLongError(UserError):
+    """A question whose prompt is longer than the router accepts; prompts are never cut."""
+
+
+class Router:
+    """Answers questions.
+
+    Args:
+        settings: what it was started with.
+        manager: training's loop.
+        tokenizer: the policy's.
+    """
+
+    def __init__(
+        self,
+        settings: RouterSettings,
+        manager: LLMGenerationManager,
+        tokenizer: PreTrainedTokenizerBase,
+    ) -> None:
+        self.settings = settings
+        self._manager = manager
+        self._tokenizer = tokenizer
+        self._template = build_prompt_template(settings.prompt_style, settings.pool)
+
+    def request(self, question: str) -> RolloutRequest:
+        """The rollout request of a question.
+
+        Raises:
+            QuestionTooLongError: if its prompt does not fit.
+        """
+        text = fill(self._template, as_question(question))
+        messages = [{"role": "user", "content": text}]
+        prompt = self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        length = len(self._tokenizer.encode(str(prompt), add_special_tokens=False))
+        limit = self.settings.max_start_length
+        if length > limit:
+            raise QuestionTooLongError(
+                f"the question makes a prompt of {length} tokens, and at most {limit} are allowed"
+            )
+        return RolloutRequest(uuid.uuid4().hex, messages)
+
+    async def answer(
+        self,
+        request: RolloutRequest,
+        observer: TrajectoryObserver | None = None,
+        options: RolloutOptions | None = None,
+    ) -> Trajectory:
+        """One trajectory; to be awaited in :meth:`run`. Cancelling it frees what it holds."""
+        return await self._manager.run_one(request, options or self.settings.options, observer)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine on the router's event loop, and blocks until it ends."""
+        return self._manager.run(coroutine)
+
+
+def as_question(text: str) -> str:
+    """As the training data writes questions: stripped, with a mark at the end."""
+    stripped = text.strip()
+    return stripped if stripped.endswith(_SENTENCE_ENDS) else f"{stripped}?"
+
+
+@contextmanager
+def open_router(settings: RouterSettings) -> Iterator[Router]:
+    """Starts pool (if it is the embedded one) and engine, and ends them afterwards.
+
+    Raises:
+        UserError: if the pool does not answer or the model cannot be used.
+    """
+    with ExitStack() as stack:
+        pool = settings.pool
+        if settings.starts_pool:
+            world = settings.world
+            url = stack.enter_context(simulated_pool(pool, world, world.time_scale))
+            settings = replace(settings, pool=replace(pool, api_base=url))
+        else:
+            _warn_without_key(pool, settings.api_key)
+            asyncio.run(check_endpoints(pool, settings.api_key))
+        tokenizer = _load_tokenizer(settings.model_path)
+        logger.info("starting %s with %s", settings.engine, settings.model_path)
+        engine = start_engine(
+            settings.engine,
+            settings.rollout,
+            settings.model_path,
+            settings.device,
+            settings.limits.max_prompt_length,
+            settings.seed,
+        )
+        manager = LLMGenerationManager(
+            engine, tokenizer, settings.pool, settings.limits, settings.api_key
+        )
+        stack.callback(manager.close)
+        stack.callback(lambda: manager.run(engine.close()))
+        yield Router(settings, manager, tokenizer)
+
+
+def _load_tokenizer(model_path: str) -> PreTrainedTokenizerBase:
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{model_path!r} is neither a checkpoint folder nor a model that can be loaded from "
+            f"the hub: {str(error).splitlines()[0]}"
+        ) from error
+    require_chat_template(tokenizer, model_path)
+    return tokenizer
+
+
+def _warn_without_key(pool: PoolConfig, api_key: str | None) -> None:
+    for variable in {llm.api_key_env or pool.api_key_env for llm in pool.llms}:
+        if not api_key and not os.environ.get(variable):
+            logger.warning("no key for pool %s: $%s is not set", pool.name, variable)

@@ -1,0 +1,177 @@
+"""From arguments to everything that shapes a trajectory.
+
+Guarantees: what the user leaves open is as the model was trained: by the ``config.yaml`` of its
+run where the checkpoint lies in one, else by the recipe that fits the pool.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from router_r1.config import EmbeddedWorldConfig, RouterConfig
+from router_r1.inference.arguments import RouterArguments
+from router_r1.llm_agent.generation import GenerationLimits
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import load_pool
+from verl.config.rollout import RolloutConfig
+from verl.config.validation import ConfigError, to_dataclass
+from verl.errors import UserError
+from verl.interfaces import RolloutOptions
+from verl.trainer.launch import CONFIG_FOLDER, compose_config
+from verl.utils.device import resolve_device
+
+PROJECT_ROOT = CONFIG_FOLDER.parent
+_STEP = re.compile(r"global_step_(\d+)")
+_COLD_START_MARK = "cold_start.json"
+
+
+@dataclass(frozen=True)
+class RouterSettings:
+    """A router, ready to be started.
+
+    Attributes:
+        model_path: folder or hub name.
+        engine: one of :data:`verl.workers.rollout.local.ENGINES`.
+        device: "cpu" or "cuda".
+        rollout: settings of the engine.
+        seed: of the engine's sampling.
+        pool: the LLMs, with the endpoint in force.
+        api_key: from the command line; None reads the pool's environment variable.
+        world: answers for the pool if that is simulated and has no endpoint.
+        prompt_style: of the prompt template.
+        limits: budgets of a trajectory.
+        max_start_length: the longest prompt, tokens.
+        options: sampling.
+    """
+
+    model_path: str
+    engine: str
+    device: str
+    rollout: RolloutConfig
+    seed: int
+    pool: PoolConfig
+    api_key: str | None
+    world: EmbeddedWorldConfig
+    prompt_style: str
+    limits: GenerationLimits
+    max_start_length: int
+    options: RolloutOptions
+
+    @property
+    def starts_pool(self) -> bool:
+        """Whether the pool's server is started with the router."""
+        return self.pool.simulated and self.pool.api_base is None
+
+
+def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSettings:
+    """The settings that the arguments mean; ``root`` is where the quickstart's model is sought.
+
+    Raises:
+        UserError: if there is no such model or pool, or values contradict each other.
+    """
+    model_path = arguments.model_path or default_model(root)
+    given_pool = load_pool(arguments.pool) if arguments.pool else None
+    trained = _training_config(model_path, given_pool)
+    pool = given_pool or trained.pool
+    if api_base := arguments.api_base or trained.api_base:
+        pool = replace(pool, api_base=api_base)
+    data = trained.data
+    limits = GenerationLimits(
+        max_turns=arguments.max_turns or trained.max_turns,
+        max_response_length=arguments.max_response_length or data.max_response_length,
+        max_prompt_length=arguments.max_prompt_length or data.max_prompt_length,
+        max_obs_length=arguments.max_obs_length or data.max_obs_length,
+    )
+    max_start_length = arguments.max_start_length or data.max_start_length
+    if max_start_length >= limits.max_prompt_length:
+        raise ConfigError(
+            f"--max_start_length ({max_start_length}) must be less than --max_prompt_length "
+            f"({limits.max_prompt_length}), the whole context"
+        )
+    try:
+        device = resolve_device(arguments.device or trained.trainer.device)
+    except RuntimeError as error:
+        raise UserError("there is no GPU that torch can use; pass --device cpu") from error
+    return RouterSettings(
+        model_path=model_path,
+        engine=arguments.engine,
+        device=device,
+        rollout=trained.actor_rollout_ref.rollout,
+        seed=arguments.seed,
+        pool=pool,
+        api_key=arguments.api_key or trained.api_key,
+        world=trained.world or EmbeddedWorldConfig(),
+        prompt_style=arguments.prompt_style or _prompt_style(model_path, pool),
+        limits=limits,
+        max_start_length=max_start_length,
+        options=RolloutOptions(temperature=arguments.temperature, top_p=arguments.top_p),
+    )
+
+
+def default_model(root: Path) -> str:
+    """The newest checkpoint of the quickstart, else the policy of its cold start.
+
+    Raises:
+        UserError: if there is neither.
+    """
+    found = [
+        (int(match.group(1)), folder)
+        for folder in root.glob("outputs/quickstart/checkpoints/global_step_*/actor")
+        if (match := _STEP.fullmatch(folder.parent.name)) and (folder / "config.json").is_file()
+    ]
+    if found:
+        return str(max(found)[1])
+    cold_start = root / ".cache" / "cold_start"
+    if (cold_start / _COLD_START_MARK).is_file():
+        return str(cold_start)
+    raise UserError(
+        "there is no trained model yet: run `bash train.sh` (the quickstart takes minutes), or "
+        "name one with --model_path"
+    )
+
+
+def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterConfig:
+    """The configuration of the run that the model comes from, or the recipe nearest to it."""
+    folder = Path(model_path)
+    resolved = folder.resolve()
+    if resolved.name == "actor" and _STEP.fullmatch(resolved.parent.name):
+        dump = resolved.parents[2] / "config.yaml"
+        if dump.is_file():
+            return _run_config(dump)
+    if given_pool is not None:
+        embedded = given_pool.simulated
+    else:
+        embedded = (folder / _COLD_START_MARK).is_file()
+    paper = "paper_llama" if _is_llama(model_path) else "paper_qwen"
+    recipe = "quickstart" if embedded else paper
+    return to_dataclass(compose_config("ppo_trainer", [f"recipe={recipe}"]), RouterConfig)
+
+
+def _run_config(dump: Path) -> RouterConfig:
+    loaded = OmegaConf.load(dump)
+    if not isinstance(loaded, DictConfig):
+        raise ConfigError(f"{dump} does not hold a run's configuration")
+    loaded.api_key = None  # it is redacted there
+    try:
+        return to_dataclass(loaded, RouterConfig)
+    except ConfigError as error:
+        raise ConfigError(f"{dump}, the run of this checkpoint, cannot be used: {error}") from error
+
+
+def _prompt_style(model_path: str, pool: PoolConfig) -> str:
+    if pool.simulated:
+        return "compact"
+    return "llama" if _is_llama(model_path) else "qwen"
+
+
+def _is_llama(model_path: str) -> bool:
+    """By the checkpoint's architecture, or by name where it is not a folder."""
+    config = Path(model_path) / "config.json"
+    if config.is_file():
+        return str(json.loads(config.read_text()).get("model_type")) == "llama"
+    return "llama" in model_path.lower()

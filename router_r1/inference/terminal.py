@@ -1,0 +1,166 @@
+"""Shows a trajectory in a terminal while it is made.
+
+Guarantees: text appears as soon as it is certain, each block under a label of its own; nothing in
+it reaches the terminal as a control sequence; without a terminal there are no colours.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from rich.console import Console
+from rich.text import Text
+
+from router_r1.inference.sections import SectionReader
+from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.llm_agent.parsing import Action
+from router_r1.pool.outcome import CallResult, Outcome
+from verl.trajectory import Trajectory, TrajectoryStatus
+
+# Section: its label, and the style of its text.
+_SECTIONS = {
+    "think": ("think", "dim"),
+    "search": ("search", "cyan"),
+    "information": ("reply", "default"),
+    "answer": ("answer", "bold green"),
+    "": ("", "dim italic"),
+}
+_LABEL_STYLE = {
+    "think": "dim",
+    "search": "bold cyan",
+    "information": "bold",
+    "answer": "bold green",
+}
+_INDENT = 9
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_ENDINGS = {
+    TrajectoryStatus.TURNS_EXHAUSTED: "no answer: all turns are used up",
+    TrajectoryStatus.TRUNCATED: "no answer: the context is full",
+    TrajectoryStatus.FAILED: "no answer: the trajectory failed",
+}
+_INVALID = {
+    "no-action": "neither a complete search nor an answer",
+    "invalid-1": "the search holds a placeholder of the prompt",
+    "invalid-2": "the search names no LLM (no ':')",
+    "invalid-3": "the search has no query",
+}
+
+
+class TerminalView(TrajectoryObserver):
+    """Prints one question's trajectory.
+
+    Args:
+        console: where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._reader = SectionReader()
+        self._shown: str | None = None  # the section under whose label we are
+        self._space = ""  # white space that is printed only if text follows
+
+    def show_question(self, question: str) -> None:
+        """The header."""
+        self._line("question", "bold", question, "bold")
+
+    def on_text(self, delta: str) -> None:
+        """Prints it under the label of its section."""
+        for section, text in self._reader.push(delta):
+            self._write(section, _printable(text))
+
+    def on_turn_end(self, action: Action) -> None:
+        """Ends the turn's last section, and says what is wrong with its action."""
+        for section, text in self._reader.end():
+            self._write(section, _printable(text))
+        self._end_section()
+        if action.kind == "invalid":
+            self._line("", "", _INVALID[action.reason], "yellow")
+
+    def on_observation(self, block: str) -> None:
+        """Prints the reply that the policy reads."""
+        self.on_text(block)
+        self._end_section()
+
+    def on_result(self, result: CallResult) -> None:
+        """What the call took."""
+        name, latency = _printable(result.llm), seconds(result.latency_s)
+        if result.outcome is not Outcome.OK:
+            reason = result.outcome.value.replace("_", " ")
+            self._line("call", "bold red", f"{name} failed: {reason}, {latency}", "red")
+            return
+        parts = (
+            name,
+            latency,
+            f"{result.prompt_tokens} + {result.completion_tokens} tokens",
+            f"cost {result.cost:.4g}",
+            dollars(result.dollars),
+        )
+        self._line("call", "bold magenta", " · ".join(parts), "magenta")
+
+    def on_end(self, trajectory: Trajectory) -> None:
+        """The sum of it."""
+        extras = trajectory.extras
+        if trajectory.status is not TrajectoryStatus.ANSWERED:
+            self._line("", "", _ENDINGS[trajectory.status], "yellow")
+        calls = extras["calls"]
+        parts = [_count(extras["num_turns"], "turn"), _count(len(calls), "call")]
+        if extras["failed_calls"]:
+            parts.append(f"{extras['failed_calls']} failed")
+        tokens = sum(call["prompt_tokens"] + call["completion_tokens"] for call in calls)
+        parts += [f"{tokens} tokens", f"cost {extras['cost']:.4g}", dollars(extras["dollars"])]
+        self._line("total", "dim", " · ".join(parts), "dim")
+
+    def _write(self, section: str, text: str) -> None:
+        if section != self._shown:
+            self._end_section()
+            if not text.strip():
+                return
+            label, _ = _SECTIONS[section]
+            self._label(label, _LABEL_STYLE.get(section, ""))
+            self._shown = section
+            text = text.lstrip()
+        body = text.rstrip()
+        if not body:
+            self._space += text
+            return
+        self._print(self._space + body, _SECTIONS[section][1])
+        self._space = text[len(body) :]
+
+    def _end_section(self) -> None:
+        if self._shown is not None:
+            self._console.print()
+        self._shown, self._space = None, ""
+
+    def _line(self, label: str, label_style: str, text: str, style: str) -> None:
+        self._end_section()
+        self._label(label, label_style)
+        self._print(_printable(text), style)
+        self._console.print()
+
+    def _label(self, label: str, style: str) -> None:
+        self._console.print(Text(f"{label:>{_INDENT - 1}} ", style=style), end="", soft_wrap=True)
+
+    def _print(self, text: str, style: str) -> None:
+        indented = text.replace("\n", "\n" + " " * _INDENT)
+        self._console.print(Text(indented, style=style), end="", soft_wrap=True)
+
+
+def dollars(amount: float) -> str:
+    """With two significant digits, and never fewer than cents: "$0.12", "$0.000016"."""
+    if amount <= 0:
+        return "$0"
+    return f"${amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"
+
+
+def seconds(duration: float) -> str:
+    """ "12 ms" or "1.3 s"."""
+    return f"{1000 * duration:.0f} ms" if duration < 1 else f"{duration:.1f} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _printable(text: str) -> str:
+    return _CONTROL.sub("\ufffd", text)

@@ -1,0 +1,63 @@
+"""Follows a trajectory while it is made: what a terminal or an HTTP stream shows.
+
+Guarantees: the texts of ``on_text`` and ``on_observation``, joined in order, are the trajectory's
+``response_text``; no text ends within a character, and special tokens are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from router_r1.llm_agent.parsing import Action
+from router_r1.pool.outcome import CallResult
+from verl.trajectory import Trajectory
+from verl.utils.stream_decoder import StreamDecoder
+
+
+class TrajectoryObserver:
+    """Every method does nothing until overridden; all are called on the rollout's event loop."""
+
+    def on_text(self, delta: str) -> None:
+        """The policy wrote on; never empty."""
+
+    def on_turn_end(self, action: Action) -> None:
+        """A turn is complete, and asks for ``action``."""
+
+    def on_call(self, name: str, query: str) -> None:
+        """An LLM of the pool is asked."""
+
+    def on_result(self, result: CallResult) -> None:
+        """It answered, or failed to."""
+
+    def on_observation(self, block: str) -> None:
+        """The information block that the policy reads next."""
+
+    def on_end(self, trajectory: Trajectory) -> None:
+        """The trajectory is complete; not called if it is cancelled or the engine fails."""
+
+
+class TurnText:
+    """Passes the text of one turn on to an observer.
+
+    Args:
+        observer: gets the text.
+        decode: the rollout's own decoding, which drops special tokens.
+    """
+
+    def __init__(
+        self, observer: TrajectoryObserver, decode: Callable[[Sequence[int]], str]
+    ) -> None:
+        self._observer = observer
+        self._decoder = StreamDecoder(decode)
+
+    def push(self, ids: Sequence[int]) -> None:
+        """The next ids of the turn."""
+        self._pass_on(self._decoder.push(ids))
+
+    def end(self) -> None:
+        """The turn has no more ids."""
+        self._pass_on(self._decoder.flush())
+
+    def _pass_on(self, delta: str) -> None:
+        if delta:
+            self._observer.on_text(delta)

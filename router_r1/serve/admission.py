@@ -1,0 +1,46 @@
+"""How many requests run, and how many may wait."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from router_r1.serve.errors import overloaded
+from router_r1.serve.metrics import Metrics
+
+
+class Admission:
+    """At most ``max_concurrency`` requests run, ``max_queue`` more wait, first come first served.
+
+    Args:
+        max_concurrency: trajectories under way at once.
+        max_queue: requests that may wait.
+        metrics: its gauges are kept.
+    """
+
+    def __init__(self, max_concurrency: int, max_queue: int, metrics: Metrics) -> None:
+        self._running = asyncio.Semaphore(max_concurrency)
+        self._max_queue = max_queue
+        self._metrics = metrics
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Waits for a place and holds it.
+
+        Raises:
+            APIError: 429 if the queue is full.
+        """
+        if self._running.locked() and self._metrics.queued >= self._max_queue:
+            raise overloaded()
+        self._metrics.queued += 1
+        try:
+            await self._running.acquire()
+        finally:
+            self._metrics.queued -= 1
+        self._metrics.in_flight += 1
+        try:
+            yield
+        finally:
+            self._metrics.in_flight -= 1
+            self._running.release()

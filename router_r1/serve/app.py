@@ -1,0 +1,285 @@
+"""The HTTP server around a router.
+
+Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /metrics`` (all three need the
+key, where there is one), ``GET /health``.
+
+Guarantees: every request ends in an answer or in an error body of the OpenAI API; a client that
+goes away cancels its trajectory, in the engine and in the pool; a request that ends, however it
+ends, gives back its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aiohttp import web
+
+from router_r1.inference.router import QuestionTooLongError, Router
+from router_r1.serve.admission import Admission
+from router_r1.serve.errors import (
+    INVALID_REQUEST,
+    APIError,
+    engine_failed,
+    internal_error,
+    unauthorized,
+    unknown_model,
+)
+from router_r1.serve.metrics import Metrics
+from router_r1.serve.protocol import ChatRequest, Completion, parse_chat_request
+from router_r1.serve.reasoning import ReasoningObserver
+from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.trajectory import Trajectory
+from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
+
+logger = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_CHAT_PATH = "/v1/chat/completions"
+_CLIENT_WENT_AWAY = 499
+_KEEP_ALIVE_S = 15.0
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where and for whom to serve.
+
+    Attributes:
+        host, port: to listen on; port 0 takes a free one.
+        model_name: as clients call it.
+        api_key: that clients must send; None asks for none.
+        max_concurrency: trajectories under way at once.
+        max_queue: requests that may wait beside them.
+        max_body_bytes: of a request.
+        shutdown_grace_s: that requests under way have to end when the server is stopped.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_name: str = "router-r1"
+    api_key: str | None = None
+    max_concurrency: int = 64
+    max_queue: int = 256
+    max_body_bytes: int = 1 << 20
+    shutdown_grace_s: float = 30.0
+
+
+class RouterServer:
+    """Serves one router; to be made, started and stopped on the router's event loop.
+
+    Args:
+        router: answers.
+        config: see there.
+    """
+
+    def __init__(self, router: Router, config: ServerConfig) -> None:
+        self._router = router
+        self._config = config
+        self.metrics = Metrics()
+        self._admission = Admission(config.max_concurrency, config.max_queue, self.metrics)
+        self._engine_died = False
+        self._runner: web.AppRunner | None = None
+        self._started = int(time.time())
+
+    async def start(self) -> str:
+        """Listens; the base URL for clients."""
+        config = self._config
+        app = web.Application(
+            client_max_size=config.max_body_bytes,
+            middlewares=[self._count, self._as_api_errors, self._authenticate],
+        )
+        app.add_routes(
+            [
+                web.post(_CHAT_PATH, self._chat),
+                web.get("/v1/models", self._models),
+                web.get("/v1/models/{model}", self._model),
+                web.get("/metrics", self._metrics_page),
+                web.get("/health", self._health),
+            ]
+        )
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handler_cancellation=True,  # when the client goes away
+            shutdown_timeout=config.shutdown_grace_s,
+        )
+        await self._runner.setup()
+        await web.TCPSite(self._runner, config.host, config.port).start()
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        return f"http://{host}:{self._runner.addresses[0][1]}/v1"
+
+    async def stop(self) -> None:
+        """Takes no more requests, lets those under way end, and cancels what is then left."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    # -- middlewares: outermost first -------------------------------------------------------
+
+    @web.middleware
+    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path != _CHAT_PATH:
+            return await handler(request)
+        start = time.monotonic()
+        status = _CLIENT_WENT_AWAY
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        except ConnectionError:  # it went away while we wrote
+            return web.Response(status=_CLIENT_WENT_AWAY)
+        finally:
+            seconds = time.monotonic() - start
+            self.metrics.count_request(status, seconds)
+            logger.info("%s %s: %d after %.2f s", request.method, request.path, status, seconds)
+
+    @web.middleware
+    async def _as_api_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:  # aiohttp's own: no such path, too large, …
+            reason = APIError(error.status, error.reason, error.reason.lower().replace(" ", "_"))
+            return _error_response(reason)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            return _error_response(self._api_error(error))
+
+    @web.middleware
+    async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        key = self._config.api_key
+        if key is not None and request.path != "/health":
+            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+            is_right = hmac.compare_digest(given.strip().encode(), key.encode())
+            if scheme.lower() != "bearer" or not is_right:
+                raise unauthorized()
+        return await handler(request)
+
+    def _api_error(self, error: Exception) -> APIError:
+        """What the client is told of an error; ours are logged."""
+        if isinstance(error, APIError):
+            return error
+        if isinstance(error, QuestionTooLongError):
+            return APIError(
+                400, str(error), "context_length_exceeded", INVALID_REQUEST, param="messages"
+            )
+        self._engine_died |= isinstance(error, EngineDeadError)
+        logger.error("a request failed", exc_info=error)
+        return engine_failed() if isinstance(error, RolloutEngineError) else internal_error()
+
+    # -- endpoints --------------------------------------------------------------------------
+
+    async def _health(self, _: web.Request) -> web.Response:
+        if self._engine_died:
+            return web.json_response({"status": "the engine has died"}, status=503)
+        return web.json_response({"status": "ok", "in_flight": self.metrics.in_flight})
+
+    async def _metrics_page(self, _: web.Request) -> web.Response:
+        return web.Response(
+            text=self.metrics.render(), headers={"Content-Type": "text/plain; version=0.0.4"}
+        )
+
+    async def _models(self, _: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [self._model_card()]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        self._require_model(request.match_info["model"])
+        return web.json_response(self._model_card())
+
+    def _model_card(self) -> dict[str, Any]:
+        return {
+            "id": self._config.model_name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "router-r1",
+        }
+
+    def _require_model(self, model: str) -> None:
+        if model != self._config.model_name:
+            raise unknown_model(model, self._config.model_name)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        chat = parse_chat_request(await request.read())
+        self._require_model(chat.model)
+        rollout = self._router.request(chat.question)
+        completion = Completion(f"chatcmpl-{rollout.uid}", self._config.model_name)
+        options = self._options(chat)
+        async with self._admission.slot():
+            if chat.stream:
+                return await self._stream(request, chat, completion, rollout, options)
+            reasoning: list[str] = []
+            observer = ReasoningObserver(reasoning.append, self.metrics.count_call)
+            trajectory = await self._router.answer(rollout, observer, options)
+            return web.json_response(completion.whole(trajectory, "".join(reasoning)))
+
+    def _options(self, chat: ChatRequest) -> RolloutOptions:
+        own = self._router.settings.options
+        return replace(
+            own,
+            temperature=own.temperature if chat.temperature is None else chat.temperature,
+            top_p=own.top_p if chat.top_p is None else chat.top_p,
+            max_tokens=chat.max_tokens,
+        )
+
+    async def _stream(
+        self,
+        request: web.Request,
+        chat: ChatRequest,
+        completion: Completion,
+        rollout: RolloutRequest,
+        options: RolloutOptions,
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        )
+        await response.prepare(request)
+        await _send(response, completion.chunk(role="assistant", content=""))
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        observer = ReasoningObserver(pieces.put_nowait, self.metrics.count_call)
+        task = asyncio.create_task(self._router.answer(rollout, observer, options))
+        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            await _send_pieces(response, completion, pieces)
+            trajectory: Trajectory = await task
+            for chunk in completion.last_chunks(trajectory, chat.include_usage):
+                await _send(response, chunk)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # the status is out already
+            await _send(response, self._api_error(error).body())
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        await response.write(b"data: [DONE]\n\n")
+        await response.write_eof()
+        return response
+
+
+async def _send_pieces(
+    response: web.StreamResponse, completion: Completion, pieces: asyncio.Queue[str | None]
+) -> None:
+    """Sends reasoning until None comes; a comment now and then keeps proxies from hanging up."""
+    while True:
+        try:
+            piece = await asyncio.wait_for(pieces.get(), _KEEP_ALIVE_S)
+        except TimeoutError:
+            await response.write(b": waiting for the pool\n\n")
+            continue
+        if piece is None:
+            return
+        await _send(response, completion.chunk(reasoning_content=piece))
+
+
+async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
+    await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
+
+
+def _error_response(error: APIError) -> web.Response:
+    headers = {"Retry-After": "1"} if error.status == 429 else None
+    return web.json_response(error.body(), status=error.status, headers=headers)

@@ -1,0 +1,360 @@
+"""The chat server and the engines without Ray, on one vLLM engine, by the ``openai`` client."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.record import Answer
+from router_r1.inference.router import Router, open_router
+from router_r1.inference.settings import resolve
+from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.pool.config import PoolConfig
+from router_r1.serve.app import RouterServer, ServerConfig
+from router_r1.world.simulated_llm import World
+from tests.integration.faults import fault
+from verl.interfaces import RolloutOptions, SamplingParams
+from verl.workers.rollout.hf_engine import HFEngine
+
+pytestmark = pytest.mark.engine
+KEY = "sk-key-of-the-server"
+POOL_KEY = "sk-key-of-the-pool"
+
+
+@pytest.fixture(scope="module")
+def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]:
+    arguments = RouterArguments(
+        model_path=str(cold_start_folder), pool="embedded", api_key=POOL_KEY
+    )
+    pool = replace(served_pool, request_timeout_s=1.0, max_retries=0)
+    with open_router(replace(resolve(arguments), pool=pool)) as router:
+        yield router
+
+
+@pytest.fixture(scope="module")
+def questions(world: World) -> list[str]:
+    return [question.text for question in world.knowledge.questions("test")[:64]]
+
+
+@contextmanager
+def served(router: Router, **config: Any) -> Iterator[tuple[RouterServer, str]]:
+    server = RouterServer(router, ServerConfig(port=0, api_key=KEY, **config))
+    url = router.run(server.start())
+    try:
+        yield server, url
+    finally:
+        router.run(server.stop())
+
+
+@pytest.fixture(scope="module")
+def server(router: Router) -> Iterator[tuple[RouterServer, str]]:
+    with served(router) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: tuple[RouterServer, str]) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server[1], api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def ask(client: openai.OpenAI, question: str, **options: Any) -> Any:
+    messages = [{"role": "user", "content": question}]
+    return client.chat.completions.create(**{"model": "router-r1", "messages": messages, **options})
+
+
+def engine_of(router: Router) -> Any:
+    return router._manager._engine
+
+
+async def idle_state(router: Router) -> tuple[int, int]:
+    """Requests in the engine, and tasks on the router's loop beside this one."""
+    core = engine_of(router)._replica._engine
+    return core.get_num_unfinished_requests(), len(asyncio.all_tasks()) - 1
+
+
+def until(condition: Any, patience_s: float = 10.0) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_hf_and_vllm_write_the_same_greedy_tokens(
+    router: Router, cold_start_folder: Path, questions: list[str]
+) -> None:
+    prompts = [
+        router._tokenizer.apply_chat_template(
+            router.request(question).messages, tokenize=True, add_generation_prompt=True
+        )["input_ids"]
+        for question in questions[:8]
+    ]
+    sampling = SamplingParams(max_tokens=40, temperature=0.0, stop=("</search>", "</answer>"))
+
+    async def generate(engine: Any) -> list[Any]:
+        return await asyncio.gather(
+            *(engine.generate(prompt, sampling, str(i)) for i, prompt in enumerate(prompts))
+        )
+
+    theirs = router.run(generate(engine_of(router)))
+    hf = HFEngine(str(cold_start_folder), "cpu", "float32", 512)
+    ours = router.run(generate(hf))
+    router.run(hf.close())
+    assert [o.token_ids for o in ours] == [o.token_ids for o in theirs]
+    assert [o.finish_reason for o in ours] == [o.finish_reason for o in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+def test_a_cancelled_generation_leaves_the_engine(router: Router) -> None:
+    async def scenario() -> tuple[int, int]:
+        seen: list[int] = []
+        task = asyncio.create_task(
+            engine_of(router).generate(
+                [300, 301], SamplingParams(max_tokens=500, temperature=1.0), "s", seen.extend
+            )
+        )
+        while not seen:
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        return len(seen), engine_of(router)._replica._engine.get_num_unfinished_requests()
+
+    written, unfinished = router.run(scenario())
+    assert (written < 500, unfinished) == (True, 0)
+
+
+def test_an_observer_sees_all_and_changes_nothing(router: Router, questions: list[str]) -> None:
+    class Notes(TrajectoryObserver):
+        text = ""
+        deltas = 0
+        calls = 0
+
+        def on_text(self, delta: str) -> None:
+            self.text += delta
+            self.deltas += 1
+
+        def on_observation(self, block: str) -> None:
+            self.text += block
+
+        def on_call(self, name: str, query: str) -> None:
+            assert name
+            assert query
+            self.calls += 1
+
+    for question in questions[:6]:
+        notes = Notes()
+        watched = router.run(router.answer(router.request(question), notes))
+        alone = router.run(router.answer(router.request(question)))
+        assert watched.token_ids == alone.token_ids
+        assert notes.text == watched.extras["response_text"]
+        assert notes.calls == len(watched.extras["calls"])
+        assert notes.deltas > 2 * watched.extras["num_turns"], "text comes token by token"
+
+
+def test_plain(client: openai.OpenAI, router: Router, questions: list[str]) -> None:
+    for question in questions[:4]:
+        completion = ask(client, question)
+        expected = router.run(router.answer(router.request(question)))
+        answer = Answer.of(question, expected)
+        choice = completion.choices[0]
+        assert choice.message.content == answer.answer
+        assert choice.finish_reason == "stop"
+        reasoning = choice.message.reasoning_content
+        assert answer.trajectory.startswith(reasoning)
+        assert "<answer>" in answer.trajectory[len(reasoning) :]
+        assert completion.usage.prompt_tokens == len(expected.prompt_ids)
+        assert completion.usage.completion_tokens == sum(expected.response_mask)
+        pool = completion.usage.pool
+        assert (pool["cost"], pool["dollars"]) == (answer.cost, answer.dollars)
+        assert [call["llm"] for call in completion.router["calls"]] == [
+            call["llm"] for call in answer.calls
+        ]
+
+
+def test_streaming_says_the_same(client: openai.OpenAI, questions: list[str]) -> None:
+    plain = ask(client, questions[0])
+    chunks = list(ask(client, questions[0], stream=True, stream_options={"include_usage": True}))
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    reasoning = [text for d in deltas if (text := getattr(d, "reasoning_content", None))]
+    message = plain.choices[0].message
+    assert "".join(reasoning) == message.reasoning_content
+    assert len(reasoning) > 5
+    assert "".join(d.content or "" for d in deltas) == message.content
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "stop"
+    assert chunks[-1].usage.completion_tokens == plain.usage.completion_tokens
+    assert chunks[-1].usage.pool["cost"] == plain.usage.pool["cost"]
+    assert {chunk.id for chunk in chunks} == {chunks[0].id}
+
+
+def test_max_tokens_bounds_the_trajectory(client: openai.OpenAI, questions: list[str]) -> None:
+    completion = ask(client, questions[0], max_tokens=5)
+    assert completion.usage.completion_tokens == 5
+    assert completion.choices[0].finish_reason == "length"
+    assert completion.choices[0].message.content == ""
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == ["router-r1"]
+    assert client.models.retrieve("router-r1").owned_by == "router-r1"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("gpt")
+
+
+def test_refusals_are_the_apis_own(
+    client: openai.OpenAI, server: tuple[RouterServer, str], questions: list[str]
+) -> None:
+    stranger = openai.OpenAI(base_url=server[1], api_key="sk-wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError) as bad_key:
+        ask(stranger, questions[0])
+    with pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
+    with pytest.raises(openai.NotFoundError) as bad_model:
+        ask(client, questions[0], model="gpt-4o")
+    with pytest.raises(openai.BadRequestError) as too_long:
+        ask(client, "Who is " + "very " * 300 + "old?")
+    with pytest.raises(openai.BadRequestError) as malformed:
+        ask(client, questions[0], messages=[{"role": "user", "content": 3}])
+    with pytest.raises(openai.APIStatusError) as too_large:
+        ask(client, "x" * (1 << 20))
+    raised = (bad_key, bad_model, too_long, malformed, too_large)
+    assert [(e.value.status_code, e.value.code) for e in raised] == [
+        (401, "invalid_api_key"),
+        (404, "model_not_found"),
+        (400, "context_length_exceeded"),
+        (400, "invalid_request"),
+        (413, "request_entity_too_large"),
+    ]
+    assert "sk-wrong" not in str(bad_key.value)
+
+
+def test_sixty_four_at_once(
+    server: tuple[RouterServer, str], router: Router, questions: list[str]
+) -> None:
+    async def all_at_once() -> list[Any]:
+        async with openai.AsyncOpenAI(base_url=server[1], api_key=KEY, max_retries=0) as client:
+            return await asyncio.gather(
+                *(
+                    client.chat.completions.create(
+                        model="router-r1", messages=[{"role": "user", "content": question}]
+                    )
+                    for question in questions
+                )
+            )
+
+    completions = asyncio.run(all_at_once())
+    assert len(completions) == 64
+    assert sum(c.choices[0].finish_reason == "stop" for c in completions) >= 60
+    assert router.run(idle_state(router))[0] == 0
+    assert server[0].metrics.in_flight == 0
+
+
+def test_a_full_queue_says_429(router: Router, questions: list[str], served_pool: Any) -> None:
+    with (
+        served(router, max_concurrency=1, max_queue=1) as (server, url),
+        openai.OpenAI(base_url=url, api_key=KEY, max_retries=0) as client,
+        ThreadPoolExecutor(2) as threads,
+        fault(served_pool, "hang"),
+    ):
+        waiting = [threads.submit(ask, client, question) for question in questions[:2]]
+        assert until(lambda: (server.metrics.in_flight, server.metrics.queued) == (1, 1))
+        with pytest.raises(openai.RateLimitError) as refused:
+            ask(client, questions[2])
+        assert refused.value.code == "rate_limit_exceeded"
+        assert all(future.result().router["calls"] for future in waiting)
+        assert (server.metrics.in_flight, server.metrics.queued) == (0, 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_frees_everything(
+    router: Router, questions: list[str], served_pool: PoolConfig, stream: bool
+) -> None:
+    router.run(idle_state(router))
+    with served(router) as (server, url):
+        before = router.run(idle_state(router))
+        with fault(served_pool, "hang"):
+            client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0, timeout=0.5)
+            with pytest.raises(openai.APITimeoutError) if not stream else contextlib.nullcontext():
+                answer = ask(client, questions[0], stream=stream)
+            if stream:
+                for chunk in answer:
+                    if "</search>" in (getattr(chunk.choices[0].delta, "reasoning_content", "")):
+                        break
+                assert server.metrics.in_flight == 1
+                answer.close()
+            client.close()
+            assert until(lambda: server.metrics.in_flight == 0, 2.0)
+        assert until(lambda: router.run(idle_state(router)) == before, 2.0)
+        assert 'router_r1_requests_total{status="499"} 1' in server.metrics.render()
+
+
+def test_stopping_lets_requests_under_way_end(
+    router: Router, questions: list[str], served_pool: PoolConfig
+) -> None:
+    with (
+        served(router) as (server, url),
+        openai.OpenAI(base_url=url, api_key=KEY, max_retries=0) as client,
+        ThreadPoolExecutor(1) as threads,
+        fault(served_pool, "hang"),
+    ):
+        under_way = threads.submit(ask, client, questions[0])
+        assert until(lambda: server.metrics.in_flight == 1)
+        router.run(server.stop())
+        assert under_way.result().choices[0].finish_reason in ("stop", "length")
+        with pytest.raises(openai.APIConnectionError):
+            ask(client, questions[1])
+
+
+def test_a_pool_that_fails_is_counted_and_the_keys_stay_secret(
+    router: Router,
+    questions: list[str],
+    served_pool: PoolConfig,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level("DEBUG"), served(router) as (_, url):
+        client = openai.OpenAI(base_url=url, api_key=KEY, max_retries=0)
+        with fault(served_pool, "status_500"):
+            completion = ask(client, questions[0])
+        assert {call["outcome"] for call in completion.router["calls"]} == {"server_error"}
+        assert completion.usage.pool["dollars"] == 0
+        root = url.removesuffix("/v1")
+        with urllib.request.urlopen(f"{root}/health", timeout=5) as health:
+            assert json.loads(health.read()) == {"status": "ok", "in_flight": 0}
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"{root}/metrics", timeout=5)
+        headers = {"Authorization": f"Bearer {KEY}"}
+        request = urllib.request.Request(f"{root}/metrics", headers=headers)
+        with urllib.request.urlopen(request, timeout=5) as page:
+            metrics = page.read().decode()
+        assert 'outcome="server_error"' in metrics
+        assert "router_r1_pool_dollars_total 0.0" in metrics
+    shown = completion.model_dump_json() + metrics + repr(router.settings.options)
+    ours = [r.getMessage() for r in caplog.records if r.name.split(".")[0] in ("router_r1", "verl")]
+    assert KEY not in shown + "".join(ours)
+    assert POOL_KEY not in shown + "".join(ours)
+
+
+def test_sampling_is_the_clients_to_choose(router: Router, questions: list[str]) -> None:
+    request = router.request(questions[0])
+    hot = RolloutOptions(temperature=1.5)
+    texts = {
+        router.run(router.answer(request, options=hot)).extras["response_text"] for _ in range(6)
+    }
+    assert len(texts) > 1

@@ -1,0 +1,275 @@
+"""infer_vllm.py without an engine: which model and settings, questions, what is shown."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.questions import read_questions
+from router_r1.inference.record import Answer
+from router_r1.inference.router import as_question
+from router_r1.inference.sections import SectionReader
+from router_r1.inference.settings import default_model, resolve
+from router_r1.inference.terminal import TerminalView, dollars, seconds
+from router_r1.llm_agent.parsing import parse_action
+from router_r1.pool.outcome import CallResult, Outcome
+from verl.config.validation import ConfigError
+from verl.errors import UserError
+from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+
+
+def checkpoint(root: Path, run: str, step: int, model_type: str = "qwen2") -> Path:
+    folder = root / "outputs" / run / "checkpoints" / f"global_step_{step}" / "actor"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+    return folder
+
+
+def test_the_default_model_is_the_newest_that_is_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"bash train\.sh"):
+        default_model(tmp_path)
+    cold = tmp_path / ".cache" / "cold_start"
+    cold.mkdir(parents=True)
+    (cold / "cold_start.json").touch()
+    assert default_model(tmp_path) == str(cold)
+    checkpoint(tmp_path, "quickstart", 9)
+    newest = checkpoint(tmp_path, "quickstart", 40)
+    (checkpoint(tmp_path, "quickstart", 80) / "config.json").unlink()  # cut off while saving
+    checkpoint(tmp_path, "another", 99)
+    assert default_model(tmp_path) == str(newest)
+
+
+def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
+    cold = tmp_path / ".cache" / "cold_start"
+    cold.mkdir(parents=True)
+    (cold / "cold_start.json").touch()
+    settings = resolve(RouterArguments(), tmp_path)
+    assert settings.model_path == str(cold)
+    assert (settings.pool.name, settings.prompt_style) == ("embedded", "compact")
+    assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (3, 512)
+    assert (settings.rollout.dtype, settings.device) == ("float32", "cpu")
+    assert settings.options.temperature == 0.0
+    assert settings.starts_pool
+    elsewhere = resolve(RouterArguments(api_base="http://x/v1"), tmp_path)
+    assert elsewhere.pool.api_base == "http://x/v1"
+    assert not elsewhere.starts_pool
+
+
+@pytest.mark.parametrize(
+    ("model", "style"), [("Qwen/Qwen2.5-3B-Instruct", "qwen"), ("org/Llama-3.2-3B", "llama")]
+)
+def test_any_other_model_gets_the_papers_settings(model: str, style: str) -> None:
+    settings = resolve(RouterArguments(model_path=model, max_turns=2))
+    assert (settings.pool.name, settings.prompt_style) == ("paper", style)
+    assert (settings.limits.max_turns, settings.limits.max_response_length) == (2, 1024)
+    assert settings.max_start_length == 2048
+    assert not settings.starts_pool
+
+
+def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
+    trained = resolve(RouterArguments(model_path="x", pool="embedded"))
+    folder = checkpoint(tmp_path, "mine", 5, model_type="llama")
+    pool = {
+        "name": "mine",
+        "api_base": "http://pool/v1",
+        "llms": [{"name": "A", "model": "a", "completion_price": 1.0}],
+    }
+    dump = {
+        "task": {"_target_": "router_r1.task.RoutingTask"},
+        "data": {"train_files": ["a"], "val_files": ["b"], "max_prompt_length": 999,
+                 "max_start_length": 500},
+        "actor_rollout_ref": {"model": {"path": "x"}},
+        "critic": {"model": {"path": "x"}},
+        "max_turns": 2,
+        "pool": pool,
+        "api_key": "***",
+        "world": {"seed": 11},
+    }  # fmt: skip
+    (tmp_path / "outputs" / "mine" / "config.yaml").write_text(yaml.safe_dump(dump))
+    settings = resolve(RouterArguments(model_path=str(folder)))
+    assert (settings.pool.name, settings.prompt_style) == ("mine", "llama")
+    assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (2, 999)
+    assert (settings.api_key, settings.world.seed) == (None, 11)
+    given = resolve(RouterArguments(model_path=str(folder), pool="embedded", max_turns=7))
+    assert given.pool == trained.pool
+    assert given.limits.max_turns == 7
+    shutil.copytree(folder, tmp_path / "moved")
+    assert resolve(RouterArguments(model_path=str(tmp_path / "moved"))).pool.name == "paper"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pool": "nowhere"}, "no pool file"),
+        ({"max_prompt_length": 100, "max_start_length": 100}, "--max_start_length"),
+    ],
+)
+def test_contradictions_are_named(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        resolve(RouterArguments(model_path="x", **arguments))
+
+
+@pytest.mark.parametrize("arguments", [{"temperature": -1.0}, {"top_p": 0.0}, {"max_turns": 0}])
+def test_values_out_of_range_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--"):
+        RouterArguments(**arguments)
+
+
+def test_questions_come_from_text_jsonl_and_parquet(tmp_path: Path) -> None:
+    text = tmp_path / "q.txt"
+    text.write_text("Who?\n\n  What is { this? \n{not json\n")
+    assert read_questions(str(text)) == ["Who?", "What is { this?", "{not json"]
+    lines = tmp_path / "q.jsonl"
+    lines.write_text('{"question": "Who?"}\n{"extra_info": {"question": "What?"}}\n"Bare?"\n')
+    assert read_questions(str(lines)) == ["Who?", "What?", "Bare?"]
+    frame = tmp_path / "q.parquet"
+    rows = [{"prompt": "p", "extra_info": {"question": q, "index": i}} for i, q in enumerate("ab")]
+    pd.DataFrame(rows).to_parquet(frame)
+    assert read_questions(str(frame)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("none.txt", None, "no such file"),
+        ("empty.txt", "\n\n", "no question"),
+        ("bad.jsonl", '{"question": "a"}\n{', "line 2 is not JSON"),
+        ("other.jsonl", '{"prompt": "a"}', "no field 'question'; it has: prompt"),
+        ("list.jsonl", "[1]", "objects with a field"),
+        ("broken.parquet", "x", "cannot be read"),
+    ],
+)
+def test_bad_question_files_are_named(
+    tmp_path: Path, name: str, content: str | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=words):
+        read_questions(str(tmp_path / name))
+
+
+def test_questions_end_as_in_the_training_data() -> None:
+    assert as_question(" who is x ") == "who is x?"
+    assert as_question("who?\n") == "who?"
+    assert as_question("Name it.") == "Name it."
+
+
+WHOLE = "x <b <think> a</b> </think><search>A: q</search>\n\n<information>1 < 2</information><ans"
+
+
+@given(st.lists(st.integers(1, 7), max_size=80))
+def test_sections_do_not_depend_on_the_cuts(sizes: list[int]) -> None:
+    reader = SectionReader()
+    pieces: list[tuple[str, str]] = []
+    rest = WHOLE
+    for size in [*sizes, len(WHOLE)]:
+        pieces += reader.push(rest[:size])
+        rest = rest[size:]
+    pieces += reader.end()
+    merged: list[tuple[str, str]] = []
+    for section, text in pieces:
+        if merged and merged[-1][0] == section:
+            text = merged.pop()[1] + text
+        merged.append((section, text))
+    assert merged == [
+        ("", "x <b "),
+        ("think", " a</b> "),
+        ("search", "A: q"),
+        ("", "\n\n"),
+        ("information", "1 < 2"),
+        ("", "<ans"),
+    ]
+
+
+def finished(status: TrajectoryStatus, text: str, calls: list[dict[str, Any]]) -> Trajectory:
+    segments = [
+        Segment(SegmentKind.PROMPT, (1, 2)),
+        Segment(SegmentKind.ACTION, (3, 4, 5), (0.0, 0.0, 0.0)),
+    ]
+    extras = {
+        "policy_text": text,
+        "response_text": text,
+        "finished": int(status is TrajectoryStatus.ANSWERED),
+        "num_turns": 1,
+        "failed_calls": sum(call["outcome"] != "ok" for call in calls),
+        "calls": calls,
+        "cost": sum(call["cost"] for call in calls),
+        "dollars": sum(call["dollars"] for call in calls),
+    }
+    return Trajectory("u", segments, status, extras)
+
+
+OK = CallResult("Atlas", Outcome.OK, "yes", 5, 40, 40.0, 0.0000425, 0.034)
+
+
+def call_record(result: CallResult) -> dict[str, Any]:
+    return {**result.__dict__, "outcome": result.outcome.value}
+
+
+def show(ended: Trajectory, color: bool = False) -> str:
+    out = io.StringIO()
+    view = TerminalView(Console(file=out, highlight=False, force_terminal=color, width=40))
+    view.show_question("Who is x?")
+    turn = "<think> so\x1b[31m\nit is</think>\n<search> Atlas: x </search>"
+    for character in turn:
+        view.on_text(character)
+    view.on_turn_end(parse_action(turn))
+    view.on_result(OK)
+    view.on_observation("\n\n<information>yes</information>\n\n")
+    view.on_text("nothing")
+    view.on_turn_end(parse_action("nothing"))
+    view.on_result(replace(OK, outcome=Outcome.TIMEOUT, latency_s=5.0))
+    view.on_end(ended)
+    return out.getvalue()
+
+
+def test_a_trajectory_reads_like_this() -> None:
+    shown = show(finished(TrajectoryStatus.TURNS_EXHAUSTED, "", [call_record(OK)]))
+    assert shown.splitlines() == [
+        "question Who is x?",
+        "   think so\ufffd[31m",
+        "         it is",
+        "  search Atlas: x",
+        "    call Atlas · 34 ms · 5 + 40 tokens · cost 40 · $0.000043",
+        "   reply yes",
+        "         nothing",
+        "         neither a complete search nor an answer",
+        "    call Atlas failed: timeout, 5.0 s",
+        "         no answer: all turns are used up",
+        "   total 1 turn · 1 call · 45 tokens · cost 40 · $0.000043",
+    ]
+
+
+def test_colours_only_on_a_terminal_and_no_control_sequence_of_the_model() -> None:
+    ended = finished(TrajectoryStatus.TRUNCATED, "", [])
+    assert "\x1b" not in show(ended)
+    coloured = show(ended, color=True)
+    assert "\x1b[1;36m  search " in coloured
+    assert "so\x1b[31m" not in coloured
+
+
+def test_amounts_are_readable() -> None:
+    amounts = [dollars(x) for x in (0, 1.5e-5, 0.00123, 0.5, 12.34)]
+    assert amounts == ["$0", "$0.000015", "$0.0012", "$0.50", "$12.34"]
+    assert [seconds(x) for x in (0.0341, 1.26)] == ["34 ms", "1.3 s"]
+
+
+def test_the_json_object_has_what_is_promised() -> None:
+    text = "<think>a</think><answer> no</answer> <answer> yes </answer>"
+    answer = Answer.of("q", finished(TrajectoryStatus.ANSWERED, text, [call_record(OK)])).as_dict()
+    assert set(answer) >= {"question", "answer", "calls", "cost", "dollars", "trajectory"}
+    assert (answer["answer"], answer["cost"], answer["trajectory"]) == ("yes", 40.0, text)
+    unfinished = Answer.of("q", finished(TrajectoryStatus.TRUNCATED, text, []))
+    assert unfinished.answer is None

@@ -1,0 +1,188 @@
+"""The chat protocol without a server: requests, reasoning, metrics, who may connect."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_r1.llm_agent.parsing import parse_action
+from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.serve.__main__ import _parser, _server_config
+from router_r1.serve.admission import Admission
+from router_r1.serve.errors import APIError
+from router_r1.serve.metrics import Metrics
+from router_r1.serve.protocol import ChatRequest, parse_chat_request
+from router_r1.serve.reasoning import ReasoningObserver
+from verl.errors import UserError
+
+USER = {"role": "user", "content": "Who is x?"}
+
+
+def parse(**fields: Any) -> ChatRequest:
+    return parse_chat_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
+
+
+def test_the_last_user_message_is_the_question() -> None:
+    messages = [
+        {"role": "system", "content": "be brief"},
+        {"role": "user", "content": "first"},
+        {"role": "assistant", "content": None},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "sec"}, {"type": "text", "text": "ond"}],
+        },
+        {"role": "assistant", "content": "so"},
+    ]
+    assert parse(messages=messages).question == "second"
+
+
+def test_every_option_is_read() -> None:
+    assert parse(
+        stream=True,
+        stream_options={"include_usage": True},
+        temperature=1,
+        top_p=0.5,
+        max_completion_tokens=7,
+        n=1,
+        tools=[],
+        stop=None,
+        response_format={"type": "text"},
+        seed=3,
+        user="me",
+    ) == ChatRequest("m", "Who is x?", True, True, 1.0, 0.5, 7)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"content": "no role"}]}, "messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
+        ({"model": None}, "model"),
+        ({"n": 2}, "n"),
+        ({"n": True, "logprobs": True}, "logprobs"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"stop": "x"}, "stop"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"stream": "yes"}, "stream"),
+        ({"temperature": 3}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(APIError) as caught:
+        parse(**fields)
+    assert (caught.value.status, caught.value.param) == (400, param)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_object_is_malformed(body: bytes) -> None:
+    with pytest.raises(APIError, match="body"):
+        parse_chat_request(body)
+
+
+TURNS = (
+    "<think> hm</think><search> A: what</search>",
+    "<answer> no <search> B: what</search>",
+    "a < b <ans and <answer",
+    "<think> so</think>\n<answer> <b>x</b> </answer>",
+)
+
+
+@given(st.lists(st.integers(1, 9), max_size=60))
+def test_reasoning_is_all_but_the_answer_however_it_is_cut(sizes: list[int]) -> None:
+    pieces: list[str] = []
+    observer = ReasoningObserver(pieces.append, lambda _: None)
+    lengths = iter(sizes)
+    for turn in TURNS:
+        rest = turn
+        while rest:
+            size = next(lengths, len(rest))
+            observer.on_text(rest[:size])
+            rest = rest[size:]
+            assert "<answer> <b" not in "".join(pieces), "the answer is not reasoning"
+        observer.on_turn_end(parse_action(turn))
+    assert "".join(pieces) == "".join(TURNS[:3]) + "<think> so</think>\n"
+
+
+def test_metrics_read_as_prometheus_text() -> None:
+    parser = pytest.importorskip("prometheus_client.parser")
+    metrics = Metrics()
+    metrics.count_request(200, 0.07)
+    metrics.count_request(200, 500.0)
+    metrics.count_request(429, 0.0)
+    metrics.count_call(CallResult("Atlas", Outcome.OK, "x", 3, 4, 4.0, 0.25))
+    metrics.count_call(CallResult('made "up"', Outcome.UNKNOWN_LLM))
+    families = {f.name: f for f in parser.text_string_to_metric_families(metrics.render())}
+    samples = {
+        (s.name, *sorted(s.labels.values())): s.value for f in families.values() for s in f.samples
+    }
+    assert samples["router_r1_requests_total", "200"] == 2
+    assert samples["router_r1_requests_total", "429"] == 1
+    assert samples["router_r1_request_seconds_bucket", "0.1"] == 2
+    assert samples["router_r1_request_seconds_bucket", "120"] == 2
+    assert samples["router_r1_request_seconds_bucket", "+Inf"] == 3
+    assert samples["router_r1_request_seconds_count",] == 3
+    assert samples["router_r1_pool_calls_total", "Atlas", "ok"] == 1
+    assert samples["router_r1_pool_calls_total", "unknown", "unknown_llm"] == 1
+    assert samples["router_r1_pool_dollars_total",] == 0.25
+    assert samples["router_r1_requests_in_flight",] == 0
+
+
+def test_admission_queues_then_refuses_and_gives_places_back() -> None:
+    async def scenario() -> None:
+        metrics = Metrics()
+        admission = Admission(max_concurrency=2, max_queue=1, metrics=metrics)
+        release = asyncio.Event()
+
+        async def hold() -> None:
+            async with admission.slot():
+                await release.wait()
+
+        tasks = [asyncio.create_task(hold()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert (metrics.in_flight, metrics.queued) == (2, 1)
+        with pytest.raises(APIError) as caught:
+            await hold()
+        assert caught.value.status == 429
+        tasks[2].cancel()  # one that waits, then one that runs
+        tasks[0].cancel()
+        await asyncio.sleep(0.01)
+        assert (metrics.in_flight, metrics.queued) == (1, 0)
+        release.set()
+        await asyncio.gather(*tasks, hold(), return_exceptions=True)
+        assert (metrics.in_flight, metrics.queued) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def config_of(*arguments: str) -> Any:
+    return _server_config(_parser().parse_args(arguments))
+
+
+def test_without_a_key_only_this_machine_may_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ROUTER_R1_SERVE_KEY", raising=False)
+    for host in ("127.0.0.1", "localhost", "::1", "127.8.9.1"):
+        assert config_of("--host", host).api_key is None
+    for host in ("0.0.0.0", "::", "10.0.0.1", "example.org"):
+        with pytest.raises(UserError, match="ROUTER_R1_SERVE_KEY"):
+            config_of("--host", host)
+    monkeypatch.setenv("ROUTER_R1_SERVE_KEY", "sk-served")
+    assert config_of("--host", "0.0.0.0").api_key == "sk-served"
+
+
+def test_server_limits_are_checked() -> None:
+    for arguments in (("--max_concurrency", "0"), ("--max_queue", "-1")):
+        with pytest.raises(UserError, match=arguments[0]):
+            config_of(*arguments)

@@ -1,0 +1,47 @@
+"""Engines that run in this process (vLLM's core in a child of it), without Ray."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from verl.config.rollout import RolloutConfig
+from verl.config.validation import require_choice
+from verl.interfaces import GenerationEngine
+
+ENGINES = ("vllm", "hf")
+
+
+class LocalEngine(GenerationEngine, Protocol):
+    """A generation engine with an end."""
+
+    async def close(self) -> None:
+        """Frees what the engine holds; to be awaited where it generated."""
+        ...
+
+
+def start_engine(
+    name: str,
+    config: RolloutConfig,
+    model_path: str,
+    device: str,
+    max_model_len: int,
+    seed: int = 0,
+) -> LocalEngine:
+    """Starts an engine of :data:`ENGINES` with the weights in ``model_path``.
+
+    ``max_model_len`` is the longest context in tokens.
+
+    Raises:
+        RolloutEngineError: if it does not start.
+    """
+    require_choice("engine", name, ENGINES)
+    if name == "hf":
+        from verl.workers.rollout.hf_engine import HFEngine
+
+        return HFEngine(model_path, device, config.dtype, max_model_len, seed)
+    from verl.workers.rollout.vllm_engine import VLLMEngine
+    from verl.workers.rollout.vllm_replica import ReplicaSettings
+
+    return VLLMEngine(
+        ReplicaSettings.from_config(config, model_path, device, max_model_len, seed, sleep=False)
+    )

@@ -1,0 +1,86 @@
+"""A vLLM engine without Ray, for one process that only generates.
+
+Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the Ray actors run.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
+from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
+
+# What vLLM warns of (a CPU, an eager engine, its own deprecations) is not for who asks a question.
+# Children read the environment too; a user's own values stay.
+_QUIET = {
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTHONWARNINGS": "ignore",
+}
+
+
+class VLLMEngine:
+    """Starts the engine; generates on any one event loop.
+
+    Raises:
+        RolloutEngineError: if it does not start.
+    """
+
+    def __init__(self, settings: ReplicaSettings) -> None:
+        for variable, value in _QUIET.items():
+            os.environ.setdefault(variable, value)
+        try:
+            with _sigint_blocked():
+                self._replica = VLLMReplica(settings)
+        except Exception as error:  # vLLM raises whatever its parts raise
+            reason = str(error).strip().splitlines()
+            raise RolloutEngineError(
+                f"vLLM does not start with {settings.model_path}: "
+                f"{reason[0] if reason else type(error).__name__}"
+            ) from error
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        session_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> GenerationOutput:
+        """See :class:`verl.interfaces.GenerationEngine`.
+
+        Raises:
+            EngineDeadError: if the engine's process is gone.
+            RolloutEngineError: if the engine refuses the request.
+        """
+        del session_id  # there is one replica
+        from vllm.v1.engine import exceptions
+
+        try:
+            return await self._replica.generate(prompt_ids, sampling, on_tokens)
+        except exceptions.EngineDeadError as error:
+            raise EngineDeadError("the vLLM engine has died") from error
+        except (exceptions.EngineGenerateError, ValueError) as error:
+            raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
+
+    async def close(self) -> None:
+        """Ends the engine's processes; nothing else may be called afterwards."""
+        await self._replica.shutdown()
+        # vLLM's finaliser fails, and says so on the terminal, once the interpreter is going down.
+        del self._replica
+        gc.collect()
+
+
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C: it reaches the whole foreground group, and
+    whether it ends the engine or only the question under way is ours to say."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
