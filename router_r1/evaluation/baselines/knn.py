@@ -8,7 +8,7 @@ from router_r1.evaluation.baselines.contest import Prompt, SingleShot, TrainingS
 
 
 class KNNRouter(SingleShot):
-    """Mean quality over the neighbours, closer ones counting more; argmax over the LLMs.
+    """Mean quality over the neighbours; argmax over the LLMs.
 
     Args:
         neighbours: how many; fewer where there are fewer training questions.
@@ -22,7 +22,7 @@ class KNNRouter(SingleShot):
         """Keeps the training questions."""
         self._embedder, self._llms = train.embedder, list(train.llms)
         count = min(self._neighbours, len(train.prompts))
-        self._model = KNeighborsRegressor(count, weights="distance", metric="cosine")
+        self._model = KNeighborsRegressor(count, metric="cosine")
         self._model.fit(train.features(), train.quality)
 
     def route(self, prompt: Prompt) -> list[str]:

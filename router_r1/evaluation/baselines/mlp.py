@@ -30,7 +30,7 @@ class MLPRouter(SingleShot):
         self._embedder, self._llms = train.embedder, list(train.llms)
         self._model = MLPRegressor(
             hidden_layer_sizes=(self._hidden,),
-            alpha=1e-2,
+            alpha=0.3,
             learning_rate_init=3e-3,
             batch_size=min(64, len(train.prompts)),
             max_iter=self._epochs,

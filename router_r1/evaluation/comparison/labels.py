@@ -15,6 +15,7 @@ from dataclasses import dataclass
 Coordinates = tuple[float, float]
 _MARK_RADIUS = 7.0
 _STROKE = 2.0
+_STEP = 8.0
 _PADDING = 2.0
 _DISTANCES = (9, 16, 26, 38, 52, 70, 90, 115, 145)
 _ANGLES = 16
@@ -78,9 +79,9 @@ def place_labels(
 
 
 def _walk(line: Sequence[Coordinates]) -> Iterator[Coordinates]:
-    """Points along a line, two strokes apart."""
+    """Points along a line, closer than a label is high."""
     for start, end in itertools.pairwise(line):
-        steps = max(1, int(math.dist(start, end) / (2 * _STROKE)))
+        steps = max(1, int(math.dist(start, end) / _STEP))
         for step in range(steps + 1):
             share = step / steps
             yield (

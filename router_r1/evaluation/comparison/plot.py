@@ -99,9 +99,10 @@ def plot_comparison(comparison: Comparison, image: Path) -> None:
         sweep = _draw_sweep(axes, comparison)
         _finish_axes(axes, comparison.title)
         front = _draw_front(axes, [*((p.x, p.y) for p in points if p.kind != "oracle"), *sweep])
-        figure.legend(
-            loc="outside lower center", ncols=5, frameon=False, fontsize=9, labelcolor=_INK
-        )
+        if points:
+            figure.legend(
+                loc="outside lower center", ncols=5, frameon=False, fontsize=9, labelcolor=_INK
+            )
         intervals = [[(p.x, p.low), (p.x, p.high)] for p in points]
         _write_labels(axes, _texts(points, comparison), [front, sweep, *intervals])
         image.parent.mkdir(parents=True, exist_ok=True)

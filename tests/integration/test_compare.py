@@ -1,0 +1,169 @@
+"""Baselines over the embedded pool's real HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from router_r1.evaluation.baselines.contest import Contestant
+from router_r1.evaluation.baselines.fixed import SingleLLM
+from router_r1.evaluation.baselines.hops import HopRouter
+from router_r1.evaluation.baselines.retrieval import RetrievalLoop
+from router_r1.evaluation.compare import main
+from router_r1.evaluation.comparison.asking import SharedAsker, SilentPoolError
+from router_r1.evaluation.comparison.judging import judge
+from router_r1.evaluation.comparison.questions import Question, world_questions
+from router_r1.evaluation.retrieval.bm25 import BM25
+from router_r1.evaluation.retrieval.serve import retrieval_endpoint
+from router_r1.evaluation.retrieval.world_corpus import world_corpus
+from router_r1.pool.client import PoolClient
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import load_pool
+from router_r1.world.dataset import write_world
+from router_r1.world.knowledge import WorldConfig
+from router_r1.world.oracle import Oracle
+from router_r1.world.simulated_llm import World
+from tests.integration.faults import fault
+from verl.trainer.evaluation.records import EvaluationRecord
+
+
+@pytest.fixture(scope="module")
+def questions(world: World) -> list[Question]:
+    return world_questions(world.knowledge, "test")[:40]
+
+
+def judged(
+    pool: PoolConfig, contestants: list[Contestant], questions: list[Question]
+) -> tuple[list[list[EvaluationRecord]], int]:
+    """Records of each contestant, and how many calls were sent."""
+
+    async def run() -> tuple[list[list[EvaluationRecord]], int]:
+        client = PoolClient(pool)
+        asker = SharedAsker(client)
+        try:
+            records = [await judge(c, questions, asker, lambda: None) for c in contestants]
+        finally:
+            await client.close()
+        return records, client.ledger.outcomes.total()
+
+    return asyncio.run(run())
+
+
+def test_the_comparison_is_ordered_as_theory_says(served_pool: PoolConfig, tmp_path: Path) -> None:
+    assert served_pool.api_base is not None
+    arguments = ["--api_base", served_pool.api_base, "--output", str(tmp_path)]
+    main([*arguments, "--train_questions", "400"])
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    rows = {row["name"]: row for row in content["rows"]}
+    em = {name: row["em"] for name, row in rows.items()}
+    best_single = max(row["em"] for row in content["rows"] if row["kind"] == "single")
+    error = 0.05  # twice the standard error of a mean over 2 x ~200 questions
+    assert em["random"] <= best_single + error
+    learned = {name: row["em"] for name, row in rows.items() if row["kind"] == "learned"}
+    assert {"kNN", "MLP", "graph"} <= set(learned)
+    assert min(learned.values()) >= best_single - error
+    assert max(learned.values()) <= em["single-shot oracle (expected)"] + error
+    assert max(learned.values()) < em["oracle"] - 0.2
+    assert em["oracle"] == pytest.approx(em["oracle (expected)"], abs=error)
+    assert rows["oracle"]["dollars"] == pytest.approx(rows["oracle (expected)"]["dollars"], rel=0.1)
+    carrots = [row["cost"] for row in content["rows"] if row["name"].startswith("CARROT")]
+    assert carrots == sorted(carrots, reverse=True)
+    # A single shot at a two-hop question needs both hops from one LLM.
+    twohop = {name: row["by_source"]["world_twohop"]["em"] for name, row in rows.items()}
+    assert max(twohop[name] for name in learned) < 0.4 < twohop["oracle"]
+    assert rows["fusion of 3"]["calls"] == pytest.approx(3.0)
+    assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_costs_add_up_from_the_calls(
+    served_pool: PoolConfig, world: World, questions: list[Question]
+) -> None:
+    oracle = Oracle(world, served_pool.prices(), world.knowledge.questions("test"))
+    played = HopRouter(
+        "oracle", "oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0)
+    )
+    (single, again, routed), sent = judged(
+        served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
+    )
+    assert again == single
+    calls = {(call["llm"], call["query"]) for r in [*single, *routed] for call in r.extras["calls"]}
+    assert sent == len(calls)
+    for record in [*single, *routed]:
+        cost = dollars = 0.0
+        for call in record.extras["calls"]:
+            llm = served_pool.resolve(call["llm"])
+            reply = world.reply(call["llm"], call["query"])
+            assert llm is not None
+            assert call["reply"] == reply.text
+            cost += reply.completion_tokens * llm.completion_price
+            dollars += reply.completion_tokens * llm.completion_price / 1e6
+            dollars += reply.prompt_tokens * llm.prompt_price / 1e6
+        assert record.scores["cost"] == pytest.approx(cost)
+        assert record.scores["dollars"] == pytest.approx(dollars)
+        assert record.scores["route_cnt"] == len(record.extras["calls"])
+
+
+def test_the_pool_file_alone_adds_retrieval(
+    world: World, questions: list[Question], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.yaml"
+
+    async def run() -> list[EvaluationRecord]:
+        index = BM25(world_corpus(world.knowledge))
+        async with retrieval_endpoint(index, passages=2) as url:
+            path.write_text(
+                "name: mine\nllms:\n"
+                f"  - {{name: Search, model: bm25, base_url: {url}, completion_price: 0.1}}\n"
+            )
+            client = PoolClient(load_pool(path))
+            try:
+                await client.check()
+                asker = SharedAsker(client)
+                return await judge(RetrievalLoop("Search"), questions, asker, lambda: None)
+            finally:
+                await client.close()
+
+    records = asyncio.run(run())
+    assert 0.2 < sum(record.scores["em"] for record in records) / len(records) < 0.7
+    assert max(record.scores["num_turns"] for record in records) == 2
+    for record in records:
+        words = sum(len(call["reply"].split()) for call in record.extras["calls"])
+        assert record.scores["cost"] == pytest.approx(words * 0.1)
+
+
+def test_calls_that_fail_are_counted_and_cost_nothing(
+    served_pool: PoolConfig, questions: list[Question]
+) -> None:
+    pool = replace(served_pool, max_retries=0, breaker_failures=1000)
+    with fault(pool, "status_500", rate=0.5, seed=3):
+        (records,), _ = judged(pool, [SingleLLM("Draco")], questions)
+    failed = [record for record in records if record.status == "failed"]
+    assert 5 < len(failed) < 35
+    assert len(records) == len(questions)
+    for record in failed:
+        assert (record.scores["cost"], record.scores["em"]) == (0.0, 0.0)
+        assert (record.scores["failed_calls"], record.scores["route_cnt"]) == (1.0, 0.0)
+
+
+def test_real_files_are_compared_alike_and_a_silent_pool_is_named(
+    served_pool: PoolConfig, world: World, tmp_path: Path
+) -> None:
+    """The world's own parquet files stand in for real data."""
+    small = World(WorldConfig(train_questions=60, validation_questions=30, test_questions=30))
+    assert small.knowledge.facts == world.knowledge.facts
+    paths = write_world(small, served_pool, tmp_path)
+    assert served_pool.api_base is not None
+    arguments = [
+        *("--train_files", str(paths["train"]), "--test_files", str(paths["test"])),
+        *("--pool", "embedded", "--api_base", served_pool.api_base),
+        *("--output", str(tmp_path / "eval"), "--baselines", "single,knn"),
+    ]
+    main(arguments)
+    rows = json.loads((tmp_path / "eval" / "comparison.json").read_text())["rows"]
+    assert [row["kind"] for row in rows] == ["single"] * 6 + ["learned"]
+    with fault(served_pool, "status_500"), pytest.raises(SilentPoolError, match="server_error"):
+        main(arguments)

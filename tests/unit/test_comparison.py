@@ -1,0 +1,263 @@
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from router_r1.evaluation.comparison.arguments import parse_arguments
+from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.comparison.labels import Box, place_labels
+from router_r1.evaluation.comparison.plot import pareto_front, plot_comparison, points_of
+from router_r1.evaluation.comparison.questions import read_questions, sample, world_questions
+from router_r1.evaluation.comparison.rows import (
+    Cell,
+    Comparison,
+    Row,
+    SweepPoint,
+    measured_row,
+    write_comparison,
+)
+from router_r1.evaluation.comparison.saved import kind_of, read_saved
+from router_r1.evaluation.comparison.table import tables
+from router_r1.pool.config import PoolConfig
+from router_r1.world.dataset import write_world
+from router_r1.world.oracle import Oracle
+from router_r1.world.simulated_llm import World
+from verl.config.validation import ConfigError
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
+from verl.utils.dataset import DataError
+
+
+def record(source: str, number: int, em: float, dollars: float) -> EvaluationRecord:
+    scores = {"em": em, "f1": em, "cost": dollars * 1e6, "dollars": dollars, "route_cnt": 2.0}
+    return EvaluationRecord(
+        f"{source}/{number}", 0, source, f"{source} {number}?", ["x"], "answered", {}, scores
+    )
+
+
+def row(name: str, kind: str, em: float, dollars: float, low: float | None = 0.1) -> Row:
+    cell = Cell(em, em, dollars * 1e6, dollars, 1.0, low, None if low is None else 0.9)
+    return Row(name, kind, cell, {"toy": cell})
+
+
+def comparison() -> Comparison:
+    rows = [
+        row("Small", "single", 0.2, 1e-6),
+        row("cheapest (Small)", "single", 0.2, 1e-6),
+        row("kNN", "learned", 0.5, 5e-5),
+        row("slow", "fusion", 0.4, 9e-5),
+        row("trained", "router", 0.9, 9e-5),
+        row("oracle", "oracle", 1.0, 8e-5),
+        row("oracle (expected)", "oracle", 1.0, 8e-5, low=None),
+    ]
+    sweep = [SweepPoint(0.0, rows[4].total), SweepPoint(0.9, row("", "", 0.8, 2e-5).total)]
+    return Comparison("Toy", rows, sweep)
+
+
+def test_a_rows_mean_is_over_datasets_and_its_interval_holds_it() -> None:
+    records = [record("one", i, float(i < 8), 1e-6) for i in range(10)]
+    records += [record("two", i, float(i < 10), 3e-6) for i in range(40)]
+    made = measured_row("x", "router", records)
+    assert made.total.em == pytest.approx((0.8 + 0.25) / 2)
+    assert made.total.dollars == pytest.approx(2e-6)
+    assert (made.total.calls, made.by_source["two"].em) == (2.0, 0.25)
+    assert made.total.em_low is not None
+    assert made.total.em_high is not None
+    assert made.total.em_low < made.total.em < made.total.em_high
+
+
+def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "comparison.json"
+    write_comparison(path, comparison())
+    content = json.loads(path.read_text())
+    means = {"em", "f1", "cost", "dollars", "calls"}
+    assert set(content) == {"title", "rows", "sweep"}
+    for saved in content["rows"]:
+        assert set(saved) == {"name", "kind", "em_low", "em_high", "by_source", *means}
+        assert set(saved["by_source"]["toy"]) == means
+    assert content["rows"][-1]["em_low"] is None
+    assert content["sweep"][1] == {
+        "cost_coe": 0.9,
+        "em": 0.8,
+        "cost": pytest.approx(20.0),
+        "dollars": 2e-5,
+        "calls": 1.0,
+    }
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_the_front_holds_what_nothing_beats() -> None:
+    places = [(1.0, 0.2), (2.0, 0.1), (3.0, 0.5), (3.0, 0.4), (4.0, 0.5), (5.0, 0.9)]
+    assert pareto_front(places) == [(1.0, 0.2), (3.0, 0.5), (5.0, 0.9)]
+
+
+def test_rows_at_one_place_share_a_mark_and_computed_ones_have_none() -> None:
+    labels = [point.label for point in points_of(comparison().rows)]
+    assert labels == ["Small, cheapest", "kNN", "slow", "trained", "oracle"]
+
+
+def test_the_plot_is_a_picture(tmp_path: Path) -> None:
+    image = tmp_path / "comparison.png"
+    plot_comparison(comparison(), image)
+    assert image.read_bytes().startswith(b"\x89PNG")
+    plot_comparison(Comparison("Nothing measured", [], []), image)
+    assert [p.name for p in tmp_path.iterdir()] == [image.name]
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.tuples(st.floats(0, 900), st.floats(0, 600)), min_size=1, max_size=14, unique=True)
+)
+def test_labels_do_not_overlap_where_there_is_room(points: list[tuple[float, float]]) -> None:
+    frame = Box(-100, -60, 1000, 660)
+    boxes = place_labels(points, [(70.0, 11.0)] * len(points), frame)
+    assert all(a.overlap(b) == 0 for a, b in itertools.combinations(boxes, 2))
+    assert boxes == place_labels(points, [(70.0, 11.0)] * len(points), frame)
+
+
+def test_labels_keep_off_lines() -> None:
+    line = [(0.0, 50.0), (200.0, 50.0)]
+    (box,) = place_labels([(100.0, 50.0)], [(40.0, 10.0)], Box(0, 0, 200, 100), [line])
+    assert not box.y0 < 50 < box.y1
+
+
+def test_the_tables_show_every_row_for_all_and_for_each_dataset() -> None:
+    console = Console(width=120, record=True, file=None, quiet=False)
+    both = comparison()
+    for number in (0, 1):
+        cell = both.rows[number].total
+        both.rows[number] = Row(f"both {number}", "single", cell, {"toy": cell, "other": cell})
+    with console.capture() as captured:
+        for table in tables(both):
+            console.print(table)
+    text = captured.get()
+    assert text.count("both 0") == 3
+    assert text.count("trained") == 2
+    assert "router at cost_coe 0.9" in text
+    assert "computed" in text
+
+
+def test_expected_rows_agree_with_the_oracle(world: World, embedded_pool: PoolConfig) -> None:
+    questions = world.knowledge.questions("test")
+    one_hop = [q for q in questions if len(q.hops) == 1]
+    rows = {r.name: r for r in per_hop_rows(world, embedded_pool, questions)}
+    oracle = Oracle(world, embedded_pool.prices(), one_hop)
+    cell = rows["oracle (expected)"].by_source["world_onehop"]
+    assert cell.em == pytest.approx(oracle.oracle().em)
+    assert cell.cost == pytest.approx(oracle.oracle().cost)
+    # "the director of Bo Ra": five words, $0.6 per 1M prompt tokens at Borealis and Corvus.
+    assert cell.dollars == pytest.approx((cell.cost + 5 * 0.6) / 1e6)
+    random = rows["random (per hop, expected)"].by_source["world_onehop"]
+    prices = [llm.prompt_price for llm in embedded_pool.offered]
+    assert random.em == pytest.approx(oracle.random_routing().em)
+    assert random.dollars == pytest.approx((random.cost + 5 * sum(prices) / len(prices)) / 1e6)
+    capped = single_shot_row(world, embedded_pool, questions)
+    assert capped.by_source["world_onehop"].em == pytest.approx(0.98)
+    assert capped.by_source["world_twohop"].em == pytest.approx(0.25)
+    assert capped.total.em < rows["oracle (expected)"].total.em
+
+
+def test_questions_of_a_file_are_those_of_the_world(
+    world: World, embedded_pool: PoolConfig, tmp_path: Path
+) -> None:
+    paths = write_world(world, embedded_pool, tmp_path)
+    assert read_questions([str(paths["test"])]) == world_questions(world.knowledge, "test")
+
+
+def test_a_question_is_found_in_the_prompt(tmp_path: Path) -> None:
+    def write(content: str) -> list[str]:
+        frame = pd.DataFrame(
+            [
+                {
+                    "data_source": "nq",
+                    "prompt": [{"role": "user", "content": content}],
+                    "reward_model": {"style": "rule", "ground_truth": {"target": ["a", "b"]}},
+                    "extra_info": {"split": "test", "index": 0},
+                }
+            ]
+        )
+        frame.to_parquet(tmp_path / "rows.parquet")
+        return [str(tmp_path / "rows.parquet")]
+
+    (question,) = read_questions(write("Question: no\n\nQuestion: who sang it?"))
+    assert (question.prompt.text, question.golden_answers) == ("who sang it?", ["a", "b"])
+    with pytest.raises(DataError, match="row 0"):
+        read_questions(write("who sang it?"))
+
+
+def test_a_sample_keeps_the_order_and_follows_the_seed() -> None:
+    chosen = sample(range(100), 10, seed=1)
+    assert chosen == sorted(set(chosen)) == sample(range(100), 10, seed=1)
+    assert chosen != sample(range(100), 10, seed=2)
+    assert sample([3, 1], 5, seed=0) == [3, 1]
+
+
+def test_a_saved_evaluation_must_cover_the_questions(world: World, tmp_path: Path) -> None:
+    questions = world_questions(world.knowledge, "test")[:6]
+    saved = [
+        EvaluationRecord(
+            f"other/{i}", 0, q.prompt.data_source, q.prompt.text, ["x"], "answered", {}, {"em": 1.0}
+        )
+        for i, q in enumerate(questions)
+    ]
+    write_parquet(tmp_path / "questions.parquet", saved)
+    assert read_saved(tmp_path, questions[:4]) == saved[:4]
+    write_parquet(tmp_path / "questions.parquet", saved[:5])
+    with pytest.raises(RecordError, match="lacks 1 of the 6 questions"):
+        read_saved(tmp_path, questions)
+    with pytest.raises(RecordError, match="no such file"):
+        read_saved(tmp_path / "nowhere", questions)
+
+
+def test_the_untrained_policy_is_told_by_its_name() -> None:
+    assert [kind_of(n) for n in ("Prompt-only", "untrained", "seed 1")] == [
+        "prompt",
+        "prompt",
+        "router",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--test_files", "a.parquet"], "both --train_files and --test_files"),
+        (["--world", "--train_files", "a", "--test_files", "b"], "exclude each other"),
+        (["--train_files", "a", "--test_files", "b"], "--pool"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_arguments(arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--router", "no-folder"],
+        ["--sweep", "much=folder"],
+        ["--carrot_lambda=-1"],
+        ["--train_questions", "0"],
+        ["--nonsense"],
+    ],
+)
+def test_malformed_options_end_the_command(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        parse_arguments(arguments)
+    assert error.value.code == 2
+
+
+def test_options_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    args = parse_arguments(["--sweep", "0.9=b", "--baselines", "knn, mlp"])
+    assert (args.pool, args.router, args.baselines) == ("embedded", [], ["knn", "mlp"])
+    assert math.isclose(float(args.sweep[0].label), 0.9)
+    write_parquet(Path("outputs/quickstart/eval/questions.parquet"), [record("one", 0, 1.0, 0.0)])
+    (saved,) = parse_arguments([]).router
+    assert (saved.label, str(saved.folder)) == ("trained", "outputs/quickstart/eval")
