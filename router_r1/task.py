@@ -13,6 +13,7 @@ from typing import Any
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
+from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
@@ -25,6 +26,7 @@ from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
+from verl.utils.console import console
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +153,10 @@ class RoutingTask(Task):
         }
 
     def report_evaluation(self, folder: Path) -> None:
-        """The table on the terminal."""
+        """The table on the terminal, and the page."""
         print_results(folder)
+        page = write_report(folder, Path(self.config.trainer.default_local_dir))
+        console.print(f"report: {page}", highlight=False)
 
     def finish(self, report: TrainingReport) -> None:
         """Writes ``summary.json`` and shows the end tables."""
