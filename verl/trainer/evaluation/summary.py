@@ -78,21 +78,21 @@ def summarise(
 
 def _per_question(records: Sequence[EvaluationRecord], pass_column: str) -> dict[str, np.ndarray]:
     """Each score averaged over the samples of a question: (questions,) by column."""
-    groups: dict[str, list[EvaluationRecord]] = {}
-    for record in records:
-        groups.setdefault(record.uid, []).append(record)
+    place: dict[str, int] = {}
+    question = np.array([place.setdefault(record.uid, len(place)) for record in records])
+    samples = np.bincount(question)
     names = list(dict.fromkeys(name for record in records for name in record.scores))
-    columns = {
-        name: np.array(
-            [np.mean([r.scores.get(name, 0.0) for r in group]) for group in groups.values()]
-        )
-        for name in names
+    values = {
+        name: np.array([record.scores.get(name, 0.0) for record in records]) for name in names
     }
-    k = max(len(group) for group in groups.values())
+    columns = {
+        name: np.bincount(question, weights=column) / samples for name, column in values.items()
+    }
+    k = int(samples.max())
     if k > 1 and pass_column in columns:
-        columns[f"pass@{k}"] = np.array(
-            [max(r.scores[pass_column] for r in group) for group in groups.values()]
-        )
+        best = np.zeros(len(place))
+        np.maximum.at(best, question, values[pass_column])
+        columns[f"pass@{k}"] = best
         columns[f"avg@{k}"] = columns[pass_column]
     return columns
 
