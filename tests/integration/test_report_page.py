@@ -110,7 +110,7 @@ def test_keys_move_and_the_address_follows(
     devtools: str, report: Path, records: list[EvaluationRecord]
 ):
     async def steps(page: Page) -> None:
-        await page.wait_for("document.querySelector('.question')")
+        await page.wait_for("document.querySelector('.question') !== null")
         for key, row in (("j", 1), ("j", 2), ("k", 1), ("ArrowDown", 2), ("End", COUNT - 1)):
             await page.press(key)
             record = records[row]
@@ -131,7 +131,7 @@ def test_an_address_opens_its_trajectory_and_hostile_text_stays_text(
     hostile = next(r for r in records if HOSTILE in r.extras["policy_text"])
 
     async def steps(page: Page) -> None:
-        await page.wait_for("document.querySelector('.question')")
+        await page.wait_for("document.querySelector('.question') !== null")
         shown = "document.querySelector('.question').textContent"
         assert await page.evaluate(shown) == hostile.question
         assert await page.evaluate("document.querySelector('.given').textContent") == HOSTILE
