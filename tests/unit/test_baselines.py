@@ -64,7 +64,7 @@ ROUTERS: dict[str, Callable[[], SingleShot]] = {
     "knn": KNNRouter,
     "mlp": lambda: MLPRouter(seed=0),
     "carrot": lambda: CarrotRouter(0.0),
-    "graph": lambda: GraphRouter(seed=0),
+    "graph": lambda: GraphRouter(seed=0, epochs=100),
     "fusion": lambda: FusionRouter(seed=0, asked=1),
 }
 
