@@ -11,15 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from rich.console import Console
-
 from router_r1.inference.arguments import RouterArguments, add_router_arguments
 from router_r1.inference.questions import STDIN, read_questions, stdin_has_questions
 from router_r1.inference.record import Answer
 from router_r1.inference.router import QuestionTooLongError, Router, open_router
 from router_r1.inference.settings import RouterSettings, resolve
 from router_r1.inference.stdout import abandon, claim_stdout
-from router_r1.inference.terminal import TerminalView
+from router_r1.inference.terminal import ResultConsole, TerminalView
 from router_r1.world.knowledge import Knowledge
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
@@ -109,17 +107,13 @@ def _requests(router: Router, questions: Sequence[str]) -> list[tuple[str, Rollo
 
 
 def _show_all(router: Router, asked: Sequence[tuple[str, RolloutRequest]], results: TextIO) -> None:
-    console = Console(file=results, highlight=False)
+    console = ResultConsole(results)
     for index, (question, request) in enumerate(asked):
         if index:
             console.print()
-        _show(router, question, request, console)
-
-
-def _show(router: Router, question: str, request: RolloutRequest, console: Console) -> None:
-    view = TerminalView(console)
-    view.show_question(question)
-    router.run(router.answer(request, view))
+        view = TerminalView(console)
+        view.show_question(question)
+        router.run(router.answer(request, view))
 
 
 async def _answer_all(
@@ -149,7 +143,7 @@ def _write(answer: Answer, results: TextIO) -> None:
 
 def _converse(router: Router, results: TextIO) -> None:
     """Asks for questions until the input ends; Ctrl-C takes back the question under way."""
-    console = Console(file=results, highlight=False)
+    console = ResultConsole(results)
     if sys.stdin.isatty():
         console.print("Ask a question; Ctrl-C takes it back, Ctrl-D ends.", style="dim")
     while True:
@@ -162,7 +156,7 @@ def _converse(router: Router, results: TextIO) -> None:
         if not question:
             continue
         try:
-            _show(router, question, router.request(question), console)
+            router.run(router.answer(router.request(question), TerminalView(console)))
         except QuestionTooLongError as error:
             console.print(str(error), style="yellow")
         except KeyboardInterrupt:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -45,6 +46,20 @@ _INVALID = {
     "invalid-2": "the search names no LLM (no ':')",
     "invalid-3": "the search has no query",
 }
+
+
+class ResultConsole(Console):
+    """A console on results; a reader that goes away raises BrokenPipeError.
+
+    rich would end the process from whatever thread prints, which the rollout's must not.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file=file, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Called while a BrokenPipeError is handled."""
+        raise BrokenPipeError
 
 
 class TerminalView(TrajectoryObserver):

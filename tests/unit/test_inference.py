@@ -22,7 +22,7 @@ from router_r1.inference.record import Answer
 from router_r1.inference.router import as_question
 from router_r1.inference.sections import SectionReader
 from router_r1.inference.settings import default_model, resolve
-from router_r1.inference.terminal import TerminalView, dollars, seconds
+from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError
@@ -273,3 +273,12 @@ def test_the_json_object_has_what_is_promised() -> None:
     assert (answer["answer"], answer["cost"], answer["trajectory"]) == ("yes", 40.0, text)
     unfinished = Answer.of("q", finished(TrajectoryStatus.TRUNCATED, text, []))
     assert unfinished.answer is None
+
+
+def test_a_reader_that_goes_away_raises_and_does_not_end_the_process() -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        ResultConsole(Closed()).print("x")
