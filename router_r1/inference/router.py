@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.inference.settings import RouterSettings
@@ -27,7 +27,7 @@ from router_r1.world.process import simulated_pool
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
-from verl.utils.dataset import require_chat_template
+from verl.utils.dataset import load_tokenizer
 from verl.workers.rollout.local import start_engine
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
         else:
             _warn_without_key(pool, settings.api_key)
             asyncio.run(check_endpoints(pool, settings.api_key))
-        tokenizer = _load_tokenizer(settings.model_path)
+        tokenizer = load_tokenizer(settings.model_path)
         logger.info("starting %s with %s", settings.engine, settings.model_path)
         engine = start_engine(
             settings.engine,
@@ -130,18 +130,6 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))
         yield Router(settings, manager, tokenizer)
-
-
-def _load_tokenizer(model_path: str) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_path)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{model_path!r} is neither a checkpoint folder nor a model that can be loaded from "
-            f"the hub: {str(error).splitlines()[0]}"
-        ) from error
-    require_chat_template(tokenizer, model_path)
-    return tokenizer
 
 
 def _warn_without_key(pool: PoolConfig, api_key: str | None) -> None:

@@ -18,11 +18,13 @@ from router_r1.inference.arguments import RouterArguments
 from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
+from router_r1.pool.recording import RecordingConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions
 from verl.trainer.launch import CONFIG_FOLDER, compose_config
+from verl.utils.checkpoints import find_newest_actor
 from verl.utils.device import resolve_device
 
 PROJECT_ROOT = CONFIG_FOLDER.parent
@@ -77,7 +79,8 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
     model_path = arguments.model_path or default_model(root)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
-    pool = given_pool or trained.pool
+    # What a training run records or may spend is its own business.
+    pool = given_pool or replace(trained.pool, recording=RecordingConfig(), budget_usd=None)
     if api_base := arguments.api_base or trained.api_base:
         pool = replace(pool, api_base=api_base)
     data = trained.data
@@ -106,7 +109,7 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
         pool=pool,
         api_key=arguments.api_key or trained.api_key,
         world=trained.world or EmbeddedWorldConfig(),
-        prompt_style=arguments.prompt_style or _prompt_style(model_path, pool),
+        prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
         limits=limits,
         max_start_length=max_start_length,
         options=RolloutOptions(temperature=arguments.temperature, top_p=arguments.top_p),
@@ -119,13 +122,8 @@ def default_model(root: Path) -> str:
     Raises:
         UserError: if there is neither.
     """
-    found = [
-        (int(match.group(1)), folder)
-        for folder in root.glob("outputs/quickstart/checkpoints/global_step_*/actor")
-        if (match := _STEP.fullmatch(folder.parent.name)) and (folder / "config.json").is_file()
-    ]
-    if found:
-        return str(max(found)[1])
+    if actor := find_newest_actor(root / "outputs" / "quickstart"):
+        return str(actor)
     cold_start = root / ".cache" / "cold_start"
     if (cold_start / _COLD_START_MARK).is_file():
         return str(cold_start)
@@ -161,12 +159,6 @@ def _run_config(dump: Path) -> RouterConfig:
         return to_dataclass(loaded, RouterConfig)
     except ConfigError as error:
         raise ConfigError(f"{dump}, the run of this checkpoint, cannot be used: {error}") from error
-
-
-def _prompt_style(model_path: str, pool: PoolConfig) -> str:
-    if pool.simulated:
-        return "compact"
-    return "llama" if _is_llama(model_path) else "qwen"
 
 
 def _is_llama(model_path: str) -> bool:

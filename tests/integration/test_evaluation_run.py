@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import SMALL, Command, start
+from router_r1.reward import extract_answer
+from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.trainer.evaluation.records import EvaluationRecord, read_log, read_parquet
 
 pytestmark = pytest.mark.engine
@@ -52,6 +53,33 @@ def test_it_agrees_with_the_trainings_validation_question_by_question(
         for column in ("em", "f1", "reward", "cost_reward", "route_cnt"):
             assert record.scores[column] == validated[column]
         assert all(call["replayed"] for call in record.extras["calls"])
+
+
+def test_infer_says_the_same(
+    small_run: tuple[Command, Path], evaluated: tuple[Command, Path], tmp_path: Path
+) -> None:
+    """The third way to the same answers; the simulated pool replies as it did in training."""
+    _, folder = small_run
+    _, eval_folder = evaluated
+    scored = read_parquet(eval_folder / "questions.parquet")
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\n".join(record.question for record in scored) + "\n")
+    actor = folder / "checkpoints" / "global_step_3" / "actor"
+    command = start(
+        *(str(ROOT / ".venv/bin/python"), "infer_vllm.py", "--json"),
+        *("--model_path", str(actor), "--questions_file", str(questions)),
+        CUDA_VISIBLE_DEVICES="",
+    )
+    assert command.finish() == 0, command.output
+    answers = [json.loads(line) for line in command.output.splitlines() if line.startswith("{")]
+    assert len(answers) == len(scored)
+    by_question = {answer["question"]: answer for answer in answers}
+    for record in scored:
+        answer = by_question[record.question]
+        assert answer["trajectory"] == record.extras["response_text"]
+        assert answer["cost"] == record.extras["cost"]
+        given = extract_answer(record.extras["policy_text"])
+        assert answer["answer"] == given
 
 
 def test_it_shows_a_table_and_writes_results(evaluated: tuple[Command, Path]) -> None:

@@ -218,7 +218,7 @@ def without_chat_template(cold_policy: Path, target: Path) -> Path:
         (["recipe=nowhere"], ["nowhere", "quickstart"]),
         (
             ["cold_start=null", "actor_rollout_ref.model.path=no/such/model"],
-            ["actor_rollout_ref.model.path='no/such/model'"],
+            ["model 'no/such/model' is neither"],
         ),
     ],
 )

@@ -93,6 +93,7 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
         "actor_rollout_ref": {"model": {"path": "x"}},
         "critic": {"model": {"path": "x"}},
         "max_turns": 2,
+        "prompt_style": "llama",
         "pool": pool,
         "api_key": "***",
         "world": {"seed": 11},

@@ -16,23 +16,29 @@ def step_folder(output_dir: Path, step: int) -> Path:
     return output_dir / "checkpoints" / f"global_step_{step}"
 
 
+def find_newest_actor(output_dir: Path) -> Path | None:
+    """The policy of the run's newest checkpoint, None if it has none."""
+    found = [
+        (int(path.parent.name.removeprefix("global_step_")), path)
+        for path in (output_dir / "checkpoints").glob("global_step_*/actor")
+        if (path / "config.json").is_file()
+    ]
+    return max(found)[1] if found else None
+
+
 def newest_actor(output_dir: Path) -> Path:
     """The policy of the run's newest checkpoint.
 
     Raises:
         UserError: if the run has none.
     """
-    found = [
-        (int(path.parent.name.removeprefix("global_step_")), path)
-        for path in (output_dir / "checkpoints").glob("global_step_*/actor")
-        if (path / "config.json").is_file()
-    ]
-    if not found:
+    actor = find_newest_actor(output_dir)
+    if actor is None:
         raise UserError(
             f"{output_dir} has no checkpoint to score; train first (bash train.sh), or name one: "
             "MODEL_PATH=folder bash test.sh"
         )
-    return max(found)[1]
+    return actor
 
 
 def save_reward_state(folder: Path, reward: RewardFunction) -> None:

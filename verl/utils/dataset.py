@@ -155,7 +155,8 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"actor_rollout_ref.model.path={path!r} cannot be loaded: {str(error).splitlines()[0]}"
+            f"the model {path!r} is neither a checkpoint folder nor a model of the hub: "
+            f"{str(error).splitlines()[0]}"
         ) from error
     require_chat_template(tokenizer, path)
     return tokenizer
