@@ -9,7 +9,7 @@ import pytest
 
 from router_r1.reward import extract_answer
 from tests.integration.commands import ROOT, SMALL, Command, start
-from verl.trainer.evaluation.records import EvaluationRecord, read_log, read_parquet
+from verl.trainer.evaluation.records import read_parquet
 
 pytestmark = pytest.mark.engine
 
@@ -97,31 +97,6 @@ def test_it_shows_a_table_and_writes_results(evaluated: tuple[Command, Path]) ->
         assert estimate["low"] <= estimate["mean"] <= estimate["high"]
     assert results["pool"] == "embedded"
     assert results["model"].endswith("global_step_3/actor")
-
-
-def test_an_interrupted_evaluation_goes_on_where_it_was(
-    small_run: tuple[Command, Path], evaluated: tuple[Command, Path]
-) -> None:
-    """Half of the log is taken away: only that half is generated, and the end is the same."""
-    _, folder = small_run
-    _, eval_folder = evaluated
-    log = eval_folder / "trajectories.jsonl"
-    before = by_key(read_log(log))
-    whole = log.read_bytes().splitlines(keepends=True)
-    log.write_bytes(b"".join(whole[:12]) + whole[12][:50])
-    command = evaluate(folder, eval_folder)
-    assert command.process.returncode == 0, command.output
-    assert "12 of 24 trajectories are there already" in command.output
-    after = by_key(read_log(log))
-    assert after.keys() == before.keys()
-    for key, record in after.items():
-        assert record.extras["response_text"] == before[key].extras["response_text"]
-
-
-def by_key(records: list[EvaluationRecord]) -> dict[tuple[str, int], EvaluationRecord]:
-    found = {record.key: record for record in records}
-    assert len(found) == len(records), "no trajectory twice"
-    return found
 
 
 def test_what_cannot_be_scored_is_named(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault, faults
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.trainer.evaluation.generate import TRAJECTORIES, generate
+from verl.trainer.evaluation.records import read_log
 from verl.trajectory import SegmentKind, Trajectory, TrajectoryStatus
 from verl.workers.rollout.replicas import RolloutReplicas
 
@@ -274,6 +276,40 @@ def test_chaos_loses_nothing_and_leaks_nothing(
     exact = sum(Fraction(str(pool.prices()[c["llm"]])) * c["completion_tokens"] for c in answered)
     assert sum(t.extras["cost"] for t in trajectories) == pytest.approx(float(exact), abs=0.005)
     assert used[1] - used[0] < 64 * 2**20
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_was(
+    engine: RolloutReplicas,
+    policy_tokenizer: Any,
+    requests: list[RolloutRequest],
+    served_pool: PoolConfig,
+    tmp_path: Path,
+) -> None:
+    """A log cut off in its 13th line: what ended before is kept, the rest is asked once more."""
+    labelled = [
+        replace(r, row={"data_source": "w", "reward_model": {"ground_truth": {"target": ["x"]}}})
+        for r in requests[:24]
+    ]
+    rows = [replace(r, row={**r.row, "extra_info": {"question": r.uid}}) for r in labelled]
+    manager = LLMGenerationManager(engine, policy_tokenizer, served_pool, LIMITS)
+    log = tmp_path / TRAJECTORIES
+    try:
+        assert generate(rows, manager, GREEDY, tmp_path) == 24
+        before = {record.key: record.extras["response_text"] for record in read_log(log)}
+        lines = log.read_bytes().splitlines(keepends=True)
+        log.write_bytes(b"".join(lines[:12]) + lines[12][:50])
+        asked = sum(manager.client.ledger.outcomes.values())
+        assert generate(rows, manager, GREEDY, tmp_path) == 12
+        asked = sum(manager.client.ledger.outcomes.values()) - asked
+        assert generate(rows, manager, GREEDY, tmp_path) == 0
+    finally:
+        manager.close()
+        engine.end_sessions()
+    records = read_log(log)
+    assert len(records) == len(before) == 24, "no trajectory twice"
+    assert {record.key: record.extras["response_text"] for record in records} == before
+    again = {record.key for record in records[12:]}
+    assert asked == sum(len(r.extras["calls"]) for r in records if r.key in again)
 
 
 def test_an_invalid_action_gets_no_observation(

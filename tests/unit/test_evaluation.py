@@ -175,6 +175,26 @@ def test_scoring_is_the_rewards_and_counts_every_record(
         assert words in shown
 
 
+def test_fewer_questions_and_samples_can_be_scored_than_are_there(
+    tmp_path: Path, embedded_pool: PoolConfig
+) -> None:
+    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+    log = RecordLog(tmp_path / "log.jsonl")
+    for row in range(4):
+        for sample in range(3):
+            one = answered(row, f"answer {row}", embedded_pool)
+            log.append(replace(one, sample_index=sample))
+    log.close()
+
+    def scored(**wanted: int) -> list[tuple[str, int]]:
+        score_folder(tmp_path / "log.jsonl", tmp_path, reward, {}, **wanted)
+        return [record.key for record in read_parquet(tmp_path / QUESTIONS)]
+
+    assert len(scored()) == 12
+    assert scored(limit=2, n_samples=1) == [("a/0", 0), ("a/1", 0)]
+    assert scored(n_samples=2)[:3] == [("a/0", 0), ("a/0", 1), ("a/1", 0)]
+
+
 def test_nothing_to_score_says_what_to_do(tmp_path: Path, embedded_pool: PoolConfig) -> None:
     reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
     with pytest.raises(RecordError, match="main_generation first"):

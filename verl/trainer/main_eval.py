@@ -29,7 +29,10 @@ def main(overrides: list[str]) -> None:
         "n_samples": config.evaluation.n_samples,
         **task.evaluation_facts(),
     }
-    score_folder(folder / TRAJECTORIES, folder, reward_function, facts)
+    wanted = config.evaluation
+    score_folder(
+        folder / TRAJECTORIES, folder, reward_function, facts, wanted.limit, wanted.n_samples
+    )
     task.report_evaluation(folder)
 
 

@@ -58,7 +58,9 @@ def _settings(config: PPOConfig, model_path: Path) -> dict[str, Any]:
     policy = config.actor_rollout_ref
     content["actor_rollout_ref"] = {"rollout": asdict(policy.rollout)}
     content["model"] = {"path": str(model_path), "weights": _weights(model_path)}
-    content["evaluation"] = {**content["evaluation"], "folder": None, "resume": None}
+    # A trajectory is the same whether more or fewer are wanted.
+    unshaping = dict.fromkeys(("folder", "resume", "limit", "n_samples"))
+    content["evaluation"] = {**content["evaluation"], **unshaping}
     settings: dict[str, Any] = redact(content)
     return settings
 

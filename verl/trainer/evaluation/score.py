@@ -42,22 +42,33 @@ def score_records(
 
 
 def score_folder(
-    log: Path, folder: Path, reward_function: RewardFunction, facts: dict[str, Any]
+    log: Path,
+    folder: Path,
+    reward_function: RewardFunction,
+    facts: dict[str, Any],
+    limit: int | None = None,
+    n_samples: int | None = None,
 ) -> list[DatasetSummary]:
     """Scores a log of trajectories; writes ``questions.parquet`` and ``results.json``.
 
     Args:
         facts: what else ``results.json`` should say (model, sampling …).
+        limit, n_samples: the first so many questions and samples only, where an earlier
+            evaluation has left more; None takes all.
 
     Raises:
         RecordError: if there is nothing to score.
     """
-    records = read_log(log)
-    if not records:
-        raise RecordError(f"{log} has no trajectory; python -m verl.trainer.main_generation first")
     # In the order of the questions, not of their endings.
-    order = sorted(range(len(records)), key=lambda i: _place(records[i]))
-    scored = score_records([records[i] for i in order], reward_function)
+    places = sorted((*_place(record), i) for i, record in enumerate(records := read_log(log)))
+    wanted = [
+        records[i]
+        for row, sample, i in places
+        if (limit is None or row < limit) and (n_samples is None or sample < n_samples)
+    ]
+    if not wanted:
+        raise RecordError(f"{log} has no trajectory; python -m verl.trainer.main_generation first")
+    scored = score_records(wanted, reward_function)
     summaries = summarise(scored)
     write_parquet(folder / QUESTIONS, scored)
     content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
