@@ -59,13 +59,12 @@ def score_folder(
     Raises:
         RecordError: if there is nothing to score.
     """
+    wanted = []
     # In the order of the questions, not of their endings.
-    places = sorted((*_place(record), i) for i, record in enumerate(records := read_log(log)))
-    wanted = [
-        records[i]
-        for row, sample, i in places
-        if (limit is None or row < limit) and (n_samples is None or sample < n_samples)
-    ]
+    for record in sorted(read_log(log), key=_place):
+        row, sample = _place(record)
+        if (limit is None or row < limit) and (n_samples is None or sample < n_samples):
+            wanted.append(record)
     if not wanted:
         raise RecordError(f"{log} has no trajectory; python -m verl.trainer.main_generation first")
     scored = score_records(wanted, reward_function)
