@@ -5,7 +5,6 @@ Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the 
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -68,11 +67,8 @@ class VLLMEngine:
             raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
 
     async def close(self) -> None:
-        """Ends the engine's processes; nothing else may be called afterwards."""
+        """Ends the engine's processes."""
         await self._replica.shutdown()
-        # vLLM's finaliser fails, and says so on the terminal, once the interpreter is going down.
-        del self._replica
-        gc.collect()
 
 
 @contextmanager
