@@ -184,3 +184,10 @@ class VLLMReplica:
     async def shutdown(self) -> None:
         """Ends the engine's processes."""
         self._engine.shutdown()
+        # Its finaliser shuts down again, with half of the interpreter gone, and complains.
+        self._engine.shutdown = _nothing_left_to_do
+
+
+def _nothing_left_to_do(timeout: float | None = None) -> None:
+    """Takes the place of a shut-down engine's ``shutdown``."""
+    del timeout
