@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
-from rich.markup import escape
 from rich.table import Table
 
 from data_process.flashrag import DATASETS, SourceFile, SourceQuestion, read_source
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
 from verl.errors import UserError
-from verl.utils.console import console, progress_bar
+from verl.utils.console import console, progress_bar, show_error
 from verl.utils.dataset import DataError, PromptDataset
 
 
@@ -53,7 +52,7 @@ def run(preparation: Preparation, description: str, arguments: Sequence[str] | N
     try:
         prepare(preparation, args)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error)
         sys.exit(2)
 
 

@@ -10,15 +10,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rich.markup import escape
-
 from router_r1.pool.check import check_pool
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.describe import draft_descriptors
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import export_parquet
 from verl.errors import UserError
-from verl.utils.console import console, set_up_logging
+from verl.utils.console import console, set_up_logging, show_error
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             asyncio.run(draft_descriptors(reachable, args.writer, args.output))
             return 0
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error)
         return 2
 
 

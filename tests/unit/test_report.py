@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router_r1.evaluation.comparison.file import ComparisonFile, EvaluationFileError
 from router_r1.evaluation.published import BENCHMARKS, published_rows
 from router_r1.evaluation.report import headline, write_report
 from router_r1.evaluation.report.axes import cost_axis, linear_axis
 from router_r1.evaluation.report.curves import series, validation_sources
-from router_r1.evaluation.report.inputs import Comparison, ReportInputError, read_inputs
+from router_r1.evaluation.report.inputs import read_inputs
 from router_r1.evaluation.report.pareto import frontier
 from router_r1.evaluation.report.reward_rule import (
     branch_of,
@@ -266,7 +267,7 @@ def test_frontier_holds_what_nothing_beats(tmp_path, records):
     assert frontier(read) == [point], "cheaper and better than kNN"
     oracle = replace(knn, kind="oracle", em=1.0, dollars=0.0)
     best = replace(knn, em=0.9)
-    assert frontier(Comparison("", [oracle, best], read.sweep)) == [point, best]
+    assert frontier(ComparisonFile("", [oracle, best], read.sweep)) == [point, best]
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
@@ -361,11 +362,11 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, records):
     with pytest.raises(RecordError, match=r"questions\.parquet"):
         write_report(tmp_path)
     folder = write_evaluation(tmp_path, records[:3], comparison={"title": "x"})
-    with pytest.raises(ReportInputError, match=r"comparison\.json"):
+    with pytest.raises(EvaluationFileError, match=r"comparison\.json"):
         write_report(folder)
     (folder / "comparison.json").unlink()
     (folder / "results.json").write_text("{")
-    with pytest.raises(ReportInputError, match=r"results\.json"):
+    with pytest.raises(EvaluationFileError, match=r"results\.json"):
         write_report(folder)
     write_parquet(folder / "questions.parquet", [])
     with pytest.raises(RecordError, match="no record"):

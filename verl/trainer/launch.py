@@ -22,14 +22,13 @@ from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
-from rich.markup import escape
 from transformers.utils.logging import disable_progress_bar
 
 from verl.config.ppo import RayConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.task import Task
-from verl.utils.console import console, set_up_logging
+from verl.utils.console import console, set_up_logging, show_error
 from verl.utils.garbage import exempt_imports
 from verl.utils.redaction import redact_override
 
@@ -127,7 +126,7 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
     try:
         main(overrides)
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("[bold]interrupted[/]: every process of this run has been stopped")

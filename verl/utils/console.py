@@ -7,6 +7,7 @@ import warnings
 
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -40,6 +41,11 @@ def set_up_logging() -> None:
     handler.addFilter(_OwnOrWarning())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     warnings.filterwarnings("ignore", category=FutureWarning)
+
+
+def show_error(error: Exception) -> None:
+    """A user's mistake in one line, without traceback."""
+    console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
 
 
 def progress_bar() -> Progress:

@@ -6,13 +6,16 @@ computed instead of measured has no interval.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from router_r1.evaluation.comparison.file import (
+    ComparisonFile,
+    ComparisonPoint,
+    ComparisonRow,
+    write_comparison_file,
+)
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.evaluation.summary import DatasetSummary, summarise
 
@@ -92,28 +95,21 @@ def computed_row(name: str, kind: str, by_source: dict[str, Cell]) -> Row:
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
     """Writes ``comparison.json``, whole or not at all."""
-    content = {
-        "title": comparison.title,
-        "rows": [_row_fields(row) for row in comparison.rows],
-        "sweep": [
-            {"cost_coe": point.cost_coe, **_fields(point.total, ("em", "cost", "dollars", "calls"))}
-            for point in comparison.sweep
-        ],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(temporary, path)
-
-
-def _row_fields(row: Row) -> dict[str, Any]:
     means = ("em", "f1", "cost", "dollars", "calls")
-    return {
-        "name": row.name,
-        "kind": row.kind,
-        **asdict(row.total),
-        "by_source": {source: _fields(cell, means) for source, cell in row.by_source.items()},
-    }
+    rows = [
+        ComparisonRow(
+            name=row.name,
+            kind=row.kind,
+            **asdict(row.total),
+            by_source={source: _fields(cell, means) for source, cell in row.by_source.items()},
+        )
+        for row in comparison.rows
+    ]
+    sweep = [
+        ComparisonPoint(point.cost_coe, **_fields(point.total, ("em", "cost", "dollars", "calls")))
+        for point in comparison.sweep
+    ]
+    write_comparison_file(path, ComparisonFile(comparison.title, rows, sweep))
 
 
 def _fields(cell: Cell, names: Sequence[str]) -> dict[str, float]:

@@ -7,11 +7,9 @@ import logging
 import sys
 from pathlib import Path
 
-from rich.markup import escape
-
 from router_r1.evaluation.report import write_report
 from verl.errors import UserError
-from verl.utils.console import console, set_up_logging
+from verl.utils.console import set_up_logging, show_error
 
 _DEFAULT_FOLDER = Path("outputs/quickstart/eval")
 
@@ -40,7 +38,7 @@ def main() -> None:
     try:
         path = write_report(arguments.folder, arguments.run_folder)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error)
         sys.exit(2)
     logger.info("report: %s (%.1f MB)", path, path.stat().st_size / 1e6)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from router_r1.evaluation.comparison.file import ComparisonFile, ComparisonRow
 from router_r1.evaluation.published import SOURCE, PublishedRow, published_rows
-from router_r1.evaluation.report.inputs import Comparison, ComparisonRow
 from router_r1.evaluation.report.markup import ALPHA, DASH, TIMES, Markup, join, tag
 from router_r1.evaluation.report.pareto import (
     frontier,
@@ -17,7 +17,7 @@ from router_r1.evaluation.report.pareto import (
 from verl.trainer.evaluation.summary import ALL, DatasetSummary
 
 
-def comparison_section(comparison: Comparison) -> Markup:
+def comparison_section(comparison: ComparisonFile) -> Markup:
     """Plot, legend and tables of ``comparison.json``."""
     parts = [
         tag("p", comparison.title, class_="note"),
@@ -33,7 +33,7 @@ def comparison_section(comparison: Comparison) -> Markup:
     return join(*parts)
 
 
-def _baseline_table(comparison: Comparison) -> Markup:
+def _baseline_table(comparison: ComparisonFile) -> Markup:
     """All rows by EM; with several datasets a column of EM for each."""
     rows = comparison.rows
     sources = list(dict.fromkeys(source for row in rows for source in row.by_source))
@@ -76,7 +76,7 @@ def _baseline_row(row: ComparisonRow, sources: Sequence[str], efficient: bool) -
     )
 
 
-def _sweep_table(comparison: Comparison) -> Markup:
+def _sweep_table(comparison: ComparisonFile) -> Markup:
     titles = (f"cost coefficient {ALPHA}", "EM", "cost", "$ / 1000", "calls")
     body = [
         tag(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from router_r1.evaluation.comparison.file import ComparisonFile, ComparisonPoint, ComparisonRow
+from router_r1.evaluation.comparison.labels import Box, Coordinates, place_labels
 from router_r1.evaluation.report.axes import Axis, cost_axis, draw_axes, linear_axis
-from router_r1.evaluation.report.inputs import Comparison, ComparisonRow, SweepPoint
-from router_r1.evaluation.report.labels import ABOVE_OR_BELOW, Box, Label, along, around, place
 from router_r1.evaluation.report.markup import ALPHA, Markup, join, tag
 
 KIND_LABELS = {
@@ -21,8 +21,9 @@ KIND_LABELS = {
 }
 _WIDTH, _HEIGHT = 860.0, 470.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 840.0, 40.0, 415.0
-# Named first, so that they get the best places.
-_NAMED_FIRST = ("router", "oracle")
+_CHARACTER, _LINE = 6.3, 14.0  # pixels of a character and of a line
+_BASELINE = 3.0  # pixels of a line below its baseline
+_LEADER_FROM = 14.0  # a name farther off than so many pixels is tied to its point
 
 
 def per_thousand(dollars: float) -> float:
@@ -30,7 +31,7 @@ def per_thousand(dollars: float) -> float:
     return 1000.0 * dollars
 
 
-def pareto_plot(comparison: Comparison) -> Markup:
+def pareto_plot(comparison: ComparisonFile) -> Markup:
     """Points with intervals and names, the sweep as a line, the frontier dashed."""
     rows, sweep = comparison.rows, comparison.sweep
     values = [*((row.dollars, row.em) for row in rows), *((p.dollars, p.em) for p in sweep)]
@@ -64,22 +65,25 @@ def pareto_plot(comparison: Comparison) -> Markup:
 
 
 def _names(
-    comparison: Comparison,
-    points: Sequence[tuple[float, float]],
-    swept: Sequence[tuple[float, float]],
+    comparison: ComparisonFile,
+    points: Sequence[Coordinates],
+    swept: Sequence[Coordinates],
 ) -> list[Markup]:
     """Names of the rows and coefficients of the sweep, beside their points."""
-    rows = [
-        Label(row.name, f"name kind-{row.kind}", *point)
-        for row, point in zip(comparison.rows, points, strict=True)
-    ]
-    rows.sort(key=lambda label: not label.class_.endswith(_NAMED_FIRST))
-    sweep = [
-        Label(f"{ALPHA} {p.cost_coe:g}", "name kind-router", *point, places=ABOVE_OR_BELOW)
-        for p, point in zip(comparison.sweep, swept, strict=True)
-    ]
-    taken = [around(*point, radius=7) for point in (*points, *swept)] + along(swept)
-    return place([*sweep, *rows], taken, Box(_LEFT, 0, _WIDTH, _BOTTOM))
+    texts = [(row.name, row.kind) for row in comparison.rows]
+    texts += [(f"{ALPHA} {point.cost_coe:g}", "router") for point in comparison.sweep]
+    anchors = [*points, *swept]
+    sizes = [(len(text) * _CHARACTER, _LINE) for text, _ in texts]
+    boxes = place_labels(anchors, sizes, Box(_LEFT, 0, _WIDTH, _BOTTOM), [swept])
+    drawn = []
+    for (text, kind), anchor, box in zip(texts, anchors, boxes, strict=True):
+        if box.distance_to(anchor) > _LEADER_FROM:
+            x, y = box.nearest(anchor)
+            leader = {"x1": anchor[0], "y1": anchor[1], "x2": x, "y2": y}
+            drawn.append(tag("line", **leader, class_=f"leader kind-{kind}"))
+        place = {"x": box.x0, "y": box.y1 - _BASELINE}
+        drawn.append(tag("text", text, **place, class_=f"name kind-{kind}"))
+    return drawn
 
 
 def legend(rows: Sequence[ComparisonRow], has_sweep: bool) -> Markup:
@@ -141,17 +145,17 @@ def _interval(row: ComparisonRow, x: float, y: Axis) -> Markup:
     )
 
 
-def frontier(comparison: Comparison) -> list[ComparisonRow | SweepPoint]:
+def frontier(comparison: ComparisonFile) -> list[ComparisonRow | ComparisonPoint]:
     """What nothing beats in both EM and dollars, the cheapest first; the oracle does not count."""
-    real: list[ComparisonRow | SweepPoint] = [r for r in comparison.rows if r.kind != "oracle"]
-    best: list[ComparisonRow | SweepPoint] = []
+    real: list[ComparisonRow | ComparisonPoint] = [r for r in comparison.rows if r.kind != "oracle"]
+    best: list[ComparisonRow | ComparisonPoint] = []
     for point in sorted([*real, *comparison.sweep], key=lambda p: (p.dollars, -p.em)):
         if not best or point.em > best[-1].em:
             best.append(point)
     return best
 
 
-def _frontier(comparison: Comparison, x: Axis, y: Axis) -> Markup:
+def _frontier(comparison: ComparisonFile, x: Axis, y: Axis) -> Markup:
     corners = [(x(per_thousand(point.dollars)), y(point.em)) for point in frontier(comparison)]
     if not corners:
         return Markup("")
@@ -160,7 +164,7 @@ def _frontier(comparison: Comparison, x: Axis, y: Axis) -> Markup:
     return tag("path", d=path, class_="frontier")
 
 
-def _sweep_line(points: Sequence[tuple[float, float]]) -> Markup:
+def _sweep_line(points: Sequence[Coordinates]) -> Markup:
     if not points:
         return Markup("")
     path = " ".join(f"{px:.1f},{py:.1f}" for px, py in points)

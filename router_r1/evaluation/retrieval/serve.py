@@ -20,13 +20,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from aiohttp import web
-from rich.markup import escape
 
 from router_r1.evaluation.retrieval.bm25 import BM25
 from router_r1.evaluation.retrieval.source import RetrievalSource, read_corpus
 from router_r1.pool.server import SimulatedPoolServer
 from verl.errors import UserError
-from verl.utils.console import console, set_up_logging
+from verl.utils.console import set_up_logging, show_error
 
 MODEL = "bm25"
 _HOST = "127.0.0.1"
@@ -64,7 +63,7 @@ def main() -> None:
     try:
         documents = read_corpus(args.corpus)
     except UserError as error:
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        show_error(error)
         sys.exit(2)
     logger.info("%d documents on http://%s:%d/v1", len(documents), args.host, args.port)
     web.run_app(
