@@ -214,7 +214,8 @@ class PoolClient:
         """One attempt, after ``wait`` seconds; limiter and breaker learn from it."""
         limiter, breaker = self._limiters[llm.name], self._breakers[llm.name]
         try:
-            await asyncio.sleep(wait)
+            if wait > 0:
+                await asyncio.sleep(wait)
             started = time.monotonic()
             attempt = await self._endpoint_of[llm.name].send(request)
         except asyncio.CancelledError:  # the time limit (counted there), or the caller

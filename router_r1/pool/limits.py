@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -29,8 +30,7 @@ class AdaptiveLimiter:
         self._interval = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._window = float(concurrency)
         self._in_flight = 0
-        self._head = asyncio.Lock()  # the first in the queue waits in it, the others for it
-        self._freed = asyncio.Event()
+        self._queue: deque[asyncio.Future[None]] = deque()
         self._next_start = 0.0
         self._paused_until = 0.0
         self._last_cut = -1.0
@@ -47,16 +47,36 @@ class AdaptiveLimiter:
         Raises:
             TimeoutError: if none is free within ``timeout_s``.
         """
-        async with asyncio.timeout(timeout_s), self._head:
-            while self._in_flight >= self.window:
-                self._freed.clear()
-                await self._freed.wait()
+        if self._queue or self._in_flight >= self.window:
+            await self._wait_in_queue(timeout_s)
+        else:
             self._in_flight += 1
         try:
             yield
         finally:
             self._in_flight -= 1
-            self._freed.set()
+            self._admit()
+
+    async def _wait_in_queue(self, timeout_s: float) -> None:
+        """Returns with a place, which whoever gave it has counted already."""
+        place = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await place
+        except BaseException:
+            if place.done() and not place.cancelled():  # given just now: pass it on
+                self._in_flight -= 1
+                self._admit()
+            raise
+
+    def _admit(self) -> None:
+        """Gives free places to the first in the queue; who has given up is passed over."""
+        while self._queue and self._in_flight < self.window:
+            place = self._queue.popleft()
+            if not place.cancelled():
+                self._in_flight += 1
+                place.set_result(None)
 
     def seconds_to_start(self) -> float:
         """How long an attempt that starts next must wait; books the start."""
@@ -68,7 +88,7 @@ class AdaptiveLimiter:
     def widen(self) -> None:
         """After a success: one more place per window of successes."""
         self._window = min(self._widest, self._window + 1.0 / self._window)
-        self._freed.set()
+        self._admit()
 
     def throttle(self, started: float, pause_s: float) -> None:
         """After a 429 to an attempt that began at ``started`` (monotonic seconds).

@@ -29,7 +29,7 @@ from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.task import Task
 from verl.utils.console import console, set_up_logging, show_error
-from verl.utils.garbage import exempt_imports
+from verl.utils.garbage import spare_the_collector
 from verl.utils.redaction import redact_override
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
@@ -119,7 +119,7 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
     """Runs an entry point on the command line's overrides and exits with its code."""
     set_up_logging()
     disable_progress_bar()
-    exempt_imports()
+    spare_the_collector()
     overrides = sys.argv[1:]
     # Trackers record the command line.
     sys.argv[1:] = [redact_override(override) for override in overrides]

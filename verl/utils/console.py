@@ -40,6 +40,8 @@ def set_up_logging() -> None:
     handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     handler.addFilter(_OwnOrWarning())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    for chatty in ("httpx", "httpx2"):  # a line for every call, which the filter would drop
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning)
 
 
