@@ -77,6 +77,8 @@ def start(*command: str, **environment: str) -> Command:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # As a terminal starts it, also where these tests run in the background.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     return Command(process, mark)
 
