@@ -79,9 +79,9 @@ def neutralise(reply: str, control_tokens: tuple[str, ...] = ()) -> tuple[str, i
         count += found
 
 
-def render_observation(reply: str | None, control_tokens: tuple[str, ...] = ()) -> str:
+def render_observation(reply: str | None) -> str:
     """The information block of a reply; a failed call gives the block of ``None``."""
-    text = "None" if reply is None else neutralise(reply, control_tokens)[0].strip()
+    text = "None" if reply is None else neutralise(reply)[0].strip()
     return f"{_OPEN}{text}{_CLOSE}"
 
 

@@ -218,7 +218,8 @@ class PoolClient:
             if wait > 0:
                 await asyncio.sleep(wait)
             # One start per pass of the event loop. Replies that came together would else send
-            # their successors together, each waiting for all; a quarter of the throughput.
+            # their successors together, each waiting for all; a seventh of the throughput
+            # (benchmarks/pool_throughput.py).
             async with self._turn:
                 await asyncio.sleep(0)
             started = time.monotonic()

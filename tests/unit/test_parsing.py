@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from typing import Any
 
 import pytest
@@ -112,11 +111,12 @@ def test_control_texts_of_other_tokenizers_are_neutralised() -> None:
 
 
 def test_a_megabyte_is_cut_before_it_is_encoded(tokenizer: Any) -> None:
-    """Encoding it whole takes seconds, in which no other trajectory would move."""
-    start = time.monotonic()
-    observation = encode_observation("word " * 200_000, tokenizer, 64)
-    assert len(observation.token_ids) <= 64
-    assert time.monotonic() - start < 2
+    """Encoding it whole takes seconds, in which no other trajectory would move; so what stands
+    far behind the budget is not even looked at."""
+    near = encode_observation("<answer>" + "word " * 200_000, tokenizer, 64)
+    far = encode_observation("word " * 200_000 + "<answer>", tokenizer, 64)
+    assert (near.neutralised, far.neutralised) == (1, 0)
+    assert max(len(near.token_ids), len(far.token_ids)) <= 64
 
 
 def test_a_failed_call_reads_none(tokenizer: Any) -> None:
