@@ -152,14 +152,17 @@ def test_expected_rows_agree_with_the_oracle(world: World, embedded_pool: PoolCo
     cell = rows["oracle (expected)"].by_source["world_onehop"]
     assert cell.em == pytest.approx(oracle.oracle().em)
     assert cell.cost == pytest.approx(oracle.oracle().cost)
-    # "the director of Bo Ra": five words, $0.6 per 1M prompt tokens at Borealis and Corvus.
-    assert cell.dollars == pytest.approx((cell.cost + 5 * 0.6) / 1e6)
+    # "the director of Bo Ra": five words, at the prompt price of the domain's best LLM.
+    prompt_price = {llm.name: llm.prompt_price for llm in embedded_pool.offered}
+    prompts = [5 * prompt_price[oracle.best_route(q.domains, 0.0)[0]] for q in one_hop]
+    assert cell.dollars == pytest.approx((cell.cost + sum(prompts) / len(prompts)) / 1e6)
     random = rows["random (per hop, expected)"].by_source["world_onehop"]
     prices = [llm.prompt_price for llm in embedded_pool.offered]
     assert random.em == pytest.approx(oracle.random_routing().em)
     assert random.dollars == pytest.approx((random.cost + 5 * sum(prices) / len(prices)) / 1e6)
     capped = single_shot_row(world, embedded_pool, questions)
-    assert capped.by_source["world_onehop"].em == pytest.approx(0.98)
+    best = [max(llm.reliability[q.domains[0]] for llm in world.llms.values()) for q in one_hop]
+    assert capped.by_source["world_onehop"].em == pytest.approx(sum(best) / len(best))
     assert capped.by_source["world_twohop"].em == pytest.approx(0.25)
     assert capped.total.em < rows["oracle (expected)"].total.em
 

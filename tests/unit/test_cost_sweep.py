@@ -1,0 +1,67 @@
+"""scripts/cost_sweep.sh gives the right commands; run on a copy whose commands only note them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NOTE = '#!/usr/bin/env bash\necho "$(basename "$0") $*" >> "{log}"\n'
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with the script, and recorders in place of what it calls."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "cost_sweep.sh", tmp_path / "scripts")
+    for name in ("train.sh", "test.sh", ".venv/bin/python"):
+        (tmp_path / name).write_text(NOTE.format(log=tmp_path / "log"))
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
+
+
+def sweep(checkout: Path, *arguments: str, **environment: str) -> list[str]:
+    """Commands given, in order."""
+    subprocess.run(
+        ["bash", str(checkout / "scripts" / "cost_sweep.sh"), *arguments],
+        env={**os.environ, **environment},
+        check=True,
+    )
+    return (checkout / "log").read_text().splitlines()
+
+
+def test_one_router_per_cost_coe_then_one_comparison(checkout: Path) -> None:
+    commands = sweep(checkout)
+    assert [c.split()[0] for c in commands] == ["train.sh", "test.sh"] * 4 + ["python"]
+    assert commands[2] == "train.sh cost_coe=0.3 trainer.experiment_name=sweep_0.3"
+    assert commands[3].startswith("test.sh trainer.experiment_name=sweep_0.3 ")
+    assert "val.temperature=1.0" in commands[3]
+    points = " ".join(f"--sweep {a}=outputs/sweep_{a}/eval" for a in ("0", "0.3", "0.6", "0.9"))
+    assert commands[-1] == (
+        f"python -m router_r1.evaluation.compare {points} --output outputs/sweep"
+    )
+
+
+def test_overrides_reach_training_and_scoring_options_the_comparison(checkout: Path) -> None:
+    commands = sweep(
+        checkout, "trainer.seed=1", "--", "--seed", "3", COST_COES="0.5", SWEEP="seed1"
+    )
+    assert commands == [
+        "train.sh trainer.seed=1 cost_coe=0.5 trainer.experiment_name=seed1_0.5",
+        "test.sh trainer.seed=1 trainer.experiment_name=seed1_0.5 evaluation.n_samples=4 "
+        "actor_rollout_ref.rollout.val.temperature=1.0",
+        "python -m router_r1.evaluation.compare --seed 3 --sweep 0.5=outputs/seed1_0.5/eval "
+        "--output outputs/seed1",
+    ]
+
+
+def test_what_is_trained_is_not_trained_again(checkout: Path) -> None:
+    (checkout / "outputs" / "sweep_0").mkdir(parents=True)
+    (checkout / "outputs" / "sweep_0" / "summary.json").write_text("{}")
+    commands = sweep(checkout, COST_COES="0 0.9")
+    assert [c.split()[0] for c in commands] == ["test.sh", "train.sh", "test.sh", "python"]
