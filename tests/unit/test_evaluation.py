@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router_r1.evaluation.published import BENCHMARKS
 from router_r1.evaluation.results import print_results
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
@@ -173,6 +174,31 @@ def test_scoring_is_the_rewards_and_counts_every_record(
     shown = capsys.readouterr().out
     for words in ("EM", "average", "0.750", "bad", "95%"):
         assert words in shown
+
+
+def test_the_table_of_the_papers_benchmarks_is_whole_at_the_width_of_a_log(
+    tmp_path: Path, embedded_pool: PoolConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+    log = RecordLog(tmp_path / "log.jsonl")
+    for source in BENCHMARKS:
+        for row in range(4):
+            for sample in range(4):
+                answer = f"answer {row}" if (row + sample) % 3 else "wrong"
+                one = answered(row, answer, embedded_pool, source)
+                log.append(replace(one, sample_index=sample))
+    log.close()
+    score_folder(tmp_path / "log.jsonl", tmp_path, reward, {"model": "m", "pool": "embedded"})
+    print_results(tmp_path)
+    shown = capsys.readouterr().out
+    assert max(len(line) for line in shown.splitlines()) <= 120
+    assert "…" not in shown
+    for words in (*BENCHMARKS, "avg@4", "pass@4", "4 questions", "28 questions"):
+        assert words in shown
+    for summary in json.loads((tmp_path / RESULTS).read_text())["summaries"]:
+        for name in ("em", "f1", "pass@4"):
+            estimate = summary["estimates"][name]
+            assert f"{estimate['low']:.3f}–{estimate['high']:.3f}" in shown  # noqa: RUF001
 
 
 def test_fewer_questions_and_samples_can_be_scored_than_are_there(
