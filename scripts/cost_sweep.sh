@@ -2,14 +2,13 @@
 # What does weighing cost buy? Trains one router per cost_coe, scores each, compares them.
 #
 #   bash scripts/cost_sweep.sh                             0, 0.3, 0.6 and 0.9 on the recipe
-#   COST_COES="0 0.5" bash scripts/cost_sweep.sh trainer.seed=1   other values, overrides as for train.sh
-#   SWEEP=seed1 bash scripts/cost_sweep.sh trainer.seed=1  another name than "sweep"
+#   COST_COES="0 0.5" bash scripts/cost_sweep.sh           other values
+#   SWEEP=seed1 bash scripts/cost_sweep.sh trainer.seed=1  another name; overrides as for train.sh
 #   bash scripts/cost_sweep.sh … -- --train_files … --test_files … --pool …
 #                                                          after --: options of the comparison
 #
 # Routers lie in outputs/<sweep>_<cost_coe>/, table and plot in outputs/<sweep>/. One that is trained
-# already is not trained again. Scores are of sampled answers, four a question: training shapes the
-# sampling policy, and greedy ones coincide as soon as they agree on every question's likeliest LLM.
+# already is not trained again, and what test.sh has answered is not asked again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -28,8 +27,7 @@ for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
   else
     bash train.sh "${overrides[@]}" cost_coe="$cost_coe" trainer.experiment_name="$name"
   fi
-  bash test.sh "${overrides[@]}" trainer.experiment_name="$name" \
-    evaluation.n_samples=4 actor_rollout_ref.rollout.val.temperature=1.0
+  bash test.sh "${overrides[@]}" trainer.experiment_name="$name"
   comparison+=(--sweep "$cost_coe=outputs/$name/eval")
 done
 exec .venv/bin/python -m router_r1.evaluation.compare "${comparison[@]}" --output "outputs/$sweep"

@@ -30,11 +30,11 @@ from router_r1.evaluation.comparison.questions import (
 from router_r1.evaluation.comparison.rows import (
     Comparison,
     Row,
-    SweepPoint,
     measured_row,
     write_comparison,
 )
 from router_r1.evaluation.comparison.saved import kind_of, read_saved
+from router_r1.evaluation.comparison.sweep import sweep_points
 from router_r1.evaluation.comparison.table import tables
 from router_r1.evaluation.retrieval.bm25 import BM25
 from router_r1.evaluation.retrieval.serve import MODEL, retrieval_endpoint
@@ -232,26 +232,18 @@ def compare(args: argparse.Namespace) -> Comparison:
     """
     benchmark = load_benchmark(args)
     saved = [_saved_row(saved, benchmark) for saved in args.router]
-    points = sorted((_sweep_point(saved, benchmark) for saved in args.sweep), key=_cost_coe)
+    swept = {float(saved.label): read_saved(saved.folder, benchmark.test) for saved in args.sweep}
     rows = asyncio.run(run_baselines(benchmark, args)) + saved
     if benchmark.world is not None:
         questions = _of_world(benchmark)
         rows += per_hop_rows(benchmark.world, benchmark.pool, questions)
         rows.append(single_shot_row(benchmark.world, benchmark.pool, questions))
-    return Comparison(benchmark.title, rows, points)
+    return Comparison(benchmark.title, rows, sweep_points(swept))
 
 
 def _saved_row(saved: SavedEvaluation, benchmark: Benchmark) -> Row:
     records = read_saved(saved.folder, benchmark.test)
     return measured_row(saved.label, kind_of(saved.label), records)
-
-
-def _sweep_point(saved: SavedEvaluation, benchmark: Benchmark) -> SweepPoint:
-    return SweepPoint(float(saved.label), _saved_row(saved, benchmark).total)
-
-
-def _cost_coe(point: SweepPoint) -> float:
-    return point.cost_coe
 
 
 def main(arguments: list[str]) -> None:

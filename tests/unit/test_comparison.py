@@ -25,6 +25,7 @@ from router_r1.evaluation.comparison.rows import (
     write_comparison,
 )
 from router_r1.evaluation.comparison.saved import kind_of, read_saved
+from router_r1.evaluation.comparison.sweep import sweep_points
 from router_r1.evaluation.comparison.table import tables
 from router_r1.pool.config import PoolConfig
 from router_r1.world.dataset import write_world
@@ -32,6 +33,7 @@ from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
+from verl.trainer.evaluation.summary import Estimate
 from verl.utils.dataset import DataError
 
 
@@ -57,7 +59,8 @@ def comparison() -> Comparison:
         row("oracle", "oracle", 1.0, 8e-5),
         row("oracle (expected)", "oracle", 1.0, 8e-5, low=None),
     ]
-    sweep = [SweepPoint(0.0, rows[4].total), SweepPoint(0.9, row("", "", 0.8, 2e-5).total)]
+    frugal = row("", "", 0.8, 2e-5).total
+    sweep = [SweepPoint(0.0, rows[4].total), SweepPoint(0.9, frugal, Estimate(-3.0, -4.0, -2.0))]
     return Comparison("Toy", rows, sweep)
 
 
@@ -89,8 +92,28 @@ def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
         "cost": pytest.approx(20.0),
         "dollars": 2e-5,
         "calls": 1.0,
+        "cost_change": -3.0,
+        "cost_change_low": -4.0,
+        "cost_change_high": -2.0,
     }
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_sweeps_changes_are_paired_by_question() -> None:
+    """Costs that differ much between questions and little between routers: a sure saving."""
+    dear = [record("one", i, 1.0, i * 1e-6) for i in range(40)]
+    saving = [record("one", i, 1.0, (i - 0.5) * 1e-6) for i in reversed(range(40))]
+    first, second, third = sweep_points({0.6: saving, 0.3: dear, 0.9: saving[:20] * 2 + saving})
+    assert [first.cost_coe, second.cost_coe, third.cost_coe] == [0.3, 0.6, 0.9]
+    assert first.cost_change is None
+    assert second.cost_change is not None
+    assert third.cost_change is not None
+    change = second.total.cost - first.total.cost
+    assert second.cost_change.mean == pytest.approx(change)
+    assert second.cost_change.low == pytest.approx(second.cost_change.high) == pytest.approx(change)
+    assert third.cost_change.mean == third.cost_change.low == third.cost_change.high == 0.0
+    with pytest.raises(KeyError):
+        sweep_points({0.0: dear[:3], 0.9: saving})
 
 
 def test_the_front_holds_what_nothing_beats() -> None:
@@ -141,6 +164,8 @@ def test_the_tables_show_every_row_for_all_and_for_each_dataset() -> None:
     assert text.count("both 0") == 3
     assert text.count("trained") == 2
     assert "router at cost_coe 0.9" in text
+    assert "0 to 0.9" in text
+    assert "-4.000 to -2.000" in text
     assert "computed" in text
 
 

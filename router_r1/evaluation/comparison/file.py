@@ -43,13 +43,19 @@ class ComparisonRow:
 
 @dataclass(frozen=True)
 class ComparisonPoint:
-    """A router trained with one cost coefficient."""
+    """A router trained with one cost coefficient.
+
+    ``cost_change``, with its 95% interval, is against the point before it; the first has none.
+    """
 
     cost_coe: float
     em: float
     cost: float
     dollars: float
     calls: float
+    cost_change: float | None = None
+    cost_change_low: float | None = None
+    cost_change_high: float | None = None
 
 
 @dataclass(frozen=True)

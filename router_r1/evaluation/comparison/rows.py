@@ -17,7 +17,7 @@ from router_r1.evaluation.comparison.file import (
     write_comparison_file,
 )
 from verl.trainer.evaluation.records import EvaluationRecord
-from verl.trainer.evaluation.summary import DatasetSummary, summarise
+from verl.trainer.evaluation.summary import DatasetSummary, Estimate, summarise
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,17 @@ class Row:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """The router trained with ``cost_coe``."""
+    """The router trained with ``cost_coe``.
+
+    Attributes:
+        cost_coe: the weight of cost in its reward.
+        total: its means.
+        cost_change: in cost per question, against the point before it in the sweep.
+    """
 
     cost_coe: float
     total: Cell
+    cost_change: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -105,11 +112,22 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         )
         for row in comparison.rows
     ]
-    sweep = [
-        ComparisonPoint(point.cost_coe, **_fields(point.total, ("em", "cost", "dollars", "calls")))
-        for point in comparison.sweep
-    ]
+    sweep = [_saved_point(point) for point in comparison.sweep]
     write_comparison_file(path, ComparisonFile(comparison.title, rows, sweep))
+
+
+def _saved_point(point: SweepPoint) -> ComparisonPoint:
+    means = _fields(point.total, ("em", "cost", "dollars", "calls"))
+    if point.cost_change is None:
+        return ComparisonPoint(point.cost_coe, **means)
+    change = point.cost_change
+    return ComparisonPoint(
+        point.cost_coe,
+        **means,
+        cost_change=change.mean,
+        cost_change_low=change.low,
+        cost_change_high=change.high,
+    )
 
 
 def _fields(cell: Cell, names: Sequence[str]) -> dict[str, float]:

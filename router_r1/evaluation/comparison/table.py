@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rich.table import Table
 
 from router_r1.evaluation.baselines.contest import KINDS
-from router_r1.evaluation.comparison.rows import Cell, Comparison, Row
+from router_r1.evaluation.comparison.rows import Cell, Comparison, Row, SweepPoint
 
 _STYLES = {"router": "bold green", "prompt": "cyan", "oracle": "yellow", "learned": "blue"}
 
@@ -18,7 +19,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
 
 
 def tables(comparison: Comparison) -> Iterator[Table]:
-    """One table a dataset after the one for all, which has the sweep too."""
+    """One for all datasets with the sweep, one of what the sweep changes, one for each dataset."""
     rows = in_order(comparison.rows)
     sources = list(dict.fromkeys(source for row in rows for source in row.by_source))
     whole = _table(f"{comparison.title}: all datasets")
@@ -29,11 +30,29 @@ def tables(comparison: Comparison) -> Iterator[Table]:
             name = f"router at cost_coe {point.cost_coe:g}"
             whole.add_row(name, "router", *_cells(point.total), style=_STYLES["router"])
     yield whole
+    if len(comparison.sweep) > 1:
+        yield _changes(comparison.sweep)
     if len(sources) > 1:
         for source in sources:
             table = _table(source)
             _fill(table, [(row, row.by_source[source]) for row in rows if source in row.by_source])
             yield table
+
+
+def _changes(sweep: Sequence[SweepPoint]) -> Table:
+    table = Table(title="What weighing cost more changes", title_justify="left")
+    for column in ("cost_coe", "cost per question", "95% interval, paired", "EM"):
+        table.add_column(column, justify="right")
+    for before, after in pairwise(sweep):
+        if after.cost_change is not None:
+            change = after.cost_change
+            table.add_row(
+                f"{before.cost_coe:g} to {after.cost_coe:g}",
+                f"{change.mean:+.3f}",
+                f"{change.low:+.3f} to {change.high:+.3f}",
+                f"{after.total.em - before.total.em:+.3f}",
+            )
+    return table
 
 
 def _table(title: str) -> Table:
