@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -146,12 +147,25 @@ def test_replies_reach_the_policy_word_by_word(
     assert seen >= len(requests)
 
 
-def test_turns_end_at_their_tag(roll: Roll, requests: list[RolloutRequest]) -> None:
+def test_turns_end_at_their_tag(
+    roll: Roll, requests: list[RolloutRequest], policy_tokenizer: Any
+) -> None:
+    """Sampled turns may be badly formed; a closing tag ends them all the same."""
+    closed = 0
     for trajectory in roll(requests):
-        text = trajectory.extras["policy_text"]
-        assert text.count("</answer>") <= 1
+        turns = [
+            policy_tokenizer.decode(segment.token_ids)
+            for segment in trajectory.segments
+            if segment.kind is SegmentKind.ACTION
+        ]
+        for turn in turns:
+            tags = re.findall("</search>|</answer>", turn)
+            assert len(tags) <= 1, turn
+            assert not tags or turn.endswith(tags[0]), turn
+            closed += len(tags)
         if trajectory.status is TrajectoryStatus.ANSWERED:
-            assert text.endswith("</answer>")
+            assert turns[-1].endswith("</answer>")
+    assert closed > len(requests)
 
 
 def test_greedy_repeats_itself(roll: Roll, requests: list[RolloutRequest]) -> None:
