@@ -232,7 +232,7 @@ def compare(args: argparse.Namespace) -> Comparison:
     """
     benchmark = load_benchmark(args)
     saved = [_saved_row(saved, benchmark) for saved in args.router]
-    swept = {float(saved.label): read_saved(saved.folder, benchmark.test) for saved in args.sweep}
+    swept = [(float(saved.label), read_saved(saved.folder, benchmark.test)) for saved in args.sweep]
     rows = asyncio.run(run_baselines(benchmark, args)) + saved
     if benchmark.world is not None:
         questions = _of_world(benchmark)

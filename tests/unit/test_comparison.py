@@ -103,7 +103,9 @@ def test_a_sweeps_changes_are_paired_by_question() -> None:
     """Costs that differ much between questions and little between routers: a sure saving."""
     dear = [record("one", i, 1.0, i * 1e-6) for i in range(40)]
     saving = [record("one", i, 1.0, (i - 0.5) * 1e-6) for i in reversed(range(40))]
-    first, second, third = sweep_points({0.6: saving, 0.3: dear, 0.9: saving[:20] * 2 + saving})
+    first, second, third = sweep_points(
+        [(0.6, saving), (0.3, dear), (0.9, saving[:20] * 2 + saving)]
+    )
     assert [first.cost_coe, second.cost_coe, third.cost_coe] == [0.3, 0.6, 0.9]
     assert first.cost_change is None
     assert second.cost_change is not None
@@ -113,7 +115,13 @@ def test_a_sweeps_changes_are_paired_by_question() -> None:
     assert second.cost_change.low == pytest.approx(second.cost_change.high) == pytest.approx(change)
     assert third.cost_change.mean == third.cost_change.low == third.cost_change.high == 0.0
     with pytest.raises(KeyError):
-        sweep_points({0.0: dear[:3], 0.9: saving})
+        sweep_points([(0.0, dear[:3]), (0.9, saving)])
+
+
+def test_two_routers_of_one_cost_coe_are_both_shown() -> None:
+    one, other = [record("one", 0, 1.0, 2e-6)], [record("one", 0, 1.0, 3e-6)]
+    costs = [point.total.cost for point in sweep_points([(0.9, one), (0.9, other)])]
+    assert costs == [pytest.approx(2.0), pytest.approx(3.0)]
 
 
 def test_the_front_holds_what_nothing_beats() -> None:

@@ -7,9 +7,9 @@ same leave no doubt in its interval; samples of one question are averaged first.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -18,16 +18,17 @@ from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.evaluation.summary import Estimate, summarise
 
 
-def sweep_points(evaluations: Mapping[float, Sequence[EvaluationRecord]]) -> list[SweepPoint]:
-    """From scored records of the same questions by ``cost_coe``; the least ``cost_coe`` first."""
-    cost_coes = sorted(evaluations)
-    changes = [
-        cost_change(evaluations[less], evaluations[more]) for less, more in pairwise(cost_coes)
-    ]
-    return [
-        SweepPoint(cost_coe, measured_row("", "router", evaluations[cost_coe]).total, change)
-        for cost_coe, change in zip(cost_coes, [None, *changes], strict=False)
-    ]
+def sweep_points(
+    evaluations: Iterable[tuple[float, Sequence[EvaluationRecord]]],
+) -> list[SweepPoint]:
+    """From (``cost_coe``, scored records) of the same questions; the least ``cost_coe`` first."""
+    points: list[SweepPoint] = []
+    before: Sequence[EvaluationRecord] = ()
+    for cost_coe, records in sorted(evaluations, key=itemgetter(0)):
+        change = cost_change(before, records) if points else None
+        points.append(SweepPoint(cost_coe, measured_row("", "router", records).total, change))
+        before = records
+    return points
 
 
 def cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Estimate:
@@ -37,13 +38,11 @@ def cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRe
         KeyError: if ``before`` lacks a question of ``after``.
     """
     known = _mean_costs(before)
-    first = {_question(record): record for record in after}
-    return summarise(
-        [
-            replace(first[question], scores={"cost": cost - known[question]})
-            for question, cost in _mean_costs(after).items()
-        ]
-    )[-1].estimates["cost"]
+    changes = [
+        replace(record, scores={"cost": record.scores["cost"] - known[_question(record)]})
+        for record in after
+    ]
+    return summarise(changes)[-1].estimates["cost"]
 
 
 def _question(record: EvaluationRecord) -> tuple[str, str]:
