@@ -28,7 +28,7 @@ class GateThresholds:
     """Least rates, measured on sampled answers to questions about unseen entities."""
 
     names: float = 0.98
-    copies: float = 0.97
+    copies: float = 0.99
     format: float = 0.98
 
 
@@ -46,12 +46,12 @@ class ColdStartConfig:
 
     folder: str = ".cache/cold_start"
     seed: int = 0
-    steps: int = 320
+    steps: int = 480
     batch_size: int = 32
     lr: float = 3e-3
     copy_steps: int = 100
     no_reply_share: float = 0.04
-    gate_freq: int = 80
+    gate_freq: int = 160
     policy: PolicySize = field(default_factory=PolicySize)
     gate: GateThresholds = field(default_factory=GateThresholds)
 
