@@ -14,7 +14,12 @@ from rich.console import Console
 from router_r1.evaluation.comparison.arguments import parse_arguments
 from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
 from router_r1.evaluation.comparison.labels import Box, place_labels
-from router_r1.evaluation.comparison.plot import pareto_front, plot_comparison, points_of
+from router_r1.evaluation.comparison.plot import (
+    labels_of,
+    pareto_front,
+    plot_comparison,
+    points_of,
+)
 from router_r1.evaluation.comparison.questions import read_questions, sample, world_questions
 from router_r1.evaluation.comparison.rows import (
     Cell,
@@ -132,6 +137,17 @@ def test_the_front_holds_what_nothing_beats() -> None:
 def test_rows_at_one_place_share_a_mark_and_computed_ones_have_none() -> None:
     labels = [point.label for point in points_of(comparison().rows)]
     assert labels == ["Small, cheapest", "kNN", "slow", "trained", "oracle"]
+
+
+def test_routers_of_a_sweep_at_one_place_share_a_label_and_leave_the_oracle_its_own() -> None:
+    rows = [row("trained", "router", 0.9, 9e-5), row("oracle at 0.6", "oracle", 0.8, 2e-5)]
+    coes = {0.0: rows[0], 0.6: rows[1], 0.9: rows[1]}
+    sweep = [SweepPoint(coe, at.total) for coe, at in coes.items()]
+    assert [(text, kind) for _, text, kind in labels_of(points_of(rows), sweep)] == [
+        ("trained, cost_coe 0", "router"),
+        ("oracle at 0.6", "oracle"),
+        ("cost_coe 0.6, 0.9", "router"),
+    ]
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router_r1.evaluation.comparison.labels import Box, Coordinates, place_labels
-from router_r1.evaluation.comparison.rows import Comparison, Row
+from router_r1.evaluation.comparison.rows import Comparison, Row, SweepPoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +76,22 @@ def _label(names: Sequence[str]) -> str:
     )
 
 
+def labels_of(
+    points: Sequence[Point], sweep: Sequence[SweepPoint]
+) -> list[tuple[Coordinates, str, str]]:
+    """Place, label and kind; routers of a sweep at one place share a label, also with a row's."""
+    places: dict[Coordinates, list[str]] = {}
+    for point in sweep:
+        place = (round(point.total.dollars * _PER_QUESTIONS, 9), round(point.total.em, 6))
+        places.setdefault(place, []).append(f"{point.cost_coe:g}")
+    labels = {place: f"cost_coe {', '.join(coes)}" for place, coes in places.items()}
+    texts = []
+    for p in points:
+        own = [labels.pop((p.x, p.y))] if p.kind == "router" and (p.x, p.y) in labels else []
+        texts.append(((p.x, p.y), ", ".join([p.label, *own]), p.kind))
+    return [*texts, *((place, label, "router") for place, label in labels.items())]
+
+
 def pareto_front(places: Sequence[Coordinates]) -> list[Coordinates]:
     """Of (dollars, EM), those no other beats at the same or a lower price, from cheap to dear."""
     front: list[Coordinates] = []
@@ -104,7 +120,7 @@ def plot_comparison(comparison: Comparison, image: Path) -> None:
                 loc="outside lower center", ncols=5, frameon=False, fontsize=9, labelcolor=_INK
             )
         intervals = [[(p.x, p.low), (p.x, p.high)] for p in points]
-        _write_labels(axes, _texts(points, comparison), [front, sweep, *intervals])
+        _write_labels(axes, labels_of(points, comparison.sweep), [front, sweep, *intervals])
         image.parent.mkdir(parents=True, exist_ok=True)
         temporary = image.with_name(f".{image.stem}.tmp-{os.getpid()}.png")
         figure.savefig(temporary, dpi=150)
@@ -199,24 +215,9 @@ def _finish_axes(axes: Axes, title: str) -> None:
     axes.xaxis.set_minor_formatter("")
 
 
-def _texts(points: Sequence[Point], comparison: Comparison) -> dict[Coordinates, tuple[str, str]]:
-    """Label and kind by place; a point of the sweep that is a row's too adds to its label."""
-    texts = {(p.x, p.y): (p.label, p.kind) for p in points}
-    for sweep in comparison.sweep:
-        label = f"cost_coe {sweep.cost_coe:g}"
-        place = (
-            round(sweep.total.dollars * _PER_QUESTIONS, 9),
-            round(sweep.total.em, 6),
-        )
-        if place in texts:
-            label = f"{texts[place][0]}, {label}"
-        texts[place] = (label, "router")
-    return texts
-
-
 def _write_labels(
     axes: Axes,
-    texts: Mapping[Coordinates, tuple[str, str]],
+    texts: Sequence[tuple[Coordinates, str, str]],
     lines: Sequence[Sequence[Coordinates]],
 ) -> None:
     """Texts where they cover nothing, with a line to a mark that is far off."""
@@ -230,9 +231,9 @@ def _write_labels(
             fontweight="bold" if kind == "router" else "normal",
             zorder=5,
         )
-        for place, (text, kind) in texts.items()
+        for place, text, kind in texts
     ]
-    anchors = [_pixels(axes, place) for place in texts]
+    anchors = [_pixels(axes, place) for place, _, _ in texts]
     frame = axes.get_window_extent()
     places = place_labels(
         anchors,
