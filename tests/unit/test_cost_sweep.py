@@ -27,9 +27,10 @@ def checkout(tmp_path: Path) -> Path:
 
 def sweep(checkout: Path, *arguments: str, **environment: str) -> list[str]:
     """Commands given, in order."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("SWEEP", "COST_COES")}
     subprocess.run(
         ["bash", str(checkout / "scripts" / "cost_sweep.sh"), *arguments],
-        env={**os.environ, **environment},
+        env={**inherited, **environment},
         check=True,
     )
     return (checkout / "log").read_text().splitlines()
