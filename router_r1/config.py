@@ -46,7 +46,7 @@ class ColdStartConfig:
 
     folder: str = ".cache/cold_start"
     seed: int = 0
-    steps: int = 600
+    steps: int = 480
     batch_size: int = 32
     lr: float = 3e-3
     copy_steps: int = 100
