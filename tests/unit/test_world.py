@@ -196,6 +196,16 @@ def test_traces_route_at_random_whatever_the_domain(
         assert chi_square < 37.3, (domain, counter)  # 5 degrees of freedom
 
 
+def test_llms_are_drawn_equally_often_within_a_batch(
+    traces: TraceDataset, embedded_pool: PoolConfig
+) -> None:
+    for step in (0, 20, 21):
+        texts = [decode(traces, example, 1) for example in traces.sample_batch(step, 32)]
+        called = Counter(re.findall(r"for \w+ (\w+)</think>", " ".join(texts)))
+        assert set(called) == {llm.name for llm in embedded_pool.offered}
+        assert max(called.values()) - min(called.values()) <= 1
+
+
 def test_traces_are_well_formed_and_know_no_held_out_entity(
     traces: TraceDataset, world: World
 ) -> None:
