@@ -1,9 +1,9 @@
 """Supervised traces for the cold start: right format, right copies, routing at random.
 
 Guarantees: the LLM of every call is drawn uniformly, whatever the question, and in a batch the
-LLMs' numbers of calls differ by one at most; only entities of the train split appear; prompts, actions
-and observations are tokenised separately and then joined, exactly as a rollout sees them; the loss
-mask is 1 on the policy's own tokens only.
+LLMs' numbers of calls differ by one at most; only entities of the train split appear; prompts,
+actions and observations are tokenised separately and then joined, exactly as a rollout sees them;
+the loss mask is 1 on the policy's own tokens only.
 """
 
 from __future__ import annotations
