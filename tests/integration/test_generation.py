@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +25,13 @@ from router_r1.pool.outcome import Outcome
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault, faults
 from verl.config.rollout import RolloutConfig
-from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.interfaces import (
+    GenerationOutput,
+    OnTokens,
+    RolloutOptions,
+    RolloutRequest,
+    SamplingParams,
+)
 from verl.trainer.evaluation.generate import TRAJECTORIES, generate
 from verl.trainer.evaluation.records import read_log
 from verl.trajectory import SegmentKind, Trajectory, TrajectoryStatus
@@ -40,7 +47,10 @@ Roll = Callable[..., list[Trajectory]]
 
 @pytest.fixture(scope="module")
 def engine(cold_policy: Path) -> Iterator[RolloutReplicas]:
-    config = RolloutConfig(dtype="float32", enforce_eager=True, cpu_threads=2, max_num_seqs=64)
+    """Two replicas, as on two GPUs."""
+    config = RolloutConfig(
+        dtype="float32", enforce_eager=True, num_replicas=2, cpu_threads=1, max_num_seqs=64
+    )
     engine = RolloutReplicas(config, str(cold_policy), "cpu", 512)
     engine.wait_until_ready()
     yield engine
@@ -80,6 +90,26 @@ def roll(engine: RolloutReplicas, policy_tokenizer: Any, served_pool: PoolConfig
             engine.end_sessions()
 
     return run
+
+
+class Noting:
+    """The engine, noting what is asked of it; with ``one_replica`` all is asked of the first."""
+
+    def __init__(self, engine: RolloutReplicas, one_replica: bool = False) -> None:
+        self._engine = engine
+        self._one_replica = one_replica
+        self.seeds: dict[tuple[str, int], int | None] = {}
+
+    async def generate(
+        self,
+        prompt_ids: Sequence[int],
+        sampling: SamplingParams,
+        session_id: str,
+        on_tokens: OnTokens | None = None,
+    ) -> GenerationOutput:
+        self.seeds[session_id, len(prompt_ids)] = sampling.seed
+        session = "the first replica's" if self._one_replica else session_id
+        return await self._engine.generate(prompt_ids, sampling, session, on_tokens)
 
 
 def check_bookkeeping(trajectory: Trajectory, pool: PoolConfig) -> None:
@@ -178,6 +208,76 @@ def test_samples_of_one_prompt_differ(roll: Roll, requests: list[RolloutRequest]
     trajectories = roll(group)
     assert {t.uid for t in trajectories} == {requests[0].uid}
     assert len({tuple(t.token_ids) for t in trajectories}) > 3
+
+
+def first_turns(trajectories: list[Trajectory]) -> list[tuple[int, ...]]:
+    return [t.segments[1].token_ids for t in trajectories]
+
+
+def test_a_group_on_two_replicas_is_as_diverse_as_on_one_and_repeats(
+    engine: RolloutReplicas,
+    policy_tokenizer: Any,
+    requests: list[RolloutRequest],
+    served_pool: PoolConfig,
+) -> None:
+    """Groups of 8, as GRPO samples them. A sample is the same wherever it is generated, but for
+    the last bits of a batch's logits, which turn a token now and then."""
+    batch = [replace(r, sample_index=k) for r in requests[:12] for k in range(8)]
+    hot = RolloutOptions(temperature=1.0, seed=42)
+    turns, seeds = [], []
+    for one_replica in (True, False, False):
+        noting = Noting(engine, one_replica)
+        manager = LLMGenerationManager(noting, policy_tokenizer, served_pool, LIMITS)
+        try:
+            turns.append(first_turns(manager.rollout(batch, hot)))
+        finally:
+            manager.close()
+            engine.end_sessions()
+        seeds.append(noting.seeds)
+    alone, spread, again = turns
+    assert same(alone, spread) > 0.95
+    assert same(spread, again) > 0.95
+    distinct = [
+        [len(set(of_run[8 * i : 8 * i + 8])) for i in range(12)] for of_run in (alone, spread)
+    ]
+    assert sum(distinct[1]) >= 0.95 * sum(distinct[0])
+    assert None not in seeds[0].values()
+    for of_run in seeds:
+        assert len(set(of_run.values())) == len(of_run), "one seed for each sample and turn"
+
+
+def same(first: Sequence[Any], second: Sequence[Any]) -> float:
+    """Share of equal entries."""
+    return sum(a == b for a, b in zip(first, second, strict=True)) / len(first)
+
+
+def test_another_seed_samples_other_turns(roll: Roll, requests: list[RolloutRequest]) -> None:
+    group = [replace(requests[0], sample_index=k) for k in range(16)]
+    one, other = (
+        first_turns(roll(group, RolloutOptions(temperature=1.5, seed=seed))) for seed in (1, 2)
+    )
+    assert same(one, other) < 0.5
+
+
+def test_more_seeded_prompts_at_once_than_a_step_of_the_default_size_can_read(
+    engine: RolloutReplicas,
+) -> None:
+    """A seeded prompt that vLLM reads in two parts kills its CPU engine."""
+
+    async def all_at_once() -> list[GenerationOutput]:
+        calls = (
+            engine.generate(
+                [100 + (7 * i + k) % 300 for k in range(80)],
+                SamplingParams(max_tokens=4, seed=i),
+                "the first replica's",
+            )
+            for i in range(128)
+        )
+        return list(await asyncio.gather(*calls))
+
+    outputs = asyncio.run(all_at_once())
+    engine.end_sessions()
+    assert {len(output.token_ids) for output in outputs} <= {1, 2, 3, 4}
 
 
 def test_a_last_search_gets_no_reply(roll: Roll, requests: list[RolloutRequest]) -> None:

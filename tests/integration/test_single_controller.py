@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from tests.integration.workers import Arithmetic
 from verl.protocol import DataProto
 from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.resource_pool import ResourceError
 from verl.single_controller.worker_group import WorkerGroupError
 
@@ -69,8 +71,38 @@ def test_one_rank_lost_is_one_clear_error_and_frees_everything(
 
 
 def test_more_processes_than_slots_is_refused() -> None:
-    with pytest.raises(ResourceError, match=r"\[64\] processes.*CPU=4"):
+    with pytest.raises(ResourceError, match=r"\[64\] processes.*64 needed, 4 there.*CPU=4"):
         RayWorkerGroup(
             RayResourcePool([64], timeout_s=1.0), {"first": RayClassWithInit(Arithmetic)}
         )
     assert ray.is_initialized()
+
+
+def test_ranks_that_are_not_up_in_time_are_named_and_their_slots_are_free(start: Start) -> None:
+    roles = {"first": RayClassWithInit(Arithmetic)}
+    with pytest.raises(WorkerGroupError, match=r"\[0, 1\] of 2 did not start.*start_timeout_s"):
+        RayWorkerGroup(RayResourcePool([2]), roles, start_timeout_s=0.05)
+    assert start()["first"].only_first() == 0
+
+
+@ray.remote(num_cpus=0)
+class Sometimes:
+    """Returns, raises, or keeps its caller waiting."""
+
+    async def do(self, what: str) -> str:
+        if what == "fail":
+            raise ValueError(what)
+        if what == "wait":
+            await asyncio.Event().wait()
+        return what
+
+
+def test_calls_that_have_not_ended_in_time_are_told_from_those_that_have() -> None:
+    actor = Sometimes.remote()
+    wait, fail, end = (actor.do.remote(what) for what in ("wait", "fail", "end"))
+    ray.wait([fail, end], num_returns=2)
+    arrived: list[int] = []
+    with pytest.raises(NotArrivedError) as late:
+        arrived.extend(in_order_of_arrival([wait, fail, end], timeout_s=0.2))
+    assert (sorted(arrived), late.value.pending) == ([1, 2], [0])
+    assert sorted(in_order_of_arrival([fail, end])) == [0, 1]

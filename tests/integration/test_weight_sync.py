@@ -131,5 +131,12 @@ def test_a_dead_engine_is_one_clear_error(policy_folder: Path, tmp_path: Path) -
     shutil.copytree(policy_folder, broken)
     (broken / "model.safetensors").write_bytes(b"no weights")
     engine = RolloutReplicas(RolloutConfig(dtype="float32"), str(broken), "cpu", 128)
-    with pytest.raises(RolloutEngineError, match="did not start"):
+    with pytest.raises(RolloutEngineError, match=r"replica 0 \(a CPU\) did not start"):
+        engine.wait_until_ready()
+
+
+def test_an_engine_that_is_not_up_in_time_is_named(policy_folder: Path) -> None:
+    config = RolloutConfig(dtype="float32", start_timeout_s=0.1)
+    engine = RolloutReplicas(config, str(policy_folder), "cpu", 128)
+    with pytest.raises(RolloutEngineError, match=r"0.1 s: 0 \(a CPU\); up: none.*start_timeout_s"):
         engine.wait_until_ready()

@@ -112,6 +112,8 @@ class RolloutReplicas:
             for index in in_order_of_arrival(references, self._start_timeout_s):
                 self._check_started(index, references[index])
         except NotArrivedError as late:
+            for index in late.pending:  # they could not answer a call to shut down
+                ray.kill(self._actors[index], no_restart=True)
             self.shutdown()
             raise RolloutEngineError(self._not_up(late.pending)) from late
 
