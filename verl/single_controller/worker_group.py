@@ -68,6 +68,9 @@ class RayWorkerGroup:
         num_threads: torch threads of each process (CPU).
         start_timeout_s: how long all ranks together may take to start and load their roles.
 
+    Attributes:
+        devices: node and GPU of each rank, as its process reports them.
+
     Raises:
         ResourceError: if the cluster cannot grant the slots.
         WorkerGroupError: if a rank fails or is not up in time.
@@ -157,17 +160,13 @@ class RayWorkerGroup:
         except NotArrivedError as late:
             up = [rank for rank in range(len(references)) if rank not in late.pending]
             self._dead = f"ranks {late.pending} of {self.world_size} did not start {role} in time"
-            where = ", ".join(f"{rank} on {self._place(rank)}" for rank in late.pending)
+            places = self._pool.reserved_ranks()
+            where = ", ".join(f"{rank} on {places[rank]}" for rank in late.pending)
             self.shutdown()
             raise WorkerGroupError(
                 f"{self._dead} ({where}; up: {up or 'none'}). Raise trainer.start_timeout_s if "
                 "loading is slow; ROUTER_R1_WORKER_LOGS=1 shows what the processes say"
             ) from late
-
-    def _place(self, rank: int) -> str:
-        """Where a rank lies, as far as it has said so."""
-        devices = getattr(self, "devices", None)
-        return str(devices[rank]) if devices else "an unknown node"
 
     def _resolve(
         self, references: list[Any], role: str, method: str, timeout_s: float | None = None

@@ -7,6 +7,7 @@ weights is used.
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ class ReplicaSettings:
     sleep: bool
     weight_backend: str
     seed: int
+    start_timeout_s: float
 
     @classmethod
     def from_config(
@@ -64,6 +66,7 @@ class ReplicaSettings:
             sleep=sleep,
             weight_backend=make_weight_sender(device).backend,
             seed=seed,
+            start_timeout_s=config.start_timeout_s,
         )
 
 
@@ -120,6 +123,8 @@ class VLLMReplica:
     def _set_environment(self) -> None:
         """vLLM reads these when it is imported."""
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
+        # One limit for a slow start, not a second one of vLLM's own.
+        os.environ["VLLM_ENGINE_READY_TIMEOUT_S"] = str(math.ceil(self._settings.start_timeout_s))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         if self._settings.device == "cpu":
             threads = self._settings.cpu_threads
