@@ -27,7 +27,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.serve.app import RouterServer, ServerConfig
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault
-from verl.interfaces import RolloutOptions, SamplingParams
+from verl.interfaces import RolloutOptions, RolloutRequest, SamplingParams
 from verl.workers.rollout.hf_engine import HFEngine
 
 pytestmark = pytest.mark.engine
@@ -358,3 +358,16 @@ def test_sampling_is_the_clients_to_choose(router: Router, questions: list[str])
         router.run(router.answer(request, options=hot)).extras["response_text"] for _ in range(6)
     }
     assert len(texts) > 1
+
+
+def test_a_seeded_question_samples_the_same_answer_and_the_next_another(
+    router: Router, questions: list[str]
+) -> None:
+    def text(request: RolloutRequest, seed: int) -> str:
+        hot = RolloutOptions(temperature=1.5, seed=seed)
+        return str(router.run(router.answer(request, options=hot)).extras["response_text"])
+
+    first, second = router.request(questions[0]), router.request(questions[0])
+    assert text(first, 3) == text(first, 3)
+    assert len({text(first, 3), text(first, 4), text(second, 3), text(second, 4)}) > 1
+    assert first.uid != second.uid

@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router_r1.config import RouterConfig
 from router_r1.evaluation.published import BENCHMARKS
 from router_r1.evaluation.results import print_results
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from verl.config.validation import to_dataclass
 from verl.errors import UserError
+from verl.trainer.evaluation.generate import TRAJECTORIES, prepare_folder
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
@@ -25,6 +28,7 @@ from verl.trainer.evaluation.records import (
 )
 from verl.trainer.evaluation.score import QUESTIONS, RESULTS, score_folder, score_records
 from verl.trainer.evaluation.summary import summarise
+from verl.trainer.launch import compose_config
 from verl.utils.checkpoints import load_reward_state, newest_actor, save_reward_state
 
 
@@ -261,3 +265,18 @@ def test_the_newest_checkpoint_is_scored(tmp_path: Path) -> None:
         if step != 100:  # the last was cut off
             (actor / "config.json").write_text("{}")
     assert newest_actor(tmp_path).parent.name == "global_step_40"
+
+
+@pytest.mark.parametrize(("temperature", "starts_anew"), [(0.0, False), (1.0, True)])
+def test_trajectories_of_another_seed_are_kept_apart_where_tokens_are_sampled(
+    tmp_path: Path, temperature: float, starts_anew: bool
+) -> None:
+    for seed in (1, 2):
+        overrides = (
+            *("recipe=quickstart", f"evaluation.folder={tmp_path}", f"trainer.seed={seed}"),
+            f"actor_rollout_ref.rollout.val.temperature={temperature}",
+        )
+        config = to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
+        prepare_folder(config, Path("model"))
+        (tmp_path / TRAJECTORIES).touch()
+    assert (tmp_path / f"replaced_{TRAJECTORIES}").exists() is starts_anew
