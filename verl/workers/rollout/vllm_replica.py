@@ -99,7 +99,6 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(
             settings.max_model_len,
-            settings.max_num_seqs,
             min(_CPU_BATCHED_TOKENS, settings.max_num_seqs * settings.max_model_len),
         )
     else:
