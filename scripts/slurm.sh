@@ -57,11 +57,11 @@ bash scripts/setup.sh
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 [[ ${#hosts[@]} == "$nodes" ]] || fail "the allocation has $nodes nodes, scontrol names ${#hosts[@]}"
 port=${ROUTER_R1_RAY_PORT:-6379}
-address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" hostname --ip-address |
-  awk '{ print $1; exit }')
-case "$address" in
-  "" | 127.*) fail "${hosts[0]} takes its own name for '$address', which other nodes cannot reach" ;;
-esac
+# The first IPv4 address of the head that is not its loopback.
+address=$(srun --overlap --nodes=1 --ntasks=1 --nodelist="${hosts[0]}" \
+  bash -c 'hostname --ip-address; hostname --all-ip-addresses' |
+  tr -s ' ' '\n' | awk '/\./ && !/^127\./ && !found { found = $0 } END { print found }')
+[[ -n "$address" ]] || fail "${hosts[0]} has no address that other nodes can reach"
 
 # Who reaches an open Ray port may run programs: the nodes of this job share a token.
 export RAY_AUTH_MODE=token
