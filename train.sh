@@ -7,10 +7,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+source scripts/recipe.sh
+choose_recipe training "$@"
+choose_packages "$@"
 SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS
-
-source scripts/recipe.sh
-choose_recipe training "$@"
-exec .venv/bin/python -m verl.trainer.main_ppo ${RECIPE:+recipe=$RECIPE} "$@"
+exec "$VENV/bin/python" -m verl.trainer.main_ppo ${RECIPE:+recipe=$RECIPE} "$@"
