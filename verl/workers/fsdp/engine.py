@@ -29,6 +29,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.utils.device import resolve_attention
 from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.weights import parameter_shapes, whole_parameters
 
 _TOKENIZER_FILES = (
     "tokenizer",
@@ -146,18 +147,15 @@ class FSDPEngine:
 
     # -- weights out -----------------------------------------------------------------------
 
-    def full_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Hugging Face names and whole tensors, one at a time; a collective on all ranks.
+    def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
+        """Names and whole shapes of what :meth:`full_parameters` yields."""
+        return parameter_shapes(self.model)
 
-        Tied parameters come once, under the name the model lists first.
-        """
-        for name, parameter in self.model.named_parameters():
-            value: Any = parameter.detach()
-            if isinstance(value, DTensor):
-                # Offloaded shards are gathered on the accelerator.
-                shard: Any = value.to(self.device) if self._offload else value
-                value = shard.full_tensor()
-            yield name, value
+    def full_parameters(
+        self, dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """See :func:`whole_parameters`."""
+        return whole_parameters(self.model, self.device, dtype)
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
