@@ -18,7 +18,8 @@ from torch.distributed.tensor import DTensor
 Rename = Callable[[str], str]
 
 
-def _same(name: str) -> str:
+def unchanged(name: str) -> str:
+    """For models whose parameters have the checkpoint's names."""
     return name
 
 
@@ -26,7 +27,7 @@ def _same(name: str) -> str:
 
 
 def parameter_shapes(
-    model: torch.nn.Module, rename: Rename = _same
+    model: torch.nn.Module, rename: Rename = unchanged
 ) -> list[tuple[str, torch.Size]]:
     """Names and whole shapes, in the order of :func:`whole_parameters`."""
     return [(rename(name), parameter.shape) for name, parameter in model.named_parameters()]
@@ -36,7 +37,7 @@ def whole_parameters(
     model: torch.nn.Module,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
-    rename: Rename = _same,
+    rename: Rename = unchanged,
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
 
@@ -64,7 +65,7 @@ def parameters_on_meta() -> Iterator[None]:
             parameter = torch.nn.Parameter(parameter.to("meta"), parameter.requires_grad)
         register(module, name, parameter)
 
-    torch.nn.Module.register_parameter = register_on_meta  # type: ignore[method-assign]
+    torch.nn.Module.register_parameter = register_on_meta  # type: ignore[assignment]
     try:
         yield
     finally:
