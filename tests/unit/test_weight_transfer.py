@@ -14,7 +14,7 @@ from torch.multiprocessing import reductions
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
-from verl.workers.weight_transfer import buffers
+from verl.workers.weight_transfer import buffers, sender
 from verl.workers.weight_transfer.buckets import (
     BucketPlan,
     FilledBucket,
@@ -31,7 +31,7 @@ from verl.workers.weight_transfer.buffers import (
     without_expandable_segments,
 )
 from verl.workers.weight_transfer.publish import publish_weights
-from verl.workers.weight_transfer.sender import BucketSender, view_slot
+from verl.workers.weight_transfer.sender import BucketSender, BufferPair, view_slot
 
 CPU = torch.device("cpu")
 SHAPES = [
@@ -76,23 +76,24 @@ def tensors() -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape, generator=generator) for name, shape in SHAPES}
 
 
-def sender_of(plan: BucketPlan, exports: bool) -> BucketSender:
+def sender_of(plan: BucketPlan, buffer_pair: BufferPair | None) -> BucketSender:
     gathered: Iterator[tuple[str, torch.Tensor]] = iter(
         [(name, tensor.to(plan.dtype)) for name, tensor in tensors().items()]
     )
-    return BucketSender(plan, gathered, CPU, exports)
+    return BucketSender(plan, gathered, buffer_pair)
 
 
 def test_the_reader_gets_every_tensor_out_of_two_buffers() -> None:
     plan = plan_buckets(SHAPES, torch.bfloat16, 200)
-    sender = sender_of(plan, exports=True)
+    pair = BufferPair(CPU)
+    filling = sender_of(plan, pair)
     received, files = {}, set()
     for bucket in plan.buckets:
-        handle = sender.fill().sources["cpu"]
+        handle = filling.fill().sources["cpu"]
         files.add(handle["file"])
         memory = attach_buffer(handle, CPU)
         received |= {s.name: view_slot(memory, s, plan.dtype).clone() for s in bucket}
-    sender.close()
+    pair.close()
     assert len(plan.buckets) > 2 == len(files)
     for name, tensor in tensors().items():
         assert torch.equal(received[name], tensor.bfloat16())
@@ -100,25 +101,46 @@ def test_the_reader_gets_every_tensor_out_of_two_buffers() -> None:
 
 def test_the_bucket_before_is_whole_while_the_next_is_filled() -> None:
     plan = plan_buckets(SHAPES, torch.float32, 200)
-    sender = sender_of(plan, exports=True)
-    first = sender.fill()
+    pair = BufferPair(CPU)
+    filling = sender_of(plan, pair)
+    first = filling.fill()
     memory = attach_buffer(first.sources["cpu"], CPU)
-    sender.fill()
+    filling.fill()
     assert torch.equal(view_slot(memory, first.slots[0], plan.dtype), tensors()["embedding"])
-    sender.close()
+    pair.close()
+
+
+def test_the_hosts_buffers_stay_for_the_next_publication_and_grow_if_they_must() -> None:
+    pair = BufferPair(CPU)
+    handles = []
+    for max_bytes in (200, 200, 10**6):
+        plan = plan_buckets(SHAPES, torch.float32, max_bytes)
+        handles.append(sender_of(plan, pair).fill().sources["cpu"])
+        pair.release()
+    assert handles[0] == handles[1] != handles[2]
+    assert handles[2]["size"] > handles[1]["size"]
+    pair.close()
+
+
+def test_a_gpus_buffers_go_after_each_publication(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sender, "create_buffer", lambda size, _: HostBuffer(size))
+    pair = BufferPair(torch.device("cuda"))
+    handle = pair.get(0, 100).handle
+    assert pair.get(2, 100).handle == handle != pair.get(1, 100).handle
+    pair.release()
+    with pytest.raises(FileNotFoundError):
+        attach_buffer(handle, CPU)
 
 
 def test_a_rank_that_nobody_reads_from_holds_nothing() -> None:
     plan = plan_buckets(SHAPES, torch.float32, 10**6)
-    sender = sender_of(plan, exports=False)
-    assert sender.fill().sources == {}
-    assert not sender._buffers
+    assert sender_of(plan, None).fill().sources == {}
 
 
 def test_tensors_in_another_order_than_planned_are_refused() -> None:
     plan = plan_buckets(reversed(SHAPES), torch.float32, 10**6)
     with pytest.raises(ValueError, match="embedding"):
-        sender_of(plan, exports=True).fill()
+        sender_of(plan, BufferPair(CPU)).fill()
 
 
 def test_a_buffer_is_the_same_memory_in_another_process() -> None:

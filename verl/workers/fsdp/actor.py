@@ -29,7 +29,7 @@ from verl.workers.weight_transfer.buckets import (
     plan_buckets,
 )
 from verl.workers.weight_transfer.buffers import memory_id
-from verl.workers.weight_transfer.sender import BucketSender
+from verl.workers.weight_transfer.sender import BucketSender, BufferPair
 
 
 class ActorWorker(Worker):
@@ -60,6 +60,7 @@ class ActorWorker(Worker):
         self._limits = MicroBatchLimits.from_config(
             config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
         )
+        self._buffers = BufferPair(self.device)
         self._sender: BucketSender | None = None
 
     @register(Dispatch.DP_COMPUTE, pad=True)
@@ -149,7 +150,9 @@ class ActorWorker(Worker):
         plan = plan_buckets(self._engine.parameter_shapes(), dtype, weight_format.max_bucket_bytes)
         memory = memory_id(self.device)
         exports = memory in readers and (self.device.type == "cuda" or self.rank == 0)
-        self._sender = BucketSender(plan, self._engine.full_parameters(dtype), self.device, exports)
+        self._sender = BucketSender(
+            plan, self._engine.full_parameters(dtype), self._buffers if exports else None
+        )
         return OpenedUpdate(len(plan.buckets), memory if exports else None)
 
     @register(Dispatch.ONE_TO_ALL)
@@ -160,10 +163,9 @@ class ActorWorker(Worker):
 
     @register(Dispatch.ONE_TO_ALL)
     def close_weight_update(self) -> None:
-        """Frees the buckets."""
-        assert self._sender is not None
-        self._sender.close()
+        """Every engine has finished its update."""
         self._sender = None
+        self._buffers.release()
 
     @register(Dispatch.ONE_TO_ALL)
     def save_checkpoint(self, folder: str) -> None:

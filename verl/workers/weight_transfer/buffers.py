@@ -56,7 +56,12 @@ class HostBuffer:
         self._file = os.memfd_create("verl-weights")
         os.ftruncate(self._file, size)
         self.memory = torch.frombuffer(mmap.mmap(self._file, size), dtype=torch.uint8)
-        self.handle: Handle = {"pid": os.getpid(), "file": self._file, "size": size}
+        self.handle: Handle = {
+            "pid": os.getpid(),
+            "file": self._file,
+            "inode": os.fstat(self._file).st_ino,  # tells buffers apart that had the same number
+            "size": size,
+        }
 
     def close(self) -> None:
         """See :class:`SharedBuffer`."""

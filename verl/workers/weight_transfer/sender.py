@@ -1,8 +1,8 @@
 """Trainer side of the weight transfer.
 
 Guarantees: each fill lays the plan's next bucket out in one of two buffers, in turn; a rank that no
-engine reads from takes part in gathering and keeps nothing; after :meth:`BucketSender.close` no
-memory is held.
+engine reads from takes part in gathering and keeps nothing; between publications no GPU memory is
+held, and on the host the two buffers.
 """
 
 from __future__ import annotations
@@ -16,8 +16,35 @@ from verl.workers.weight_transfer.buffers import SharedBuffer, create_buffer, me
 
 NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
-# One is filled while the engines load the other.
-_BUFFERS = 2
+
+class BufferPair:
+    """One rank's buffers, used in turn: one is filled while the engines load the other."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._buffers: dict[int, SharedBuffer] = {}
+
+    def get(self, number: int, capacity: int) -> SharedBuffer:
+        """The buffer of bucket ``number``, with at least ``capacity`` bytes."""
+        index = number % 2
+        present = self._buffers.get(index)
+        if present is None or present.memory.numel() < capacity:
+            if present is not None:
+                present.close()
+            self._buffers[index] = create_buffer(capacity, self.device)
+        return self._buffers[index]
+
+    def release(self) -> None:
+        """After a publication: the engine's KV cache wants the GPU's memory. The host's stays, as
+        fresh memory costs several times what the copy into it does."""
+        if self.device.type == "cuda":
+            self.close()
+
+    def close(self) -> None:
+        """Frees everything."""
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
 
 
 class BucketSender:
@@ -26,18 +53,13 @@ class BucketSender:
     Args:
         plan: the same on every rank.
         tensors: whole tensors in the plan's order; drawing one is a collective.
-        device: of this rank.
-        exports: whether an engine reads from this rank.
+        buffers: where to lay them out; None on a rank that no engine reads from.
     """
 
-    def __init__(
-        self, plan: BucketPlan, tensors: NamedTensors, device: torch.device, exports: bool
-    ) -> None:
+    def __init__(self, plan: BucketPlan, tensors: NamedTensors, buffers: BufferPair | None) -> None:
         self._plan = plan
         self._tensors = tensors
-        self._device = device
-        self._exports = exports
-        self._buffers: list[SharedBuffer] = []
+        self._buffers = buffers
         self._next = 0
 
     def fill(self) -> FilledBucket:
@@ -47,30 +69,26 @@ class BucketSender:
             IndexError: if all buckets have been filled.
         """
         slots = self._plan.buckets[self._next]
-        buffer = self._buffer() if self._exports else None
-        self._next += 1
-        for slot in slots:
-            name, tensor = next(self._tensors)
-            if (name, tensor.shape) != (slot.name, slot.shape):
-                raise ValueError(f"{name} {tensor.shape} came in the place of {slot}")
-            if buffer is not None:
-                view_slot(buffer.memory, slot, self._plan.dtype).copy_(tensor)
-        if buffer is not None and self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the engine reads on a stream of its own
         dtype = str(self._plan.dtype).removeprefix("torch.")
-        sources = {} if buffer is None else {memory_id(self._device): buffer.handle}
-        return FilledBucket(dtype, slots, sources)
+        if self._buffers is None:
+            for slot in slots:
+                self._draw(slot)
+            self._next += 1
+            return FilledBucket(dtype, slots, {})
+        buffer = self._buffers.get(self._next, self._plan.capacity)
+        for slot in slots:
+            view_slot(buffer.memory, slot, self._plan.dtype).copy_(self._draw(slot))
+        device = self._buffers.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the engine reads on a stream of its own
+        self._next += 1
+        return FilledBucket(dtype, slots, {memory_id(device): buffer.handle})
 
-    def _buffer(self) -> SharedBuffer:
-        if self._next < _BUFFERS:
-            self._buffers.append(create_buffer(self._plan.capacity, self._device))
-        return self._buffers[self._next % _BUFFERS]
-
-    def close(self) -> None:
-        """Frees the buffers; every engine has finished its update."""
-        for buffer in self._buffers:
-            buffer.close()
-        self._buffers.clear()
+    def _draw(self, slot: Slot) -> torch.Tensor:
+        name, tensor = next(self._tensors)
+        if (name, tensor.shape) != (slot.name, slot.shape):
+            raise ValueError(f"{name} {tuple(tensor.shape)} came in the place of {slot}")
+        return tensor
 
 
 def view_slot(memory: torch.Tensor, slot: Slot, dtype: torch.dtype) -> torch.Tensor:

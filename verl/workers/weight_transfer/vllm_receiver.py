@@ -4,7 +4,7 @@ vLLM imports this module in its worker processes (``worker_extension_cls``), whi
 engine.
 
 Guarantees: after ``finish_weight_update`` the model computes with the new weights only, the packed
-copies that CPU kernels keep included, and nothing of the trainer's memory is held; when
+copies that CPU kernels keep included, and no GPU memory of the trainer's is held; when
 ``update_weights`` returns, its bucket may be overwritten.
 """
 
@@ -55,7 +55,7 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The trainer uses two buffers in turn; each is attached once an update.
+        # Both buffers that the trainer fills in turn; on a GPU for the time of an update.
         self._attached: dict[tuple[Any, ...], torch.Tensor] = {}
 
     def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
@@ -74,6 +74,8 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
     def _attach(self, handle: Handle) -> torch.Tensor:
         key = tuple(handle.values())
         if key not in self._attached:
+            if len(self._attached) == 2:
+                del self._attached[next(iter(self._attached))]  # the trainer has replaced it
             self._attached[key] = attach_buffer(handle, self.device)
         return self._attached[key]
 
@@ -86,8 +88,8 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
         if head is not None and self.device.type == "cpu":
             # It computes with a packed copy of the embedding, made when it was last processed.
             head.quant_method.process_weights_after_loading(head)
-        self._attached.clear()
         if self.device.type == "cuda":
+            self._attached.clear()
             torch.cuda.empty_cache()
 
     def _tied_head(self) -> Any:
@@ -96,7 +98,7 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
         return getattr(self.model, "lm_head", None) if tied else None
 
     def shutdown(self) -> None:
-        """Lets go of what an update that was broken off has attached."""
+        """Lets the trainer's memory go."""
         self._attached.clear()
 
 
