@@ -36,6 +36,8 @@ class RolloutConfig:
         max_num_seqs: sequences decoded together.
         start_timeout_s: how long the engines may take to start, seconds.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
+        update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
+            which are held at a time; a larger tensor is a piece of its own.
         n_agent: trajectories sampled per training prompt.
         val: sampling in validation.
     """
@@ -52,6 +54,7 @@ class RolloutConfig:
     enforce_eager: bool = False
     start_timeout_s: float = 1800.0
     free_cache_engine: bool = True
+    update_weights_bucket_megabytes: int = 512
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
@@ -68,6 +71,7 @@ class RolloutConfig:
                 "rollout.temperature": self.temperature,
                 "rollout.max_num_seqs": self.max_num_seqs,
                 "rollout.start_timeout_s": self.start_timeout_s,
+                "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
             }
         )
         if self.num_replicas != -1:

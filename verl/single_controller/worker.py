@@ -20,7 +20,7 @@ class RankInfo:
         local_rank, local_world_size: among those of its node.
         device: "cpu" or "cuda".
         master_addr, master_port: where the process group meets.
-        num_threads: of CPU kernels.
+        num_threads: of CPU kernels where the device is the CPU.
     """
 
     rank: int
@@ -60,6 +60,16 @@ def free_address() -> tuple[str, int]:
     return ray.util.get_node_ip_address(), port
 
 
+def set_torch_threads(info: RankInfo) -> None:
+    """Offloaded optimizer states are stepped on the CPU: a GPU's process takes its share of the
+    node's cores, where Ray would leave it one thread."""
+    if info.device == "cuda":
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // info.local_world_size))
+    else:
+        torch.set_num_threads(info.num_threads)
+
+
 class Worker:
     """One role in one process; several roles of a process share its process group."""
 
@@ -77,8 +87,7 @@ class Worker:
         os.environ.update(info.environment())
         if info.device == "cuda":
             torch.cuda.set_device(0)  # the only GPU that this process sees
-        else:
-            torch.set_num_threads(info.num_threads)
+        set_torch_threads(info)
         dist.init_process_group(
             # gloo as well on CUDA: offloaded shards are reduced on the CPU.
             backend="cpu:gloo,cuda:nccl" if info.device == "cuda" else "gloo",

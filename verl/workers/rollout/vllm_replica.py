@@ -1,7 +1,7 @@
 """One vLLM engine, in a Ray actor or in this process: token ids in, ids and log-probs out.
 
 Guarantees: the ids returned are those the engine sampled, with their log-probs under the full
-distribution at the given temperature; after :meth:`update_weights` no cached state of the old
+distribution at the given temperature; after :meth:`finish_weight_update` no cached state of the old
 weights is used.
 """
 
@@ -16,7 +16,6 @@ from typing import Any, Self
 
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
-from verl.workers.weight_transfer.sender import make_weight_sender
 
 # Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
 _CPU_BATCHED_TOKENS = 16384
@@ -37,7 +36,6 @@ class ReplicaSettings:
     max_num_seqs: int
     enforce_eager: bool
     sleep: bool
-    weight_backend: str
     seed: int
     start_timeout_s: float
 
@@ -64,7 +62,6 @@ class ReplicaSettings:
             max_num_seqs=config.max_num_seqs,
             enforce_eager=config.enforce_eager,
             sleep=sleep,
-            weight_backend=make_weight_sender(device).backend,
             seed=seed,
             start_timeout_s=config.start_timeout_s,
         )
@@ -84,15 +81,13 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         "logprobs_mode": "processed_logprobs",
         "disable_log_stats": True,
         "seed": settings.seed,
-        "weight_transfer_config": {"backend": settings.weight_backend},
+        "worker_extension_cls": "verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
+        "weight_transfer_config": {"backend": "buckets"},
     }
     if settings.tensor_parallel_size > 1:
         # In an actor vLLM would choose Ray, and wait for GPUs that the trainer's processes hold.
         arguments["distributed_executor_backend"] = "mp"
     if settings.device == "cpu":
-        arguments["worker_extension_cls"] = (
-            "verl.workers.weight_transfer.vllm_receiver.WorkerExtension"
-        )
         # A seeded request whose prefill is cut into chunks kills vLLM's CPU engine (it rewinds the
         # request's generator, which CPU generators cannot). Without chunking a prompt waits for a
         # step with room for all of it, and a step has room for the longest context.
@@ -184,18 +179,25 @@ class VLLMReplica:
                 on_tokens(new)
         return GenerationOutput(tuple(ids), tuple(log_probs), str(finish_reason))
 
-    async def update_weights(self, info: dict[str, Any]) -> None:
-        """Loads what the trainer published and forgets cached prefixes."""
-        from vllm.distributed.weight_transfer.base import (
-            WeightTransferInitRequest,
-            WeightTransferUpdateRequest,
-        )
+    async def start_weight_update(self) -> list[str]:
+        """Prepares for buckets; returns which memories its processes read them from."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
         if not self._transfer_ready:
             await self._engine.init_weight_transfer_engine(WeightTransferInitRequest({}))
             self._transfer_ready = True
         await self._engine.start_weight_update()
-        await self._engine.update_weights(WeightTransferUpdateRequest(info))
+        memories: list[str] = await self._engine.collective_rpc("weight_memory_id")
+        return memories
+
+    async def load_weights(self, bucket: dict[str, Any]) -> None:
+        """Loads one bucket, which may be overwritten afterwards."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._engine.update_weights(WeightTransferUpdateRequest(bucket))
+
+    async def finish_weight_update(self) -> None:
+        """Completes the update and forgets prefixes cached under the old weights."""
         await self._engine.finish_weight_update()
         await self._engine.reset_prefix_cache()
 
