@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import torch
 
 
@@ -18,11 +16,3 @@ def resolve_device(name: str) -> str:
     if name == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("trainer.device=cuda, but torch sees no GPU; use trainer.device=cpu")
     return name
-
-
-def resolve_attention(name: str, device: str) -> str:
-    """ "auto" becomes flash-attention on CUDA where it is installed, else sdpa."""
-    if name != "auto":
-        return name
-    has_flash = importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if device == "cuda" and has_flash else "sdpa"

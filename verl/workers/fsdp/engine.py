@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from safetensors.torch import save_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
@@ -24,11 +25,9 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
-from verl.utils.device import resolve_attention
-from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.modelling import Head, build_model
 
 _TOKENIZER_FILES = (
     "tokenizer",
@@ -47,7 +46,7 @@ class FSDPEngine:
         model_config: which model, in which precision.
         fsdp_config: where shards rest.
         device: of the computation.
-        head: "lm" for a policy, "value" for a critic (token classification with one label).
+        head: "lm" for a policy, "value" for a critic; see :mod:`verl.workers.fsdp.modelling`.
         optim_config: None for a model that is not trained.
         total_steps: optimizer steps of the whole run, for the schedule.
     """
@@ -57,7 +56,7 @@ class FSDPEngine:
         model_config: ModelConfig,
         fsdp_config: FSDPConfig,
         device: torch.device,
-        head: str = "lm",
+        head: Head = "lm",
         optim_config: OptimConfig | None = None,
         total_steps: int = 1,
     ) -> None:
@@ -68,7 +67,7 @@ class FSDPEngine:
         self._offload = device.type == "cuda" and (
             fsdp_config.param_offload or fsdp_config.optimizer_offload
         )
-        self.model = _load_model(model_config, device, head, trained=optim_config is not None)
+        self.model = build_model(model_config, head, device, trained=optim_config is not None)
         self._shard()
         self.optimizer: torch.optim.Optimizer | None = None
         if optim_config is not None:
@@ -94,7 +93,7 @@ class FSDPEngine:
         # Keeping the gathered parameters between forward and backward saves a gather per layer;
         # on CPU memory is shared by all ranks anyway and gathers are slow.
         reshard = self.device.type == "cuda"
-        for module in (*_decoder_layers(self.model), self.model):
+        for module in (*self.model.decoder_layers, self.model):
             fully_shard(
                 module,
                 mesh=mesh,
@@ -104,18 +103,6 @@ class FSDPEngine:
             )
         if not self._offload:
             self.model.to(self.device)
-
-    # -- forward ---------------------------------------------------------------------------
-
-    def forward(self, batch: ModelInput) -> torch.Tensor:
-        """The head's output at the positions that predict response tokens: (n, vocabulary or 1)."""
-        hidden: torch.Tensor = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).logits
-        return hidden[batch.rows, batch.columns]
 
     # -- optimisation ----------------------------------------------------------------------
 
@@ -157,7 +144,7 @@ class FSDPEngine:
                 # Offloaded shards are gathered on the accelerator.
                 shard: Any = value.to(self.device) if self._offload else value
                 value = shard.full_tensor()
-            yield name, value
+            yield self.model.checkpoint_name(name), value
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
@@ -166,46 +153,12 @@ class FSDPEngine:
             temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            pretrained: Any = self.model
-            pretrained.save_pretrained(temporary, state_dict=state)
+            save_file(state, temporary / "model.safetensors", metadata={"format": "pt"})
+            self.model.save_config(temporary)
             _copy_tokenizer(Path(self.config.path), temporary)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         dist.barrier()
-
-
-def _load_model(
-    config: ModelConfig, device: torch.device, head: str, trained: bool
-) -> torch.nn.Module:
-    hf_config = AutoConfig.from_pretrained(config.path)
-    model: Any
-    options: dict[str, Any] = {
-        "dtype": torch.float32,
-        "attn_implementation": resolve_attention(config.attn_implementation, device.type),
-    }
-    if head == "value":
-        hf_config.num_labels = 1
-        hf_config.classifier_dropout = 0.0
-        model = AutoModelForTokenClassification.from_pretrained(
-            config.path, config=hf_config, **options
-        )
-        # A value of 0 everywhere is the neutral start; the checkpoint has no such head.
-        torch.nn.init.zeros_(model.score.weight)
-        torch.nn.init.zeros_(model.score.bias)
-    else:
-        model = AutoModelForCausalLM.from_pretrained(config.path, config=hf_config, **options)
-    if trained and config.enable_gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train(trained)
-    model.requires_grad_(trained)
-    loaded: torch.nn.Module = model
-    return loaded
-
-
-def _decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    pretrained: Any = model
-    layers: torch.nn.ModuleList = getattr(pretrained, pretrained.base_model_prefix).layers
-    return layers
 
 
 def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
