@@ -6,9 +6,8 @@ Nothing here asks Ray: a driver on a node without GPU settles its device with
 
 from __future__ import annotations
 
-import importlib.metadata
 import gc
-import importlib.util
+import importlib.metadata
 import subprocess
 from dataclasses import dataclass
 
@@ -44,14 +43,6 @@ def free_unused_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def resolve_attention(name: str, device: str) -> str:
-    """ "auto" becomes flash-attention on CUDA where it is installed, else sdpa."""
-    if name != "auto":
-        return name
-    has_flash = importlib.util.find_spec("flash_attn") is not None
-    return "flash_attention_2" if device == "cuda" and has_flash else "sdpa"
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+from torch.nn.utils.rnn import pad_sequence
 
 
 def micro_batches_by_count(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -62,23 +63,46 @@ def equalise_over_ranks(groups: list[list[int]], device: torch.device) -> list[l
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What goes into the model, and where each response token's prediction lies in what comes out.
+    """What goes into the model, and where each target token's prediction lies in what comes out.
 
     Attributes:
         input_ids, position_ids: (b, s) int64; packed input has b = 1.
-        attention_mask: (b, s) int64, None when packed (positions tell the sequences apart).
-        rows, columns: (n,) indices into (b, s) of the positions that predict a response token.
-        targets: (n,) the response tokens.
-        sample, offset: (n,) where each belongs in the (B, R) response tensors.
+        attention_mask: (b, s) int64, None when packed.
+        cu_seq_lens: (number of sequences + 1,) int32, where each packed sequence starts and the
+            last one ends; None when padded.
+        max_seq_len: tokens of the longest sequence.
+        rows, columns: (n,) indices into (b, s) of the positions that predict a target.
+        targets: (n,) the target tokens.
+        sample, offset: (n,) on the CPU: each target's sequence in the batch, and its number among
+            that sequence's response tokens.
     """
 
     input_ids: torch.Tensor
     position_ids: torch.Tensor
     attention_mask: torch.Tensor | None
+    cu_seq_lens: torch.Tensor | None
+    max_seq_len: int
     rows: torch.Tensor
     columns: torch.Tensor
     targets: torch.Tensor
     sample: torch.Tensor
+    offset: torch.Tensor
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """One sequence and the tokens in it whose prediction is wanted.
+
+    Attributes:
+        ids: (length,) int64.
+        targets: (n,) int64 indices into ``ids``, each > 0.
+        sample: the sequence's index in the batch.
+        offset: (n,) int64, see :class:`ModelInput`.
+    """
+
+    ids: torch.Tensor
+    targets: torch.Tensor
+    sample: int
     offset: torch.Tensor
 
 
@@ -98,48 +122,42 @@ def build_model_input(
         indices: the samples; an empty list runs sample 0 and takes nothing from it.
     """
     start = input_ids.shape[1] - response_length
-    chosen = list(indices) or [0]
-    sequences = [input_ids[i][attention_mask[i].bool()] for i in chosen]
-    response_counts = [int(attention_mask[i, start:].sum()) for i in chosen]
-    rows: list[torch.Tensor] = []
-    columns: list[torch.Tensor] = []
-    sample: list[torch.Tensor] = []
-    offset: list[torch.Tensor] = []
-    base = 0
-    for row, (index, sequence, count) in enumerate(
-        zip(chosen, sequences, response_counts, strict=True)
-    ):
-        kept = count if indices else 0
-        # The position before a token predicts it.
-        first = len(sequence) - count - 1
-        columns.append(torch.arange(first, first + kept) + (base if packed else 0))
-        rows.append(torch.full((kept,), 0 if packed else row))
-        sample.append(torch.full((kept,), index))
-        offset.append(torch.arange(kept))
-        base += len(sequence)
-    targets = [
-        s[len(s) - c :][: c if indices else 0]
-        for s, c in zip(sequences, response_counts, strict=True)
-    ]
+    sequences = []
+    for index in indices or [0]:
+        ids = input_ids[index][attention_mask[index].bool()]
+        count = int(attention_mask[index, start:].sum()) if indices else 0
+        targets = torch.arange(len(ids) - count, len(ids))
+        sequences.append(TokenSequence(ids, targets, index, torch.arange(count)))
+    return lay_out(sequences, packed, device)
+
+
+def lay_out(sequences: Sequence[TokenSequence], packed: bool, device: torch.device) -> ModelInput:
+    """Puts sequences one after the other into one row, or each into a right-padded row."""
+    lengths = [len(sequence.ids) for sequence in sequences]
+    starts = torch.tensor([0, *lengths]).cumsum(0)
     if packed:
-        ids = torch.cat(sequences).unsqueeze(0)
-        positions = torch.cat([torch.arange(len(s)) for s in sequences]).unsqueeze(0)
-        mask = None
+        ids = torch.cat([sequence.ids for sequence in sequences]).unsqueeze(0)
+        positions = torch.cat([torch.arange(length) for length in lengths]).unsqueeze(0)
+        mask, cu_seq_lens = None, starts.to(device, torch.int32)
+        place = [(0, int(start)) for start in starts[:-1]]
     else:
-        width = max(len(s) for s in sequences)
-        ids = torch.zeros(len(sequences), width, dtype=torch.int64)
-        mask = torch.zeros_like(ids)
-        for row, sequence in enumerate(sequences):
-            ids[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        positions = torch.arange(width).expand(len(sequences), width)
+        ids = pad_sequence([sequence.ids for sequence in sequences], batch_first=True)
+        positions = torch.arange(max(lengths)).expand(len(sequences), max(lengths))
+        mask = (positions < torch.tensor(lengths).unsqueeze(-1)).long().to(device)
+        cu_seq_lens = None
+        place = [(row, 0) for row in range(len(sequences))]
+    # The position before a token predicts it.
+    rows = [torch.full_like(s.targets, row) for s, (row, _) in zip(sequences, place, strict=True)]
+    columns = [s.targets - 1 + start for s, (_, start) in zip(sequences, place, strict=True)]
     return ModelInput(
         input_ids=ids.to(device),
         position_ids=positions.to(device),
-        attention_mask=None if mask is None else mask.to(device),
+        attention_mask=mask,
+        cu_seq_lens=cu_seq_lens,
+        max_seq_len=max(lengths),
         rows=torch.cat(rows).to(device),
         columns=torch.cat(columns).to(device),
-        targets=torch.cat(targets).to(device),
-        sample=torch.cat(sample),
-        offset=torch.cat(offset),
+        targets=torch.cat([s.ids[s.targets] for s in sequences]).to(device),
+        sample=torch.cat([torch.full_like(s.targets, s.sample) for s in sequences]),
+        offset=torch.cat([s.offset for s in sequences]),
     )

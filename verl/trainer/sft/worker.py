@@ -14,9 +14,8 @@ from verl.config.sft import ComponentConfig, SFTConfig
 from verl.single_controller import Dispatch, Worker, register
 from verl.single_controller.worker import RankInfo
 from verl.trainer.sft.gate import GateReport
-from verl.utils.sequence_packing import ModelInput
+from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
 from verl.workers.fsdp.engine import FSDPEngine
-from verl.workers.fsdp.micro_batching import token_log_probs
 
 Example = dict[str, list[int]]
 
@@ -59,9 +58,9 @@ class SFTWorker(Worker):
     def _train_step(self, step: int) -> float:
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
         total = sum(sum(example["loss_mask"][1:]) for example in examples)
-        batch = _model_input(examples[self.rank :: self.world_size], self.device)
-        logits = self._engine.forward(batch)
-        loss = -token_log_probs(logits, batch.targets).sum()
+        own = examples[self.rank :: self.world_size]
+        batch = _model_input(own, self._engine.packed, self.device)
+        loss = -self._engine.model(batch).log_probs.sum()
         (loss * self.world_size / total).backward()
         self._engine.optimizer_step()
         mean = loss.detach().double() / total
@@ -79,7 +78,7 @@ class SFTWorker(Worker):
         }
         if self._gate is None:
             return None
-        model = AutoModelForCausalLM.from_config(self._engine.model.config)
+        model = AutoModelForCausalLM.from_config(self._engine.model.pretrained.config)
         model.load_state_dict(state, strict=False)  # tied weights are listed once
         model.eval()
         report: GateReport = self._gate(
@@ -98,24 +97,11 @@ def build_component(config: ComponentConfig) -> Any:
     return get_class(config.target)(**config.args)
 
 
-def _model_input(examples: list[Example], device: torch.device) -> ModelInput:
-    """Right-padded examples; the loss is on the tokens that ``loss_mask`` marks."""
-    width = max(len(example["input_ids"]) for example in examples)
-    ids = torch.zeros(len(examples), width, dtype=torch.int64)
-    attention, loss_mask = torch.zeros_like(ids), torch.zeros_like(ids)
-    for row, example in enumerate(examples):
-        length = len(example["input_ids"])
-        ids[row, :length] = torch.tensor(example["input_ids"])
-        loss_mask[row, :length] = torch.tensor(example["loss_mask"])
-        attention[row, :length] = 1
-    rows, columns = loss_mask[:, 1:].nonzero(as_tuple=True)
-    return ModelInput(
-        input_ids=ids.to(device),
-        position_ids=torch.arange(width).expand(len(examples), width).to(device),
-        attention_mask=attention.to(device),
-        rows=rows.to(device),
-        columns=columns.to(device),
-        targets=ids[rows, columns + 1].to(device),
-        sample=rows,
-        offset=columns,
-    )
+def _model_input(examples: list[Example], packed: bool, device: torch.device) -> ModelInput:
+    """The loss is on the tokens that ``loss_mask`` marks; the first token has no prediction."""
+    sequences = []
+    for sample, example in enumerate(examples):
+        targets = torch.tensor(example["loss_mask"])[1:].nonzero().squeeze(-1) + 1
+        ids = torch.tensor(example["input_ids"])
+        sequences.append(TokenSequence(ids, targets, sample, torch.arange(len(targets))))
+    return lay_out(sequences, packed, device)

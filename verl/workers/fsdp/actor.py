@@ -10,7 +10,7 @@ from verl.config.model import ActorConfig, ModelConfig, ReferenceConfig
 from verl.protocol import DataProto
 from verl.single_controller import Dispatch, Worker, register
 from verl.single_controller.worker import RankInfo
-from verl.trainer.ppo.core_algos import entropy_from_logits, kl_penalty, policy_loss_per_token
+from verl.trainer.ppo.core_algos import kl_penalty, policy_loss_per_token
 from verl.utils.device import free_unused_memory
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
@@ -20,7 +20,6 @@ from verl.workers.fsdp.micro_batching import (
     global_token_count,
     iterate_micro_batches,
     sum_over_ranks,
-    token_log_probs,
 )
 from verl.workers.weight_transfer.buckets import (
     FilledBucket,
@@ -67,12 +66,9 @@ class ActorWorker(Worker):
     def compute_log_probs(self, data: DataProto) -> DataProto:
         """``old_log_probs`` and ``entropys`` of the response tokens, (B, R) float32."""
 
-        def function(logits: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
-            scaled = logits.float() / self._temperature
-            return {
-                "old_log_probs": token_log_probs(scaled, batch.targets),
-                "entropys": entropy_from_logits(scaled),
-            }
+        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
+            log_probs, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
+            return {"old_log_probs": log_probs, "entropys": entropy}
 
         return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
 
@@ -89,7 +85,9 @@ class ActorWorker(Worker):
         sums = dict.fromkeys(names, 0.0)
         for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
             terms = self._loss_terms(mini_batch, batch)
-            loss = terms["pg_loss"] - self._config.entropy_coeff * terms["entropy_loss"]
+            loss = terms["pg_loss"]
+            if self._config.entropy_coeff:
+                loss = loss - self._config.entropy_coeff * terms["entropy_loss"]
             if self._config.use_kl_loss:
                 loss = loss + self._config.kl_loss_coef * terms["kl_loss"]
             # FSDP averages gradients over ranks, the loss is a sum over them.
@@ -118,15 +116,14 @@ class ActorWorker(Worker):
             values: torch.Tensor = tensors[name]
             return values[batch.sample, batch.offset].to(self.device)
 
-        logits = self._engine.forward(batch).float() / self._temperature
-        log_prob = token_log_probs(logits, batch.targets)
+        log_prob, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
         mask = column("response_mask").float()
         loss, clipped, kl = policy_loss_per_token(
             column("old_log_probs"), log_prob, column("advantages"), self._config.clip_ratio
         )
         terms = {
             "pg_loss": (loss * mask).sum(),
-            "entropy_loss": (entropy_from_logits(logits) * mask).sum(),
+            "entropy_loss": (entropy * mask).sum(),
             "pg_clipfrac": (clipped * mask).sum(),
             "ppo_kl": (kl * mask).sum(),
         }
@@ -198,7 +195,7 @@ class ReferenceWorker(Worker):
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
         """``ref_log_prob`` of the response tokens, (B, R) float32."""
 
-        def function(logits: torch.Tensor, batch: ModelInput) -> dict[str, torch.Tensor]:
-            return {"ref_log_prob": token_log_probs(logits / self._temperature, batch.targets)}
+        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
+            return {"ref_log_prob": self._engine.model(batch, self._temperature).log_probs}
 
         return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))

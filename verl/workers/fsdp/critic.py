@@ -45,8 +45,8 @@ class CriticWorker(Worker):
     def compute_values(self, data: DataProto) -> DataProto:
         """``values`` (B, R) float32: of the state before each response token."""
 
-        def function(output: torch.Tensor, _: ModelInput) -> dict[str, torch.Tensor]:
-            return {"values": output.squeeze(-1)}
+        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
+            return {"values": self._engine.model(batch)}
 
         return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
 
@@ -62,7 +62,7 @@ class CriticWorker(Worker):
         sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
         for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
             where = (batch.sample, batch.offset)
-            predicted = self._engine.forward(batch).squeeze(-1).float()
+            predicted = self._engine.model(batch)
             loss, clipped = value_loss_per_token(
                 predicted,
                 tensors["returns"][where].to(self.device),

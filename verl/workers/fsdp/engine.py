@@ -22,11 +22,9 @@ from torch.distributed.fsdp import (
     fully_shard,
 )
 from torch.distributed.tensor import DTensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClassification
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
-from verl.utils.device import resolve_attention
-from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.modelling import Head, build_model
 from verl.workers.fsdp.saving import save_checkpoint
 from verl.workers.fsdp.weights import (
     allocate_shards,
@@ -44,7 +42,7 @@ class FSDPEngine:
         model_config: which model, in which precision.
         fsdp_config: where shards rest.
         device: of the computation.
-        head: "lm" for a policy, "value" for a critic (token classification with one label).
+        head: "lm" for a policy, "value" for a critic; see :mod:`verl.workers.fsdp.modelling`.
         optim_config: None for a model that is not trained.
         total_steps: optimizer steps of the whole run, for the schedule.
     """
@@ -54,7 +52,7 @@ class FSDPEngine:
         model_config: ModelConfig,
         fsdp_config: FSDPConfig,
         device: torch.device,
-        head: str = "lm",
+        head: Head = "lm",
         optim_config: OptimConfig | None = None,
         total_steps: int = 1,
     ) -> None:
@@ -66,15 +64,15 @@ class FSDPEngine:
             fsdp_config.param_offload or fsdp_config.optimizer_offload
         )
         trained = optim_config is not None
-        source: Any = None
+        source = None
         if dist.get_rank() == 0:
-            source = _build_model(model_config, device, head, trained, pretrained=True)
+            source = build_model(model_config, head, device, trained)
         with parameters_on_meta():
-            self.model = _build_model(model_config, device, head, trained, pretrained=False)
+            self.model = build_model(model_config, head, device, trained, with_weights=False)
         self._shard()
         load_from_rank_zero(self.model, source, device)
-        if source is not None and source.can_generate():
-            self.model.generation_config = source.generation_config
+        if source is not None:
+            self.model.pretrained.generation_config = source.pretrained.generation_config
         del source
         self.optimizer: torch.optim.Optimizer | None = None
         if optim_config is not None:
@@ -100,7 +98,7 @@ class FSDPEngine:
         # Keeping the gathered parameters between forward and backward saves a gather per layer;
         # on CPU memory is shared by all ranks anyway and gathers are slow.
         reshard = self.device.type == "cuda"
-        for module in (*_decoder_layers(self.model), self.model):
+        for module in (*self.model.decoder_layers, self.model):
             fully_shard(
                 module,
                 mesh=mesh,
@@ -109,18 +107,6 @@ class FSDPEngine:
                 offload_policy=policy,
             )
         allocate_shards(self.model, torch.device("cpu") if self._offload else self.device)
-
-    # -- forward ---------------------------------------------------------------------------
-
-    def forward(self, batch: ModelInput) -> torch.Tensor:
-        """The head's output at the positions that predict response tokens: (n, vocabulary or 1)."""
-        hidden: torch.Tensor = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=batch.attention_mask,
-            position_ids=batch.position_ids,
-            use_cache=False,
-        ).logits
-        return hidden[batch.rows, batch.columns]
 
     # -- optimisation ----------------------------------------------------------------------
 
@@ -153,60 +139,17 @@ class FSDPEngine:
 
     def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
         """Names and whole shapes of what :meth:`full_parameters` yields."""
-        return parameter_shapes(self.model)
+        return parameter_shapes(self.model, self.model.checkpoint_name)
 
     def full_parameters(
         self, dtype: torch.dtype = torch.float32
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """See :func:`whole_parameters`."""
-        return whole_parameters(self.model, self.device, dtype)
+        return whole_parameters(self.model, self.device, dtype, self.model.checkpoint_name)
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
-        save_checkpoint(self.model, self.model, self.device, self.config.path, folder)
-
-
-def _build_model(
-    config: ModelConfig, device: torch.device, head: str, trained: bool, pretrained: bool
-) -> torch.nn.Module:
-    """The model with the checkpoint's weights (``pretrained``) or without."""
-    hf_config = AutoConfig.from_pretrained(config.path)
-    model: Any
-    options: dict[str, Any] = {
-        "dtype": torch.float32,
-        "attn_implementation": resolve_attention(config.attn_implementation, device.type),
-    }
-    if head == "value":
-        hf_config.num_labels = 1
-        hf_config.classifier_dropout = 0.0
-        model = (
-            AutoModelForTokenClassification.from_pretrained(
-                config.path, config=hf_config, **options
-            )
-            if pretrained
-            else AutoModelForTokenClassification.from_config(hf_config, **options)
-        )
-        # A value of 0 everywhere is the neutral start; the checkpoint has no such head.
-        torch.nn.init.zeros_(model.score.weight)
-        torch.nn.init.zeros_(model.score.bias)
-    else:
-        model = (
-            AutoModelForCausalLM.from_pretrained(config.path, config=hf_config, **options)
-            if pretrained
-            else AutoModelForCausalLM.from_config(hf_config, **options)
-        )
-    if trained and config.enable_gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    model.train(trained)
-    model.requires_grad_(trained)
-    loaded: torch.nn.Module = model
-    return loaded
-
-
-def _decoder_layers(model: torch.nn.Module) -> torch.nn.ModuleList:
-    pretrained: Any = model
-    layers: torch.nn.ModuleList = getattr(pretrained, pretrained.base_model_prefix).layers
-    return layers
+        save_checkpoint(self.model, self.device, self.config.path, folder)
 
 
 def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:

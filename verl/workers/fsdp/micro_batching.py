@@ -58,9 +58,9 @@ def compute_per_token(
     data: DataProto,
     engine: FSDPEngine,
     limits: MicroBatchLimits,
-    function: Callable[[torch.Tensor, ModelInput], dict[str, torch.Tensor]],
+    function: Callable[[ModelInput], dict[str, torch.Tensor]],
 ) -> dict[str, torch.Tensor]:
-    """Applies ``function(output, input) -> {name: (n,)}`` without gradients.
+    """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients.
 
     Returns:
         (B, R) float32 tensors on the CPU, 0 where there is no response token.
@@ -70,17 +70,10 @@ def compute_per_token(
     results: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for batch in iterate_micro_batches(data, engine, limits):
-            for name, values in function(engine.forward(batch), batch).items():
+            for name, values in function(batch).items():
                 full = results.setdefault(name, torch.zeros(shape, dtype=torch.float32))
                 full[batch.sample, batch.offset] = values.float().cpu()
     return results
-
-
-def token_log_probs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each target: (n, V), (n,) -> (n,), in float32."""
-    logits = logits.float()
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return chosen - torch.logsumexp(logits, dim=-1)
 
 
 def global_token_count(data: DataProto, device: torch.device) -> float:

@@ -1,0 +1,168 @@
+"""Causal attention within each sequence of a packed row, without flash-attn and without a mask.
+
+Guarantees: no tensor of [tokens, tokens] over the whole row exists; a token sees its own sequence
+only, through the model's sliding window where the layer has one; what the kernel cannot do is
+refused by name instead of being left out.
+
+The function is registered with transformers under :data:`VARLEN`. No mask function is registered
+with it: transformers then hands ``attention_mask=None`` to the layers and looks for no sequence
+boundaries in the position ids, which would synchronise the device. The boundaries come as
+``cu_seq_lens_q`` and ``max_length_q``, the keyword arguments that flash-attention takes as well.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface, PreTrainedConfig
+
+from verl.config.validation import ConfigError
+from verl.utils.sequence_packing import ModelInput
+
+VARLEN = "varlen"
+
+# Arguments of transformers' layers that do not change what attention computes.
+_NEUTRAL = {
+    "cu_seq_lens_k",
+    "max_length_k",
+    "output_attentions",
+    "output_hidden_states",
+    "position_ids",
+    "return_dict",
+    "use_cache",
+}
+# Older versions of torch take grouped heads without being told.
+_GROUPED_HEADS: dict[str, Any] = (
+    {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+)
+
+
+def choose_attention(name: str, device: str, packed: bool, config: PreTrainedConfig) -> str:
+    """The attention function for a model; settles "auto".
+
+    Raises:
+        ConfigError: if the model caps its attention scores (Gemma 2) and the function named would
+            silently not do it.
+    """
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    if name == "auto" and capped:
+        has_flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
+        return "flash_attention_2" if has_flash else "eager"
+    if name == "auto":
+        return VARLEN if packed else "sdpa"
+    if capped and name in (VARLEN, "sdpa"):
+        raise ConfigError(
+            f"model.attn_implementation={name!r} cannot cap attention scores, as "
+            f"{config.model_type} does; use eager, or flash_attention_2 on CUDA"
+        )
+    return name
+
+
+def packing_arguments(batch: ModelInput) -> dict[str, Any]:
+    """Sequence boundaries as keyword arguments of a transformers model; none for padded input."""
+    if batch.cu_seq_lens is None:
+        return {}
+    return {
+        "cu_seq_lens_q": batch.cu_seq_lens,
+        "cu_seq_lens_k": batch.cu_seq_lens,
+        "max_length_q": batch.max_seq_len,
+        "max_length_k": batch.max_seq_len,
+    }
+
+
+def varlen_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    is_causal: bool | None = None,
+    cu_seq_lens_q: torch.Tensor | None = None,
+    max_length_q: int | None = None,
+    **unused: Any,
+) -> tuple[torch.Tensor, None]:
+    """A transformers attention function.
+
+    Args:
+        query: (1, heads, tokens, head size).
+        key, value: (1, key heads, tokens, head size).
+        scaling: of the scores; None is ``head size ** -0.5``.
+        sliding_window: tokens that a token sees, itself among them; None is all before it.
+        cu_seq_lens_q: (sequences + 1,) int32 boundaries.
+        max_length_q: tokens of the longest sequence.
+
+    Returns:
+        (1, tokens, heads, head size), and None for the attention weights.
+
+    Raises:
+        ValueError: for padded input, or an argument that would change the result.
+    """
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    foreign = [n for n, v in unused.items() if n not in _NEUTRAL and v is not None]
+    if dropout:
+        foreign.append(f"dropout={dropout}")
+    if not is_causal:
+        foreign.append("is_causal=False")
+    if foreign:
+        raise ValueError(
+            f"varlen attention has no {', '.join(foreign)}, which {type(module).__name__} asks "
+            "for; set model.attn_implementation to sdpa, eager or flash_attention_2"
+        )
+    if cu_seq_lens_q is None or max_length_q is None or attention_mask is not None:
+        raise ValueError("varlen attention takes packed input only; set use_remove_padding=true")
+    if query.is_cuda and query.dtype != torch.float32:
+        output: Any = varlen_attn(
+            query[0].transpose(0, 1),
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
+            cu_seq_lens_q,
+            cu_seq_lens_q,
+            max_length_q,
+            max_length_q,
+            scale=scaling,
+            # torch counts the tokens before the present one.
+            window_size=(-1 if sliding_window is None else sliding_window - 1, 0),
+            **_GROUPED_HEADS,
+        )
+        return output.unsqueeze(0), None
+    # The kernel is for half precision on CUDA.
+    lengths = cu_seq_lens_q.diff().tolist()
+    pieces = zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
+    outputs = [_one_sequence(q, k, v, scaling, sliding_window) for q, k, v in pieces]
+    return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _one_sequence(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    length = query.shape[2]
+    mask = None
+    if sliding_window is not None and length > sliding_window:
+        allowed = torch.ones(length, length, dtype=torch.bool, device=query.device)
+        mask = allowed.tril().triu(1 - sliding_window)
+    return F.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=scaling,
+        enable_gqa=key.shape[1] != query.shape[1],
+    )
+
+
+AttentionInterface.register(VARLEN, varlen_attention)

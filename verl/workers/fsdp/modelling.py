@@ -1,0 +1,234 @@
+"""The modules that FSDP shards: a Hugging Face model and the head that gives per-token results.
+
+Guarantees: forward takes a :class:`~verl.utils.sequence_packing.ModelInput` and returns (n,)
+float32 results of its targets, so that the hooks of the sharded root surround backbone and head;
+parameters have the names of a Hugging Face checkpoint through ``checkpoint_name``; a model whose
+logits we would not compute as transformers does is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from verl.config.model import ModelConfig
+from verl.config.validation import ConfigError
+from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.attention import choose_attention, packing_arguments
+from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
+
+Head = Literal["lm", "value"]
+
+
+class TokenModel(torch.nn.Module, ABC):
+    """A decoder with a head.
+
+    Attributes:
+        pretrained: the Hugging Face model inside.
+    """
+
+    def __init__(self, pretrained: PreTrainedModel) -> None:
+        super().__init__()
+        self.pretrained = pretrained
+        layers: Any = getattr(self._backbone, "layers", None)
+        if not isinstance(layers, torch.nn.ModuleList):
+            raise ConfigError(
+                f"{type(pretrained).__name__} has no list of decoder layers; only text models "
+                "built like Qwen2, Llama or Gemma 3 can be trained"
+            )
+        self.decoder_layers = tuple(layers)
+
+    @property
+    def _backbone(self) -> PreTrainedModel:
+        backbone: Any = self.pretrained.base_model
+        return backbone
+
+    def _hidden_states(self, batch: ModelInput) -> torch.Tensor:
+        """(n, hidden size) at the positions that predict the targets."""
+        output: Any = self._backbone(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            **packing_arguments(batch),
+        )
+        hidden: torch.Tensor = output.last_hidden_state
+        return hidden[batch.rows, batch.columns]
+
+    @abstractmethod
+    def checkpoint_name(self, name: str) -> str:
+        """A parameter's name in a Hugging Face checkpoint, and for the engine."""
+
+    @abstractmethod
+    def save_config(self, folder: Path) -> None:
+        """Writes ``config.json`` and, for a policy, ``generation_config.json``."""
+
+
+class PolicyModel(TokenModel):
+    """A causal language model that scores targets; its logits never exist as a whole.
+
+    Args:
+        pretrained: with an output layer.
+        logits_chunk_tokens: tokens whose logits exist at a time.
+    """
+
+    def __init__(self, pretrained: PreTrainedModel, logits_chunk_tokens: int) -> None:
+        super().__init__(pretrained)
+        self._chunk_tokens = logits_chunk_tokens
+        self._scale, self._softcap = _logit_scale_and_softcap(pretrained.config)
+        output_layer = pretrained.get_output_embeddings()
+        if type(output_layer) is not torch.nn.Linear:
+            raise ConfigError(
+                f"the output layer of {type(pretrained).__name__} is a "
+                f"{type(output_layer).__name__}, not a Linear; this model cannot be trained"
+            )
+
+    @property
+    def _output_layer(self) -> torch.nn.Linear:
+        layer: torch.nn.Linear = self.pretrained.get_output_embeddings()
+        return layer
+
+    def forward(
+        self, batch: ModelInput, temperature: float = 1.0, with_entropy: bool = False
+    ) -> TokenStatistics:
+        """Log-probs (and entropies) of the targets in the distribution at ``temperature``."""
+        return token_statistics(
+            self._hidden_states(batch),
+            self._output_layer,
+            batch.targets,
+            LogitTransform(self._scale, self._softcap, temperature),
+            self._chunk_tokens,
+            with_entropy,
+        )
+
+    def checkpoint_name(self, name: str) -> str:
+        """See :class:`TokenModel`."""
+        return name.removeprefix("pretrained.")
+
+    def save_config(self, folder: Path) -> None:
+        """See :class:`TokenModel`."""
+        config = copy.deepcopy(self.pretrained.config)
+        config.architectures = [type(self.pretrained).__name__]
+        config.dtype = torch.float32
+        config.save_pretrained(folder)
+        generation: Any = self.pretrained.generation_config
+        if generation is not None:
+            generation.save_pretrained(folder)
+
+
+class ValueModel(TokenModel):
+    """A backbone with a linear head that gives each target's value: of the state before it.
+
+    The head starts at 0: a value of 0 everywhere is the neutral start. On disk the model is
+    transformers' token classification with one label, where the family has that class.
+    """
+
+    def __init__(self, pretrained: PreTrainedModel) -> None:
+        super().__init__(pretrained)
+        self.score = torch.nn.Linear(pretrained.config.hidden_size, 1)
+        torch.nn.init.zeros_(self.score.weight)
+        torch.nn.init.zeros_(self.score.bias)
+
+    def forward(self, batch: ModelInput) -> torch.Tensor:
+        """Values of the targets, (n,) float32."""
+        values: torch.Tensor = self.score(self._hidden_states(batch)).squeeze(-1)
+        return values.float()
+
+    def checkpoint_name(self, name: str) -> str:
+        """See :class:`TokenModel`."""
+        prefix = f"{self.pretrained.base_model_prefix}."
+        return prefix + name.removeprefix("pretrained.") if name.startswith("pretrained.") else name
+
+    def save_config(self, folder: Path) -> None:
+        """See :class:`TokenModel`."""
+        config = copy.deepcopy(self.pretrained.config)
+        config.num_labels = 1
+        family: Any = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING.get(type(config), None)
+        config.architectures = [(family or type(self.pretrained)).__name__]
+        config.dtype = torch.float32
+        config.save_pretrained(folder)
+
+
+def build_model(
+    config: ModelConfig,
+    head: Head,
+    device: torch.device,
+    trained: bool,
+    with_weights: bool = True,
+) -> PolicyModel | ValueModel:
+    """A float32 model of the architecture in ``config.path``, not yet sharded.
+
+    Args:
+        head: "lm" for a policy, "value" for a critic.
+        device: of the computation; the attention function depends on it.
+        trained: whether its parameters get gradients.
+        with_weights: reads the checkpoint's; without them parameters have no meaningful values.
+
+    Raises:
+        ConfigError: for a model that cannot be trained; the message names why.
+    """
+    hf_config = AutoConfig.from_pretrained(config.path)
+    attention = choose_attention(
+        config.attn_implementation, device.type, config.use_remove_padding, hf_config
+    )
+    family: Any = AutoModelForCausalLM if head == "lm" else AutoModel
+    options: dict[str, Any] = {"dtype": torch.float32, "attn_implementation": attention}
+    pretrained = (
+        family.from_pretrained(config.path, config=hf_config, **options)
+        if with_weights
+        else family.from_config(hf_config, **options)
+    )
+    if trained and config.enable_gradient_checkpointing:
+        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
+    model: PolicyModel | ValueModel = (
+        PolicyModel(pretrained, config.logits_chunk_tokens)
+        if head == "lm"
+        else ValueModel(pretrained)
+    )
+    model.train(trained)
+    model.requires_grad_(trained)
+    return model
+
+
+def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | None]:
+    """What the family does to its logits, from the names that transformers' configs use.
+
+    Raises:
+        ConfigError: for a family that changes its logits in a way of its own.
+    """
+    if config.model_type in _OTHER_LOGITS:
+        raise ConfigError(
+            f"{config.model_type} changes its logits in a way that is not supported; it cannot "
+            "be trained here"
+        )
+
+    def value(name: str) -> float | None:
+        found: float | None = getattr(config, name, None)
+        return found
+
+    scale = 1.0
+    if (divisor := value("logits_scaling")) is not None:  # Granite
+        scale /= divisor
+    for multiplier in ("logit_scale", "lm_head_multiplier"):  # Cohere, Falcon H1
+        if (factor := value(multiplier)) is not None:
+            scale *= factor
+    return scale, value("final_logit_softcapping")  # Gemma
+
+
+# HyperCLOVA X multiplies by what Granite divides by; Recurrent Gemma and xLSTM name their softcap
+# otherwise; Inkling cuts the vocabulary; the others have more than one output layer.
+_OTHER_LOGITS = frozenset(
+    {"hyperclovax", "recurrent_gemma", "xlstm", "inkling_text", "modernbert-decoder", "csm"}
+)
