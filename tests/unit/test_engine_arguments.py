@@ -58,10 +58,12 @@ def test_on_cuda_vllm_spawns_its_processes() -> None:
         """
         from verl.config.rollout import RolloutConfig
         from verl.workers.rollout.errors import RolloutEngineError
-        from verl.workers.rollout.local import start_engine
+        from verl.workers.rollout.vllm_engine import VLLMEngine
+        from verl.workers.rollout.vllm_replica import ReplicaSettings
 
+        config = RolloutConfig()
         try:
-            start_engine("vllm", RolloutConfig(), "/no/such/model", "cuda", 128)
+            VLLMEngine(ReplicaSettings.from_config(config, "/no/such/model", "cuda", 128, 0, False))
         except RolloutEngineError:
             from vllm.utils.system_utils import get_mp_context
 
