@@ -191,7 +191,8 @@ def test_a_storage_is_rebuilt_from_what_torch_itself_rebuilds_it(
     assert exported["device"] == device
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **{**k, "device": "cpu"}))
-    attach_buffer(exported, torch.device("cuda", 1))
+    memory = attach_buffer(exported, torch.device("cuda", 1))
+    assert (memory.numel(), memory.dtype) == (4096, torch.uint8)
     assert calls[0] == calls[1]
 
 
