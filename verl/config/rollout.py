@@ -27,8 +27,9 @@ class RolloutConfig:
     """The vLLM engine.
 
     Attributes:
-        num_replicas: engines; -1 takes one per ``tensor_model_parallel_size`` accelerators
-            (one on CPU).
+        tensor_model_parallel_size: GPUs of one engine; they lie on one node.
+        num_replicas: engines; -1 takes one per ``tensor_model_parallel_size`` of the trainer's
+            GPUs, in an evaluation of the GPUs that are free (one on CPU).
         gpu_memory_utilization: share of GPU memory for the engine (CUDA).
         cpu_kv_cache_gib: KV-cache size (CPU), GiB.
         cpu_threads: OpenMP threads of one engine (CPU).
