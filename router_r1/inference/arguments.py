@@ -64,7 +64,7 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
-        help="default: auto, the CPU for a router trained on it",
+        help="default: auto, or cpu for a router that was trained there",
     )
     model.add_argument(
         "--temperature", type=float, default=defaults.temperature, help="0 (default) is greedy"

@@ -90,12 +90,16 @@ def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> Non
     assert "2 nodes" in " ".join(joined.output.split())
 
 
-def test_a_cluster_that_refuses_the_token_is_one_line(address: str, tmp_path: Path) -> None:
-    for environment in ({"RAY_AUTH_MODE": "disabled"}, {**TOKEN, "RAY_AUTH_TOKEN": "b" * 64}):
+def test_a_cluster_that_wants_a_token_says_so_in_one_message(address: str, tmp_path: Path) -> None:
+    no_token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    for environment in (no_token, {"RAY_AUTH_MODE": "disabled"}):
         refused = join(address, tmp_path, **environment)
         assert refused.process.returncode == 2, refused.output
-        assert "RAY_AUTH_MODE=token" in refused.output
-        assert "Traceback" not in refused.output
+        message = " ".join(refused.output.split())
+        assert f"the Ray head at {address} does not let this run in" in message
+        assert "set RAY_AUTH_MODE=token here" in message
+        assert "Traceback" not in message
+        assert "rpc_client" not in message
 
 
 @pytest.mark.usefixtures("ray_session")

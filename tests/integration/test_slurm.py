@@ -66,7 +66,7 @@ def submit(project: Path, run: str, *overrides: str, **environment: str) -> Comm
 def test_all_nodes_train_and_all_of_ray_ends(project: Path) -> None:
     job = submit(project, 'exec "$@"', "cost_coe=0.9", SLURM_NTASKS_PER_NODE="2")
     assert job.process.returncode == 0, job.output
-    expected = "trained on 2 nodes, CPU=6: trainer.device=cpu trainer.nnodes=2 "
+    expected = "trained on 2 nodes, CPU=6: trainer.nnodes=2 "
     assert f"{expected}trainer.n_gpus_per_node=2 cost_coe=0.9\n" in job.output
     assert job.survivors() == []
 
