@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from verl.trainer.check.plan import PlannedRun
+from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.launch import load_task_config, ray_cluster, run_as_command
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.utils.dataset import load_datasets
@@ -31,6 +33,8 @@ def main(overrides: list[str]) -> None:
     task = task_class(config)
     task.check()
     data = load_datasets(config.data, task.messages)
+    plan = PlannedRun.of(config, len(data.train), len(data.validation))
+    refuse_what_cannot_work(config, task, plan.steps)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     with ray_cluster(config.ray, num_ranks), task.environment():
         task.make_first_policy()
