@@ -46,24 +46,29 @@ def failures(lines: Iterable[CheckLine]) -> list[CheckLine]:
 
 
 def compare_bytes(
-    subject: str, have: float | None, need: float, advice: str, tolerance: float = 1.0
+    subject: str,
+    have: float | None,
+    need: float,
+    advice: str,
+    most: float | None = None,
+    tolerance: float = 1.0,
 ) -> CheckLine:
-    """Whether ``need`` bytes fit into ``have``.
+    """Whether ``need`` bytes fit into ``have``: ok, not ok, or too close to tell.
 
     Args:
         have: None where it is not known.
-        advice: what to change; given where they do not surely fit.
-        tolerance: how far ``need``, an estimate, may exceed ``have`` before it counts as too much;
-            within it the line says that it could not tell.
+        advice: what to change; given where they may not fit.
+        most: ``need`` is an estimate and may be as much as this; they fit if there is room for it.
+        tolerance: they do not fit if there is no room for ``need / tolerance``.
     """
     needed = gib(need)
     if have is None:
         return CheckLine(subject, Verdict.UNKNOWN, "not known", needed)
-    if need <= have:
+    if (most or need) <= have:
         return CheckLine(subject, Verdict.OK, gib(have), needed)
-    too_much = need > tolerance * have
-    verdict = Verdict.NOT_OK if too_much else Verdict.UNKNOWN
-    return CheckLine(subject, verdict, gib(have), needed, advice)
+    if need > tolerance * have:
+        return CheckLine(subject, Verdict.NOT_OK, gib(have), needed, advice)
+    return CheckLine(subject, Verdict.UNKNOWN, f"{gib(have)}: close", needed, advice)
 
 
 def gib(size: float) -> str:

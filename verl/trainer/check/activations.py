@@ -1,7 +1,8 @@
 """Bytes that a forward and backward pass needs beside the parameters.
 
 With T tokens, hidden size h, width k of a layer's keys, intermediate size i and b bytes an element
-(transformers' layers run op by op; attention keeps no T x T matrix):
+(transformers' layers run op by op; attention keeps no T x T matrix; what layers keep was compared
+with autograd's saved tensors of Qwen2, Qwen3 and Llama layers, which take 0.83 to 1.02 of it):
 
 - a layer keeps for its backward pass: two norms in float32 (2 x (8 + b) h T), queries, keys,
   values and attention's output before and after the rotary embedding (b (4h + 4k) T), and the

@@ -1,15 +1,20 @@
-"""What a Ray cluster that the run joins has."""
+"""What a Ray cluster that the run joins has: slots, and its weakest node."""
 
 from __future__ import annotations
 
 import os
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config.ppo import PPOConfig, RayConfig
 from verl.errors import UserError
+from verl.trainer.check.machine import Machine
 from verl.trainer.launch import ray_cluster
 from verl.utils.checklist import CheckLine, Verdict
+
+_ANSWER_TIMEOUT_S = 120.0
 
 
 def joins_cluster(config: RayConfig) -> bool:
@@ -17,20 +22,50 @@ def joins_cluster(config: RayConfig) -> bool:
     return (config.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
 
 
-def joined_cluster_lines(config: PPOConfig, device: str) -> list[CheckLine]:
-    """CPUs and GPUs of the cluster that ``config.ray`` names, against what the run's ranks take."""
+def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]:
+    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU.
+
+    Returns:
+        The lines, and the node, with all of its cards; without a GPU in the cluster the weakest
+        of all nodes, and None if the cluster cannot be asked.
+    """
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     try:
         with ray_cluster(config.ray, ranks):
             have, free = ray.cluster_resources(), ray.available_resources()
-    except (UserError, ConnectionError, RuntimeError) as error:
+            machine = _weakest_node()
+    except (UserError, RayError, ConnectionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        return [CheckLine("Ray cluster", Verdict.NOT_OK, reason, advice="see ray.address")]
-    kinds = ("CPU", "GPU") if device == "cuda" else ("CPU",)
-    return [_resource_line(kind, have.get(kind, 0.0), free.get(kind, 0.0), ranks) for kind in kinds]
+        return [CheckLine("Ray cluster", Verdict.NOT_OK, reason, advice="see ray.address")], None
+    kinds = ("CPU", "GPU") if config.trainer.device == "cuda" or machine.gpus else ("CPU",)
+    lines = [_slots(kind, have.get(kind, 0.0), free.get(kind, 0.0), ranks) for kind in kinds]
+    return lines, machine
 
 
-def _resource_line(kind: str, have: float, free: float, need: int) -> CheckLine:
+def _weakest_node() -> Machine:
+    ask = ray.remote(num_cpus=0)(Machine.whole)
+    machines: list[Machine] = ray.get(
+        [
+            ask.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote()
+            for node in ray.nodes()
+            if node["Alive"]
+        ],
+        timeout=_ANSWER_TIMEOUT_S,
+    )
+    with_gpu = [machine for machine in machines if machine.gpus]
+    return min(
+        with_gpu or machines,
+        key=lambda machine: (
+            min((gpu.total_bytes for gpu in machine.gpus), default=0.0),
+            len(machine.gpus),
+            machine.ram_bytes,
+        ),
+    )
+
+
+def _slots(kind: str, have: float, free: float, need: int) -> CheckLine:
     enough = free >= need
     return CheckLine(
         f"Ray {kind}s",

@@ -21,6 +21,8 @@ tenth for fragmentation in the phases where activations are allocated.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from verl.config.ppo import PPOConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel
@@ -41,8 +43,8 @@ def gpu_phases(config: PPOConfig, models: list[RoleModel], gpu_bytes: float) -> 
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
     resting = [Part("contexts", CONTEXTS), *(_resting(model, ranks) for model in models)]
     rollout = config.actor_rollout_ref.rollout
-    engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY)
-    beside = [] if rollout.free_cache_engine else [Part(engine.name, engine.size, _FREE_KEY)]
+    engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY, True)
+    beside = [] if rollout.free_cache_engine else [replace(engine, key=_FREE_KEY)]
     updates = [
         Phase(f"update ({model.name})", (*resting, *beside, *_update(model, ranks)))
         for model in models
@@ -93,20 +95,21 @@ def bucket_bytes(config: PPOConfig) -> float:
 def _resting(model: RoleModel, ranks: int) -> Part:
     if model.offloaded:
         return Part(model.name, 0.0)
-    size = MASTER + (ADAM + GRADIENT if model.trained else 0)
-    return Part(f"{model.name}'s shards", size * model.parameters / ranks, model.offload_key)
+    size = MASTER + (ADAM if model.trained else 0)
+    return Part(f"{model.name}'s shards", size * model.parameters / ranks, model.offload_key, True)
 
 
 def _update(model: RoleModel, ranks: int) -> list[Part]:
     shape, element = model.shape, model.element
     gathered = element * (2 * shape.layer + shape.outside_layers)
     gradients = element * (shape.layer + shape.outside_layers) + 2 * _REDUCTION * shape.layer
-    if model.offloaded:  # the shard of a layer's gradient passes through the GPU
-        gradients += _REDUCTION * shape.layer // ranks
+    # Of an offloaded model only one layer's shard of the gradient is on the GPU.
+    gradients += GRADIENT * (shape.layer if model.offloaded else model.parameters) // ranks
     forward = ForwardPass(shape, model.work.update_tokens, element, model.name != "critic")
-    return _with_fragmentation(
-        gathered + gradients, forward.for_update(model.checkpointing), model.work.key
-    )
+    return [
+        *_with_fragmentation(gathered, forward.for_update(model.checkpointing), model.work.key),
+        Part("gradients", gradients, model.offload_key),
+    ]
 
 
 def _scoring(model: RoleModel) -> list[Part]:
@@ -128,7 +131,7 @@ def _engine_weights(config: PPOConfig, policy: RoleModel) -> list[Part]:
     rollout = config.actor_rollout_ref.rollout
     element = 2 if rollout.dtype == "bfloat16" else 4
     size = element * policy.parameters / rollout.tensor_model_parallel_size
-    return [Part("engine's weights", size, _TP_KEY)]
+    return [Part("engine's weights", size, _TP_KEY, True)]
 
 
 def _buckets(config: PPOConfig, policy: RoleModel) -> list[Part]:
@@ -138,6 +141,7 @@ def _buckets(config: PPOConfig, policy: RoleModel) -> list[Part]:
             "two buckets",
             2 * bucket_bytes(config),
             "actor_rollout_ref.rollout.update_weights_bucket_megabytes",
+            exact=True,
         ),
         Part("largest parameter", (MASTER + element) * policy.shape.largest),
     ]

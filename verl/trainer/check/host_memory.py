@@ -33,6 +33,7 @@ CUDA_LIBRARIES = 2.5 * GIB
 PINNED = 1.46
 _FRAGMENTATION = 0.1
 _NODES_KEY = "trainer.nnodes"
+_CACHE_KEY = "actor_rollout_ref.rollout.cpu_kv_cache_gib"
 
 
 def host_phase(config: PPOConfig, models: list[RoleModel], device: str) -> Phase:
@@ -92,7 +93,7 @@ def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
                 models[0].work.key,
             ),
             Part("engine's weights", float(engines * element * models[0].parameters)),
-            Part("engine's KV cache", cache, "actor_rollout_ref.rollout.cpu_kv_cache_gib"),
+            Part("engine's KV cache", cache, _CACHE_KEY, exact=True),
             Part(
                 "processes",
                 on_node * RANK_PROCESS + engines * ENGINE_PROCESSES + DRIVER + RAY_DAEMONS,

@@ -64,9 +64,18 @@ class Machine:
     @classmethod
     def here(cls) -> Machine:
         """This machine, with the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves."""
+        return cls._read(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    @staticmethod
+    def whole() -> Machine:
+        """This machine with all of its GPUs, for a process that Ray shows none."""
+        return Machine._read(None)
+
+    @classmethod
+    def _read(cls, visible: str | None) -> Machine:
         return cls(
             described=False,
-            gpus=_gpus_here(os.environ.get("CUDA_VISIBLE_DEVICES")),
+            gpus=_gpus_here(visible),
             ram_bytes=_ram_here(),
             shm_bytes=_size(Path("/dev/shm")),
             cpus=len(os.sched_getaffinity(0)),

@@ -52,7 +52,8 @@ def gpu_lines(
     size = min(gpu.total_bytes for gpu in used)
     free = min(gpu.total_bytes - gpu.used_bytes for gpu in used)
     phases = gpu_phases(config, models, size)
-    lines += [phase.line("GPU memory", free, tolerance) for phase in phases]
+    of_phases = [phase.line("GPU memory", free, tolerance) for phase in phases]
+    lines += of_phases
     share = config.actor_rollout_ref.rollout.gpu_memory_utilization * size
     engine = engine_phase(config, models[0])
     lines.append(engine.line("GPU memory", share, tolerance))
@@ -62,7 +63,7 @@ def gpu_lines(
     lines.append(
         CheckLine(
             "tightest phase",
-            Verdict.OK if tightest.size <= free else Verdict.NOT_OK,
+            of_phases[phases.index(tightest)].verdict,
             f"{tightest.name}: {tightest.size / size:.0%} of the GPU; KV cache for {contexts} "
             "longest contexts",
             advice=f"lower it by {', '.join(tightest.keys)}" if tightest.keys else "",

@@ -58,7 +58,11 @@ def load_model_shape(path: str) -> ModelShape:
     Raises:
         ModelConfigError: if its config cannot be had.
     """
-    return measure(_load_config(path))
+    config = _load_config(path)
+    try:
+        return measure(config)
+    except (ValueError, AttributeError) as error:
+        raise ModelConfigError(f"the architecture of {path} cannot be counted: {error}") from error
 
 
 def measure(config: Any) -> ModelShape:

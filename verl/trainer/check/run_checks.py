@@ -8,19 +8,17 @@ from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.task import Task
-from verl.trainer.check.cluster import joined_cluster_lines, joins_cluster
+from verl.trainer.check.cluster import inspect_cluster, joins_cluster
 from verl.trainer.check.data import load_rows, tokenizer_lines
 from verl.trainer.check.machine import Machine
 from verl.trainer.check.memory_lines import memory_lines
 from verl.trainer.check.model_shape import ModelConfigError
 from verl.trainer.check.models import load_models
+from verl.trainer.check.phases import ESTIMATE_ERROR
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.software import compute_mode_line, software_lines
 from verl.trainer.check.table import show
 from verl.utils.checklist import CheckLine, Verdict, failures
-
-# The memory figures are estimates: a run is refused only for what is beyond their error.
-ESTIMATE_ERROR = 1.25
 
 
 class ChecksFailedError(UserError):
@@ -35,25 +33,28 @@ def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[
     """
     if described is not None and config.trainer.device == "cpu":
         raise ConfigError("--gpus has no meaning for a run with trainer.device=cpu")
-    machine = described or Machine.here()
-    device = choose_device(config, machine)
     lines, sets = load_rows(config, task)
     rows = {name: len(data) for name, data in sets.items()}
     plan = PlannedRun.of(config, rows.get("train"), rows.get("validation"))
     first_policy = task.first_policy_config()
     lines += tokenizer_lines(config, sets, policy_is_made=first_policy is not None)
-    lines += _memory(config, first_policy, device, machine, plan.steps)
-    if device == "cuda":
-        lines += software_lines(machine)
     if described is None and joins_cluster(config.ray):
-        lines += joined_cluster_lines(config, device)
-    elif device == "cpu":
-        lines.append(_cpu_line(config, machine))
+        cluster_lines, machine = inspect_cluster(config)
+        lines += cluster_lines
+    else:
+        machine = described or Machine.here()
+        lines += _cpu_lines(config, machine)
+    if machine is not None:
+        device = choose_device(config, machine)
+        lines += _memory(config, first_policy, device, machine, plan.steps)
+        lines += software_lines(machine) if device == "cuda" else []
     return lines + task.check_lines(plan)
 
 
 def refuse_what_cannot_work(config: PPOConfig, task: Task, total_steps: int | None) -> None:
     """The quick checks at a run's start; silent where nothing is wrong.
+
+    Memory figures are estimates: a run is refused only for what is beyond their error.
 
     Raises:
         ChecksFailedError: if the machine lacks what the run needs, after a table of it.
@@ -98,14 +99,19 @@ def _memory(
     return memory_lines(config, models, device, machine, total_steps, tolerance)
 
 
-def _cpu_line(config: PPOConfig, machine: Machine) -> CheckLine:
+def _cpu_lines(config: PPOConfig, machine: Machine) -> list[CheckLine]:
+    """Ray's CPUs on this machine: a rank takes one, with a GPU as well."""
+    if machine.cpus is None:
+        return []
     ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    slots = config.ray.num_cpus or max(machine.cpus or 1, ranks)
+    slots = config.ray.num_cpus or max(machine.cpus, ranks)
     enough = slots >= ranks
-    return CheckLine(
-        "Ray CPUs",
-        Verdict.OK if enough else Verdict.NOT_OK,
-        f"{slots} on {machine.cpus} cores",
-        str(ranks),
-        "" if enough else "change ray.num_cpus or trainer.n_gpus_per_node",
-    )
+    return [
+        CheckLine(
+            "Ray CPUs",
+            Verdict.OK if enough else Verdict.NOT_OK,
+            f"{slots}, on {machine.cpus} cores",
+            str(ranks),
+            "" if enough else "change ray.num_cpus or trainer.n_gpus_per_node",
+        )
+    ]

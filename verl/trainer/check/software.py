@@ -79,7 +79,7 @@ def compiler_line(variable: str | None, include: Path) -> CheckLine:
     compiler = next((c for c in (variable, "gcc", "clang", "cc") if c and shutil.which(c)), None)
     headers = (include / "Python.h").is_file()
     missing = [
-        name for name, there in (("a C compiler", compiler), ("Python.h", headers)) if not there
+        name for name, there in (("C compiler", compiler), ("Python.h", headers)) if not there
     ]
     return CheckLine(
         "C compiler and Python.h",
