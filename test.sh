@@ -11,9 +11,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-bash scripts/setup.sh
 source scripts/recipe.sh
 choose_recipe scoring "$@"
+choose_packages "$@"
+bash scripts/setup.sh
 
 overrides=(${RECIPE:+"recipe=$RECIPE"})
 if [[ -n "${MODEL_PATH:-}" ]]; then overrides+=("evaluation.model_path=$MODEL_PATH"); fi
@@ -22,12 +23,12 @@ if [[ -n "${DATASETS:-}" ]]; then
   for dataset in ${DATASETS//,/ }; do files+=("data/nq_search/test_${dataset}_qwen.parquet"); done
   for file in "${files[@]}"; do
     if [[ ! -f $file ]]; then
-      echo "no $file; prepare it: .venv/bin/python data_process/qa_test_gen.py --data_sources $DATASETS" >&2
+      echo "no $file; prepare it: $VENV/bin/python data_process/qa_test_gen.py --data_sources $DATASETS" >&2
       exit 2
     fi
   done
   list=$(IFS=,; echo "${files[*]}")
   overrides+=("evaluation.files=[$list]")
 fi
-.venv/bin/python -m verl.trainer.main_generation "${overrides[@]}" "$@"
-exec .venv/bin/python -m verl.trainer.main_eval "${overrides[@]}" "$@"
+"$VENV/bin/python" -m verl.trainer.main_generation "${overrides[@]}" "$@"
+exec "$VENV/bin/python" -m verl.trainer.main_eval "${overrides[@]}" "$@"

@@ -8,10 +8,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-SECONDS=0
-bash scripts/setup.sh
-export ROUTER_R1_SETUP_SECONDS=$SECONDS
-
 module=main_ppo
 verb=training
 arguments=()
@@ -23,7 +19,12 @@ for argument in "$@"; do
     arguments+=("$argument")
   fi
 done
+set -- ${arguments[@]+"${arguments[@]}"}
 
 source scripts/recipe.sh
 choose_recipe "$verb" "$@"
-exec .venv/bin/python -m "verl.trainer.$module" ${RECIPE:+recipe=$RECIPE} ${arguments[@]+"${arguments[@]}"}
+choose_packages "$@"
+SECONDS=0
+bash scripts/setup.sh
+export ROUTER_R1_SETUP_SECONDS=$SECONDS
+exec "$VENV/bin/python" -m "verl.trainer.$module" ${RECIPE:+recipe=$RECIPE} "$@"

@@ -12,6 +12,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+source scripts/recipe.sh
 sweep=${SWEEP:-sweep}
 overrides=()
 while (($#)) && [[ $1 != -- ]]; do
@@ -30,4 +31,5 @@ for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
   bash test.sh "${overrides[@]}" trainer.experiment_name="$name"
   comparison+=(--sweep "$cost_coe=outputs/$name/eval")
 done
-exec .venv/bin/python -m router_r1.evaluation.compare "${comparison[@]}" --output "outputs/$sweep"
+choose_packages "${overrides[@]}"
+exec "$VENV/bin/python" -m router_r1.evaluation.compare "${comparison[@]}" --output "outputs/$sweep"

@@ -3,6 +3,10 @@
 # The report's page is tested where a Chromium is installed; in CI (CI=true, root, apt) it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The tests run on the CPU, also where there is a GPU.
+source scripts/recipe.sh
+choose_packages trainer.device=cpu
+export CUDA_VISIBLE_DEVICES=""
 bash scripts/setup.sh || exit 1
 
 if [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null &&
@@ -12,8 +16,8 @@ if [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null &&
 fi
 
 status=0
-.venv/bin/ruff format --check --quiet . || { echo "ruff format: run .venv/bin/ruff format"; status=1; }
-.venv/bin/ruff check --quiet . || status=1
-.venv/bin/mypy || status=1
-.venv/bin/python -m pytest "$@" || status=1
+"$VENV"/bin/ruff format --check --quiet . || { echo "ruff format: run $VENV/bin/ruff format"; status=1; }
+"$VENV"/bin/ruff check --quiet . || status=1
+"$VENV"/bin/mypy || status=1
+"$VENV"/bin/python -m pytest "$@" || status=1
 exit $status

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv from a lock file; silent when there is nothing to do.
+# Makes .venv from a lock file; silent when there is nothing to do. On a machine with GPUs the CPU
+# packages, which the quickstart and the tests need, lie beside it in .venv-cpu.
 #
 #   ROUTER_R1_LOCK=cpu|cuda   which lock (default: cuda where nvidia-smi finds a GPU, else cpu)
 #   PYTHON=/path/to/python    which interpreter (default: the first of python3.11 … python3)
@@ -7,21 +8,11 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+source scripts/recipe.sh
+
 fail() {
   echo "set-up failed: $*" >&2
   exit 1
-}
-
-choose_lock() {
-  if [[ -n "${ROUTER_R1_LOCK:-}" ]]; then
-    [[ -f "scripts/locks/$ROUTER_R1_LOCK.lock" ]] ||
-      fail "ROUTER_R1_LOCK=$ROUTER_R1_LOCK is unknown; choose cpu or cuda"
-    echo "$ROUTER_R1_LOCK"
-  elif nvidia-smi -L >/dev/null 2>&1; then
-    echo cuda
-  else
-    echo cpu
-  fi
 }
 
 choose_python() {
@@ -54,53 +45,102 @@ show_progress() { # process id, log, number of packages
 }
 
 install_lock() { # lock file
-  local log=.venv/install.log torch_pin
+  local log=$venv/install.log torch_pin
   torch_pin=$(awk '/^torch==/ { print $1 }' "$1")
   : >"$log"
   # A CPU build of torch is on PyTorch's own index, unless the configured one offers it.
   if [[ "$torch_pin" == *+cpu ]]; then
-    .venv/bin/pip install --no-deps "$torch_pin" >"$log" 2>&1 ||
-      .venv/bin/pip install --no-deps "$torch_pin" \
+    "$venv"/bin/pip install --no-deps "$torch_pin" >"$log" 2>&1 ||
+      "$venv"/bin/pip install --no-deps "$torch_pin" \
         --index-url https://download.pytorch.org/whl/cpu >>"$log" 2>&1 ||
       fail "pip cannot get $torch_pin, neither from its configured index nor from
 download.pytorch.org: $(grep -E '^ERROR' "$log" | tail -1); see $log"
   fi
-  .venv/bin/pip install --no-deps -r "$1" >>"$log" 2>&1 &
+  "$venv"/bin/pip install --no-deps -r "$1" >>"$log" 2>&1 &
   show_progress $! "$log" "$(grep -cE '^[A-Za-z0-9]' "$1")" ||
     fail "pip cannot install $1: $(grep -E '^ERROR' "$log" | tail -1); see $log"
-  .venv/bin/pip install --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
+  "$venv"/bin/pip install --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
     fail "pip cannot install this project: $(tail -1 "$log"); see $log"
 }
 
+# Once for a set of packages: a build that failed is not tried again at every start.
 install_flash_attention() {
   echo "building flash-attn; training works without it, on torch's own attention"
-  MAX_JOBS=${MAX_JOBS:-4} .venv/bin/pip install --no-deps --no-build-isolation flash-attn \
-    >>.venv/install.log 2>&1 || echo "flash-attn did not build (see .venv/install.log); going on without"
+  local outcome=built
+  MAX_JOBS=${MAX_JOBS:-4} "$venv"/bin/pip install --no-deps --no-build-isolation flash-attn \
+    >>"$venv/install.log" 2>&1 || outcome=failed
+  echo "$fingerprint" >"$flash_stamp"
+  if [[ $outcome == failed ]]; then
+    echo "flash-attn did not build (see $venv/install.log); going on without (rm $flash_stamp tries again)"
+  fi
 }
 
-lock=$(choose_lock)
+# Only a computation shows that driver, GPU and torch fit together.
+probe_torch() {
+  local answer
+  answer=$("$venv"/bin/python -c 'import torch; torch.ones(1, device="cuda").add_(1).item()' 2>&1) && return
+  fail "torch cannot use this machine's GPU: $(tail -1 <<<"$answer"). The NVIDIA driver is $(
+    nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -1
+  ), $(grep '^torch==' "$lock_file") is built for CUDA $(
+    "$venv"/bin/python -c 'import torch; print(torch.version.cuda)' 2>/dev/null
+  ): update the driver, or train on the CPU with RECIPE=quickstart bash train.sh"
+}
+
+# Triton compiles when a run starts, not now.
+warn_of_missing_compiler() {
+  local header
+  command -v "${CC:-cc}" >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null ||
+    echo "warning: no C compiler found; vLLM and torch need one on a GPU when a run starts (Debian: apt install gcc)"
+  header=$("$venv"/bin/python -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h
+  [[ -f "$header" ]] ||
+    echo "warning: $header is missing; vLLM and torch need it on a GPU when a run starts (Debian: apt install python3-dev)"
+}
+
+is_installed() { # stamp
+  [[ -x $venv/bin/python && "$(cat "$1" 2>/dev/null)" == "$fingerprint" ]]
+}
+
+is_complete() {
+  is_installed "$stamp" && { [[ $wants_flash == 0 ]] || is_installed "$flash_stamp"; }
+}
+
+choose_packages
+lock=$ROUTER_R1_LOCK
+venv=$VENV
 lock_file=scripts/locks/$lock.lock
-stamp=.venv/installed
+[[ -f $lock_file ]] || fail "ROUTER_R1_LOCK=$lock is unknown; choose cpu or cuda"
+stamp=$venv/installed
+flash_stamp=$venv/flash-attn
+wants_flash=0
+if [[ $lock == cuda && "${ROUTER_R1_FLASH_ATTN:-0}" == 1 ]]; then wants_flash=1; fi
 fingerprint="$lock $(cat "$lock_file" pyproject.toml | sha256sum | cut -d' ' -f1)"
-if [[ -x .venv/bin/python && -f $stamp && "$(cat $stamp)" == "$fingerprint" ]]; then
-  exit 0
-fi
+if is_complete; then exit 0; fi
 
 exec 9>.setup.lock
 if command -v flock >/dev/null; then flock 9; fi
-if [[ -f $stamp && "$(cat $stamp)" == "$fingerprint" ]]; then
-  exit 0
+if is_complete; then exit 0; fi
+
+if ! is_installed "$stamp"; then
+  python=$(choose_python)
+  # pip keeps all downloads in TMPDIR until it installs them: 4.2 GB for CUDA.
+  if [[ $lock == cuda ]]; then needed_gib=30 download_gib=6; else needed_gib=8 download_gib=3; fi
+  if [[ ! -d $venv/lib ]]; then
+    require_disk . "$needed_gib"
+    require_disk "${TMPDIR:-/tmp}" "$download_gib"
+  fi
+  echo "installing the $lock packages into $venv with $("$python" --version) (2 to 4 minutes)"
+  fresh=()
+  # The two builds of vLLM are one module: neither is installed over the other.
+  if [[ -f $stamp && "$(cat "$stamp")" != "$lock "* ]]; then fresh=(--clear); fi
+  if [[ ! -x $venv/bin/pip || ${#fresh[@]} -gt 0 ]]; then
+    "$python" -m venv "${fresh[@]}" "$venv" ||
+      fail "python -m venv does not work here; on Debian: apt install python3-venv"
+  fi
+  install_lock "$lock_file"
+  if [[ $lock == cuda ]]; then
+    warn_of_missing_compiler
+    if has_gpu; then probe_torch; fi
+  fi
+  echo "$fingerprint" >"$stamp"
 fi
-python=$(choose_python)
-[[ $lock == cuda ]] && needed_gib=30 || needed_gib=8
-if [[ ! -d .venv/lib ]]; then
-  require_disk . "$needed_gib"
-  require_disk "${TMPDIR:-/tmp}" 3
-fi
-echo "installing the $lock packages into .venv with $("$python" --version) (2 to 4 minutes)"
-if [[ ! -x .venv/bin/pip ]]; then
-  "$python" -m venv .venv || fail "python -m venv does not work here; on Debian: apt install python3-venv"
-fi
-install_lock "$lock_file"
-if [[ $lock == cuda && "${ROUTER_R1_FLASH_ATTN:-0}" == 1 ]]; then install_flash_attention; fi
-echo "$fingerprint" >"$stamp"
+if [[ $wants_flash == 1 ]]; then install_flash_attention; fi

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Resolves pyproject.toml anew into both lock files; needs uv (pip install uv) and network.
+# They are made for Python 3.11 and hold for 3.12 and 3.13.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -15,4 +16,4 @@ resolve() { # extra, platform options …
 torch_source=(--extra-index-url https://download.pytorch.org/whl/cpu --index-strategy unsafe-best-match)
 if [[ -n "${PIP_FIND_LINKS:-}" ]]; then torch_source=(--find-links "$PIP_FIND_LINKS"); fi
 resolve cpu --overrides scripts/locks/cpu-overrides.txt "${torch_source[@]}"
-resolve cuda
+resolve cuda --constraints scripts/locks/cuda-constraints.txt

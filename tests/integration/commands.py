@@ -66,12 +66,12 @@ class Command:
             self.process.terminate()
 
 
-def start(*command: str, **environment: str) -> Command:
-    """Starts a command in the project's root, in a process group of its own."""
+def start(*command: str, folder: Path = ROOT, **environment: str) -> Command:
+    """Starts a command in the project's root or another folder, in a process group of its own."""
     mark = uuid.uuid4().hex
     process = subprocess.Popen(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env={**os.environ, **environment, _MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from router_r1.reward import extract_answer
-from tests.integration.commands import ROOT, SMALL, Command, start
+from tests.integration.commands import SMALL, Command, start
 from verl.trainer.evaluation.records import read_parquet
 
 pytestmark = pytest.mark.engine
@@ -66,7 +67,7 @@ def test_infer_says_the_same(
     questions.write_text("\n".join(record.question for record in scored) + "\n")
     actor = folder / "checkpoints" / "global_step_3" / "actor"
     command = start(
-        *(str(ROOT / ".venv/bin/python"), "infer_vllm.py", "--json"),
+        *(sys.executable, "infer_vllm.py", "--json"),
         *("--model_path", str(actor), "--questions_file", str(questions)),
         CUDA_VISIBLE_DEVICES="",
     )

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
-from tests.integration.commands import ROOT, SMALL, Command, start
+from tests.integration.commands import SMALL, Command, start
 
 pytestmark = pytest.mark.engine
 PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
@@ -227,7 +228,7 @@ def test_bad_input_dies_at_once_and_says_why(
 ) -> None:
     recipe = [] if overrides[0].startswith("recipe=") else ["recipe=quickstart"]
     command = start(
-        *(str(ROOT / ".venv/bin/python"), "-m", "verl.trainer.main_ppo", *recipe, *overrides),
+        *(sys.executable, "-m", "verl.trainer.main_ppo", *recipe, *overrides),
         *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
         HF_HUB_OFFLINE="1",
     )
@@ -241,7 +242,7 @@ def test_bad_input_dies_at_once_and_says_why(
 def test_a_model_without_chat_template_is_refused(cold_policy: Path, tmp_path: Path) -> None:
     bare = without_chat_template(cold_policy, tmp_path / "bare")
     command = start(
-        *(str(ROOT / ".venv/bin/python"), "-m", "verl.trainer.main_ppo", "recipe=quickstart"),
+        *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart"),
         *("cold_start=null", f"actor_rollout_ref.model.path={bare}"),
         *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
     )

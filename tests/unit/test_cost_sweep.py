@@ -18,7 +18,8 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with the script, and recorders in place of what it calls."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(ROOT / "scripts" / "cost_sweep.sh", tmp_path / "scripts")
+    for name in ("cost_sweep.sh", "recipe.sh"):
+        shutil.copy(ROOT / "scripts" / name, tmp_path / "scripts")
     for name in ("train.sh", "test.sh", ".venv/bin/python"):
         (tmp_path / name).write_text(NOTE.format(log=tmp_path / "log"))
         (tmp_path / name).chmod(0o755)

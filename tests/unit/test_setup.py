@@ -35,14 +35,33 @@ def copy(tmp_path: Path) -> Path:
 
 def put_on_path(folder: Path, name: str, script: str) -> str:
     tools = folder / "tools"
-    tools.mkdir()
-    (tools / name).write_text(f"#!/bin/sh\n{script}\n")
-    (tools / name).chmod(0o755)
+    tools.mkdir(exist_ok=True)
+    write_command(tools / name, script)
     return f"{tools}:{os.environ['PATH']}"
 
 
+def write_command(path: Path, script: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+def put_gpu_on_path(folder: Path) -> str:
+    """A machine with a GPU and an old driver, as far as a script can see."""
+    return put_on_path(
+        folder, "nvidia-smi", 'case "$1" in -L) echo "GPU 0: H100";; *) echo 470.57;; esac'
+    )
+
+
+def put_installed_packages(venv: Path, python: str = "exit 0", pip: str = "exit 0") -> None:
+    """An environment whose pip has nothing to do; ``python`` and ``pip`` are shell scripts."""
+    (venv / "lib").mkdir(parents=True)
+    write_command(venv / "bin" / "python", python)
+    write_command(venv / "bin" / "pip", pip)
+
+
 def test_nothing_to_do_is_quick_and_silent() -> None:
-    lock = (ROOT / ".venv" / "installed").read_text().split()[0]
+    lock = (Path(sys.prefix) / "installed").read_text().split()[0]
     start = time.monotonic()
     result = run(ROOT, ROUTER_R1_LOCK=lock)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
@@ -72,6 +91,59 @@ def test_a_full_disk_is_refused(copy: Path) -> None:
     assert "has 1 GiB free, the installation needs 8 GiB" in result.stderr
 
 
+def test_cuda_wheels_need_more_room_in_tmpdir(copy: Path) -> None:
+    """4.2 GB of them lie there until they are installed."""
+    big, small = 100 * 1024 * 1024, 4 * 1024 * 1024
+    df = (
+        f'[ "$2" = . ] && free={big} || free={small}\n'
+        'printf "Filesystem Blocks Used Available\\nx 9 9 %s\\n" $free'
+    )
+    path = put_on_path(copy, "df", df)
+    result = run(copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_LOCK="cuda", TMPDIR="/tmp")
+    assert result.returncode == 1
+    assert "/tmp has 4 GiB free, the installation needs 6 GiB" in result.stderr
+
+
+def test_flash_attention_is_built_into_a_finished_environment_once(copy: Path) -> None:
+    note = f'echo "$*" >> {copy}/pip.log'
+    put_installed_packages(copy / ".venv", pip=note)
+    path = put_gpu_on_path(copy)
+    assert run(copy, PATH=path, ROUTER_R1_LOCK="cuda").returncode == 0
+    assert "flash-attn" not in (copy / "pip.log").read_text()
+    for _ in range(2):
+        run(copy, PATH=path, ROUTER_R1_LOCK="cuda", ROUTER_R1_FLASH_ATTN="1")
+    assert (copy / "pip.log").read_text().count("flash-attn") == 1
+    assert run(copy, PATH=path, ROUTER_R1_LOCK="cuda").stdout == "", "and is kept without asking"
+
+
+def test_a_driver_that_torch_cannot_use_is_one_line(copy: Path) -> None:
+    python = (
+        'case "$2" in *device=*) echo "RuntimeError: The NVIDIA driver is too old" >&2; exit 1;;'
+        " *torch.version.cuda*) echo 13.0;; esac"
+    )
+    put_installed_packages(copy / ".venv", python=python)
+    result = run(copy, PATH=put_gpu_on_path(copy), ROUTER_R1_LOCK="cuda")
+    assert result.returncode == 1
+    (line,) = result.stderr.splitlines()
+    for words in ("driver is too old", "470.57", "torch==2.13.0", "CUDA 13.0", "update the driver"):
+        assert words in line
+    assert not (copy / ".venv" / "installed").exists()
+
+
+def test_without_a_gpu_the_cuda_packages_are_installed_untried(copy: Path) -> None:
+    """A login node prepares for the compute nodes."""
+    put_installed_packages(copy / ".venv", python='case "$2" in *cuda*) exit 1;; esac')
+    assert run(copy, ROUTER_R1_LOCK="cuda").returncode == 0
+    assert (copy / ".venv" / "installed").exists()
+
+
+def test_a_missing_header_of_python_is_a_warning(copy: Path) -> None:
+    put_installed_packages(copy / ".venv", python='case "$2" in *sysconfig*) echo /none;; esac')
+    result = run(copy, ROUTER_R1_LOCK="cuda")
+    assert result.returncode == 0
+    assert "warning: /none/Python.h is missing" in result.stdout
+
+
 def test_a_missing_wheel_is_named_and_leaves_no_stamp(copy: Path) -> None:
     """No index answers; the next run starts over instead of believing itself done."""
     (copy / "scripts" / "locks" / "cpu.lock").write_text("no-such-package==1.0\n")
@@ -80,3 +152,63 @@ def test_a_missing_wheel_is_named_and_leaves_no_stamp(copy: Path) -> None:
     assert "pip cannot install" in result.stderr
     assert "no-such-package" in result.stderr
     assert not (copy / ".venv" / "installed").exists()
+
+
+def choose(copy: Path, command: str, **environment: str) -> list[str]:
+    """What scripts/recipe.sh chooses: the recipe, the lock, the folder of the packages."""
+    shutil.copytree(ROOT / "configs", copy / "configs", dirs_exist_ok=True)
+    unset = {"RECIPE", "ROUTER_R1_LOCK", "CUDA_VISIBLE_DEVICES"}
+    inherited = {name: value for name, value in os.environ.items() if name not in unset}
+    script = (
+        "set -euo pipefail; source scripts/recipe.sh; "
+        f'set -- {command}; choose_recipe training "$@" >/dev/null; choose_packages "$@"; '
+        'echo "${RECIPE:-none} $ROUTER_R1_LOCK $VENV"'
+    )
+    result = subprocess.run(
+        ["bash", "-c", script],
+        cwd=copy,
+        env={**inherited, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout.split()
+
+
+def test_without_a_gpu_there_is_one_environment(copy: Path) -> None:
+    assert choose(copy, "") == ["quickstart", "cpu", ".venv"]
+    assert choose(copy, "recipe=paper_qwen") == ["none", "cpu", ".venv"]
+    (copy / ".venv").mkdir()
+    (copy / ".venv" / "installed").write_text("cuda 1234\n")
+    assert choose(copy, "") == ["quickstart", "cpu", ".venv-cpu"], "made for other nodes: kept"
+
+
+def test_beside_a_gpu_a_run_on_the_cpu_has_packages_of_its_own(copy: Path) -> None:
+    path = put_gpu_on_path(copy)
+    assert choose(copy, "", PATH=path) == ["paper_qwen", "cuda", ".venv"]
+    for recipe in ("quickstart", "quickstart_grpo"):
+        assert choose(copy, "", PATH=path, RECIPE=recipe) == [recipe, "cpu", ".venv-cpu"]
+    assert choose(copy, "recipe=quickstart", PATH=path)[1:] == ["cpu", ".venv-cpu"]
+    assert choose(copy, "trainer.device=cpu", PATH=path)[1:] == ["cpu", ".venv-cpu"]
+    on_gpu = choose(copy, "recipe=quickstart trainer.device=cuda", PATH=path)
+    assert on_gpu[1:] == ["cuda", ".venv"]
+    hidden = choose(copy, "", PATH=path, CUDA_VISIBLE_DEVICES="")
+    assert hidden == ["quickstart", "cpu", ".venv-cpu"]
+
+
+def test_the_cpu_packages_leave_those_for_the_gpu_alone(copy: Path) -> None:
+    put_installed_packages(copy / ".venv-cpu")
+    result = run(copy, PATH=put_gpu_on_path(copy), ROUTER_R1_LOCK="cpu")
+    assert result.returncode == 0, result.stderr
+    assert "installing the cpu packages into .venv-cpu" in result.stdout
+    assert (copy / ".venv-cpu" / "installed").read_text().startswith("cpu ")
+    assert not (copy / ".venv").exists()
+
+
+def test_one_build_of_vllm_is_not_installed_over_the_other(copy: Path) -> None:
+    put_installed_packages(copy / ".venv")
+    (copy / ".venv" / "installed").write_text("cpu 1234\n")
+    (copy / ".venv" / "lib" / "vllm").mkdir()
+    (copy / "scripts" / "locks" / "cuda.lock").write_text("no-such-package==1.0\n")
+    run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", ROUTER_R1_LOCK="cuda")
+    assert not (copy / ".venv" / "lib" / "vllm").exists()

@@ -8,7 +8,6 @@ from typing import Any
 
 from verl.config.ppo import PPOConfig
 from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
-from verl.utils.device import resolve_device
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas
@@ -39,13 +38,13 @@ class Workers:
     """The processes of a run: policy, reference and critic in one group, engines beside it.
 
     Args:
-        config: of the run.
+        config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
     """
 
     def __init__(self, config: PPOConfig, training_steps: int) -> None:
         self.roles = Roles.of(config)
-        self.device = resolve_device(config.trainer.device)
+        self.device = config.trainer.device
         self.rollout = _start_engines_on_cpu(config) if self.device == "cpu" else None
         self._group = _start_group(config, self.roles, self.device, training_steps)
         if self.rollout is None:

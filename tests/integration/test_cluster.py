@@ -1,0 +1,178 @@
+"""Runs on a Ray cluster that others have started: two nodes, from another folder, with a token."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.commands import ROOT, Command, start
+from verl.trainer import cluster
+from verl.trainer.cluster import ClusterError, require_project_everywhere
+from verl.trainer.cluster_device import settle_device
+from verl.utils.device import DeviceError
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
+# What depends on the clock, and the bill: a replay costs nothing.
+UNEQUAL = ("timing_", "pool/")
+DEVICES = ("cpu: ", "auto: ", "cuda: ")
+JOIN = """
+import sys
+from verl.config.ppo import RayConfig
+from verl.errors import UserError
+from verl.trainer.cluster import ray_cluster
+from verl.trainer.cluster_device import settle_device
+from verl.trainer.launch import run_as_command
+
+def main(_):
+    with ray_cluster(RayConfig(), num_ranks=1):
+        for device in ("cpu", "auto", "cuda"):
+            try:
+                sys.stdout.write(f"{device}: {settle_device(device)}\\n")
+            except UserError as error:
+                sys.stdout.write(f"{device}: {error}\\n")
+
+run_as_command(main)
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The head of a cluster of two nodes that runs in a folder of its own."""
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("two_nodes.py"))],
+        cwd=tmp_path_factory.mktemp("raylets"),
+        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "", **TOKEN},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = next(line for line in process.stdout if line.startswith("address="))
+        yield line.strip().removeprefix("address=")
+    finally:
+        process.stdin.close()
+        process.wait(timeout=60)
+
+
+def join(address: str, folder: Path, **environment: str) -> Command:
+    """A driver that joins by ``RAY_ADDRESS`` and settles its device."""
+    command = start(
+        *(sys.executable, "-c", JOIN),
+        folder=folder,
+        PYTHONPATH=str(ROOT),
+        RAY_ADDRESS=address,
+        **environment,
+    )
+    command.finish()
+    return command
+
+
+def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> None:
+    """The head has none; the other node's GPU is counted, tried, and found to be none."""
+    joined = join(address, tmp_path, **TOKEN)
+    assert joined.process.returncode == 0, joined.output
+    said = dict(line.rstrip().split(": ", 1) for line in joined.lines if line.startswith(DEVICES))
+    assert said["cpu"] == "cpu"
+    for device in ("auto", "cuda"):
+        assert "torch cannot use the GPU of" in said[device]
+        assert "a CPU build" in said[device]
+        assert "trainer.device=cpu" in said[device]
+    assert "joining the Ray cluster at" in joined.output
+    assert "2 nodes" in " ".join(joined.output.split())
+
+
+def test_a_cluster_that_refuses_the_token_is_one_line(address: str, tmp_path: Path) -> None:
+    for environment in ({"RAY_AUTH_MODE": "disabled"}, {**TOKEN, "RAY_AUTH_TOKEN": "b" * 64}):
+        refused = join(address, tmp_path, **environment)
+        assert refused.process.returncode == 2, refused.output
+        assert "RAY_AUTH_MODE=token" in refused.output
+        assert "Traceback" not in refused.output
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu() -> None:
+    assert settle_device("auto") == "cpu"
+    with pytest.raises(DeviceError, match=r"trainer\.device=cuda, but Ray finds no GPU on"):
+        settle_device("cuda")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_node_that_cannot_import_the_project_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Played by a module that only the driver has."""
+    module = types.ModuleType("only_on_the_driver")
+    exec("def probe(): return None", module.__dict__)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    require_project_everywhere()
+    monkeypatch.setattr(cluster, "_import_project", module.probe)
+    with pytest.raises(ClusterError, match=r"cannot import this project from .*only_on_the_driver"):
+        require_project_everywhere()
+
+
+@pytest.mark.engine
+def test_two_nodes_train_as_one_does(address: str, cold_start_folder: Path, tmp_path: Path) -> None:
+    """One rank on each of two nodes, joined from a third folder with relative paths, gives the
+    metrics of two ranks under a Ray of our own."""
+    for name in ("one", "two"):
+        shutil.copytree(cold_start_folder, tmp_path / name / "policy")
+    alone = train(
+        tmp_path / "one",
+        "trainer.n_gpus_per_node=2",
+        "ray.address=local",
+        mode="record",
+        address=address,
+    )
+    shutil.copy(tmp_path / "one" / "calls.sqlite", tmp_path / "two")
+    joined = train(
+        tmp_path / "two",
+        "trainer.n_gpus_per_node=1",
+        "trainer.nnodes=2",
+        mode="replay",
+        address=address,
+    )
+    assert "joining the Ray cluster" not in alone.output
+    assert "joining the Ray cluster" in joined.output
+    expected, found = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for one, two in zip(expected, found, strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-5)
+    assert expected[0]["env/number_of_valid_route"] > 0, "the pool was asked"
+    assert (tmp_path / "two" / "out" / "checkpoints" / "global_step_2" / "actor").is_dir()
+    assert joined.survivors() == []
+
+
+def train(folder: Path, *overrides: str, mode: str, address: str) -> Command:
+    """Two small steps; every path is relative to ``folder``. Greedy, so that runs are alike."""
+    command = start(
+        *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *overrides),
+        *("cold_start=null", "actor_rollout_ref.model.path=./policy", "world.folder=world"),
+        *("trainer.default_local_dir=out", "trainer.logger=[jsonl]"),
+        *(f"pool.recording.mode={mode}", "pool.recording.path=calls.sqlite"),
+        *("data.train_batch_size=8", "data.val_data_num=8", "trainer.total_training_steps=2"),
+        *("actor_rollout_ref.actor.ppo_mini_batch_size=4", "critic.ppo_mini_batch_size=4"),
+        *("trainer.val_before_train=false", "actor_rollout_ref.rollout.top_k=1"),
+        folder=folder,
+        PYTHONPATH=str(ROOT),
+        RAY_ADDRESS=address,
+        CUDA_VISIBLE_DEVICES="",
+        **TOKEN,
+    )
+    assert command.finish() == 0, command.output
+    return command
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """What both runs must agree on, a line a step."""
+    lines = (folder / "out" / "metrics.jsonl").read_text().splitlines()
+    return [
+        {name: value for name, value in json.loads(line).items() if not name.startswith(UNEQUAL)}
+        for line in lines
+    ]
