@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from tests.integration.workers import Arithmetic
 from verl.protocol import DataProto
 from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
 from verl.single_controller.resource_pool import ResourceError
+from verl.single_controller.worker import RankInfo, set_torch_threads
 from verl.single_controller.worker_group import WorkerGroupError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -66,6 +68,21 @@ def test_one_rank_lost_is_one_clear_error_and_frees_everything(
     with pytest.raises(WorkerGroupError, match="is dead: rank 1 of 2"):
         group["first"].where()
     assert start()["first"].only_first() == 0, "the slots are free again"
+
+
+@ray.remote(num_cpus=1)
+def threads_before_and_after(device: str, local_world_size: int) -> tuple[int, int]:
+    info = RankInfo(0, 8, 0, device, "", 0, num_threads=3, local_world_size=local_world_size)
+    before = torch.get_num_threads()
+    set_torch_threads(info)
+    return before, torch.get_num_threads()
+
+
+def test_a_gpus_process_has_its_share_of_the_cores_for_offloaded_states() -> None:
+    cores = len(os.sched_getaffinity(0))
+    calls = [("cuda", 1), ("cuda", 2 * cores), ("cpu", 1)]
+    results = ray.get([threads_before_and_after.remote(*call) for call in calls])
+    assert results == [(1, cores), (1, 1), (1, 3)], "Ray itself leaves a worker one thread"
 
 
 def test_more_processes_than_slots_is_refused() -> None:

@@ -100,6 +100,8 @@ class TrainerConfig:
         total_training_steps: exact number of PPO steps; None runs ``total_epochs``.
         save_freq, test_freq: in steps; -1 is never (a final save and validation always happen
             at the end of training).
+        max_ckpt_to_keep: after a save only so many checkpoints are kept, the newest; None keeps
+            all. With a critic one of a 3B model takes 25 GB.
         val_before_train: validate the untrained policy.
         val_only: validate and stop.
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
@@ -115,6 +117,7 @@ class TrainerConfig:
     total_epochs: int = 15
     total_training_steps: int | None = 225
     save_freq: int = 15
+    max_ckpt_to_keep: int | None = None
     test_freq: int = 15
     val_before_train: bool = True
     val_only: bool = False
@@ -136,6 +139,7 @@ class TrainerConfig:
                 "trainer.n_gpus_per_node": self.n_gpus_per_node,
                 "trainer.total_epochs": self.total_epochs,
                 "trainer.total_training_steps": self.total_training_steps,
+                "trainer.max_ckpt_to_keep": self.max_ckpt_to_keep,
             }
         )
 

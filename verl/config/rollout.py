@@ -35,6 +35,8 @@ class RolloutConfig:
         max_model_len: longest context in tokens; None takes data.max_prompt_length.
         max_num_seqs: sequences decoded together.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
+        update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
+            which are held at a time; a larger tensor is a piece of its own.
         n_agent: trajectories sampled per training prompt.
         val: sampling in validation.
     """
@@ -50,6 +52,7 @@ class RolloutConfig:
     max_num_seqs: int = 256
     enforce_eager: bool = False
     free_cache_engine: bool = True
+    update_weights_bucket_megabytes: int = 512
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
@@ -65,6 +68,7 @@ class RolloutConfig:
                 "rollout.n_agent": self.n_agent,
                 "rollout.temperature": self.temperature,
                 "rollout.max_num_seqs": self.max_num_seqs,
+                "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
             }
         )
         if self.num_replicas != -1:

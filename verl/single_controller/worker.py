@@ -13,7 +13,13 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Place of one process: ``device`` is "cpu" or "cuda"; ``num_threads`` is for CPU kernels."""
+    """Place of one process.
+
+    Attributes:
+        local_rank, local_world_size: among the processes of its node.
+        device: "cpu" or "cuda".
+        num_threads: of CPU kernels where the device is the CPU.
+    """
 
     rank: int
     world_size: int
@@ -22,6 +28,7 @@ class RankInfo:
     master_addr: str
     master_port: int
     num_threads: int = 1
+    local_world_size: int = 1
 
 
 def free_address() -> tuple[str, int]:
@@ -32,6 +39,16 @@ def free_address() -> tuple[str, int]:
     import ray
 
     return ray.util.get_node_ip_address(), port
+
+
+def set_torch_threads(info: RankInfo) -> None:
+    """Offloaded optimizer states are stepped on the CPU: a GPU's process takes its share of the
+    node's cores, where Ray would leave it one thread."""
+    if info.device == "cuda":
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // info.local_world_size))
+    else:
+        torch.set_num_threads(info.num_threads)
 
 
 class Worker:
@@ -57,8 +74,7 @@ class Worker:
         )
         if info.device == "cuda":
             torch.cuda.set_device(0)  # Ray shows each process only its own GPU
-        else:
-            torch.set_num_threads(info.num_threads)
+        set_torch_threads(info)
         dist.init_process_group(
             # gloo as well on CUDA: offloaded shards are reduced on the CPU.
             backend="cpu:gloo,cuda:nccl" if info.device == "cuda" else "gloo",

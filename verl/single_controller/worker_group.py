@@ -73,7 +73,7 @@ class RayWorkerGroup:
         self.processes: list[Any] = []
         env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
         actor_class = ray.remote(_Process)
-        local_ranks: list[int] = []
+        places: list[tuple[int, int]] = []  # rank and number of ranks on the node
         for group, count in zip(
             resource_pool.placement_groups(), resource_pool.processes_per_node, strict=True
         ):
@@ -85,7 +85,7 @@ class RayWorkerGroup:
                 if device == "cpu":
                     options["runtime_env"] = {"env_vars": env}
                 self.processes.append(actor_class.options(**options).remote())
-                local_ranks.append(local_rank)
+                places.append((local_rank, count))
         try:
             address, port = ray.get(self.processes[0].address.remote())
         except (RayActorError, RayTaskError) as error:
@@ -94,7 +94,14 @@ class RayWorkerGroup:
             [
                 process.start.remote(
                     RankInfo(
-                        rank, self.world_size, local_ranks[rank], device, address, port, num_threads
+                        rank=rank,
+                        world_size=self.world_size,
+                        local_rank=places[rank][0],
+                        device=device,
+                        master_addr=address,
+                        master_port=port,
+                        num_threads=num_threads,
+                        local_world_size=places[rank][1],
                     ),
                     dict(roles),
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 from verl.errors import UserError
@@ -18,12 +19,34 @@ def step_folder(output_dir: Path, step: int) -> Path:
 
 def find_newest_actor(output_dir: Path) -> Path | None:
     """The policy of the run's newest checkpoint, None if it has none."""
-    found = [
-        (int(path.parent.name.removeprefix("global_step_")), path)
-        for path in (output_dir / "checkpoints").glob("global_step_*/actor")
-        if (path / "config.json").is_file()
+    for _, folder in sorted(_step_folders(output_dir), reverse=True):
+        if (folder / "actor" / "config.json").is_file():
+            return folder / "actor"
+    return None
+
+
+def prune_checkpoints(output_dir: Path, step: int, keep: int | None) -> None:
+    """Removes old checkpoints once that of ``step`` is complete.
+
+    Args:
+        output_dir: of the run.
+        step: the newest checkpoint of this run; later ones are an earlier run's, and stay.
+        keep: how many stay of ``step`` and those before it; None keeps all.
+    """
+    if keep is None:
+        return
+    ours = sorted((s, folder) for s, folder in _step_folders(output_dir) if s <= step)
+    for _, folder in ours[:-keep]:
+        shutil.rmtree(folder)
+
+
+def _step_folders(output_dir: Path) -> list[tuple[int, Path]]:
+    """Step and folder of each checkpoint, in any order."""
+    return [
+        (int(number), folder)
+        for folder in (output_dir / "checkpoints").glob("global_step_*")
+        if (number := folder.name.removeprefix("global_step_")).isdecimal()
     ]
-    return max(found)[1] if found else None
 
 
 def newest_actor(output_dir: Path) -> Path:

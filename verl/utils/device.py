@@ -6,6 +6,7 @@ Nothing here asks Ray: a driver on a node without GPU settles its device with
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import importlib.util
 import subprocess
@@ -33,6 +34,16 @@ def resolve_device(name: str) -> str:
             f"there is no GPU that torch can use ({probe_versions()}); pass --device cpu"
         )
     return name
+
+
+def free_unused_memory(device: torch.device) -> None:
+    """Gives memory that torch keeps for later allocations back to the driver (CUDA).
+
+    Tensors that are part of a reference cycle count as used until they are collected.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def resolve_attention(name: str, device: str) -> str:

@@ -47,7 +47,7 @@ from verl.trainer.ppo.update import (
 from verl.trainer.ppo.validation import label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
-from verl.utils.checkpoints import save_reward_state, step_folder
+from verl.utils.checkpoints import prune_checkpoints, save_reward_state, step_folder
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
 from verl.utils.tracking import Tracking
@@ -251,6 +251,7 @@ class RayPPOTrainer:
         if self.workers.roles.critic:
             self.workers.critic.save_checkpoint(str(folder / "critic"))
         save_reward_state(folder, self.reward_function)
+        prune_checkpoints(self.output_dir, step, self.config.trainer.max_ckpt_to_keep)
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic) | self.task.collect_metrics()

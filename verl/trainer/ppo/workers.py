@@ -11,7 +11,7 @@ from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerG
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas
-from verl.workers.weight_transfer.sender import merge_update_infos
+from verl.workers.weight_transfer.publish import publish_weights
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +85,7 @@ class Workers:
 
     def publish_weights(self) -> None:
         """The engines take over the policy's present weights and are awake afterwards."""
-        info = merge_update_infos(self.actor.publish_weights())
-        self.engine.wake_up("weights")
-        self.engine.update_weights(info)
-        self.actor.release_weights()
-        self.engine.wake_up("kv_cache")
+        publish_weights(self.actor, self.engine)
         self.engine.end_sessions()
 
     def shutdown(self) -> None:

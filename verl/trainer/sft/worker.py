@@ -71,7 +71,12 @@ class SFTWorker(Worker):
     @register(Dispatch.ONE_TO_ALL)
     def ask_gate(self) -> GateReport | None:
         """What the gate says of the present model; None on ranks other than 0."""
-        state = {name: value.cpu() for name, value in self._engine.full_parameters()}
+        # Every rank gathers, the one that asks keeps.
+        state = {
+            name: value.cpu()
+            for name, value in self._engine.full_parameters()
+            if self._gate is not None
+        }
         if self._gate is None:
             return None
         model = AutoModelForCausalLM.from_config(self._engine.model.config)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,6 +11,7 @@ from verl.protocol import DataProto
 from verl.single_controller import Dispatch, Worker, register
 from verl.single_controller.worker import RankInfo
 from verl.trainer.ppo.core_algos import entropy_from_logits, kl_penalty, policy_loss_per_token
+from verl.utils.device import free_unused_memory
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
@@ -22,7 +22,14 @@ from verl.workers.fsdp.micro_batching import (
     sum_over_ranks,
     token_log_probs,
 )
-from verl.workers.weight_transfer.sender import make_weight_sender
+from verl.workers.weight_transfer.buckets import (
+    FilledBucket,
+    OpenedUpdate,
+    WeightFormat,
+    plan_buckets,
+)
+from verl.workers.weight_transfer.buffers import memory_id
+from verl.workers.weight_transfer.sender import BucketSender, BufferPair
 
 
 class ActorWorker(Worker):
@@ -53,7 +60,8 @@ class ActorWorker(Worker):
         self._limits = MicroBatchLimits.from_config(
             config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
         )
-        self._sender = make_weight_sender(info.device)
+        self._buffers = BufferPair(self.device)
+        self._sender: BucketSender | None = None
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_log_probs(self, data: DataProto) -> DataProto:
@@ -128,14 +136,36 @@ class ActorWorker(Worker):
         return terms
 
     @register(Dispatch.ONE_TO_ALL)
-    def publish_weights(self) -> dict[str, Any] | None:
-        """Lays the weights out for the engine; what it needs to find them, None on silent ranks."""
-        return self._sender.publish(self._engine.full_parameters(), self.rank)
+    def free_unused_memory(self) -> None:
+        """Gives unused GPU memory back to the driver, for the engine that shares the GPU."""
+        free_unused_memory(self.device)
 
     @register(Dispatch.ONE_TO_ALL)
-    def release_weights(self) -> None:
-        """Frees what :meth:`publish_weights` laid out."""
-        self._sender.release()
+    def open_weight_update(self, readers: set[str], weight_format: WeightFormat) -> OpenedUpdate:
+        """Prepares to lay the weights out for the engines that read from the memories ``readers``.
+
+        On the CPU all ranks of a node share one memory, and rank 0 writes it.
+        """
+        dtype: torch.dtype = getattr(torch, weight_format.dtype)
+        plan = plan_buckets(self._engine.parameter_shapes(), dtype, weight_format.max_bucket_bytes)
+        memory = memory_id(self.device)
+        exports = memory in readers and (self.device.type == "cuda" or self.rank == 0)
+        self._sender = BucketSender(
+            plan, self._engine.full_parameters(dtype), self._buffers if exports else None
+        )
+        return OpenedUpdate(len(plan.buckets), memory if exports else None)
+
+    @register(Dispatch.ONE_TO_ALL)
+    def fill_weight_bucket(self) -> FilledBucket:
+        """Lays the next bucket out; see :meth:`BucketSender.fill`."""
+        assert self._sender is not None
+        return self._sender.fill()
+
+    @register(Dispatch.ONE_TO_ALL)
+    def close_weight_update(self) -> None:
+        """Every engine has finished its update."""
+        self._sender = None
+        self._buffers.release()
 
     @register(Dispatch.ONE_TO_ALL)
     def save_checkpoint(self, folder: str) -> None:

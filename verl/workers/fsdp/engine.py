@@ -8,8 +8,6 @@ depend on world size, micro-batches, padding or packing.
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,14 +27,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.utils.device import resolve_attention
 from verl.utils.sequence_packing import ModelInput
-
-_TOKENIZER_FILES = (
-    "tokenizer",
-    "special_tokens",
-    "chat_template",
-    "vocab",
-    "merges",
-    "added_tokens",
+from verl.workers.fsdp.saving import save_checkpoint
+from verl.workers.fsdp.weights import (
+    allocate_shards,
+    load_from_rank_zero,
+    parameter_shapes,
+    parameters_on_meta,
+    whole_parameters,
 )
 
 
@@ -68,8 +65,17 @@ class FSDPEngine:
         self._offload = device.type == "cuda" and (
             fsdp_config.param_offload or fsdp_config.optimizer_offload
         )
-        self.model = _load_model(model_config, device, head, trained=optim_config is not None)
+        trained = optim_config is not None
+        source: Any = None
+        if dist.get_rank() == 0:
+            source = _build_model(model_config, device, head, trained, pretrained=True)
+        with parameters_on_meta():
+            self.model = _build_model(model_config, device, head, trained, pretrained=False)
         self._shard()
+        load_from_rank_zero(self.model, source, device)
+        if source is not None and source.can_generate():
+            self.model.generation_config = source.generation_config
+        del source
         self.optimizer: torch.optim.Optimizer | None = None
         if optim_config is not None:
             self.optim_config = optim_config
@@ -78,7 +84,7 @@ class FSDPEngine:
                 lr=optim_config.lr,
                 betas=(optim_config.betas[0], optim_config.betas[1]),
                 weight_decay=optim_config.weight_decay,
-                fused=device.type == "cuda" and not self._offload,
+                fused=True,  # offloaded and on the CPU as well: it uses all of torch's threads
             )
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer, _schedule(optim_config, total_steps)
@@ -102,8 +108,7 @@ class FSDPEngine:
                 mp_policy=precision,
                 offload_policy=policy,
             )
-        if not self._offload:
-            self.model.to(self.device)
+        allocate_shards(self.model, torch.device("cpu") if self._offload else self.device)
 
     # -- forward ---------------------------------------------------------------------------
 
@@ -146,37 +151,25 @@ class FSDPEngine:
 
     # -- weights out -----------------------------------------------------------------------
 
-    def full_parameters(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Hugging Face names and whole tensors, one at a time; a collective on all ranks.
+    def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
+        """Names and whole shapes of what :meth:`full_parameters` yields."""
+        return parameter_shapes(self.model)
 
-        Tied parameters come once, under the name the model lists first.
-        """
-        for name, parameter in self.model.named_parameters():
-            value: Any = parameter.detach()
-            if isinstance(value, DTensor):
-                # Offloaded shards are gathered on the accelerator.
-                shard: Any = value.to(self.device) if self._offload else value
-                value = shard.full_tensor()
-            yield name, value
+    def full_parameters(
+        self, dtype: torch.dtype = torch.float32
+    ) -> Iterator[tuple[str, torch.Tensor]]:
+        """See :func:`whole_parameters`."""
+        return whole_parameters(self.model, self.device, dtype)
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
-        state = {name: value.cpu().clone() for name, value in self.full_parameters()}
-        if dist.get_rank() == 0:
-            temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            pretrained: Any = self.model
-            pretrained.save_pretrained(temporary, state_dict=state)
-            _copy_tokenizer(Path(self.config.path), temporary)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-        dist.barrier()
+        save_checkpoint(self.model, self.model, self.device, self.config.path, folder)
 
 
-def _load_model(
-    config: ModelConfig, device: torch.device, head: str, trained: bool
+def _build_model(
+    config: ModelConfig, device: torch.device, head: str, trained: bool, pretrained: bool
 ) -> torch.nn.Module:
+    """The model with the checkpoint's weights (``pretrained``) or without."""
     hf_config = AutoConfig.from_pretrained(config.path)
     model: Any
     options: dict[str, Any] = {
@@ -186,14 +179,22 @@ def _load_model(
     if head == "value":
         hf_config.num_labels = 1
         hf_config.classifier_dropout = 0.0
-        model = AutoModelForTokenClassification.from_pretrained(
-            config.path, config=hf_config, **options
+        model = (
+            AutoModelForTokenClassification.from_pretrained(
+                config.path, config=hf_config, **options
+            )
+            if pretrained
+            else AutoModelForTokenClassification.from_config(hf_config, **options)
         )
         # A value of 0 everywhere is the neutral start; the checkpoint has no such head.
         torch.nn.init.zeros_(model.score.weight)
         torch.nn.init.zeros_(model.score.bias)
     else:
-        model = AutoModelForCausalLM.from_pretrained(config.path, config=hf_config, **options)
+        model = (
+            AutoModelForCausalLM.from_pretrained(config.path, config=hf_config, **options)
+            if pretrained
+            else AutoModelForCausalLM.from_config(hf_config, **options)
+        )
     if trained and config.enable_gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train(trained)
@@ -226,15 +227,3 @@ def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
         return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
 
     return factor
-
-
-def _copy_tokenizer(source: Path, target: Path) -> None:
-    """Copies tokenizer files byte for byte; a hub name is loaded and saved instead."""
-    if source.is_dir():
-        for file in source.iterdir():
-            if file.name.startswith(_TOKENIZER_FILES):
-                shutil.copy2(file, target / file.name)
-        return
-    from transformers import AutoTokenizer
-
-    AutoTokenizer.from_pretrained(str(source)).save_pretrained(target)

@@ -18,6 +18,7 @@ from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
+from verl.workers.weight_transfer.buckets import WeightFormat
 
 logger = logging.getLogger(__name__)
 _MAX_CALLS_IN_FLIGHT = 4096
@@ -57,6 +58,9 @@ class RolloutReplicas:
             ).remote(settings)
             for i in range(_replica_count(config, placement_groups, device))
         ]
+        self.weight_format = WeightFormat(
+            config.dtype, config.update_weights_bucket_megabytes * 2**20
+        )
         self._load = [0] * len(self._actors)
         self._replica_of: dict[str, int] = {}
 
@@ -105,9 +109,18 @@ class RolloutReplicas:
         """Forgets which session is where; call it between rollouts."""
         self._replica_of.clear()
 
-    def update_weights(self, info: dict[str, Any]) -> None:
-        """Every engine loads the published weights; see the sender's ``merge_update_infos``."""
-        self._all("update_weights", info)
+    def start_weight_update(self) -> set[str]:
+        """Every engine prepares for buckets; returns the memories that they read them from."""
+        return {memory for memories in self._all("start_weight_update") for memory in memories}
+
+    def load_weights(self, bucket: dict[str, Any]) -> None:
+        """Every engine loads one bucket, see :meth:`FilledBucket.to_message`; it may be overwritten
+        afterwards."""
+        self._all("load_weights", bucket)
+
+    def finish_weight_update(self) -> None:
+        """Every engine computes with the new weights from now on."""
+        self._all("finish_weight_update")
 
     def sleep(self) -> None:
         """Frees the GPU for the trainer, if the engines share it."""
@@ -119,9 +132,9 @@ class RolloutReplicas:
         if self._sleeps:
             self._all("wake_up", tag)
 
-    def _all(self, method: str, *args: Any) -> None:
+    def _all(self, method: str, *args: Any) -> list[Any]:
         try:
-            ray.get([getattr(actor, method).remote(*args) for actor in self._actors])
+            return list(ray.get([getattr(actor, method).remote(*args) for actor in self._actors]))
         except RayError as error:
             raise RolloutEngineError(f"{method} failed in the rollout engine: {error}") from error
 

@@ -1,7 +1,7 @@
 """One vLLM engine, in a Ray actor or in this process: token ids in, ids and log-probs out.
 
 Guarantees: the ids returned are those the engine sampled, with their log-probs under the full
-distribution at the given temperature; after :meth:`update_weights` no cached state of the old
+distribution at the given temperature; after :meth:`finish_weight_update` no cached state of the old
 weights is used.
 """
 
@@ -15,7 +15,6 @@ from typing import Any, Self
 
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
-from verl.workers.weight_transfer.sender import make_weight_sender
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class ReplicaSettings:
     max_num_seqs: int
     enforce_eager: bool
     sleep: bool
-    weight_backend: str
     seed: int
 
     @classmethod
@@ -59,7 +57,6 @@ class ReplicaSettings:
             max_num_seqs=config.max_num_seqs,
             enforce_eager=config.enforce_eager,
             sleep=sleep,
-            weight_backend=make_weight_sender(device).backend,
             seed=seed,
         )
 
@@ -74,11 +71,7 @@ class VLLMReplica:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         options: dict[str, Any] = {}
-        if settings.device == "cpu":
-            options["worker_extension_cls"] = (
-                "verl.workers.weight_transfer.vllm_receiver.WorkerExtension"
-            )
-        else:
+        if settings.device == "cuda":
             options["gpu_memory_utilization"] = settings.gpu_memory_utilization
             options["enable_sleep_mode"] = settings.sleep
         self._engine = AsyncLLM.from_engine_args(
@@ -94,7 +87,8 @@ class VLLMReplica:
                 logprobs_mode="processed_logprobs",
                 disable_log_stats=True,
                 seed=settings.seed,
-                weight_transfer_config={"backend": settings.weight_backend},
+                worker_extension_cls="verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
+                weight_transfer_config={"backend": "buckets"},
                 **options,
             )
         )
@@ -158,18 +152,25 @@ class VLLMReplica:
                 on_tokens(new)
         return GenerationOutput(tuple(ids), tuple(log_probs), str(finish_reason))
 
-    async def update_weights(self, info: dict[str, Any]) -> None:
-        """Loads what the trainer published and forgets cached prefixes."""
-        from vllm.distributed.weight_transfer.base import (
-            WeightTransferInitRequest,
-            WeightTransferUpdateRequest,
-        )
+    async def start_weight_update(self) -> list[str]:
+        """Prepares for buckets; returns which memories its processes read them from."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
         if not self._transfer_ready:
             await self._engine.init_weight_transfer_engine(WeightTransferInitRequest({}))
             self._transfer_ready = True
         await self._engine.start_weight_update()
-        await self._engine.update_weights(WeightTransferUpdateRequest(info))
+        memories: list[str] = await self._engine.collective_rpc("weight_memory_id")
+        return memories
+
+    async def load_weights(self, bucket: dict[str, Any]) -> None:
+        """Loads one bucket, which may be overwritten afterwards."""
+        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
+
+        await self._engine.update_weights(WeightTransferUpdateRequest(bucket))
+
+    async def finish_weight_update(self) -> None:
+        """Completes the update and forgets prefixes cached under the old weights."""
         await self._engine.finish_weight_update()
         await self._engine.reset_prefix_cache()
 

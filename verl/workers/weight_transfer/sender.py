@@ -1,141 +1,96 @@
 """Trainer side of the weight transfer.
 
-Guarantees: what :meth:`publish` returns describes every parameter once, and stays readable by the
-engine until :meth:`release`.
+Guarantees: each fill lays the plan's next bucket out in one of two buffers, in turn; a rank that no
+engine reads from takes part in gathering and keeps nothing; between publications no GPU memory is
+held, and on the host the two buffers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from multiprocessing import shared_memory
-from typing import Any, Protocol
+from collections.abc import Iterator
 
 import torch
 
-NamedTensors = Iterable[tuple[str, torch.Tensor]]
+from verl.workers.weight_transfer.buckets import BucketPlan, FilledBucket, Slot
+from verl.workers.weight_transfer.buffers import SharedBuffer, create_buffer, memory_id
+
+NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
 
-class WeightSender(Protocol):
-    """Lays tensors out where an engine on the same node can read them."""
+class BufferPair:
+    """One rank's buffers, used in turn: one is filled while the engines load the other."""
 
-    backend: str
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._buffers: dict[int, SharedBuffer] = {}
 
-    def publish(self, tensors: NamedTensors, rank: int) -> dict[str, Any] | None:
-        """Consumes ``tensors`` (a collective: every rank must) and returns the update's
-        description, None on ranks that have nothing to say."""
-        ...
-
-    def release(self) -> None:
-        """Frees what the last publish laid out."""
-        ...
-
-
-class SharedMemorySender:
-    """Rank 0 copies all tensors into one shared-memory segment (CPU)."""
-
-    backend = "shared_memory"
-
-    def __init__(self) -> None:
-        self._segment: shared_memory.SharedMemory | None = None
-
-    def publish(self, tensors: NamedTensors, rank: int) -> dict[str, Any] | None:
-        """See :class:`WeightSender`."""
-        kept = [(n, t.cpu().contiguous()) for n, t in tensors]
-        if rank != 0:
-            return None
-        self.release()
-        total = sum(t.numel() * t.element_size() for _, t in kept)
-        self._segment = shared_memory.SharedMemory(create=True, size=max(1, total))
-        entries = []
-        offset = 0
-        for name, tensor in kept:
-            size = tensor.numel() * tensor.element_size()
-            target = torch.frombuffer(
-                self._segment.buf, dtype=tensor.dtype, count=tensor.numel(), offset=offset
-            )
-            target.copy_(tensor.flatten())
-            entries.append(
-                (name, str(tensor.dtype).removeprefix("torch."), list(tensor.shape), offset)
-            )
-            offset += size
-            del target  # an exported buffer would keep the segment from closing
-        names, dtype_names, shapes, offsets = (
-            list(column) for column in zip(*entries, strict=True)
-        )
-        return {
-            "segment": self._segment.name,
-            "names": names,
-            "dtype_names": dtype_names,
-            "shapes": shapes,
-            "offsets": offsets,
-        }
+    def get(self, number: int, capacity: int) -> SharedBuffer:
+        """The buffer of bucket ``number``, with at least ``capacity`` bytes."""
+        index = number % 2
+        present = self._buffers.get(index)
+        if present is None or present.memory.numel() < capacity:
+            if present is not None:
+                present.close()
+            self._buffers[index] = create_buffer(capacity, self.device)
+        return self._buffers[index]
 
     def release(self) -> None:
-        """See :class:`WeightSender`."""
-        if self._segment is not None:
-            self._segment.close()
-            self._segment.unlink()
-            self._segment = None
+        """After a publication: the engine's KV cache wants the GPU's memory. The host's stays, as
+        fresh memory costs several times what the copy into it does."""
+        if self.device.type == "cuda":
+            self.close()
+
+    def close(self) -> None:
+        """Frees everything."""
+        for buffer in self._buffers.values():
+            buffer.close()
+        self._buffers.clear()
 
 
-class CudaIpcSender:
-    """Every rank exports handles to its own GPU copy, for the engine on that GPU (CUDA IPC)."""
+class BucketSender:
+    """One rank's part of one publication.
 
-    backend = "ipc"
-
-    def __init__(self) -> None:
-        self._kept: list[torch.Tensor] = []
-
-    def publish(  # every rank publishes
-        self,
-        tensors: NamedTensors,
-        rank: int,  # noqa: ARG002
-    ) -> dict[str, Any] | None:
-        """See :class:`WeightSender`."""
-        from torch.multiprocessing.reductions import reduce_tensor
-
-        uuid = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-        names, dtype_names, shapes, handles = [], [], [], []
-        for name, tensor in tensors:
-            value = tensor.detach().contiguous()
-            self._kept.append(value)
-            names.append(name)
-            dtype_names.append(str(value.dtype).removeprefix("torch."))
-            shapes.append(list(value.shape))
-            handles.append({uuid: reduce_tensor(value)[1]})
-        torch.cuda.synchronize()
-        return {
-            "names": names,
-            "dtype_names": dtype_names,
-            "shapes": shapes,
-            "ipc_handles": handles,
-        }
-
-    def release(self) -> None:
-        """See :class:`WeightSender`."""
-        self._kept.clear()
-        torch.cuda.ipc_collect()
-
-
-def make_weight_sender(device: str) -> WeightSender:
-    """The sender for "cpu" or "cuda"."""
-    return CudaIpcSender() if device == "cuda" else SharedMemorySender()
-
-
-def merge_update_infos(infos: list[dict[str, Any] | None]) -> dict[str, Any]:
-    """One description for all engines from those of the ranks; handles are joined by GPU.
-
-    Raises:
-        ValueError: if no rank published.
+    Args:
+        plan: the same on every rank.
+        tensors: whole tensors in the plan's order; drawing one is a collective.
+        buffers: where to lay them out; None on a rank that no engine reads from.
     """
-    published = [info for info in infos if info is not None]
-    if not published:
-        raise ValueError("no rank published weights")
-    merged = dict(published[0])
-    if "ipc_handles" in merged:
-        per_parameter = zip(*(info["ipc_handles"] for info in published), strict=True)
-        merged["ipc_handles"] = [
-            {uuid: handle for entry in entries for uuid, handle in entry.items()}
-            for entries in per_parameter
-        ]
-    return merged
+
+    def __init__(self, plan: BucketPlan, tensors: NamedTensors, buffers: BufferPair | None) -> None:
+        self._plan = plan
+        self._tensors = tensors
+        self._buffers = buffers
+        self._next = 0
+
+    def fill(self) -> FilledBucket:
+        """Gathers the next bucket; the engines have let go of the last but one before. Collective.
+
+        Raises:
+            IndexError: if all buckets have been filled.
+        """
+        slots = self._plan.buckets[self._next]
+        dtype = str(self._plan.dtype).removeprefix("torch.")
+        if self._buffers is None:
+            for slot in slots:
+                self._draw(slot)
+            self._next += 1
+            return FilledBucket(dtype, slots, {})
+        buffer = self._buffers.get(self._next, self._plan.capacity)
+        for slot in slots:
+            view_slot(buffer.memory, slot, self._plan.dtype).copy_(self._draw(slot))
+        device = self._buffers.device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)  # the engine reads on a stream of its own
+        self._next += 1
+        return FilledBucket(dtype, slots, {memory_id(device): buffer.handle})
+
+    def _draw(self, slot: Slot) -> torch.Tensor:
+        name, tensor = next(self._tensors)
+        if (name, tensor.shape) != (slot.name, slot.shape):
+            raise ValueError(f"{name} {tuple(tensor.shape)} came in the place of {slot}")
+        return tensor
+
+
+def view_slot(memory: torch.Tensor, slot: Slot, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor that lies at ``slot`` of a flat uint8 buffer."""
+    return memory[slot.offset : slot.offset + slot.nbytes].view(dtype).view(slot.shape)

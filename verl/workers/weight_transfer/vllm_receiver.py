@@ -1,16 +1,17 @@
-"""Engine side of the weight transfer on CPU: vLLM's weight-transfer API over shared memory.
+"""Engine side of the weight transfer: vLLM's weight-transfer API over buckets in shared memory.
 
-vLLM imports this module in its worker process (``worker_extension_cls``), which registers the
-engine. On CUDA vLLM's own ``ipc`` engine does the same work.
+vLLM imports this module in its worker processes (``worker_extension_cls``), which registers the
+engine.
 
 Guarantees: after ``finish_weight_update`` the model computes with the new weights only, the packed
-copies that CPU kernels keep included.
+copies that CPU kernels keep included, and no GPU memory of the trainer's is held; when
+``update_weights`` returns, its bucket may be overwritten.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from multiprocessing import resource_tracker, shared_memory
+from typing import Any
 
 import torch
 from vllm.distributed.weight_transfer import WeightTransferEngineFactory
@@ -23,74 +24,125 @@ from vllm.model_executor.model_loader.reload import (
     finalize_layerwise_reload,
     initialize_layerwise_reload,
 )
+from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-BACKEND = "shared_memory"
+from verl.workers.weight_transfer.buffers import Handle, attach_buffer, memory_id
+
+BACKEND = "buckets"
 
 
 @dataclass
-class SharedMemoryInitInfo(WeightTransferInitInfo):
+class BucketInitInfo(WeightTransferInitInfo):
     """Nothing to agree on beforehand."""
 
 
 @dataclass
-class SharedMemoryUpdateInfo(WeightTransferUpdateInfo):
-    """What :class:`verl.workers.weight_transfer.sender.SharedMemorySender` published."""
+class BucketUpdateInfo(WeightTransferUpdateInfo):
+    """See :meth:`verl.workers.weight_transfer.buckets.FilledBucket.to_message`."""
 
-    segment: str
+    dtype: str
     names: list[str]
-    dtype_names: list[str]
     shapes: list[list[int]]
     offsets: list[int]
+    sources: dict[str, Handle]
 
 
-class SharedMemoryEngine(WeightTransferEngine[SharedMemoryInitInfo, SharedMemoryUpdateInfo]):
-    """Reads tensors out of a shared-memory segment and loads them as a checkpoint."""
+class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo]):
+    """Reads tensors where the trainer laid them out and loads them as a checkpoint."""
 
-    init_info_cls = SharedMemoryInitInfo
-    update_info_cls = SharedMemoryUpdateInfo
+    init_info_cls = BucketInitInfo
+    update_info_cls = BucketUpdateInfo
 
-    def init_transfer_engine(self, init_info: SharedMemoryInitInfo) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Both buffers that the trainer fills in turn; on a GPU for the time of an update.
+        self._attached: dict[tuple[Any, ...], torch.Tensor] = {}
+
+    def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
         """Nothing to set up."""
 
     def start_weight_update(self) -> None:
-        """Makes the packed CPU weights loadable again."""
+        """Makes weights loadable again that vLLM repacked after loading."""
         initialize_layerwise_reload(self.model)
 
-    def receive_weights(self, update_info: SharedMemoryUpdateInfo) -> None:
-        """Loads all tensors; they are copied before the segment is let go."""
-        segment = shared_memory.SharedMemory(name=update_info.segment)
-        # Attaching registers the segment for removal at our exit; it is the sender's to remove.
-        resource_tracker.unregister(segment._name, "shared_memory")  # type: ignore[attr-defined]
-        weights = []
-        for name, dtype_name, shape, offset in zip(
-            update_info.names,
-            update_info.dtype_names,
-            update_info.shapes,
-            update_info.offsets,
-            strict=True,
-        ):
-            dtype: torch.dtype = getattr(torch, dtype_name)
-            count = torch.Size(shape).numel()
-            view = torch.frombuffer(segment.buf, dtype=dtype, count=count, offset=offset)
-            weights.append((name, view.view(shape).clone()))
-            del view
-        segment.close()
-        self.model.load_weights(weights)
+    def receive_weights(self, update_info: BucketUpdateInfo) -> None:
+        """Loads one bucket."""
+        memory = self._attach(update_info.sources[memory_id(self.device)])
+        self.model.load_weights(tensors_in(memory, update_info))
+        _copy_what_waits(self.model, memory)
+
+    def _attach(self, handle: Handle) -> torch.Tensor:
+        key = tuple(handle.values())
+        if key not in self._attached:
+            if len(self._attached) == 2:
+                del self._attached[next(iter(self._attached))]  # the trainer has replaced it
+            self._attached[key] = attach_buffer(handle, self.device)
+        return self._attached[key]
 
     def finish_weight_update(self) -> None:
-        """Repacks; with tied embeddings the head's packed copy needs it separately."""
+        """Repacks what is left, and gives back what loading took."""
+        head = self._tied_head()
+        if head is not None:
+            _expect_nothing_for(head)
         finalize_layerwise_reload(self.model, self.model_config)
-        head = getattr(self.model, "lm_head", None)
-        if head is not None and self.model_config.hf_text_config.tie_word_embeddings:
+        if head is not None and self.device.type == "cpu":
+            # It computes with a packed copy of the embedding, made when it was last processed.
             head.quant_method.process_weights_after_loading(head)
+        if self.device.type == "cuda":
+            self._attached.clear()
+            torch.cuda.empty_cache()
+
+    def _tied_head(self) -> Any:
+        """The output layer, if it computes with the embedding; else None."""
+        tied: bool = self.model_config.hf_text_config.tie_word_embeddings
+        return getattr(self.model, "lm_head", None) if tied else None
 
     def shutdown(self) -> None:
-        """Nothing is held between updates."""
+        """Lets the trainer's memory go."""
+        self._attached.clear()
 
 
 class WorkerExtension:
-    """Named to vLLM so that its worker process imports this module; adds nothing."""
+    """What vLLM's worker gets from us, besides the import of this module."""
+
+    device: torch.device
+
+    def weight_memory_id(self) -> str:
+        """Names the memory this worker reads buckets from."""
+        return memory_id(self.device)
+
+
+def tensors_in(memory: torch.Tensor, info: BucketUpdateInfo) -> list[tuple[str, torch.Tensor]]:
+    """Names and tensors of a bucket, as views."""
+    dtype: torch.dtype = getattr(torch, info.dtype)
+    tensors = []
+    for name, shape, offset in zip(info.names, info.shapes, info.offsets, strict=True):
+        nbytes = torch.Size(shape).numel() * dtype.itemsize
+        tensors.append((name, memory[offset : offset + nbytes].view(dtype).view(shape)))
+    return tensors
+
+
+def _copy_what_waits(model: torch.nn.Module, memory: torch.Tensor) -> None:
+    """vLLM loads a layer once all of its tensors have come (query, key and value are one layer);
+    those that wait for a later bucket must not lie in this one's memory."""
+    storage = memory.untyped_storage().data_ptr()
+    for layer in model.modules():
+        for _, call in get_layerwise_info(layer).loaded_weights:
+            for name, value in call.arguments.items():
+                if (
+                    isinstance(value, torch.Tensor)
+                    and not value.is_meta
+                    and value.untyped_storage().data_ptr() == storage
+                ):
+                    call.arguments[name] = value.clone()
+
+
+def _expect_nothing_for(head: torch.nn.Module) -> None:
+    """A tied head gets no tensor of its own; vLLM would warn of it at each update."""
+    info = get_layerwise_info(head)
+    if info.can_load() and info.load_numel == 0:
+        info.load_numel_total = 0
 
 
 if BACKEND not in WeightTransferEngineFactory._registry:
-    WeightTransferEngineFactory.register_engine(BACKEND, SharedMemoryEngine)
+    WeightTransferEngineFactory.register_engine(BACKEND, BucketTransferEngine)

@@ -1,0 +1,104 @@
+"""Loading and saving: every rank gets the checkpoint's values, only rank 0 sees a whole copy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+from tests.integration.checkpoint_worker import CheckpointWorker
+from tests.integration.test_weight_sync import untie
+from verl.config.model import ModelConfig
+from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+def model_config(folder: Path) -> ModelConfig:
+    return ModelConfig(
+        path=str(folder),
+        dtype="float32",
+        use_remove_padding=False,
+        enable_gradient_checkpointing=False,
+    )
+
+
+def start(folder: Path, ranks: int) -> RayWorkerGroup:
+    roles = {"model": RayClassWithInit(CheckpointWorker, model_config(folder))}
+    return RayWorkerGroup(RayResourcePool([ranks]), roles)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model of 300 MB, no tensor of which has more than a tenth."""
+    folder = tmp_path_factory.mktemp("large")
+    config = Qwen2Config(
+        vocab_size=7000,
+        hidden_size=1024,
+        intermediate_size=2816,
+        num_hidden_layers=5,
+        num_attention_heads=16,
+        num_key_value_heads=16,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def large_group(large: Path) -> Iterator[Any]:
+    group = start(large, 2)
+    yield group["model"]
+    group.shutdown()
+
+
+def size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+def test_loading_holds_no_whole_copy_on_other_ranks(large_group: Any, large: Path) -> None:
+    assert size(large) > 280e6
+    first, second = large_group.memory_of_loading()
+    assert second < 0.8 * size(large), "half of the model stays, as this rank's shards"
+    assert first > size(large), "rank 0 reads it: the measurement sees a whole copy"
+
+
+def test_saving_holds_no_whole_copy(large_group: Any, large: Path, tmp_path: Path) -> None:
+    first, second = large_group.save(str(tmp_path / "saved"), 60_000_000)
+    assert second < 0.35 * size(large)
+    assert first < 0.8 * size(large), "rank 0 holds one file at a time"
+    assert size(tmp_path / "saved") >= size(large)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_rank_has_the_checkpoints_values(
+    tied: bool, policy_folder: Path, tmp_path: Path
+) -> None:
+    folder = policy_folder if tied else untie(policy_folder, tmp_path / "untied")
+    group = start(folder, 3)  # most tensors do not split into three equal parts
+    try:
+        assert group["model"].differences() == [[], [], []]
+        assert group["model"].differences_when_offloaded() == [[], [], []]
+        group["model"].save(str(tmp_path / "several"), 1_000_000)
+        group["model"].save(str(tmp_path / "one"), 10**9)
+    finally:
+        group.shutdown()
+    before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
+    for saved in (tmp_path / "several", tmp_path / "one"):
+        after = AutoModelForCausalLM.from_pretrained(saved).state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert AutoTokenizer.from_pretrained(saved).chat_template
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert [file.name for file in (tmp_path / "one").glob("model*")] == ["model.safetensors"]
+    index = json.loads((tmp_path / "several" / "model.safetensors.index.json").read_text())
+    assert len(set(index["weight_map"].values())) > 2
+    for name, file in index["weight_map"].items():
+        assert name in load_file(tmp_path / "several" / file)

@@ -1,0 +1,61 @@
+"""Old checkpoints go, the newest stays findable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from verl.config.ppo import TrainerConfig
+from verl.config.validation import ConfigError
+from verl.utils.checkpoints import find_newest_actor, prune_checkpoints, step_folder
+
+
+def make(output_dir: Path, *steps: int) -> None:
+    for step in steps:
+        actor = step_folder(output_dir, step) / "actor"
+        actor.mkdir(parents=True)
+        (actor / "config.json").write_text("{}")
+
+
+def steps_in(output_dir: Path) -> set[int]:
+    return {int(p.name.rpartition("_")[2]) for p in (output_dir / "checkpoints").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("keep", "left"), [(None, {5, 10, 15, 100}), (2, {15, 100}), (1, {100}), (9, {5, 10, 15, 100})]
+)
+def test_the_oldest_go_by_number_not_by_name(
+    tmp_path: Path, keep: int | None, left: set[int]
+) -> None:
+    make(tmp_path, 5, 10, 15, 100)
+    prune_checkpoints(tmp_path, 100, keep)
+    assert steps_in(tmp_path) == left
+    assert find_newest_actor(tmp_path) == step_folder(tmp_path, 100) / "actor"
+
+
+def test_an_earlier_runs_later_steps_do_not_push_the_new_one_out(tmp_path: Path) -> None:
+    make(tmp_path, 15, 30, 210, 225)
+    prune_checkpoints(tmp_path, 30, 1)
+    assert steps_in(tmp_path) == {30, 210, 225}
+
+
+def test_folders_that_are_no_checkpoints_stay(tmp_path: Path) -> None:
+    make(tmp_path, 1, 2)
+    (tmp_path / "checkpoints" / "global_step_best").mkdir()
+    prune_checkpoints(tmp_path, 2, 1)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"global_step_best", "global_step_2"}
+    assert find_newest_actor(tmp_path) == step_folder(tmp_path, 2) / "actor"
+
+
+def test_an_unfinished_checkpoint_is_not_the_newest(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    step_folder(tmp_path, 2).mkdir()
+    assert find_newest_actor(tmp_path) == step_folder(tmp_path, 1) / "actor"
+    assert find_newest_actor(tmp_path / "elsewhere") is None
+
+
+def test_at_least_one_is_kept() -> None:
+    with pytest.raises(ConfigError, match="max_ckpt_to_keep"):
+        TrainerConfig(max_ckpt_to_keep=0)

@@ -1,0 +1,124 @@
+"""The weights of a sharded model: whole tensors out of it, and a checkpoint into it.
+
+Guarantees: names out are those of the Hugging Face checkpoint; tied parameters come once, under the
+name the model lists first, and stay tied; a rank other than 0 holds its shards and one whole tensor
+at most, at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.tensor import DTensor
+
+Rename = Callable[[str], str]
+
+
+def unchanged(name: str) -> str:
+    """For models whose parameters have the checkpoint's names."""
+    return name
+
+
+# -- out -------------------------------------------------------------------------------------------
+
+
+def parameter_shapes(
+    model: torch.nn.Module, rename: Rename = unchanged
+) -> list[tuple[str, torch.Size]]:
+    """Names and whole shapes, in the order of :func:`whole_parameters`."""
+    return [(rename(name), parameter.shape) for name, parameter in model.named_parameters()]
+
+
+def whole_parameters(
+    model: torch.nn.Module,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+    rename: Rename = unchanged,
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
+
+    Shards are cast before they are gathered, and gathered on ``device``, also where they rest on
+    the host.
+    """
+    for name, parameter in model.named_parameters():
+        value: Any = parameter.detach().to(device=device, dtype=dtype)
+        yield rename(name), value.full_tensor() if isinstance(value, DTensor) else value
+
+
+# -- in --------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def parameters_on_meta() -> Iterator[None]:
+    """Modules built inside get parameters without memory; buffers are computed as usual, so those
+    that no checkpoint holds (rotary frequencies) are right on every rank."""
+    register = torch.nn.Module.register_parameter
+
+    def register_on_meta(
+        module: torch.nn.Module, name: str, parameter: torch.nn.Parameter | None
+    ) -> None:
+        if parameter is not None and not parameter.is_meta:
+            parameter = torch.nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+        register(module, name, parameter)
+
+    torch.nn.Module.register_parameter = register_on_meta  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.nn.Module.register_parameter = register  # type: ignore[method-assign]
+
+
+def allocate_shards(model: torch.nn.Module, device: torch.device) -> None:
+    """Gives the sharded parameters of a model built by :func:`parameters_on_meta` memory on
+    ``device``, not yet filled. Buffers go there with their values."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    model.to_empty(device=device)
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    for first, *others in names.values():
+        for other in others:  # torch makes a parameter of its own for each name
+            owner, _, leaf = other.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, model.get_parameter(first))
+
+
+def load_from_rank_zero(
+    model: torch.nn.Module, source: torch.nn.Module | None, device: torch.device
+) -> None:
+    """Copies the weights of a whole model into its sharded twin, tensor by tensor. Collective.
+
+    Args:
+        model: sharded by rows over all ranks, as FSDP2 does.
+        source: the whole model in float32 on the host; only rank 0 has one.
+        device: over which shards are sent.
+    """
+    whole = {} if source is None else dict(source.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            assert isinstance(parameter, DTensor)
+            shard = _receive_shard(parameter.shape, whole.get(name), device)
+            local = parameter.to_local()
+            local.copy_(shard[: local.shape[0]])
+
+
+def _receive_shard(
+    shape: torch.Size, whole: torch.Tensor | None, device: torch.device
+) -> torch.Tensor:
+    """This rank's rows of rank 0's tensor, with filling up to equal sizes at the end."""
+    ranks = dist.get_world_size()
+    rows = -(-shape[0] // ranks)
+    shard = torch.empty((rows, *shape[1:]), device=device)
+    parts = None
+    if dist.get_rank() == 0:
+        assert whole is not None
+        parts = [torch.zeros_like(shard) for _ in range(ranks)]
+        for part, values in zip(parts, whole.detach().split(rows), strict=False):
+            part[: len(values)].copy_(values)
+    dist.scatter(shard, parts)
+    return shard

@@ -1,0 +1,118 @@
+"""Cuts a model's tensors into buckets of bounded size.
+
+Guarantees: every tensor lies whole in exactly one bucket, in the order given; the plan depends on
+nothing but its arguments, so every rank makes the same one; a bucket is larger than the bound only
+if it holds a single tensor that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from verl.errors import UserError
+
+# Every dtype can be viewed at such an offset, and copies start on a cache line.
+_ALIGNMENT = 256
+
+NamedShapes = Iterable[tuple[str, torch.Size]]
+
+
+class WeightTransferError(UserError):
+    """The weights cannot be handed to the rollout engine."""
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """How the engines want their weights: ``dtype`` such as "bfloat16", bound on a bucket."""
+
+    dtype: str
+    max_bucket_bytes: int
+
+
+@dataclass(frozen=True)
+class OpenedUpdate:
+    """One rank's part of a publication; ``exported``: the memory that engines may read from this
+    rank, None if none does."""
+
+    num_buckets: int
+    exported: str | None
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor's place in a bucket; ``offset`` and ``nbytes`` in bytes."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class BucketPlan:
+    """What goes into which bucket; ``capacity``: bytes of the largest."""
+
+    dtype: torch.dtype
+    buckets: tuple[tuple[Slot, ...], ...]
+    capacity: int
+
+
+@dataclass(frozen=True)
+class FilledBucket:
+    """A bucket that lies ready.
+
+    Attributes:
+        dtype: of all tensors, such as "bfloat16".
+        slots: what it holds.
+        sources: where to read it, by the memory it lies in (see
+            :func:`verl.workers.weight_transfer.buffers.memory_id`); empty on a rank that no
+            engine reads from.
+    """
+
+    dtype: str
+    slots: tuple[Slot, ...]
+    sources: dict[str, dict[str, Any]]
+
+    def to_message(self) -> dict[str, Any]:
+        """The arguments of the receiver's update info: plain values, which vLLM's own encoding
+        takes without pickle."""
+        return {
+            "dtype": self.dtype,
+            "names": [slot.name for slot in self.slots],
+            "shapes": [list(slot.shape) for slot in self.slots],
+            "offsets": [slot.offset for slot in self.slots],
+            "sources": self.sources,
+        }
+
+
+def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> BucketPlan:
+    """Fills bucket after bucket in the order of ``shapes``.
+
+    Args:
+        shapes: names and whole shapes of all tensors.
+        dtype: in which they are sent.
+        max_bytes: bound on a bucket; a larger tensor has a bucket of its own.
+    """
+    buckets: list[list[Slot]] = []
+    end = capacity = 0
+    for name, shape in shapes:
+        nbytes = shape.numel() * dtype.itemsize
+        offset = -(-end // _ALIGNMENT) * _ALIGNMENT
+        if not buckets or offset + nbytes > max_bytes:
+            buckets.append([])
+            offset = 0
+        buckets[-1].append(Slot(name, tuple(shape), offset, nbytes))
+        end = offset + nbytes
+        capacity = max(capacity, end)
+    return BucketPlan(dtype, tuple(map(tuple, buckets)), capacity)
+
+
+def merge_sources(parts: Iterable[FilledBucket]) -> FilledBucket:
+    """One description for all engines from those of the ranks."""
+    parts = list(parts)
+    sources = {memory: source for part in parts for memory, source in part.sources.items()}
+    return FilledBucket(parts[0].dtype, parts[0].slots, sources)
