@@ -19,7 +19,7 @@ from verl.trainer.check.memory_lines import gpu_lines, memory_lines
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
 from verl.trainer.check.models import RoleModel, load_models
 from verl.trainer.check.phases import Part, Phase
-from verl.trainer.check.storage import saves
+from verl.trainer.check.storage import saves, shm_line
 from verl.trainer.check.workload import Workload
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
@@ -157,7 +157,7 @@ def test_a_case_by_hand() -> None:
     )
     scored = 1000 * 200_000 * (2 * 4 + 2) + 2 * 1000 * 1000
     assert scoring.size == pytest.approx(CONTEXTS + resting + 1.1 * (gathered + scored))
-    weights, buckets, largest = 2e9, 2 * 512 * 1024**2, (4 + 2) * 200e6
+    weights, buckets, largest = 2e9, 2 * 512 * 1024**2, 2 * 2 * 200e6
     assert publish.size == pytest.approx(CONTEXTS + resting + weights + buckets + largest)
     assert awake.size == pytest.approx(CONTEXTS + resting + 0.6 * 80 * GIB)
     # Keys and values of 20 layers, 500 wide, two bytes each.
@@ -287,13 +287,20 @@ def test_of_a_described_machine_disk_and_memory_are_not_guessed() -> None:
     unknown = {line.subject: line for line in lines if line.verdict is Verdict.UNKNOWN}
     disk = f"disk for {config.trainer.default_local_dir}"
     assert set(unknown) == {"main memory: training", disk, "/dev/shm"}
-    assert unknown[disk].needed == "345 GiB (15 x 23.0 GiB)"
+    assert unknown[disk].needed == "92.0 GiB (4 x 23.0 GiB)"
     (host,) = [
         line
         for line in memory_lines(config, models, "cuda", Machine.parse("4x80,ram=128"), 225)
         if line.subject == "main memory: training"
     ]
     assert host.verdict is Verdict.NOT_OK
+
+
+def test_a_small_dev_shm_breaks_gpu_runs_only() -> None:
+    docker = Machine(described=False, gpus=(), ram_bytes=None, shm_bytes=64 * 1024.0**2)
+    assert shm_line("cuda", docker).verdict is Verdict.NOT_OK
+    assert "--shm-size" in shm_line("cuda", docker).advice
+    assert shm_line("cpu", docker).verdict is Verdict.UNKNOWN
 
 
 def test_an_estimate_close_to_what_is_there_is_left_open() -> None:

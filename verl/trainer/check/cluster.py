@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config.ppo import PPOConfig, RayConfig
-from verl.errors import UserError
 from verl.trainer.check.machine import Machine
-from verl.trainer.launch import ray_cluster
+from verl.trainer.cluster import OWN, ClusterError, choose_address, live_nodes, ray_cluster
 from verl.utils.checklist import CheckLine, Verdict
 
 _ANSWER_TIMEOUT_S = 120.0
@@ -19,7 +16,7 @@ _ANSWER_TIMEOUT_S = 120.0
 
 def joins_cluster(config: RayConfig) -> bool:
     """Whether the run joins a cluster instead of starting one here."""
-    return (config.address or os.environ.get("RAY_ADDRESS", "local")) != "local"
+    return choose_address(config.address) != OWN
 
 
 def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]:
@@ -34,9 +31,9 @@ def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]
         with ray_cluster(config.ray, ranks):
             have, free = ray.cluster_resources(), ray.available_resources()
             machine = _weakest_node()
-    except (UserError, RayError, ConnectionError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        return [CheckLine("Ray cluster", Verdict.NOT_OK, reason, advice="see ray.address")], None
+    except (ClusterError, RayError) as error:
+        advice = "see ray.address and RAY_ADDRESS"
+        return [CheckLine("Ray cluster", Verdict.NOT_OK, str(error), advice=advice)], None
     kinds = ("CPU", "GPU") if config.trainer.device == "cuda" or machine.gpus else ("CPU",)
     lines = [_slots(kind, have.get(kind, 0.0), free.get(kind, 0.0), ranks) for kind in kinds]
     return lines, machine
@@ -49,8 +46,7 @@ def _weakest_node() -> Machine:
             ask.options(
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             ).remote()
-            for node in ray.nodes()
-            if node["Alive"]
+            for node in live_nodes()
         ],
         timeout=_ANSWER_TIMEOUT_S,
     )

@@ -10,7 +10,8 @@ forward pass, 2 for bfloat16):
   the reduction;
 - activations: see :mod:`verl.trainer.check.activations`;
 - publishing: the engine's weights (b' N / tensor parallel size, b' bytes of the engine's dtype),
-  two buckets, and the largest parameter gathered in float32 and cast to b' bytes;
+  two buckets that hold the largest parameter at least, and that parameter while it is gathered,
+  twice b' bytes;
 - the engine awake takes ``gpu_memory_utilization`` of the GPU. It sleeps in the other phases unless
   ``free_cache_engine`` is off.
 
@@ -81,15 +82,15 @@ def engine_phase(config: PPOConfig, policy: RoleModel) -> Phase:
 def kv_cache_bytes(config: PPOConfig, policy: RoleModel) -> float:
     """Of one token, on one GPU: keys and values of every layer."""
     rollout = config.actor_rollout_ref.rollout
-    element = 2 if rollout.dtype == "bfloat16" else 4
-    shape = policy.shape
+    shape, element = policy.shape, _engine_element(config)
     return 2 * shape.layers * shape.key_value * element / rollout.tensor_model_parallel_size
 
 
-def bucket_bytes(config: PPOConfig) -> float:
-    """Of one bucket of the weight transfer."""
-    megabytes = getattr(config.actor_rollout_ref.rollout, "update_weights_bucket_megabytes", 512)
-    return float(megabytes) * 1024**2
+def bucket_bytes(config: PPOConfig, policy: RoleModel) -> float:
+    """Of one bucket of the weight transfer, which holds the largest parameter at least."""
+    rollout = config.actor_rollout_ref.rollout
+    setting = rollout.update_weights_bucket_megabytes * 1024.0**2
+    return max(setting, float(_engine_element(config) * policy.shape.largest))
 
 
 def _resting(model: RoleModel, ranks: int) -> Part:
@@ -129,19 +130,21 @@ def _with_fragmentation(gathered: float, activations: float, key: str) -> list[P
 
 def _engine_weights(config: PPOConfig, policy: RoleModel) -> list[Part]:
     rollout = config.actor_rollout_ref.rollout
-    element = 2 if rollout.dtype == "bfloat16" else 4
-    size = element * policy.parameters / rollout.tensor_model_parallel_size
+    size = _engine_element(config) * policy.parameters / rollout.tensor_model_parallel_size
     return [Part("engine's weights", size, _TP_KEY, True)]
 
 
 def _buckets(config: PPOConfig, policy: RoleModel) -> list[Part]:
-    element = 2 if config.actor_rollout_ref.rollout.dtype == "bfloat16" else 4
     return [
         Part(
             "two buckets",
-            2 * bucket_bytes(config),
+            2 * bucket_bytes(config, policy),
             "actor_rollout_ref.rollout.update_weights_bucket_megabytes",
             exact=True,
         ),
-        Part("largest parameter", (MASTER + element) * policy.shape.largest),
+        Part("largest parameter", 2.0 * _engine_element(config) * policy.shape.largest),
     ]
+
+
+def _engine_element(config: PPOConfig) -> int:
+    return 2 if config.actor_rollout_ref.rollout.dtype == "bfloat16" else 4

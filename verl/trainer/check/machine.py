@@ -21,6 +21,7 @@ _MIB = 1024.0**2
 _FORM = re.compile(r"(\d+)x(\d+(?:\.\d+)?)(?:,ram=(\d+(?:\.\d+)?))?")
 # Of the memory in a card's name, what CUDA offers: 79.2 of 80 GiB (A100), 23.6 of 24 (RTX 4090).
 _OFFERED_SHARE = 0.985
+_SHM = Path("/dev/shm")
 # Limits of a container; "max" and huge numbers are none.
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -51,7 +52,7 @@ class Machine:
         described: by the user, so that nothing else is known of it.
         gpus: those that a run would see.
         ram_bytes: main memory, or the container's limit; None if not known.
-        shm_bytes: size of ``/dev/shm``; None if not known.
+        shm_bytes: free in ``/dev/shm``; None if not known.
         cpus: cores that this process may use; None if not known.
     """
 
@@ -77,7 +78,7 @@ class Machine:
             described=False,
             gpus=_gpus_here(visible),
             ram_bytes=_ram_here(),
-            shm_bytes=_size(Path("/dev/shm")),
+            shm_bytes=free_disk(_SHM) if _SHM.is_dir() else None,
             cpus=len(os.sched_getaffinity(0)),
         )
 
@@ -106,10 +107,6 @@ def free_disk(folder: Path) -> float:
     while not existing.exists():
         existing = existing.parent
     return float(shutil.disk_usage(existing).free)
-
-
-def _size(folder: Path) -> float | None:
-    return float(shutil.disk_usage(folder).total) if folder.is_dir() else None
 
 
 def _ram_here() -> float:

@@ -35,7 +35,7 @@ def memory_lines(
         *lines,
         host.line("main memory", machine.ram_bytes, tolerance),
         disk_line(config, models, total_steps, machine),
-        shm_line(config, models, device, machine),
+        shm_line(device, machine),
     ]
 
 

@@ -63,6 +63,8 @@ def refuse_what_cannot_work(config: PPOConfig, task: Task, total_steps: int | No
         return
     machine = Machine.here()
     device = choose_device(config, machine)
+    if device == "cuda" and not machine.gpus:  # why there is none, the device's own probe says
+        return
     lines = _memory(
         config, task.first_policy_config(), device, machine, total_steps, ESTIMATE_ERROR
     )

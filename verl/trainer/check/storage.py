@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from verl.config.ppo import PPOConfig
-from verl.trainer.check.gpu_memory import bucket_bytes
 from verl.trainer.check.machine import Machine, free_disk
 from verl.trainer.check.models import MASTER, RoleModel
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
@@ -35,9 +35,8 @@ def disk_line(
         found = f"a checkpoint takes {gib(one)}; how many there are follows from the data files"
         return CheckLine(subject, Verdict.UNKNOWN, found)
     kept = saves(config, total_steps)
-    limit = getattr(trainer, "max_ckpt_to_keep", None)
-    if limit is not None:
-        kept = min(kept, limit + 1)
+    if trainer.max_ckpt_to_keep is not None:
+        kept = min(kept, trainer.max_ckpt_to_keep + 1)
     folder = Path(trainer.default_local_dir)
     have = None if machine.described else free_disk(folder)
     line = compare_bytes(
@@ -50,16 +49,11 @@ def disk_line(
     return CheckLine(line.subject, line.verdict, line.found, needed, line.advice)
 
 
-def shm_line(
-    config: PPOConfig, models: list[RoleModel], device: str, machine: Machine
-) -> CheckLine:
-    """Whether ``/dev/shm`` holds NCCL's channels, or on the CPU the buckets of weights."""
-    need = _SHM_ON_CUDA
-    if device == "cpu":
-        rollout = config.actor_rollout_ref.rollout
-        element = 2 if rollout.dtype == "bfloat16" else 4
-        model = float(element * models[0].parameters)
-        need = min(model, 2 * bucket_bytes(config)) + _SHM_FOR_RAY
-    return compare_bytes(
-        "/dev/shm", machine.shm_bytes, need, "enlarge it (docker run --shm-size=…)"
-    )
+def shm_line(device: str, machine: Machine) -> CheckLine:
+    """Whether ``/dev/shm`` holds NCCL's channels, the engines' queues and Ray's objects.
+
+    Without GPUs less may do, as Ray can take a folder instead.
+    """
+    need, tolerance = (_SHM_ON_CUDA, 1.0) if device == "cuda" else (_SHM_FOR_RAY, math.inf)
+    advice = "enlarge it (docker run --shm-size=2g)"
+    return compare_bytes("/dev/shm", machine.shm_bytes, need, advice, tolerance=tolerance)
