@@ -20,6 +20,10 @@ for argument in "$@"; do
   fi
 done
 set -- ${arguments[@]+"${arguments[@]}"}
+if [[ $module == main_ppo && " $*" == *" --gpus"* ]]; then
+  echo "--gpus describes a machine to --check: bash train.sh --check $*" >&2
+  exit 2
+fi
 
 source scripts/recipe.sh
 choose_recipe "$verb" "$@"

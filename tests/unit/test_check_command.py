@@ -45,6 +45,18 @@ def test_the_quickstart_is_ready(tmp_path: Path) -> None:
     assert ", 0 not ok," in result.stdout
 
 
+def test_a_described_machine_is_for_checks_only() -> None:
+    result = subprocess.run(
+        ["bash", "train.sh", "--gpus", "4x80"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "bash train.sh --check --gpus 4x80" in result.stderr
+
+
 def test_the_papers_recipe_lacks_its_data_and_pool(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("data", "model_shape"):
         monkeypatch.setattr(f"verl.trainer.check.{module}.hub_answers", lambda: False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +37,7 @@ ON_GPU = (
 QUICKSTART_PEAK = 5.75 * GIB
 
 
+@functools.cache
 def load(*overrides: str) -> RouterConfig:
     config: RouterConfig = load_task_config(list(overrides))[1]
     return config
