@@ -4,13 +4,31 @@
 #   bash train.sh                                  quickstart without GPU, paper_qwen with
 #   RECIPE=paper_llama bash train.sh               another recipe
 #   bash train.sh cost_coe=0.9 trainer.seed=1      anything after the name is a Hydra override
+#   bash train.sh --check [--gpus 4x80] …          what the run needs and what there is; trains not
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+module=main_ppo
+verb=training
+arguments=()
+for argument in "$@"; do
+  if [[ $argument == --check ]]; then
+    module=main_check
+    verb=checking
+  else
+    arguments+=("$argument")
+  fi
+done
+set -- ${arguments[@]+"${arguments[@]}"}
+if [[ $module == main_ppo && " $*" == *" --gpus"* ]]; then
+  echo "--gpus describes a machine to --check: bash train.sh --check $*" >&2
+  exit 2
+fi
+
 source scripts/recipe.sh
-choose_recipe training "$@"
+choose_recipe "$verb" "$@"
 choose_packages "$@"
 SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS
-exec "$VENV/bin/python" -m verl.trainer.main_ppo ${RECIPE:+recipe=$RECIPE} "$@"
+exec "$VENV/bin/python" -m "verl.trainer.$module" ${RECIPE:+recipe=$RECIPE} "$@"

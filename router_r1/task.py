@@ -15,17 +15,23 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
+from router_r1.forecast import forecast_lines
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.readiness import pool_lines
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.summary import write_summary
 from router_r1.world.cold_start import ensure_cold_start
 from router_r1.world.dataset import write_world
+from router_r1.world.policy import policy_config, world_texts
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
+from router_r1.world.tokenizer import build_tokenizer
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
+from verl.trainer.check.plan import PlannedRun
+from verl.utils.checklist import CheckLine
 from verl.utils.console import console
 
 logger = logging.getLogger(__name__)
@@ -55,11 +61,22 @@ class RoutingTask(Task):
         Raises:
             PoolUnreachableError: if an endpoint does not answer.
         """
-        config = self.config
         if not self._starts_pool:
-            asyncio.run(check_endpoints(self._pool, config.api_key))
+            asyncio.run(check_endpoints(self._pool, self.config.api_key))
+        self.write_missing_data()
+
+    def write_missing_data(self) -> None:
+        """The embedded world's parquet files."""
+        config = self.config
         if config.world is not None:
             write_world(World(config.world), self._pool, Path(config.world.folder))
+
+    def check_lines(self, run: PlannedRun) -> list[CheckLine]:
+        """Endpoints and keys of the pool; calls and dollars."""
+        return [
+            *pool_lines(self._pool, self.config.api_key),
+            *forecast_lines(self.config, self._pool, run),
+        ]
 
     @property
     def _starts_pool(self) -> bool:
@@ -90,6 +107,17 @@ class RoutingTask(Task):
         start = time.monotonic()
         ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
+
+    def first_policy_config(self) -> Any | None:
+        """The tiny policy's, where the cold start makes it."""
+        config = self.config
+        made_here = config.cold_start and (
+            config.actor_rollout_ref.model.path == config.cold_start.folder
+        )
+        if not made_here:
+            return None
+        tokenizer = build_tokenizer(world_texts(World(config.world), self._pool))
+        return policy_config(tokenizer, config.cold_start.policy)
 
     def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
         """The prompt of this run's pool where the row holds its question, else the file's."""

@@ -18,6 +18,8 @@ import numpy as np
 
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
+from verl.trainer.check.plan import PlannedRun
+from verl.utils.checklist import CheckLine
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,15 @@ class Task(ABC):
     def check(self) -> None:
         """Refuses what cannot work and writes missing data files; quick, starts no process."""
 
+    def write_missing_data(self) -> None:
+        """Writes data files that the task itself can make."""
+        return
+
+    def check_lines(self, run: PlannedRun) -> list[CheckLine]:
+        """What ``--check`` says of the task's own surroundings and of what the run may cost."""
+        del run
+        return []
+
     @contextmanager
     def environment(self) -> Iterator[None]:
         """Starts the services that rollouts need and stops them afterwards."""
@@ -78,6 +89,10 @@ class Task(ABC):
     def make_first_policy(self) -> None:
         """Makes the policy that training starts from, if it is not there already."""
         return
+
+    def first_policy_config(self) -> Any | None:
+        """Hugging Face config of the policy that :meth:`make_first_policy` makes; None for none."""
+        return None
 
     def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
         """The chat messages that a data row puts to the policy."""

@@ -54,7 +54,18 @@ def create_policy(
 ) -> PreTrainedTokenizerFast:
     """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
     tokenizer = build_tokenizer(world_texts(world, pool))
-    config = Qwen2Config(
+    config = policy_config(tokenizer, size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def policy_config(tokenizer: PreTrainedTokenizerFast, size: PolicySize) -> Qwen2Config:
+    """The architecture over a tokenizer's vocabulary."""
+    return Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden_size,
         intermediate_size=size.intermediate_size,
@@ -68,9 +79,3 @@ def create_policy(
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return tokenizer

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from verl.trainer.check.plan import PlannedRun
+from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.launch import load_task_config, run_as_command
@@ -34,6 +36,8 @@ def main(overrides: list[str]) -> None:
     task = task_class(config)
     task.check()
     data = load_datasets(config.data, task.messages)
+    plan = PlannedRun.of(config, len(data.train), len(data.validation))
+    refuse_what_cannot_work(config, task, plan.steps)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     with ray_cluster(config.ray, num_ranks), task.environment():
         trainer_config.device = settle_device(trainer_config.device)

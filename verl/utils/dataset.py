@@ -144,15 +144,17 @@ def ground_truth(row: dict[str, Any]) -> list[str]:
     return [target] if isinstance(target, str) else [str(answer) for answer in target]
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or hub name.
+def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model folder or hub name; ``local_only`` leaves the hub alone.
 
     Raises:
         ConfigError: if it cannot be loaded.
         DataError: if it has no chat template.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, local_files_only=local_only
+        )
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the model {path!r} is neither a checkpoint folder nor a model of the hub: "

@@ -1,0 +1,73 @@
+"""Whether a pool's endpoints answer and its keys are set, as lines of a check."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from router_r1.pool.client import PoolUnreachableError, check_endpoints
+from router_r1.pool.config import LLMConfig, PoolConfig
+from verl.utils.checklist import CheckLine, Verdict
+
+
+def pool_lines(pool: PoolConfig, api_key: str | None) -> list[CheckLine]:
+    """A line for each endpoint and each key of the pool; asks the endpoints, makes no call."""
+    if pool.simulated and pool.api_base is None:
+        return [CheckLine("pool", Verdict.OK, f"{pool.name}: simulated, started by the run")]
+    endpoints: dict[tuple[str, str], list[LLMConfig]] = {}
+    for llm in pool.llms:
+        place = (llm.base_url or pool.api_base or "", llm.api_key_env or pool.api_key_env)
+        endpoints.setdefault(place, []).append(llm)
+    if pool.recording.mode == "replay":
+        return [CheckLine("pool", Verdict.OK, f"{pool.name}: replayed, no endpoint is asked")]
+    return [
+        *asyncio.run(_ask_all(pool, endpoints, api_key)),
+        *_key_lines(list(endpoints), api_key, os.environ),
+    ]
+
+
+async def _ask_all(
+    pool: PoolConfig, endpoints: dict[tuple[str, str], list[LLMConfig]], api_key: str | None
+) -> list[CheckLine]:
+    async def ask(url: str, llms: list[LLMConfig]) -> CheckLine:
+        subject = f"pool endpoint {urlsplit(url).netloc}".strip()
+        count = f"{len(llms)} LLMs" if len(llms) > 1 else llms[0].name
+        try:
+            await check_endpoints(replace(pool, llms=llms), api_key)
+        except PoolUnreachableError as error:
+            return CheckLine(subject, Verdict.NOT_OK, str(error), count, "see pool.api_base")
+        return CheckLine(subject, Verdict.OK, "answers", count)
+
+    return await asyncio.gather(*(ask(url, llms) for (url, _), llms in endpoints.items()))
+
+
+def _key_lines(
+    places: list[tuple[str, str]], api_key: str | None, environment: Mapping[str, str]
+) -> list[CheckLine]:
+    """One line a variable; a server of this machine may want none."""
+    if api_key:
+        return [CheckLine("pool key", Verdict.OK, "api_key is given, for all endpoints")]
+    lines = []
+    for variable in dict.fromkeys(variable for _, variable in places):
+        subject = f"pool key ${variable}"
+        remote = any(not _is_local(url) for url, name in places if name == variable)
+        if environment.get(variable):
+            lines.append(CheckLine(subject, Verdict.OK, "set"))
+        elif remote:
+            advice = f"export {variable}=…, unless the server wants none"
+            lines.append(CheckLine(subject, Verdict.UNKNOWN, "not set", advice=advice))
+        else:
+            lines.append(CheckLine(subject, Verdict.OK, "not set; local servers want none"))
+    return lines
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

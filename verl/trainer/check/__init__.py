@@ -1,0 +1,1 @@
+"""What a run needs, against what the machine has, before anything is paid for."""

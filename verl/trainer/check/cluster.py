@@ -1,0 +1,72 @@
+"""What a Ray cluster that the run joins has: slots, and its weakest node."""
+
+from __future__ import annotations
+
+import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from verl.config.ppo import PPOConfig, RayConfig
+from verl.trainer.check.machine import Machine
+from verl.trainer.cluster import OWN, ClusterError, choose_address, live_nodes, ray_cluster
+from verl.utils.checklist import CheckLine, Verdict
+
+_ANSWER_TIMEOUT_S = 120.0
+
+
+def joins_cluster(config: RayConfig) -> bool:
+    """Whether the run joins a cluster instead of starting one here."""
+    return choose_address(config.address) != OWN
+
+
+def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]:
+    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU.
+
+    Returns:
+        The lines, and the node, with all of its cards; without a GPU in the cluster the weakest
+        of all nodes, and None if the cluster cannot be asked.
+    """
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    try:
+        with ray_cluster(config.ray, ranks):
+            have, free = ray.cluster_resources(), ray.available_resources()
+            machine = _weakest_node()
+    except (ClusterError, RayError) as error:
+        advice = "see ray.address and RAY_ADDRESS"
+        return [CheckLine("Ray cluster", Verdict.NOT_OK, str(error), advice=advice)], None
+    kinds = ("CPU", "GPU") if config.trainer.device == "cuda" or machine.gpus else ("CPU",)
+    lines = [_slots(kind, have.get(kind, 0.0), free.get(kind, 0.0), ranks) for kind in kinds]
+    return lines, machine
+
+
+def _weakest_node() -> Machine:
+    ask = ray.remote(num_cpus=0)(Machine.whole)
+    machines: list[Machine] = ray.get(
+        [
+            ask.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote()
+            for node in live_nodes()
+        ],
+        timeout=_ANSWER_TIMEOUT_S,
+    )
+    with_gpu = [machine for machine in machines if machine.gpus]
+    return min(
+        with_gpu or machines,
+        key=lambda machine: (
+            min((gpu.total_bytes for gpu in machine.gpus), default=0.0),
+            len(machine.gpus),
+            machine.ram_bytes,
+        ),
+    )
+
+
+def _slots(kind: str, have: float, free: float, need: int) -> CheckLine:
+    enough = free >= need
+    return CheckLine(
+        f"Ray {kind}s",
+        Verdict.OK if enough else Verdict.NOT_OK,
+        f"{free:g} free of {have:g}",
+        str(need),
+        "" if enough else "change trainer.nnodes or trainer.n_gpus_per_node, or add nodes",
+    )

@@ -1,0 +1,109 @@
+"""Main memory of the node that needs most: the one with the driver.
+
+With CUDA, of a model with N parameters on W ranks, g of them on the node:
+
+- an offloaded model rests here: g x 4N/W of masters and, trained, 8N/W of Adam's moments; its
+  gradients, 4N/W, exist during its own update only. Masters and gradients are pinned, and pinned
+  allocations are rounded up, which took x 1.46 on the 3B shape;
+- rank 0 reads and writes checkpoints: one whole float32 copy, 4N.
+
+On the CPU everything lies here: each rank's shards, the gathered parameters, activations
+(:mod:`verl.trainer.check.activations`) and their fragmentation, and the engine's weights and KV
+cache.
+
+Processes have a size of their own before any tensor. Those of a CPU run are proportional set sizes
+(``Pss`` of ``/proc/PID/smaps_rollup``), measured in the quickstart with torch 2.13, vLLM 0.32 and
+ray 2.60. CUDA's libraries add to each process that uses a GPU; what they add is not measured.
+"""
+
+from __future__ import annotations
+
+from verl.config.ppo import PPOConfig
+from verl.trainer.check.activations import ForwardPass
+from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel
+from verl.trainer.check.phases import Part, Phase
+from verl.utils.checklist import GIB
+
+MIB = 1024.0**2
+DRIVER = 650 * MIB
+RAY_DAEMONS = 500 * MIB
+RANK_PROCESS = 420 * MIB
+ENGINE_PROCESSES = 2020 * MIB  # the actor, vLLM's core and its worker
+CUDA_LIBRARIES = 2.5 * GIB
+PINNED = 1.46
+_FRAGMENTATION = 0.1
+_NODES_KEY = "trainer.nnodes"
+_CACHE_KEY = "actor_rollout_ref.rollout.cpu_kv_cache_gib"
+
+
+def host_phase(config: PPOConfig, models: list[RoleModel], device: str) -> Phase:
+    """What is in main memory at the peak of a training step on ``device`` ("cpu" or "cuda")."""
+    return _beside_gpus(config, models) if device == "cuda" else _on_cpu(config, models)
+
+
+def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
+    trainer = config.trainer
+    on_node = trainer.n_gpus_per_node
+    share = on_node / (trainer.nnodes * on_node)
+    offloaded = [model for model in models if model.offloaded]
+    gradients = max(
+        (PINNED * GRADIENT * model.parameters * share for model in offloaded if model.trained),
+        default=0.0,
+    )
+    engines = on_node // config.actor_rollout_ref.rollout.tensor_model_parallel_size
+    processes = on_node * (RANK_PROCESS + CUDA_LIBRARIES) + max(1, engines) * (
+        ENGINE_PROCESSES + CUDA_LIBRARIES
+    )
+    return Phase(
+        "training",
+        (
+            *(_offloaded(model, share) for model in offloaded),
+            Part("offloaded gradients", gradients, _NODES_KEY),
+            Part("whole model on rank 0", float(MASTER * max(m.parameters for m in models))),
+            Part("processes", processes + DRIVER + RAY_DAEMONS),
+        ),
+    )
+
+
+def _offloaded(model: RoleModel, share: float) -> Part:
+    size = PINNED * MASTER + (ADAM if model.trained else 0)
+    return Part(f"offloaded {model.name}", size * model.parameters * share, model.offload_key)
+
+
+def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    ranks, on_node = trainer.nnodes * trainer.n_gpus_per_node, trainer.n_gpus_per_node
+    shards = sum(
+        (MASTER + (ADAM + GRADIENT if model.trained else 0)) * model.parameters / ranks
+        for model in models
+    )
+    # On the CPU gathered parameters stay until the backward pass is over.
+    gathered = max(2 * model.element * model.parameters for model in models)
+    activations = max(_activations(model) for model in models if model.trained)
+    element = 2 if rollout.dtype == "bfloat16" else 4
+    engines = max(1, rollout.num_replicas)
+    cache = engines * rollout.cpu_kv_cache_gib * GIB
+    return Phase(
+        "training",
+        (
+            Part("models", on_node * (shards + gathered), "trainer.n_gpus_per_node"),
+            Part(
+                "activations",
+                on_node * (1 + _FRAGMENTATION) * activations,
+                models[0].work.key,
+            ),
+            Part("engine's weights", float(engines * element * models[0].parameters)),
+            Part("engine's KV cache", cache, _CACHE_KEY, exact=True),
+            Part(
+                "processes",
+                on_node * RANK_PROCESS + engines * ENGINE_PROCESSES + DRIVER + RAY_DAEMONS,
+            ),
+        ),
+    )
+
+
+def _activations(model: RoleModel) -> float:
+    forward = ForwardPass(
+        model.shape, model.work.update_tokens, model.element, model.name != "critic"
+    )
+    return forward.for_update(model.checkpointing)

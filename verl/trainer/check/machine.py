@@ -1,0 +1,163 @@
+"""What a machine has: this one, or one that is described.
+
+Guarantees: nothing here needs CUDA or starts a process other than ``nvidia-smi``; what cannot be
+known is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from verl.errors import UserError
+from verl.utils.checklist import GIB
+
+_QUERY = "index,uuid,name,memory.total,memory.used,driver_version,compute_mode"
+_MIB = 1024.0**2
+_FORM = re.compile(r"(\d+)x(\d+(?:\.\d+)?)(?:,ram=(\d+(?:\.\d+)?))?")
+# Of the memory in a card's name, what CUDA offers: 79.2 of 80 GiB (A100), 23.6 of 24 (RTX 4090).
+_OFFERED_SHARE = 0.985
+_SHM = Path("/dev/shm")
+# Limits of a container; "max" and huge numbers are none.
+_CGROUP_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+
+
+class MachineFormError(UserError):
+    """A description of a machine that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One card; ``total_bytes`` and ``used_bytes`` as the driver counts them."""
+
+    name: str
+    total_bytes: float
+    used_bytes: float = 0.0
+    driver: str = ""
+    compute_mode: str = ""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One node.
+
+    Attributes:
+        described: by the user, so that nothing else is known of it.
+        gpus: those that a run would see.
+        ram_bytes: main memory, or the container's limit; None if not known.
+        shm_bytes: free in ``/dev/shm``; None if not known.
+        cpus: cores that this process may use; None if not known.
+    """
+
+    described: bool
+    gpus: tuple[Gpu, ...]
+    ram_bytes: float | None
+    shm_bytes: float | None = None
+    cpus: int | None = None
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine, with the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves."""
+        return cls._read(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+    @staticmethod
+    def whole() -> Machine:
+        """This machine with all of its GPUs, for a process that Ray shows none."""
+        return Machine._read(None)
+
+    @classmethod
+    def _read(cls, visible: str | None) -> Machine:
+        return cls(
+            described=False,
+            gpus=_gpus_here(visible),
+            ram_bytes=_ram_here(),
+            shm_bytes=free_disk(_SHM) if _SHM.is_dir() else None,
+            cpus=len(os.sched_getaffinity(0)),
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> Machine:
+        """From ``4x80`` or ``4x80,ram=512``: GPUs a node x GiB each, main memory in GiB.
+
+        Raises:
+            MachineFormError: if the text is neither.
+        """
+        match = _FORM.fullmatch(text)
+        if match is None or int(match[1]) == 0:
+            raise MachineFormError(
+                f"--gpus {text!r} is not understood; write the GPUs of a node x GiB of each, e.g. "
+                "4x80, and where you know it the main memory in GiB: 4x80,ram=512"
+            )
+        size = float(match[2]) * GIB * _OFFERED_SHARE
+        gpu = Gpu(f"{match[2]} GiB GPU", size)
+        ram = float(match[3]) * GIB if match[3] else None
+        return cls(described=True, gpus=(gpu,) * int(match[1]), ram_bytes=ram)
+
+
+def free_disk(folder: Path) -> float:
+    """Bytes that may be written under ``folder``, which need not exist yet."""
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    return float(shutil.disk_usage(existing).free)
+
+
+def _ram_here() -> float:
+    total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in _CGROUP_LIMITS:
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdigit():
+            total = min(total, float(text))
+    return total
+
+
+def _gpus_here(visible: str | None) -> tuple[Gpu, ...]:
+    try:
+        output = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    return read_gpus(output, visible)
+
+
+def read_gpus(output: str, visible: str | None) -> tuple[Gpu, ...]:
+    """GPUs of ``nvidia-smi``'s lines that ``CUDA_VISIBLE_DEVICES`` leaves, in its order.
+
+    Args:
+        output: comma-separated, no header, no units, the columns of this module's query.
+        visible: the variable's value; None where it is not set.
+    """
+    cards: dict[str, Gpu] = {}
+    uuids: dict[str, Gpu] = {}
+    for line in output.splitlines():
+        fields = [field.strip() for field in line.split(",")]
+        if len(fields) != len(_QUERY.split(",")):
+            continue
+        index, uuid, name, total, used, driver, mode = fields
+        if not total.isdigit():  # a card that is split into MIG instances says [N/A]
+            continue
+        gpu = Gpu(name, int(total) * _MIB, int(used) * _MIB, driver, mode)
+        cards[index], uuids[uuid] = gpu, gpu
+    if visible is None:
+        return tuple(cards.values())
+    chosen = []
+    for entry in filter(None, (part.strip() for part in visible.split(","))):
+        found = cards.get(entry) or next(
+            (gpu for uuid, gpu in uuids.items() if uuid.startswith(entry)), None
+        )
+        if found is None:  # as CUDA does: what follows a wrong entry is not seen
+            break
+        chosen.append(found)
+    return tuple(chosen)

@@ -1,0 +1,62 @@
+"""A phase of a training step as a sum of named parts, and the line that it becomes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from verl.utils.checklist import CheckLine, Verdict, compare_bytes, gib
+
+# The figures are estimates; within this factor of what there is, they leave it open.
+ESTIMATE_ERROR = 1.25
+_SHOWN_PARTS = 3
+_SHOWN_KEYS = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bytes that something takes; ``key`` lowers them, empty where none does.
+
+    ``exact`` sizes follow from shapes and settings, the others are estimates.
+    """
+
+    name: str
+    size: float
+    key: str = ""
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What is in memory at the same time."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    @property
+    def size(self) -> float:
+        """Bytes of all parts."""
+        return sum(part.size for part in self.parts)
+
+    @property
+    def most(self) -> float:
+        """Bytes if every estimate is too low by its error."""
+        return sum(part.size * (1.0 if part.exact else ESTIMATE_ERROR) for part in self.parts)
+
+    @property
+    def keys(self) -> list[str]:
+        """What to change, the largest part's key first."""
+        ordered = sorted(self.parts, key=lambda part: -part.size)
+        return list(dict.fromkeys(part.key for part in ordered if part.key and part.size > 0))
+
+    def line(self, subject: str, have: float | None, tolerance: float = 1.0) -> CheckLine:
+        """Whether it fits into ``have`` bytes, for sure or perhaps; see :func:`compare_bytes`."""
+        advice = f"change {', '.join(self.keys[:_SHOWN_KEYS])}" if self.keys else ""
+        line = compare_bytes(
+            f"{subject}: {self.name}", have, self.size, advice, self.most, tolerance
+        )
+        found = f"fits in {line.found}" if line.verdict is Verdict.OK else line.found
+        return replace(line, found=found, needed=f"{line.needed} ({self._largest()})")
+
+    def _largest(self) -> str:
+        ordered = sorted(self.parts, key=lambda part: -part.size)[:_SHOWN_PARTS]
+        return ", ".join(f"{part.name} {gib(part.size)}" for part in ordered if part.size > 0)

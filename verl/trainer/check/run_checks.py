@@ -1,0 +1,119 @@
+"""Puts the checks of a run together: all of them for ``--check``, the quick ones for a start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl.config.ppo import PPOConfig
+from verl.config.validation import ConfigError
+from verl.errors import UserError
+from verl.task import Task
+from verl.trainer.check.cluster import inspect_cluster, joins_cluster
+from verl.trainer.check.data import load_rows, tokenizer_lines
+from verl.trainer.check.machine import Machine
+from verl.trainer.check.memory_lines import memory_lines
+from verl.trainer.check.model_shape import ModelConfigError
+from verl.trainer.check.models import load_models
+from verl.trainer.check.phases import ESTIMATE_ERROR
+from verl.trainer.check.plan import PlannedRun
+from verl.trainer.check.software import compute_mode_line, software_lines
+from verl.trainer.check.table import show
+from verl.utils.checklist import CheckLine, Verdict, failures
+
+
+class ChecksFailedError(UserError):
+    """The machine lacks what the run needs."""
+
+
+def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[CheckLine]:
+    """Every check, of this machine or of one that the user describes.
+
+    Raises:
+        ConfigError: if a machine with GPUs is described for a run on the CPU.
+    """
+    if described is not None and config.trainer.device == "cpu":
+        raise ConfigError("--gpus has no meaning for a run with trainer.device=cpu")
+    lines, sets = load_rows(config, task)
+    rows = {name: len(data) for name, data in sets.items()}
+    plan = PlannedRun.of(config, rows.get("train"), rows.get("validation"))
+    first_policy = task.first_policy_config()
+    lines += tokenizer_lines(config, sets, policy_is_made=first_policy is not None)
+    if described is None and joins_cluster(config.ray):
+        cluster_lines, machine = inspect_cluster(config)
+        lines += cluster_lines
+    else:
+        machine = described or Machine.here()
+        lines += _cpu_lines(config, machine)
+    if machine is not None:
+        device = choose_device(config, machine)
+        lines += _memory(config, first_policy, device, machine, plan.steps)
+        lines += software_lines(machine) if device == "cuda" else []
+    return lines + task.check_lines(plan)
+
+
+def refuse_what_cannot_work(config: PPOConfig, task: Task, total_steps: int | None) -> None:
+    """The quick checks at a run's start; silent where nothing is wrong.
+
+    Memory figures are estimates: a run is refused only for what is beyond their error.
+
+    Raises:
+        ChecksFailedError: if the machine lacks what the run needs, after a table of it.
+    """
+    if joins_cluster(config.ray):  # what this machine has says nothing of the cluster's nodes
+        return
+    machine = Machine.here()
+    device = choose_device(config, machine)
+    if device == "cuda" and not machine.gpus:  # why there is none, the device's own probe says
+        return
+    lines = _memory(
+        config, task.first_policy_config(), device, machine, total_steps, ESTIMATE_ERROR
+    )
+    if device == "cuda":
+        lines.append(compute_mode_line([gpu.compute_mode for gpu in machine.gpus]))
+    if failed := failures(lines):
+        show("This run cannot work here", failed)
+        raise ChecksFailedError(
+            f"{len(failed)} of {len(lines)} checks failed: "
+            f"{'; '.join(line.subject for line in failed)}; --check shows all"
+        )
+
+
+def choose_device(config: PPOConfig, machine: Machine) -> str:
+    """ "auto" is "cuda" where the machine has a GPU."""
+    if config.trainer.device != "auto":
+        return config.trainer.device
+    return "cuda" if machine.gpus else "cpu"
+
+
+def _memory(
+    config: PPOConfig,
+    first_policy: Any | None,
+    device: str,
+    machine: Machine,
+    total_steps: int | None,
+    tolerance: float = 1.0,
+) -> list[CheckLine]:
+    try:
+        models = load_models(config, first_policy)
+    except ModelConfigError as error:
+        advice = "download the model, or change actor_rollout_ref.model.path"
+        return [CheckLine("memory, disk", Verdict.UNKNOWN, str(error), "model config", advice)]
+    return memory_lines(config, models, device, machine, total_steps, tolerance)
+
+
+def _cpu_lines(config: PPOConfig, machine: Machine) -> list[CheckLine]:
+    """Ray's CPUs on this machine: a rank takes one, with a GPU as well."""
+    if machine.cpus is None:
+        return []
+    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    slots = config.ray.num_cpus or max(machine.cpus, ranks)
+    enough = slots >= ranks
+    return [
+        CheckLine(
+            "Ray CPUs",
+            Verdict.OK if enough else Verdict.NOT_OK,
+            f"{slots}, on {machine.cpus} cores",
+            str(ranks),
+            "" if enough else "change ray.num_cpus or trainer.n_gpus_per_node",
+        )
+    ]

@@ -1,0 +1,46 @@
+"""``python -m verl.trainer.main_check [--gpus 4x80] [recipe=…] [key=value …]``.
+
+Shows what a run needs against what there is, before anything is paid for. Exit code 0, or 2 if
+something is not ok. Nothing is trained and no call is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from verl.trainer.check.machine import Machine
+from verl.trainer.check.run_checks import all_lines
+from verl.trainer.check.table import show
+from verl.trainer.launch import load_task_config, run_as_command
+from verl.utils.checklist import Verdict, failures
+from verl.utils.console import console
+
+
+def main(arguments: list[str]) -> None:
+    """Checks, prints the table, and exits."""
+    parser = argparse.ArgumentParser(prog="bash train.sh --check", description=__doc__)
+    parser.add_argument(
+        "--gpus",
+        metavar="4x80[,ram=512]",
+        help="the machine meant, where it is not this one: GPUs a node x GiB, main memory in GiB",
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parsed = parser.parse_intermixed_args(arguments)
+    task_class, config = load_task_config(parsed.overrides)
+    task = task_class(config)
+    described = Machine.parse(parsed.gpus) if parsed.gpus else None
+    task.write_missing_data()
+    lines = all_lines(config, task, described)
+    show(f"{config.trainer.experiment_name}: what it needs, and what there is", lines)
+    failed = failures(lines)
+    unknown = sum(line.verdict is Verdict.UNKNOWN for line in lines)
+    console.print(
+        f"{len(lines) - len(failed) - unknown} ok, {len(failed)} not ok, {unknown} could not tell",
+        highlight=False,
+    )
+    sys.exit(2 if failed else 0)
+
+
+if __name__ == "__main__":
+    run_as_command(main)
