@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from router_r1.pool.request_options import SAMPLING_FIELDS, RequestOptions
+from router_r1.pool.request_options import SAMPLING_FIELDS, STREAM_OPTIONS, RequestOptions
 
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input|messages?) (?:is |are )?too (?:long|large)|"
@@ -47,8 +47,12 @@ def advise(words: str, options: RequestOptions) -> RequestOptions | None:
         return replace(options, stream=True)
     names = {name: options.rename.get(name, name) for name in SAMPLING_FIELDS}
     sent = tuple(names[name] for name in SAMPLING_FIELDS if name not in options.omit)
-    refused = refused_fields(words, (*sent, *options.extra_body))
+    refused = refused_fields(words, (*sent, *options.extra_body, *options.stream_fields()))
+    if "both" in words and {"temperature", "top_p"} <= set(refused):
+        refused.remove("temperature")  # top_p is 1, which is to say nothing
     changed = options
+    if STREAM_OPTIONS in refused:
+        changed = replace(changed, omit=[*changed.omit, STREAM_OPTIONS])
     for field, name in names.items():
         if name in refused:
             changed = _without(changed, field, words)

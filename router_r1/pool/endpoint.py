@@ -153,20 +153,21 @@ class Endpoint:
                 response.status, isinstance(body, dict | list), response.content_type
             )
 
-    async def send(self, request: Request, max_tokens: int, stream: bool = False) -> Attempt:
+    async def send(
+        self, request: Request, max_tokens: int, stream_fields: Mapping[str, Any]
+    ) -> Attempt:
         """Sends one chat completion, with no time limit of its own.
 
         Args:
             max_tokens: text beyond what so many tokens can hold is cut off.
-            stream: ask for the reply in pieces.
+            stream_fields: of the body; they change the form of a reply, not what it says.
         """
         body: dict[str, Any] = {
             "model": request.model,
             "messages": request.messages,
             **request.parameters,
+            **stream_fields,
         }
-        if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
         try:
             async with self._connected().post(
                 self._chat_url,
@@ -180,7 +181,7 @@ class Endpoint:
             garbled = isinstance(error, _GARBLED) and not isinstance(error, _CUT)
             outcome = Outcome.MALFORMED if garbled else Outcome.CONNECTION_ERROR
             return Attempt(outcome, retry=not garbled, detail=self.harmless(str(error)))
-        sent = (*request.parameters, *(("stream", "stream_options") if stream else ()))
+        sent = (*request.parameters, *stream_fields)
         if not 200 <= response.status < 300:
             return self._failed(response, parse_body(content), response.status, sent)
         prompt = "\n".join(message["content"] for message in request.messages)

@@ -134,7 +134,7 @@ class Line:
             started = time.monotonic()
             async with asyncio.timeout(left.sending_s):
                 attempt = await self.endpoint.send(
-                    request, self._llm.max_tokens, self._llm.request.stream
+                    request, self._llm.max_tokens, self._llm.request.stream_fields()
                 )
         except TimeoutError:
             attempt = Attempt(Outcome.TIMEOUT)

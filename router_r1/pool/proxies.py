@@ -24,7 +24,8 @@ def is_loopback(host: str) -> bool:
         address = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback or address.is_unspecified
 
 
 def proxy_for(scheme: str, host: str) -> str | None:

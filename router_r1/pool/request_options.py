@@ -17,6 +17,7 @@ from router_r1.pool.keys import PoolKeyError, clean_header, read_key
 from verl.config.validation import ConfigError
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed", "max_tokens")
+STREAM_OPTIONS = "stream_options"
 _KEYS_ELSEWHERE = {
     "model": "model",
     "messages": "instruction",
@@ -40,7 +41,8 @@ class RequestOptions:
         extra_body: fields to set: further ones, or ``seed`` and ``top_p`` to other values.
         rename: sampling fields that have another name there, e.g. ``max_tokens`` to
             ``max_completion_tokens``.
-        omit: sampling fields to leave out.
+        omit: sampling fields, or ``stream_options``, to leave out. Without the latter most
+            endpoints do not say what a streamed reply costs; it is estimated then.
         extra_headers: further headers.
         extra_headers_env: headers whose values are secret: name to environment variable.
         stream: ask for the reply in pieces; for endpoints that give no other.
@@ -63,11 +65,13 @@ class RequestOptions:
             json.dumps(self.extra_body, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"request.extra_body cannot be sent as JSON: {error}") from error
-        for key, names in (("rename", self.rename), ("omit", self.omit)):
-            if wrong := sorted(set(names) - set(SAMPLING_FIELDS)):
+        for key, names, allowed in (
+            ("rename", self.rename, SAMPLING_FIELDS),
+            ("omit", self.omit, (*SAMPLING_FIELDS, STREAM_OPTIONS)),
+        ):
+            if wrong := sorted(set(names) - set(allowed)):
                 raise ConfigError(
-                    f"request.{key} names {', '.join(wrong)}; it can name: "
-                    f"{', '.join(SAMPLING_FIELDS)}"
+                    f"request.{key} names {', '.join(wrong)}; it can name: {', '.join(allowed)}"
                 )
         if both := sorted(set(self.omit) & {*self.rename, *self.extra_body}):
             raise ConfigError(f"request.omit leaves {', '.join(both)} out, but it is also set")
@@ -99,6 +103,13 @@ class RequestOptions:
             if name not in self.omit
         }
         return kept | {k: v for k, v in self.extra_body.items() if k not in sampling}
+
+    def stream_fields(self) -> dict[str, Any]:
+        """The fields of the body that say in which form a reply comes."""
+        if not self.stream:
+            return {}
+        usage = {} if STREAM_OPTIONS in self.omit else {STREAM_OPTIONS: {"include_usage": True}}
+        return {"stream": True, **usage}
 
     def secret_headers(self) -> dict[str, str]:
         """The headers of ``extra_headers_env`` with their values.

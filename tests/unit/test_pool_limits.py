@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.budget import Budget
-from router_r1.pool.refusal import parse_retry_after
 from router_r1.pool.limits import AdaptiveLimiter
+from router_r1.pool.refusal import parse_retry_after
 
 
 def test_the_window_bounds_calls_at_once_and_serves_in_order() -> None:
