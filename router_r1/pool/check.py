@@ -6,12 +6,16 @@ The file itself has been checked when it was read: keys, names that collide, pri
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from rich.table import Table
 
+from router_r1.pool import line
 from router_r1.pool.advice import as_yaml
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
@@ -44,7 +48,7 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     pool = replace(pool, recording=RecordingConfig())
     trials: dict[str, Trial] = {}
     if ask:
-        with progress_bar() as progress:
+        with _quiet(), progress_bar() as progress:
             bar = progress.add_task("asking", total=len(pool.llms))
 
             async def try_one(llm: LLMConfig) -> None:
@@ -67,16 +71,26 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
 
 
 def _print_trial(trial: Trial) -> None:
-    """The endpoint's own words on a failure, and what to add to the pool file."""
-    name, words = trial.result.llm, trial.result.detail
-    if words:
-        console.print(f"{name}: the endpoint says: {words}", highlight=False, markup=False)
+    """Why an LLM is not usable, in the endpoint's own words, and what to add to the pool file."""
+    name, outcome = trial.result.llm, trial.result.outcome
+    words = f" ({trial.result.detail})" if trial.result.detail else ""
+    lines = [f"{name}: {_ADVICE.get(outcome, outcome.value)}{words}"]
     if trial.options is not None:
         known = "with it, the LLM answers" if trial.cured else "it still fails with it"
-        console.print(f"{name}: change its entry in the pool file; {known}:", highlight=False)
-        console.print(
-            textwrap.indent(as_yaml(trial.options), "    "), highlight=False, markup=False
-        )
+        lines.append(f"{name}: change its entry in the pool file; {known}:")
+        lines.append(textwrap.indent(as_yaml(trial.options), "    "))
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the client's warnings: the table tells what they would."""
+    logger = logging.getLogger(line.__name__)
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = False
 
 
 def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
@@ -132,7 +146,7 @@ def _remarks(pool: PoolConfig) -> list[str]:
                 remarks.append(
                     f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
                 )
-    variables = {llm.api_key_env or pool.api_key_env for llm in pool.llms}
+    variables = {llm.api_key_env or pool.api_key_env for llm in pool.llms} - {""}
     if unset := sorted(name for name in variables if not os.environ.get(name)):
         remarks.append(f"no key in ${', $'.join(unset)}; servers that want none do not mind")
     return remarks

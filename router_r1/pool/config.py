@@ -76,7 +76,7 @@ class PoolConfig:
 
     Attributes:
         api_base: OpenAI-compatible endpoint; None only with ``simulated``.
-        api_key_env: environment variable that holds the key.
+        api_key_env: environment variable that holds the key; empty where none is to be sent.
         simulated: start the embedded world's server and use it as the endpoint.
         name_matching: "exact" matches names and aliases, case-insensitively; "original" keeps
             the paper's substring rules.
