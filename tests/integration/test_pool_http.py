@@ -65,6 +65,7 @@ def test_replies_and_costs_are_the_worlds(
         ("cut", Outcome.CONNECTION_ERROR),
         ("hang", Outcome.TIMEOUT),
         ("malformed_json", Outcome.MALFORMED),
+        ("error_in_200", Outcome.RATE_LIMITED),
     ],
 )
 def test_every_fault_is_one_typed_outcome_that_costs_nothing(
@@ -76,6 +77,44 @@ def test_every_fault_is_one_typed_outcome_that_costs_nothing(
     assert (result.outcome, result.text) == (outcome, None)
     assert (result.cost, result.dollars, result.completion_tokens) == (0.0, 0.0, 0)
     assert result.latency_s < 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("empty_choices", Outcome.MALFORMED),
+        ("only_reasoning", Outcome.EMPTY),
+        ("unclosed_think", Outcome.EMPTY),
+    ],
+)
+def test_a_reply_that_says_nothing_costs_what_was_billed(
+    served_pool: PoolConfig, world: World, kind: str, outcome: Outcome
+) -> None:
+    query = "the director of Nobody Known"
+    with fault(served_pool, kind):
+        (result,) = ask_all(served_pool, [("Atlas", query)])
+    expected = world.reply("Atlas", query)
+    assert (result.outcome, result.text) == (outcome, None)
+    assert (result.prompt_tokens, result.completion_tokens) == (
+        expected.prompt_tokens,
+        expected.completion_tokens,
+    )
+    assert result.cost > 0
+    assert result.dollars > result.cost / 1e6
+
+
+@pytest.mark.parametrize(
+    "kind", ["think_in_reply", "content_parts", "unasked_stream", "lying_encoding"]
+)
+def test_what_surrounds_a_reply_does_not_change_it(
+    served_pool: PoolConfig, queries: list[tuple[str, str]], world: World, kind: str
+) -> None:
+    with fault(served_pool, kind):
+        results = ask_all(served_pool, queries)
+    for (name, query), result in zip(queries, results, strict=True):
+        expected = world.reply(name, query)
+        assert (result.outcome, result.text) == (Outcome.OK, expected.text)
+        assert result.completion_tokens == expected.completion_tokens
 
 
 def test_missing_usage_is_counted_by_a_tokenizer_and_flagged(
