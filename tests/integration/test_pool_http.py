@@ -12,9 +12,9 @@ import pytest
 from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.endpoint import estimate_tokens
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.reply import estimate_tokens
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
@@ -65,7 +65,7 @@ def test_replies_and_costs_are_the_worlds(
         ("cut", Outcome.CONNECTION_ERROR),
         ("hang", Outcome.TIMEOUT),
         ("malformed_json", Outcome.MALFORMED),
-        ("empty_choices", Outcome.MALFORMED),
+        ("error_in_200", Outcome.RATE_LIMITED),
     ],
 )
 def test_every_fault_is_one_typed_outcome_that_costs_nothing(
@@ -77,6 +77,44 @@ def test_every_fault_is_one_typed_outcome_that_costs_nothing(
     assert (result.outcome, result.text) == (outcome, None)
     assert (result.cost, result.dollars, result.completion_tokens) == (0.0, 0.0, 0)
     assert result.latency_s < 3
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcome"),
+    [
+        ("empty_choices", Outcome.MALFORMED),
+        ("only_reasoning", Outcome.EMPTY),
+        ("unclosed_think", Outcome.EMPTY),
+    ],
+)
+def test_a_reply_that_says_nothing_costs_what_was_billed(
+    served_pool: PoolConfig, world: World, kind: str, outcome: Outcome
+) -> None:
+    query = "the director of Nobody Known"
+    with fault(served_pool, kind):
+        (result,) = ask_all(served_pool, [("Atlas", query)])
+    expected = world.reply("Atlas", query)
+    assert (result.outcome, result.text) == (outcome, None)
+    assert (result.prompt_tokens, result.completion_tokens) == (
+        expected.prompt_tokens,
+        expected.completion_tokens,
+    )
+    assert result.cost > 0
+    assert result.dollars > result.cost / 1e6
+
+
+@pytest.mark.parametrize(
+    "kind", ["think_in_reply", "content_parts", "unasked_stream", "lying_encoding"]
+)
+def test_what_surrounds_a_reply_does_not_change_it(
+    served_pool: PoolConfig, queries: list[tuple[str, str]], world: World, kind: str
+) -> None:
+    with fault(served_pool, kind):
+        results = ask_all(served_pool, queries)
+    for (name, query), result in zip(queries, results, strict=True):
+        expected = world.reply(name, query)
+        assert (result.outcome, result.text) == (Outcome.OK, expected.text)
+        assert result.completion_tokens == expected.completion_tokens
 
 
 def test_missing_usage_is_counted_by_a_tokenizer_and_flagged(
@@ -134,11 +172,14 @@ def test_a_pause_that_the_endpoint_asks_for_is_kept(served_pool: PoolConfig) -> 
     assert max(r.latency_s for r in results) >= 0.4
 
 
-def test_a_pause_longer_than_the_calls_time_ends_it_at_once(served_pool: PoolConfig) -> None:
-    with faults(served_pool, {"status_429": 1.0}, retry_after_s=30.0):
-        (result,) = ask_all(served_pool, [("Atlas", "the director of Nobody Known")])
+def test_a_pause_longer_than_the_longest_wait_ends_the_call_at_once(
+    served_pool: PoolConfig,
+) -> None:
+    pool = replace(served_pool, queue_timeout_s=20.0)
+    with faults(pool, {"status_429": 1.0}, retry_after_s=30.0):
+        (result,) = ask_all(pool, [("Atlas", "the director of Nobody Known")])
     assert result.outcome is Outcome.RATE_LIMITED
-    assert result.latency_s < served_pool.request_timeout_s / 2
+    assert result.latency_s < pool.request_timeout_s / 2
 
 
 def test_the_rate_limit_spaces_calls_out(served_pool: PoolConfig) -> None:
