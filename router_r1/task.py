@@ -13,6 +13,7 @@ from typing import Any
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
+from router_r1.data_row import check_routing_row
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
@@ -27,6 +28,7 @@ from router_r1.world.simulated_llm import World
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
 from verl.utils.console import console
+from verl.utils.rows import Messages, Row, question
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +93,19 @@ class RoutingTask(Task):
         ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
 
-    def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
+    def messages(self, row: Row) -> Messages:
         """The prompt of this run's pool where the row holds its question, else the file's."""
         style = self.config.prompt_style
-        question = (row.get("extra_info") or {}).get("question")
-        if style is None or not question:
+        asked = question(row)
+        if style is None or asked is None:
             return super().messages(row)
         if self._template is None:
             self._template = build_prompt_template(style, self._pool)
-        return [{"role": "user", "content": fill(self._template, question)}]
+        return [{"role": "user", "content": fill(self._template, asked)}]
+
+    def check_row(self, row: Row) -> None:
+        """Refuses rows that no answer could be right for, and domains that are no list."""
+        check_routing_row(row, self.config.reward.normalization)
 
     def build_rollout_source(
         self, engine: GenerationEngine, tokenizer: Any

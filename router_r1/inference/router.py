@@ -21,6 +21,7 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.inference.settings import RouterSettings
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.world.process import simulated_pool
@@ -32,7 +33,6 @@ from verl.workers.rollout.local import start_engine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_SENTENCE_ENDS = ("?", ".", "!")
 
 
 class QuestionTooLongError(UserError):
@@ -90,12 +90,6 @@ class Router:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the router's event loop, and blocks until it ends."""
         return self._manager.run(coroutine)
-
-
-def as_question(text: str) -> str:
-    """As the training data writes questions: stripped, with a mark at the end."""
-    stripped = text.strip()
-    return stripped if stripped.endswith(_SENTENCE_ENDS) else f"{stripped}?"
 
 
 @contextmanager

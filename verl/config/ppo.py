@@ -46,6 +46,8 @@ class DataConfig:
             **{
                 "data.train_batch_size": self.train_batch_size,
                 "data.val_batch_size": self.val_batch_size,
+                "data.train_data_num": self.train_data_num,
+                "data.val_data_num": self.val_data_num,
                 "data.max_prompt_length": self.max_prompt_length,
                 "data.max_response_length": self.max_response_length,
                 "data.max_start_length": self.max_start_length,

@@ -74,7 +74,8 @@ def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
         DataError: if a file cannot be used.
     """
     files = config.evaluation.files or config.data.val_files
-    return PromptDataset(files, config.data.prompt_key, config.evaluation.limit, task.messages)
+    limit = config.evaluation.limit
+    return PromptDataset(files, config.data.prompt_key, limit, task.messages, task.check_row)
 
 
 def _start_engine(config: PPOConfig, model_path: Path) -> RolloutReplicas:

@@ -30,7 +30,7 @@ def main(overrides: list[str]) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     task = task_class(config)
     task.check()
-    data = load_datasets(config.data, task.messages)
+    data = load_datasets(config.data, task.messages, task.check_row)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     with ray_cluster(config.ray, num_ranks), task.environment():
         task.make_first_policy()
