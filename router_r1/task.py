@@ -119,7 +119,12 @@ class RoutingTask(Task):
             max_obs_length=data.max_obs_length,
         )
         self._manager = LLMGenerationManager(
-            engine, tokenizer, self._pool, limits, self.config.api_key
+            engine,
+            tokenizer,
+            self._pool,
+            limits,
+            self.config.api_key,
+            data.apply_chat_template_kwargs,
         )
         return self._manager
 

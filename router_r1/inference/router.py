@@ -28,6 +28,7 @@ from router_r1.world.process import simulated_pool
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
+from verl.utils.chat_template import ChatTemplate
 from verl.utils.dataset import load_tokenizer
 from verl.workers.rollout.local import start_engine
 
@@ -56,7 +57,7 @@ class Router:
     ) -> None:
         self.settings = settings
         self._manager = manager
-        self._tokenizer = tokenizer
+        self._chat = ChatTemplate(tokenizer, settings.template_options)
         self._template = build_prompt_template(settings.prompt_style, settings.pool)
 
     def request(self, question: str) -> RolloutRequest:
@@ -67,10 +68,7 @@ class Router:
         """
         text = fill(self._template, as_question(question))
         messages = [{"role": "user", "content": text}]
-        prompt = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        length = len(self._tokenizer.encode(str(prompt), add_special_tokens=False))
+        length = len(self._chat.render(messages).token_ids)
         limit = self.settings.max_start_length
         if length > limit:
             raise QuestionTooLongError(
@@ -119,7 +117,12 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             settings.seed,
         )
         manager = LLMGenerationManager(
-            engine, tokenizer, settings.pool, settings.limits, settings.api_key
+            engine,
+            tokenizer,
+            settings.pool,
+            settings.limits,
+            settings.api_key,
+            settings.template_options,
         )
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))

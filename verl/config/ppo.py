@@ -26,6 +26,8 @@ class DataConfig:
         max_start_length: the longest initial prompt.
         max_obs_length: the longest observation.
         shuffle_train_dataloader: reshuffle each epoch, from ``trainer.seed``.
+        apply_chat_template_kwargs: variables of the tokenizer's chat template, e.g.
+            ``{enable_thinking: false}``.
     """
 
     train_files: list[str] = MISSING
@@ -40,6 +42,7 @@ class DataConfig:
     max_start_length: int = 2048
     max_obs_length: int = 600
     shuffle_train_dataloader: bool = True
+    apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_positive(

@@ -37,7 +37,9 @@ def main(overrides: list[str]) -> None:
     task.check()
     dataset = evaluation_dataset(config, task)
     tokenizer = load_tokenizer(str(model_path))
-    dataset.check_lengths(tokenizer, config.data.max_start_length)
+    dataset.check_lengths(
+        tokenizer, config.data.max_start_length, config.data.apply_chat_template_kwargs
+    )
     folder = prepare_folder(config, model_path)
     requests = evaluation_rows(dataset, config.evaluation.n_samples)
     done = keys(read_log(folder / TRAJECTORIES))

@@ -6,9 +6,10 @@ and field; the order of the rows is a function of the seed and the epoch alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet
@@ -18,6 +19,7 @@ from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
+from verl.utils.chat_template import ChatTemplate, UnrenderableChatError
 from verl.utils.rows import (
     Messages,
     Row,
@@ -105,17 +107,21 @@ class PromptDataset:
             return self._render(row)
         return chat_messages(row, self._prompt_key)
 
-    def check_lengths(self, tokenizer: PreTrainedTokenizerBase, max_start_length: int) -> None:
-        """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens."""
-        texts = [
-            str(
-                tokenizer.apply_chat_template(
-                    self._messages(row), tokenize=False, add_generation_prompt=True
-                )
-            )
-            for row in self.rows
-        ]
-        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    def check_lengths(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_start_length: int,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens, or the
+        chat template refuses its messages; ``template_options`` are the template's."""
+        template = ChatTemplate(tokenizer, template_options)
+        try:
+            lengths = template.lengths(self._messages(row) for row in self.rows)
+        except UnrenderableChatError as error:
+            raise DataError(
+                f"row {error.number}: the model's chat template refuses its messages: {error}"
+            ) from error
         long = [i for i, length in enumerate(lengths) if length > max_start_length]
         if long:
             raise DataError(

@@ -28,6 +28,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForTokenClas
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.utils.device import resolve_attention
+from verl.utils.generation_config import repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 
 _TOKENIZER_FILES = (
@@ -194,6 +195,7 @@ def _load_model(
         torch.nn.init.zeros_(model.score.bias)
     else:
         model = AutoModelForCausalLM.from_pretrained(config.path, config=hf_config, **options)
+        repair_generation_config(model)
     if trained and config.enable_gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.train(trained)

@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from transformers import AutoTokenizer
+
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.utils.generation_config import end_of_turn_ids
 from verl.workers.weight_transfer.sender import make_weight_sender
 
 
@@ -35,6 +38,7 @@ class ReplicaSettings:
     sleep: bool
     weight_backend: str
     seed: int
+    end_ids: tuple[int, ...]
 
     @classmethod
     def from_config(
@@ -46,7 +50,11 @@ class ReplicaSettings:
         seed: int,
         sleep: bool,
     ) -> Self:
-        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep."""
+        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep.
+
+        Raises:
+            ConfigError: if the model's generation config cannot be used.
+        """
         return cls(
             model_path=model_path,
             device=device,
@@ -61,6 +69,7 @@ class ReplicaSettings:
             sleep=sleep,
             weight_backend=make_weight_sender(device).backend,
             seed=seed,
+            end_ids=end_of_turn_ids(model_path, AutoTokenizer.from_pretrained(model_path)),
         )
 
 
@@ -134,6 +143,7 @@ class VLLMReplica:
             top_p=sampling.top_p,
             top_k=max(sampling.top_k, 0),
             stop=list(sampling.stop),
+            stop_token_ids=list(self._settings.end_ids),
             include_stop_str_in_output=True,
             logprobs=0,
             skip_special_tokens=False,
