@@ -161,6 +161,7 @@ class RoutingTask(Task):
             "pool": self._pool.name,
             "reward_metric": config.reward_metric,
             "cost_coe": config.cost_coe,
+            "normalization": config.reward.normalization,
         }
 
     def report_evaluation(self, folder: Path) -> None:
