@@ -1,24 +1,31 @@
 """Reads the question files of ``RUC-NLPIR/FlashRAG_datasets``, from the hub or from a folder.
 
-Guarantees: a row keeps its number in the source file; a row that cannot be used is dropped with a
-reason, never silently.
+Guarantees: a row keeps its line number in the source file, from 0; a row that cannot be used is
+dropped with a reason, never silently, and never takes the rest of its file with it.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.json
-
+from router_r1.llm_agent.question import as_question
+from router_r1.reward.normalization import normalize_answer
 from verl.utils.dataset import DataError
 
 REPOSITORY = "RUC-NLPIR/FlashRAG_datasets"
 DATASETS = ("nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle")
-_SCHEMA = pa.schema([("question", pa.string()), ("golden_answers", pa.list_(pa.string()))])
+# Up to here a float names every whole number.
+_EXACT_FLOATS = 2.0**53
+
+
+class UnusableRowError(ValueError):
+    """Why a row is dropped; the message is the reason that is counted."""
 
 
 @dataclass(frozen=True)
@@ -47,29 +54,69 @@ def read_source(dataset: str, splits: Sequence[str], source_dir: Path | None) ->
         source_dir: a folder with ``<dataset>/<split>.jsonl``; None asks the hub.
 
     Raises:
-        DataError: if there is no such split, or its file is not JSON lines with ``question`` and
-            ``golden_answers``.
+        DataError: if there is no such split, or no line of its file is a usable row.
     """
     split, path = _locate(dataset, splits, source_dir)
-    options = pyarrow.json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="ignore")
-    try:
-        rows = pyarrow.json.read_json(path, parse_options=options).to_pylist()
-    except pa.ArrowInvalid as error:
-        raise DataError(
-            f"{path} must hold JSON lines with question and golden_answers: {error}"
-        ) from error
     source = SourceFile(dataset, split, [])
-    for index, row in enumerate(rows):
-        question = (row["question"] or "").strip()
-        answers = [answer for answer in row["golden_answers"] or [] if answer and answer.strip()]
-        if not question:
-            source.dropped["no question"] += 1
-        elif not answers:
-            source.dropped["no answer"] += 1
-        else:
-            ended = question if question.endswith("?") else f"{question}?"
-            source.questions.append(SourceQuestion(index, ended, answers))
+    with path.open("rb") as file:
+        for index, line in enumerate(file):
+            if not line.strip():
+                continue
+            try:
+                source.questions.append(_parse(index, line))
+            except UnusableRowError as reason:
+                source.dropped[str(reason)] += 1
+    if not source.questions:
+        reasons = ", ".join(f"{count} {why}" for why, count in source.dropped.items())
+        raise DataError(
+            f"{path} has no usable row ({reasons or 'it is empty'}); it must hold JSON lines with "
+            "question and golden_answers"
+        )
     return source
+
+
+def _parse(index: int, line: bytes) -> SourceQuestion:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+        raise UnusableRowError("not JSON") from error
+    if not isinstance(row, dict):
+        raise UnusableRowError("no object")
+    question = row.get("question")
+    if question is None or question == "":
+        raise UnusableRowError("no question")
+    question = _text(question, "question")
+    if not question.strip():
+        raise UnusableRowError("no question")
+    return SourceQuestion(index, as_question(question), _answers(row.get("golden_answers")))
+
+
+def _answers(value: Any) -> list[str]:
+    """All that say something; a text or number on its own is one answer."""
+    listed = value if isinstance(value, list) else [value]
+    written = [_text(answer, "answer") for answer in listed if answer is not None]
+    answers = [answer for answer in written if answer.strip()]
+    if not answers:
+        raise UnusableRowError("no answer")
+    if not any(normalize_answer(answer) for answer in answers):
+        raise UnusableRowError("answer of punctuation only")
+    return answers
+
+
+def _text(value: Any, what: str) -> str:
+    """A text as it is, a number as people write it: 1969, also where JSON has 1969.0."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise UnusableRowError(f"{what} is no text")
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise UnusableRowError(f"{what} is no text")
+        value = int(value) if value.is_integer() and abs(value) < _EXACT_FLOATS else value
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a surrogate pair, escaped in the JSON
+        raise UnusableRowError(f"{what} is no Unicode text") from error
+    return text
 
 
 def _locate(dataset: str, splits: Sequence[str], source_dir: Path | None) -> tuple[str, Path]:

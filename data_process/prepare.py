@@ -110,8 +110,6 @@ def prepare(preparation: Preparation, args: argparse.Namespace) -> list[Path]:
 
 def _sample(source: SourceFile, count: int, seed: int) -> list[SourceQuestion]:
     """Random rows in random order; a source's draw does not depend on the others asked for."""
-    if not source.questions:
-        raise DataError(f"{source.dataset}/{source.split}.jsonl has no usable row")
     rng = np.random.default_rng([seed, zlib.crc32(source.dataset.encode())])
     size = min(count, len(source.questions))
     return [source.questions[i] for i in rng.choice(len(source.questions), size, replace=False)]

@@ -13,6 +13,7 @@ from typing import Any
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
+from router_r1.data_row import check_routing_row
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
 from router_r1.forecast import forecast_lines
@@ -33,6 +34,7 @@ from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
 from verl.utils.checklist import CheckLine
 from verl.utils.console import console
+from verl.utils.rows import Messages, Row, question
 
 logger = logging.getLogger(__name__)
 
@@ -119,15 +121,19 @@ class RoutingTask(Task):
         tokenizer = build_tokenizer(world_texts(World(config.world), self._pool))
         return policy_config(tokenizer, config.cold_start.policy)
 
-    def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
+    def messages(self, row: Row) -> Messages:
         """The prompt of this run's pool where the row holds its question, else the file's."""
         style = self.config.prompt_style
-        question = (row.get("extra_info") or {}).get("question")
-        if style is None or not question:
+        asked = question(row)
+        if style is None or asked is None:
             return super().messages(row)
         if self._template is None:
             self._template = build_prompt_template(style, self._pool)
-        return [{"role": "user", "content": fill(self._template, question)}]
+        return [{"role": "user", "content": fill(self._template, asked)}]
+
+    def check_row(self, row: Row) -> None:
+        """Refuses rows that no answer could be right for, and domains that are no list."""
+        check_routing_row(row, self.config.reward.normalization)
 
     def build_rollout_source(
         self, engine: GenerationEngine, tokenizer: Any
@@ -141,7 +147,12 @@ class RoutingTask(Task):
             max_obs_length=data.max_obs_length,
         )
         self._manager = LLMGenerationManager(
-            engine, tokenizer, self._pool, limits, self.config.api_key
+            engine,
+            tokenizer,
+            self._pool,
+            limits,
+            self.config.api_key,
+            data.apply_chat_template_kwargs,
         )
         return self._manager
 
@@ -178,6 +189,7 @@ class RoutingTask(Task):
             "pool": self._pool.name,
             "reward_metric": config.reward_metric,
             "cost_coe": config.cost_coe,
+            "normalization": config.reward.normalization,
         }
 
     def report_evaluation(self, folder: Path) -> None:

@@ -13,6 +13,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.simulated_llm import World
+from tests.templates import MakeTokenizer, tokenizer_maker
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
@@ -56,3 +57,9 @@ def tokenizer(policy_folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(policy_folder)
+
+
+@pytest.fixture(scope="session")
+def make_tokenizer(policy_folder: Path) -> MakeTokenizer:
+    """See :func:`tests.templates.tokenizer_maker`; of the world's tokenizer."""
+    return tokenizer_maker(policy_folder)

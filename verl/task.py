@@ -20,6 +20,7 @@ from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
 from verl.trainer.check.plan import PlannedRun
 from verl.utils.checklist import CheckLine
+from verl.utils.rows import Messages, Row, chat_messages
 
 logger = logging.getLogger(__name__)
 
@@ -94,9 +95,20 @@ class Task(ABC):
         """Hugging Face config of the policy that :meth:`make_first_policy` makes; None for none."""
         return None
 
-    def messages(self, row: dict[str, Any]) -> list[dict[str, str]]:
-        """The chat messages that a data row puts to the policy."""
-        return [dict(message) for message in row[self.config.data.prompt_key]]
+    def messages(self, row: Row) -> Messages:
+        """The chat messages that a data row puts to the policy.
+
+        Raises:
+            RowError: if the row does not hold them.
+        """
+        return chat_messages(row, self.config.data.prompt_key)
+
+    def check_row(self, row: Row) -> None:
+        """Raises :class:`~verl.utils.rows.RowError` for a data row that the task cannot use.
+
+        The framework has checked ``data_source``, the messages and ``ground_truth`` before.
+        """
+        del row
 
     @abstractmethod
     def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> RolloutSource:

@@ -145,7 +145,7 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
             asker = SharedAsker(client)
             if any(contestant.learns for contestant in contestants):
                 await _train(contestants, benchmark, setting, asker, args.embedder)
-            return await _judge_all(contestants, benchmark.test, asker)
+            return await _judge_all(contestants, benchmark.test, asker, args.normalization)
         finally:
             await client.close()
 
@@ -209,14 +209,19 @@ async def _train(
 
 
 async def _judge_all(
-    contestants: Sequence[Contestant], questions: Sequence[Question], asker: SharedAsker
+    contestants: Sequence[Contestant],
+    questions: Sequence[Question],
+    asker: SharedAsker,
+    normalization: str,
 ) -> list[Row]:
     rows = []
     with progress_bar() as progress:
         task = progress.add_task("", total=len(contestants) * len(questions))
         for contestant in contestants:
             progress.update(task, description=f"answering: {contestant.name}")
-            records = await judge(contestant, questions, asker, lambda: progress.advance(task))
+            records = await judge(
+                contestant, questions, asker, lambda: progress.advance(task), normalization
+            )
             failed = sum(record.scores["failed_calls"] for record in records)
             if failed:
                 logger.warning("%s: %d calls brought no reply", contestant.name, failed)
@@ -231,8 +236,11 @@ def compare(args: argparse.Namespace) -> Comparison:
         UserError: for files, a pool or options that cannot be used.
     """
     benchmark = load_benchmark(args)
-    saved = [_saved_row(saved, benchmark) for saved in args.router]
-    swept = [(float(saved.label), read_saved(saved.folder, benchmark.test)) for saved in args.sweep]
+    saved = [_saved_row(saved, benchmark, args.normalization) for saved in args.router]
+    swept = [
+        (float(saved.label), read_saved(saved.folder, benchmark.test, args.normalization))
+        for saved in args.sweep
+    ]
     rows = asyncio.run(run_baselines(benchmark, args)) + saved
     if benchmark.world is not None:
         questions = _of_world(benchmark)
@@ -241,8 +249,8 @@ def compare(args: argparse.Namespace) -> Comparison:
     return Comparison(benchmark.title, rows, sweep_points(swept))
 
 
-def _saved_row(saved: SavedEvaluation, benchmark: Benchmark) -> Row:
-    records = read_saved(saved.folder, benchmark.test)
+def _saved_row(saved: SavedEvaluation, benchmark: Benchmark, normalization: str) -> Row:
+    records = read_saved(saved.folder, benchmark.test, normalization)
     return measured_row(saved.label, kind_of(saved.label), records)
 
 

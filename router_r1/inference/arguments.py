@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 from data_process.prompt_pool import STYLES
 from verl.config.validation import ConfigError, require_positive
@@ -25,6 +26,7 @@ class RouterArguments:
     engine: str = "vllm"
     device: str | None = None
     prompt_style: str | None = None
+    chat_template_options: dict[str, Any] | None = None
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
@@ -50,6 +52,16 @@ class RouterArguments:
             ConfigError: for a value out of its range.
         """
         return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
 
 
 def add_router_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,6 +97,12 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
     )
     loop = parser.add_argument_group("loop", "as the model was trained, unless given")
     loop.add_argument("--prompt_style", choices=STYLES)
+    loop.add_argument(
+        "--chat_template_options",
+        type=_json_object,
+        metavar="JSON",
+        help="variables of the model's chat template, such as '{\"enable_thinking\": false}'",
+    )
     loop.add_argument("--max_turns", type=int, help="turns with routing")
     loop.add_argument("--max_start_length", type=int, help="of the prompt, tokens")
     loop.add_argument("--max_prompt_length", type=int, help="of the whole context, tokens")

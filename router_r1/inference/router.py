@@ -21,18 +21,19 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.inference.settings import RouterSettings
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.world.process import simulated_pool
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
+from verl.utils.chat_template import ChatTemplate
 from verl.utils.dataset import load_tokenizer
 from verl.workers.rollout.local import start_engine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-_SENTENCE_ENDS = ("?", ".", "!")
 
 
 class QuestionTooLongError(UserError):
@@ -56,8 +57,8 @@ class Router:
     ) -> None:
         self.settings = settings
         self._manager = manager
-        self._tokenizer = tokenizer
         self._numbers = itertools.count(1)
+        self._chat = ChatTemplate(tokenizer, settings.template_options)
         self._template = build_prompt_template(settings.prompt_style, settings.pool)
 
     def request(self, question: str) -> RolloutRequest:
@@ -71,10 +72,7 @@ class Router:
         """
         text = fill(self._template, as_question(question))
         messages = [{"role": "user", "content": text}]
-        prompt = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        length = len(self._tokenizer.encode(str(prompt), add_special_tokens=False))
+        length = len(self._chat.render(messages).token_ids)
         limit = self.settings.max_start_length
         if length > limit:
             raise QuestionTooLongError(
@@ -94,12 +92,6 @@ class Router:
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the router's event loop, and blocks until it ends."""
         return self._manager.run(coroutine)
-
-
-def as_question(text: str) -> str:
-    """As the training data writes questions: stripped, with a mark at the end."""
-    stripped = text.strip()
-    return stripped if stripped.endswith(_SENTENCE_ENDS) else f"{stripped}?"
 
 
 @contextmanager
@@ -129,7 +121,12 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             settings.seed,
         )
         manager = LLMGenerationManager(
-            engine, tokenizer, settings.pool, settings.limits, settings.api_key
+            engine,
+            tokenizer,
+            settings.pool,
+            settings.limits,
+            settings.api_key,
+            settings.template_options,
         )
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))

@@ -10,6 +10,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -46,6 +47,7 @@ class RouterSettings:
         api_key: from the command line; None reads the pool's environment variable.
         world: answers for the pool if that is simulated and has no endpoint.
         prompt_style: of the prompt template.
+        template_options: of the tokenizer's chat template.
         limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
         options: sampling.
@@ -60,6 +62,7 @@ class RouterSettings:
     api_key: str | None
     world: EmbeddedWorldConfig
     prompt_style: str
+    template_options: dict[str, Any]
     limits: GenerationLimits
     max_start_length: int
     options: RolloutOptions
@@ -108,6 +111,7 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
         api_key=arguments.api_key or trained.api_key,
         world=trained.world or EmbeddedWorldConfig(),
         prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
+        template_options=arguments.chat_template_options or data.apply_chat_template_kwargs,
         limits=limits,
         max_start_length=max_start_length,
         options=RolloutOptions(

@@ -9,27 +9,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from router_r1.llm_agent.observation import encode_observation
+from router_r1.llm_agent.observation import TAG_NAMES, encode_observation
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
 from router_r1.llm_agent.parsing import parse_action
+from router_r1.llm_agent.turn_text import STOP_STRINGS, cut_after_stop, opened_thought
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.utils.chat_template import ChatTemplate
 from verl.utils.seeding import generation_seed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NOBODY = TrajectoryObserver()
-STOP_STRINGS = ("</search>", "</answer>")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class _Run:
 
     trajectory: Trajectory
     observer: TrajectoryObserver
+    neutralised: int
     response_text: str = ""
     policy_text: str = ""
     turns: int = 0
@@ -74,6 +76,7 @@ class LLMGenerationManager:
         pool: the LLMs that can be asked.
         limits: budgets.
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
+        template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
     """
 
     def __init__(
@@ -83,11 +86,16 @@ class LLMGenerationManager:
         pool: PoolConfig,
         limits: GenerationLimits,
         api_key: str | None = None,
+        template_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._engine = engine
+        self._template = ChatTemplate(tokenizer, template_options)
         self._tokenizer = tokenizer
         self._limits = limits
-        self._special_ids = frozenset(tokenizer.all_special_ids)
+        # Some tokenizers hold <think> for special; it is text here all the same.
+        tags = {f"<{slash}{name}>" for name in TAG_NAMES for slash in ("", "/")}
+        special = [token for token in tokenizer.all_special_tokens if token not in tags]
+        self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(special))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
         self._thread.start()
@@ -161,13 +169,13 @@ class LLMGenerationManager:
 
         ``observer`` follows it and changes nothing about it. Cancelling ends generation and calls.
         """
-        prompt = self._tokenizer.apply_chat_template(
-            request.messages, tokenize=False, add_generation_prompt=True
-        )
-        prompt_ids = self._tokenizer.encode(str(prompt), add_special_tokens=False)
-        segment = Segment(SegmentKind.PROMPT, tuple(prompt_ids))
+        prompt = self._template.render(request.messages)
+        segment = Segment(SegmentKind.PROMPT, prompt.token_ids)
         trajectory = Trajectory(request.uid, [segment], sample_index=request.sample_index)
-        run = _Run(trajectory, observer or _NOBODY, calls=[])
+        run = _Run(trajectory, observer or _NOBODY, prompt.neutralised, calls=[])
+        if opened := opened_thought(prompt.text):
+            run.response_text = run.policy_text = opened
+            run.observer.on_text(opened)
         session = f"{request.uid}/{request.sample_index}"
         status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
@@ -203,7 +211,7 @@ class LLMGenerationManager:
         )
         stream.end()
         run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
-        text = self._decode(output.token_ids)
+        text = cut_after_stop(self._decode(output.token_ids))
         run.response_text += text
         run.policy_text += text
         run.turns += 1
@@ -282,6 +290,7 @@ class LLMGenerationManager:
             "failed_calls": len(calls) - len(answered),
             "cost": sum(call["cost"] for call in calls),
             "dollars": sum(call["dollars"] for call in calls),
+            "neutralised": run.neutralised,
             "calls": calls,
         }
         return run.trajectory

@@ -13,18 +13,17 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
+from verl.utils import control_tokens
 
 TAG_NAMES = ("think", "search", "information", "answer")
 
 _OPEN = "\n\n<information>"
 _CLOSE = "</information>\n\n"
 _TAG_LIKE = re.compile(r"<(\s*/?\s*(?:" + "|".join(TAG_NAMES) + r")\b[^>]{0,64})>", re.IGNORECASE)
-_CONTROL_TOKEN = re.compile(r"<(\|[^|<>]{0,64}\|)>")
 _CONTROL_CHARACTER = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
     r"\ud800-\udfff\U000e0000-\U000e007f]"
 )
-_BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,13 @@ class Observation:
 
 @functools.lru_cache(maxsize=8)
 def control_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """Texts that the tokenizer turns into control tokens: its special tokens, and what was added
-    to its vocabulary in angle or square brackets (``<tool_call>``, ``[INST]``). The four tags are
-    not among them: :func:`neutralise` knows them anyway."""
-    added = (token for token in tokenizer.get_added_vocab() if _BRACKETED.fullmatch(token))
-    texts = {*map(str, tokenizer.all_special_tokens), *added}
+    """The tokenizer's control tokens, without the four tags: :func:`neutralise` knows them
+    anyway."""
     ours = {f"<{slash}{name}>" for name in TAG_NAMES for slash in ("", "/")}
-    return tuple(sorted(text for text in texts - ours if text.strip()))
+    return tuple(text for text in control_tokens.control_texts(tokenizer) if text not in ours)
 
 
-def neutralise(reply: str, control_tokens: tuple[str, ...] = ()) -> tuple[str, int]:
+def neutralise(reply: str, controls: tuple[str, ...] = ()) -> tuple[str, int]:
     """Takes the power out of tags and control tokens in a reply.
 
     Angle brackets of the four tags and of ``<|…|>`` become round ones; the tokenizer's own
@@ -66,17 +62,11 @@ def neutralise(reply: str, control_tokens: tuple[str, ...] = ()) -> tuple[str, i
     text = _CONTROL_CHARACTER.sub("", reply)
     count = 0
     while True:  # replacing one can bring another into being
-        found = 0
-        for pattern in (_TAG_LIKE, _CONTROL_TOKEN):
-            text, hits = pattern.subn(r"(\1)", text)
-            found += hits
-        for token in control_tokens:
-            if token in text:
-                found += text.count(token)
-                text = text.replace(token, f"({token.strip('<>[]|')})")
-        if not found:
+        text, tags = _TAG_LIKE.subn(r"(\1)", text)
+        text, disarmed = control_tokens.disarm(text, controls)
+        if not tags + disarmed:
             return text, count
-        count += found
+        count += tags + disarmed
 
 
 def render_observation(reply: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from router_r1.llm_agent.parsing import Action
+from router_r1.llm_agent.turn_text import LONGEST_STOP, STOP_STRINGS, cut_after_stop
 from router_r1.pool.outcome import CallResult
 from verl.trajectory import Trajectory
 from verl.utils.stream_decoder import StreamDecoder
@@ -37,7 +38,7 @@ class TrajectoryObserver:
 
 
 class TurnText:
-    """Passes the text of one turn on to an observer.
+    """Passes the text of one turn on to an observer, up to its stop string.
 
     Args:
         observer: gets the text.
@@ -49,6 +50,8 @@ class TurnText:
     ) -> None:
         self._observer = observer
         self._decoder = StreamDecoder(decode)
+        self._tail = ""  # of what was passed on: a stop may begin in it
+        self._stopped = False
 
     def push(self, ids: Sequence[int]) -> None:
         """The next ids of the turn."""
@@ -59,5 +62,12 @@ class TurnText:
         self._pass_on(self._decoder.flush())
 
     def _pass_on(self, delta: str) -> None:
-        if delta:
-            self._observer.on_text(delta)
+        if self._stopped:
+            return
+        window = self._tail + delta
+        kept = cut_after_stop(window)
+        self._stopped = kept.endswith(STOP_STRINGS)
+        fresh = kept[len(self._tail) :]
+        self._tail = window[-LONGEST_STOP + 1 :]
+        if fresh:
+            self._observer.on_text(fresh)

@@ -16,20 +16,30 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward.cost import CostNormalizer
 from router_r1.reward.format import FormatPenalties, extract_answer, format_reward
 from router_r1.reward.joined import combine
+from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
-from verl.config.validation import require_positive
+from verl.config.validation import require_choice, require_positive
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
 
 
 @dataclass
 class RewardConfig:
-    """``cost_window``: trajectories the cost percentiles are taken over."""
+    """The reward's own settings.
+
+    Attributes:
+        penalties: of the format rules.
+        cost_window: trajectories that the cost percentiles are taken over.
+        normalization: of answers, one of
+            :data:`~router_r1.reward.normalization.NORMALIZATIONS`.
+    """
 
     penalties: FormatPenalties = field(default_factory=FormatPenalties)
     cost_window: int = 1000
+    normalization: str = "paper"
 
     def __post_init__(self) -> None:
+        require_choice("reward.normalization", self.normalization, NORMALIZATIONS)
         require_positive(**{"reward.cost_window": self.cost_window})
 
 
@@ -37,7 +47,7 @@ class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        config: penalties and window.
+        config: penalties, window and normalisation.
         pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises.
         cost_coe: weight of the cost.
@@ -48,7 +58,7 @@ class RoutingRewardFunction:
     ) -> None:
         self._penalties = config.penalties
         self._pool = pool
-        self._outcome = {"em": exact_match, "f1": f1_score}[reward_metric]
+        self._normalization = config.normalization
         self._reward_metric = reward_metric
         self._cost_coe = cost_coe
         self._normalizer = CostNormalizer(config.cost_window)
@@ -69,10 +79,10 @@ class RoutingRewardFunction:
     def _score_one(
         self, extra: dict[str, Any], gold: list[str], validate: bool
     ) -> dict[str, float]:
-        answer = extract_answer(extra["policy_text"])
+        answer = extract_answer(extra["policy_text"]) or ""  # which is never right
         scores = {
-            "em": exact_match(answer, gold) if answer is not None else 0.0,
-            "f1": f1_score(answer, gold) if answer is not None else 0.0,
+            "em": exact_match(answer, gold, self._normalization),
+            "f1": f1_score(answer, gold, self._normalization),
         }
         cost = float(extra["cost"])
         all_failed = extra["routed_calls"] == 0 and extra["failed_calls"] > 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from router_r1.world.policy import PolicySize
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
@@ -193,6 +195,23 @@ def test_a_poisoned_batch_changes_nothing(policy_folder: Path) -> None:
         assert torch.equal(before, after)
     finally:
         group.shutdown()
+
+
+def test_a_policy_whose_generation_config_contradicts_itself_can_be_saved(
+    policy_folder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(policy_folder, folder)
+    written = {"do_sample": False, "temperature": 0.7, "eos_token_id": [257, 259]}
+    (folder / "generation_config.json").write_text(json.dumps(written))
+    role = RayClassWithInit(ActorWorker, model_config(folder, False), ActorConfig(), 1.0, 10)
+    group = RayWorkerGroup(RayResourcePool([1]), {"actor": role})
+    try:
+        group["actor"].save_checkpoint(str(tmp_path / "saved"))
+    finally:
+        group.shutdown()
+    saved = GenerationConfig.from_pretrained(tmp_path / "saved")
+    assert (saved.eos_token_id, saved.temperature) == ([257, 259], None)
 
 
 def test_policy_size_is_small_enough_for_a_laptop(policy_folder: Path) -> None:

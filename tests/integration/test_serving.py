@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 import urllib.error
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any
 
 import openai
 import pytest
+from transformers import AutoTokenizer
 
 from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.record import Answer
@@ -28,6 +30,7 @@ from router_r1.serve.app import RouterServer, ServerConfig
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault
 from verl.interfaces import RolloutOptions, RolloutRequest, SamplingParams
+from verl.utils.generation_config import end_of_turn_ids
 from verl.workers.rollout.hf_engine import HFEngine
 
 pytestmark = pytest.mark.engine
@@ -100,9 +103,7 @@ def test_hf_and_vllm_write_the_same_greedy_tokens(
     router: Router, cold_start_folder: Path, questions: list[str]
 ) -> None:
     prompts = [
-        router._tokenizer.apply_chat_template(
-            router.request(question).messages, tokenize=True, add_generation_prompt=True
-        )["input_ids"]
+        router._chat.render(router.request(question).messages).token_ids
         for question in questions[:8]
     ]
     sampling = SamplingParams(max_tokens=40, temperature=0.0, stop=("</search>", "</answer>"))
@@ -120,6 +121,34 @@ def test_hf_and_vllm_write_the_same_greedy_tokens(
     assert [o.finish_reason for o in ours] == [o.finish_reason for o in theirs]
     for one, other in zip(ours, theirs, strict=True):
         assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+def test_hf_and_vllm_stop_alike_at_every_end_id(
+    router: Router, cold_start_folder: Path, questions: list[str], tmp_path: Path
+) -> None:
+    """With the end of a thought as a second end of turn in the generation config."""
+    tokenizer = AutoTokenizer.from_pretrained(cold_start_folder)
+    end = tokenizer.convert_tokens_to_ids("</think>")
+    folder = tmp_path / "model"
+    shutil.copytree(cold_start_folder, folder)
+    listed = {"eos_token_id": [tokenizer.eos_token_id, end]}
+    (folder / "generation_config.json").write_text(json.dumps(listed))
+    prompt = router._chat.render(router.request(questions[0]).messages).token_ids
+    sampling = SamplingParams(max_tokens=40, temperature=0.0, stop=("</search>",))
+    replica = engine_of(router)._replica
+    before = replica._settings
+    replica._settings = replace(before, end_ids=end_of_turn_ids(str(folder), tokenizer))
+    try:
+        theirs = router.run(engine_of(router).generate(prompt, sampling, "s"))
+    finally:
+        replica._settings = before
+    hf = HFEngine(str(folder), "cpu", "float32", 512)
+    ours = router.run(hf.generate(prompt, sampling, "s"))
+    router.run(hf.close())
+    assert ours.token_ids == theirs.token_ids
+    assert ours.finish_reason == theirs.finish_reason == "stop"
+    assert ours.token_ids[-1] == end
+    assert ours.token_ids.count(end) == 1
 
 
 def test_a_cancelled_generation_leaves_the_engine(router: Router) -> None:

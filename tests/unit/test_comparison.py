@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from router_r1.evaluation.baselines.contest import Played
 from router_r1.evaluation.comparison.arguments import parse_arguments
 from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.comparison.judging import to_record
 from router_r1.evaluation.comparison.labels import Box, place_labels
 from router_r1.evaluation.comparison.plot import (
     labels_of,
@@ -33,6 +36,7 @@ from router_r1.evaluation.comparison.saved import kind_of, read_saved
 from router_r1.evaluation.comparison.sweep import sweep_points
 from router_r1.evaluation.comparison.table import tables
 from router_r1.pool.config import PoolConfig
+from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.dataset import write_world
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
@@ -266,6 +270,22 @@ def test_a_saved_evaluation_must_cover_the_questions(world: World, tmp_path: Pat
         read_saved(tmp_path, questions)
     with pytest.raises(RecordError, match="no such file"):
         read_saved(tmp_path / "nowhere", questions)
+
+
+def test_answers_are_normalised_alike_in_all_rows_of_a_comparison(
+    world: World, tmp_path: Path
+) -> None:
+    question = world_questions(world.knowledge, "test")[0]
+    asked = replace(question, golden_answers=["O'Brien"])
+    played = Played("O\u2019Brien", [])
+    assert [to_record(asked, played, n).scores["em"] for n in NORMALIZATIONS] == [0.0, 1.0]
+    saved = to_record(question, played)
+    write_parquet(tmp_path / "questions.parquet", [saved])
+    assert read_saved(tmp_path, [question], "paper") == [saved]
+    with pytest.raises(RecordError, match=r"scored with reward\.normalization=paper"):
+        read_saved(tmp_path, [question], "unicode")
+    (tmp_path / "results.json").write_text('{"normalization": "unicode"}')
+    assert read_saved(tmp_path, [question], "unicode") == [saved]
 
 
 def test_the_untrained_policy_is_told_by_its_name() -> None:

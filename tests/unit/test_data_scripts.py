@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,15 @@ from typing import Any
 import huggingface_hub
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_process import qa_test_gen, qa_test_merge, qa_train_merge
-from data_process.flashrag import read_source
+from data_process.flashrag import SourceFile, read_source
 from data_process.prepare import Preparation, run
 from data_process.prompt_pool import PROMPT_TEMPLATE_LLAMA
+from router_r1.data_row import check_routing_row
+from router_r1.llm_agent.question import as_question
 from tests.conftest import REFERENCE
 from verl.utils.dataset import DataError, PromptDataset
 
@@ -144,15 +149,111 @@ def test_mistakes_end_with_a_reason_and_no_file(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_broken_source_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "nq" / "train.jsonl"
-    path.parent.mkdir()
-    path.write_text('{"question": "who?", "golden_answers": "not a list"}\n')
-    with pytest.raises(DataError, match=r"train\.jsonl must hold JSON lines"):
-        read_source("nq", ("train",), tmp_path)
-    path.write_text('{"question": "who?"\n')
-    with pytest.raises(DataError, match=r"train\.jsonl must hold JSON lines"):
-        read_source("nq", ("train",), tmp_path)
+def read_lines(folder: Path, *lines: str | bytes) -> SourceFile:
+    path = folder / "nq" / "train.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    encoded = [line if isinstance(line, bytes) else line.encode() for line in lines]
+    path.write_bytes(b"\n".join(encoded) + b"\n")
+    return read_source("nq", ("train",), folder)
+
+
+def row_line(answers: Any, question: Any = "who?", **more: Any) -> str:
+    return json.dumps({"question": question, "golden_answers": answers, **more})
+
+
+def test_a_source_without_a_usable_row_says_why(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no usable row \(1 not JSON, 1 no answer\)"):
+        read_lines(tmp_path, '{"question": "who?"', '{"question": "who?"}')
+    with pytest.raises(DataError, match="it is empty"):
+        read_lines(tmp_path, "")
+
+
+def test_a_line_of_three_megabytes_is_read(tmp_path: Path) -> None:
+    source = read_lines(tmp_path, row_line(["a"], metadata="x" * 3_000_000), row_line(["b"]))
+    assert [question.golden_answers for question in source.questions] == [["a"], ["b"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "answers"),
+    [
+        ("Paris", ["Paris"]),
+        (1969, ["1969"]),
+        ([1969], ["1969"]),
+        ([1969.0, 3.5, -2.0], ["1969", "3.5", "-2"]),
+        (["Paris", None, ""], ["Paris"]),
+        ([10**20], ["100000000000000000000"]),
+    ],
+)
+def test_answers_are_written_as_people_write_them(
+    tmp_path: Path, value: Any, answers: list[str]
+) -> None:
+    (question,) = read_lines(tmp_path, row_line(value)).questions
+    assert question.golden_answers == answers
+
+
+def test_a_bad_row_is_dropped_with_its_reason_and_takes_no_other_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad: dict[str | bytes, str] = {
+        "{": "not JSON",
+        b'{"question": "\xff", "golden_answers": ["a"]}': "not JSON",
+        "[1]": "no object",
+        "[" * 100_000: "not JSON",
+        row_line(["a"], None): "no question",
+        row_line(["a"], ["who?"]): "question is no text",
+        row_line(["a"], "\ud800"): "question is no Unicode text",
+        row_line([["a"]]): "answer is no text",
+        row_line([True]): "answer is no text",
+        row_line([float("nan")]): "answer is no text",
+        row_line({"a": 1}): "answer is no text",
+        row_line([]): "no answer",
+        row_line(None): "no answer",
+        row_line(["?!"]): "answer of punctuation only",
+    }
+    source = read_lines(tmp_path, *bad, row_line(["a"]))
+    assert source.dropped == Counter(bad.values())
+    assert [question.index for question in source.questions] == [len(bad)]
+    prepared(qa_train_merge, tmp_path, tmp_path, "--data_sources", "nq")
+    assert "3 not JSON" in " ".join(capsys.readouterr().out.split())
+
+
+JSON_VALUE = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=30, deadline=None)
+@given(question=JSON_VALUE, answers=JSON_VALUE)
+def test_any_row_is_prepared_or_dropped_and_what_is_prepared_can_be_trained_on(
+    question: Any, answers: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "any_row"
+    folder.mkdir(exist_ok=True)
+    source = read_lines(folder, row_line(["a"]), row_line(answers, question))
+    assert len(source.questions) + source.dropped.total() == 2
+    out = prepared(qa_train_merge, folder, folder, "--data_sources", "nq")
+    rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
+    for row in rows:
+        check_routing_row(row, "paper")
+    assert len(rows) == len(source.questions)
+
+
+@pytest.mark.parametrize(
+    ("written", "prepared"),
+    [
+        ("Name it.", "Name it."),
+        ("\u8c01\uff1f", "\u8c01\uff1f"),
+        (" who is x ", "who is x?"),
+        ("who?\n", "who?"),
+    ],
+)
+def test_questions_end_as_users_questions_do(tmp_path: Path, written: str, prepared: str) -> None:
+    (question,) = read_lines(tmp_path, row_line(["a"], written)).questions
+    assert question.question == prepared == as_question(written)
 
 
 def test_the_hub_is_asked_split_by_split(source_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

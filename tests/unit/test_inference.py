@@ -19,11 +19,11 @@ from rich.console import Console
 from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.questions import read_questions
 from router_r1.inference.record import Answer
-from router_r1.inference.router import as_question
 from router_r1.inference.sections import SectionReader
 from router_r1.inference.settings import default_model, resolve
 from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
 from router_r1.llm_agent.parsing import parse_action
+from router_r1.llm_agent.question import as_question
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError
 from verl.errors import UserError

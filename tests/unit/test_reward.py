@@ -23,7 +23,9 @@ from router_r1.reward import (
 )
 from router_r1.reward.format import FormatPenalties
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from router_r1.reward.normalization import NORMALIZATIONS
 from tests.conftest import reference_file, reference_rows
+from verl.config.validation import ConfigError
 from verl.protocol import DataProto
 
 
@@ -67,6 +69,76 @@ def test_reference_llm_names() -> None:
         reference_file("llm_names.json").read_text()
     ).items():
         assert check_llm_name(name) == (model, temperature), name
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold", "score"),
+    [
+        ("", "The", 0.0),
+        ("", "", 0.0),
+        ("???", "!!!", 0.0),
+        ("the", "A", 0.0),
+        ("A", "A", 1.0),
+        ("the a.", "The A", 1.0),
+        ("The Who", "who", 1.0),
+    ],
+)
+def test_nothing_is_never_right_and_an_article_is_something(
+    prediction: str, gold: str, score: float
+) -> None:
+    for normalization in NORMALIZATIONS:
+        assert exact_match(prediction, [gold], normalization) == score
+        assert f1_score(prediction, [gold], normalization) == score
+
+
+@given(st.text(max_size=12), st.lists(st.text(max_size=12), max_size=3))
+def test_where_em_is_one_so_is_f1(prediction: str, golds: list[str]) -> None:
+    for normalization in NORMALIZATIONS:
+        if exact_match(prediction, [*golds, prediction], normalization):
+            assert f1_score(prediction, [*golds, prediction], normalization) == 1.0
+        else:
+            assert not any(character.isalnum() for character in prediction)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "gold"),
+    [
+        ("1914\u20131918", "1914-1918"),
+        ("O\u2019Brien", "O'Brien"),
+        ("Beyonc\u00e9", "Beyonce\u0301"),
+        ("\u5317\u4eac\u3002", "\u5317\u4eac"),
+        ("\u22125 \u00b0C", "-5 \u00b0C"),
+        ("Stra\u00dfe", "STRASSE"),
+        ("\uff21\u200bB", "ab"),
+    ],
+)
+def test_unicode_normalization_equates_what_the_papers_rule_tells_apart(
+    prediction: str, gold: str
+) -> None:
+    assert exact_match(prediction, [gold]) == 0.0
+    for score in (exact_match, f1_score):
+        assert score(prediction, [gold], "unicode") == score(gold, [prediction], "unicode") == 1.0
+
+
+def test_the_normalization_is_a_setting(embedded_pool: PoolConfig) -> None:
+    batch = DataProto.from_dict(
+        non_tensors={"extras": [_extra("O\u2019Brien", 1.0)], "ground_truth": [["O'Brien"]]}
+    )
+    scores = {}
+    for normalization in NORMALIZATIONS:
+        config = RewardConfig(normalization=normalization)
+        function = RoutingRewardFunction(config, embedded_pool, "em", 0.0)
+        scores[normalization] = function(batch, validate=True).scores.tolist()
+    assert scores == {"paper": [0.0], "unicode": [1.0]}
+    with pytest.raises(ConfigError, match=r"reward\.normalization='ascii'.*paper, unicode"):
+        RewardConfig(normalization="ascii")
+
+
+def test_a_trajectory_without_answer_matches_no_answer(embedded_pool: PoolConfig) -> None:
+    extra = _extra("x", 1.0) | {"policy_text": "<think>a</think>"}
+    batch = DataProto.from_dict(non_tensors={"extras": [extra], "ground_truth": [["The", ""]]})
+    function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+    assert function(batch, validate=True).metrics["em"].tolist() == [0.0]
 
 
 def test_prices_cover_the_papers_pool() -> None:

@@ -27,6 +27,8 @@ class DataConfig:
         max_start_length: the longest initial prompt.
         max_obs_length: the longest observation.
         shuffle_train_dataloader: reshuffle each epoch, from ``trainer.seed``.
+        apply_chat_template_kwargs: variables of the tokenizer's chat template, e.g.
+            ``{enable_thinking: false}``.
     """
 
     train_files: list[str] = MISSING
@@ -41,12 +43,15 @@ class DataConfig:
     max_start_length: int = 2048
     max_obs_length: int = 600
     shuffle_train_dataloader: bool = True
+    apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_positive(
             **{
                 "data.train_batch_size": self.train_batch_size,
                 "data.val_batch_size": self.val_batch_size,
+                "data.train_data_num": self.train_data_num,
+                "data.val_data_num": self.val_data_num,
                 "data.max_prompt_length": self.max_prompt_length,
                 "data.max_response_length": self.max_response_length,
                 "data.max_start_length": self.max_start_length,

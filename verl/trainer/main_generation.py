@@ -39,7 +39,9 @@ def main(overrides: list[str]) -> None:
     task.check()
     dataset = evaluation_dataset(config, task)
     tokenizer = load_tokenizer(str(model_path))
-    dataset.check_lengths(tokenizer, config.data.max_start_length)
+    dataset.check_lengths(
+        tokenizer, config.data.max_start_length, config.data.apply_chat_template_kwargs
+    )
     folder = prepare_folder(config, model_path)
     requests = evaluation_rows(dataset, config.evaluation.n_samples)
     done = keys(read_log(folder / TRAJECTORIES))
@@ -80,7 +82,8 @@ def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
         DataError: if a file cannot be used.
     """
     files = config.evaluation.files or config.data.val_files
-    return PromptDataset(files, config.data.prompt_key, config.evaluation.limit, task.messages)
+    limit = config.evaluation.limit
+    return PromptDataset(files, config.data.prompt_key, limit, task.messages, task.check_row)
 
 
 def _start_engine(config: PPOConfig, model_path: Path, device: str) -> RolloutReplicas:

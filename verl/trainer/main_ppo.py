@@ -35,7 +35,7 @@ def main(overrides: list[str]) -> None:
     output_dir.mkdir(parents=True, exist_ok=True)
     task = task_class(config)
     task.check()
-    data = load_datasets(config.data, task.messages)
+    data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
     refuse_what_cannot_work(config, task, plan.steps)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node

@@ -1,30 +1,38 @@
 """Parquet files of prompts, and the order in which training sees them.
 
-Guarantees: bad input is refused before anything starts, with its cause; the order of the rows is a
-function of the seed and the epoch alone.
+Guarantees: a file or row that cannot be used is refused when the dataset is made, naming file, row
+and field; the order of the rows is a function of the seed and the epoch alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import pyarrow.parquet
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
-
-Row = dict[str, Any]
-Messages = list[dict[str, str]]
+from verl.utils.chat_template import ChatTemplate, UnrenderableChatError
+from verl.utils.rows import (
+    Messages,
+    Row,
+    RowError,
+    chat_messages,
+    data_source,
+    ground_truth,
+    question,
+)
 
 REQUIRED_COLUMNS = ("data_source", "reward_model")
 _SHOWN_LENGTHS = 5
+_SHOWN_FAULTS = 3
 
 
 class DataError(UserError):
@@ -39,9 +47,11 @@ class PromptDataset:
         prompt_key: the column with the chat messages.
         limit: keep only the first so many rows; None keeps all.
         render: makes a row's messages; None takes those in the file.
+        check: raises :class:`~verl.utils.rows.RowError` for a row that the task cannot use.
 
     Raises:
-        DataError: naming the missing file or columns, or the empty file.
+        DataError: naming the missing file or columns, the empty file, or the rows that cannot be
+            used and their fields.
     """
 
     def __init__(
@@ -50,14 +60,39 @@ class PromptDataset:
         prompt_key: str,
         limit: int | None = None,
         render: Callable[[Row], Messages] | None = None,
+        check: Callable[[Row], None] | None = None,
     ) -> None:
-        frames = [_read(Path(file), prompt_key) for file in files]
-        if not frames:
+        if not files:
             raise DataError("no data file given; set data.train_files and data.val_files")
-        rows = pd.concat(frames, ignore_index=True)
-        self.rows: list[Row] = rows.head(limit or len(rows)).to_dict("records")
         self._prompt_key = prompt_key
         self._render = render
+        self.rows: list[Row] = []
+        for file in files:
+            rows = _read(Path(file), prompt_key)
+            rows = rows if limit is None else rows[: limit - len(self.rows)]
+            self._refuse_bad_rows(file, rows, check)
+            self.rows += rows
+
+    def _refuse_bad_rows(
+        self, file: str, rows: list[Row], check: Callable[[Row], None] | None
+    ) -> None:
+        faults = []
+        for number, row in enumerate(rows):
+            try:
+                data_source(row)
+                ground_truth(row)
+                question(row)
+                self._messages(row)
+                if check is not None:
+                    check(row)
+            except RowError as error:
+                faults.append(f"row {number}: {error}")
+        if faults:
+            more = "; …" if len(faults) > _SHOWN_FAULTS else ""
+            raise DataError(
+                f"{len(faults)} of {len(rows)} rows of {file} cannot be used (rows count from 0): "
+                f"{'; '.join(faults[:_SHOWN_FAULTS])}{more}"
+            )
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,19 +105,23 @@ class PromptDataset:
     def _messages(self, row: Row) -> Messages:
         if self._render is not None:
             return self._render(row)
-        return [dict(message) for message in row[self._prompt_key]]
+        return chat_messages(row, self._prompt_key)
 
-    def check_lengths(self, tokenizer: PreTrainedTokenizerBase, max_start_length: int) -> None:
-        """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens."""
-        texts = [
-            str(
-                tokenizer.apply_chat_template(
-                    self._messages(row), tokenize=False, add_generation_prompt=True
-                )
-            )
-            for row in self.rows
-        ]
-        lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    def check_lengths(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        max_start_length: int,
+        template_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens, or the
+        chat template refuses its messages; ``template_options`` are the template's."""
+        template = ChatTemplate(tokenizer, template_options)
+        try:
+            lengths = template.lengths(self._messages(row) for row in self.rows)
+        except UnrenderableChatError as error:
+            raise DataError(
+                f"row {error.number}: the model's chat template refuses its messages: {error}"
+            ) from error
         long = [i for i, length in enumerate(lengths) if length > max_start_length]
         if long:
             raise DataError(
@@ -101,15 +140,19 @@ class Datasets:
     validation: PromptDataset
 
 
-def load_datasets(config: DataConfig, render: Callable[[Row], Messages] | None = None) -> Datasets:
-    """Reads the files of a run; for ``render`` see :class:`PromptDataset`.
+def load_datasets(
+    config: DataConfig,
+    render: Callable[[Row], Messages] | None = None,
+    check: Callable[[Row], None] | None = None,
+) -> Datasets:
+    """Reads the files of a run; for ``render`` and ``check`` see :class:`PromptDataset`.
 
     Raises:
         DataError: if they cannot be used, or hold fewer rows than one training batch.
     """
     key = config.prompt_key
-    train = PromptDataset(config.train_files, key, config.train_data_num, render)
-    validation = PromptDataset(config.val_files, key, config.val_data_num, render)
+    train = PromptDataset(config.train_files, key, config.train_data_num, render, check)
+    validation = PromptDataset(config.val_files, key, config.val_data_num, render, check)
     if len(train) < config.train_batch_size:
         raise DataError(
             f"{len(train)} training rows are fewer than data.train_batch_size="
@@ -136,12 +179,6 @@ def epoch_batches(
         for start in range(0, size - batch_size + 1, batch_size):
             yield epoch, order[start : start + batch_size].tolist()
         epoch += 1
-
-
-def ground_truth(row: dict[str, Any]) -> list[str]:
-    """Gold answers of a row."""
-    target = row["reward_model"]["ground_truth"]["target"]
-    return [target] if isinstance(target, str) else [str(answer) for answer in target]
 
 
 def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBase:
@@ -173,18 +210,19 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None
         )
 
 
-def _read(path: Path, prompt_key: str) -> pd.DataFrame:
+def _read(path: Path, prompt_key: str) -> list[Row]:
     if not path.is_file():
         raise DataError(f"no such data file: {path}")
     try:
-        frame = pd.read_parquet(path)
-    except Exception as error:
+        table = pyarrow.parquet.read_table(path)
+        rows: list[Row] = table.to_pylist()
+    except Exception as error:  # pyarrow raises whatever a damaged file leads it to
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
-    missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in frame.columns]
+    missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in table.column_names]
     if missing:
         raise DataError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(frame.columns)}"
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"
         )
-    if frame.empty:
+    if not rows:
         raise DataError(f"{path} has no rows")
-    return frame
+    return rows

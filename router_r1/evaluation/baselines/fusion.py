@@ -15,7 +15,7 @@ import numpy as np
 from sklearn.cluster import KMeans
 
 from router_r1.evaluation.baselines.contest import Prompt, SingleShot, TrainingSet
-from router_r1.reward.outcome import normalize_answer
+from router_r1.reward.normalization import normalize_answer
 
 # Counts added to each cluster: so few questions there do not make certain.
 _PRIOR_QUESTIONS = 2.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from router_r1.evaluation.baselines.embedding import DEFAULT_EMBEDDER
 from router_r1.evaluation.baselines.registry import BASELINES
+from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.knowledge import WorldConfig
 from verl.config.validation import ConfigError
 
@@ -94,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--test_questions", type=_positive, help="a sample of so many; all if unset")
     data.add_argument("--pool", help="name or path of the pool file")
     data.add_argument("--api_base", help="overrides the pool's endpoint")
+    data.add_argument(
+        "--normalization",
+        choices=NORMALIZATIONS,
+        default="paper",
+        help="of answers, as reward.normalization was when the routers were scored",
+    )
     routers = parser.add_argument_group("routers, as bash test.sh left them")
     routers.add_argument(
         "--router",

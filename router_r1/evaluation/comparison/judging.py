@@ -21,18 +21,19 @@ async def judge(
     questions: Sequence[Question],
     asker: SharedAsker,
     on_answer: Callable[[], None],
+    normalization: str = "paper",
 ) -> list[EvaluationRecord]:
-    """One scored record per question, in order."""
+    """One scored record per question, in order; ``normalization`` is that of the answers."""
 
     async def one(question: Question) -> EvaluationRecord:
         played = await contestant.answer(question.prompt, asker.ask)
         on_answer()
-        return to_record(question, played)
+        return to_record(question, played, normalization)
 
     return list(await asyncio.gather(*(one(question) for question in questions)))
 
 
-def to_record(question: Question, played: Played) -> EvaluationRecord:
+def to_record(question: Question, played: Played, normalization: str = "paper") -> EvaluationRecord:
     """Costs are sums over the calls; a question whose calls all failed has failed."""
     calls = [_call(call) for call in played.calls]
     answered = [call for call in played.calls if call.result.text is not None]
@@ -59,8 +60,8 @@ def to_record(question: Question, played: Played) -> EvaluationRecord:
             "calls": calls,
         },
         scores={
-            "em": exact_match(played.answer, question.golden_answers),
-            "f1": f1_score(played.answer, question.golden_answers),
+            "em": exact_match(played.answer, question.golden_answers, normalization),
+            "f1": f1_score(played.answer, question.golden_answers, normalization),
             "cost": cost,
             "dollars": dollars,
             "route_cnt": float(len(answered)),

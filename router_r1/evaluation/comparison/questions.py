@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from router_r1.evaluation.baselines.contest import Prompt
 from router_r1.world.dataset import data_source
 from router_r1.world.knowledge import Knowledge
-from verl.utils.dataset import DataError, PromptDataset, ground_truth
+from verl.utils.dataset import DataError, PromptDataset
+from verl.utils.rows import chat_messages, ground_truth, question
 
 _QUESTION_MARKER = "Question: "
 T = TypeVar("T")
@@ -56,16 +57,14 @@ def read_questions(files: Sequence[str]) -> list[Question]:
 
 def _text(row: dict[str, Any], number: int) -> str:
     """What was asked: its own field, or what follows the prompt's last "Question: "."""
-    extra = row.get("extra_info")
-    if isinstance(extra, dict) and extra.get("question"):
-        return str(extra["question"])
-    content = str(row["prompt"][-1]["content"])
-    _, marker, question = content.rpartition(_QUESTION_MARKER)
-    if not marker or not question.strip():
+    if asked := question(row):
+        return asked
+    _, marker, rest = chat_messages(row, "prompt")[-1]["content"].rpartition(_QUESTION_MARKER)
+    if not marker or not rest.strip():
         raise DataError(
             f"row {number} has neither extra_info.question nor a prompt with {_QUESTION_MARKER!r}"
         )
-    return question.strip()
+    return rest.strip()
 
 
 def sample(items: Sequence[T], count: int, seed: int) -> list[T]:

@@ -29,7 +29,7 @@ def load_rows(config: PPOConfig, task: Task) -> tuple[list[CheckLine], dict[str,
         key = "data.train_files" if name == "train" else "data.val_files"
         subject, needed = f"{name} rows", f"{need} or more"
         try:
-            rows = PromptDataset(files, data.prompt_key, limit, task.messages)
+            rows = PromptDataset(files, data.prompt_key, limit, task.messages, task.check_row)
         except DataError as error:
             advice = f"prepare the file, or change {key}"
             lines.append(CheckLine(subject, Verdict.NOT_OK, str(error), needed, advice))

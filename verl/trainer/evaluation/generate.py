@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
 from verl.trainer.evaluation.records import EvaluationRecord, RecordLog, keys, read_log
 from verl.trajectory import Trajectory
 from verl.utils.console import progress_bar
-from verl.utils.dataset import PromptDataset, ground_truth
+from verl.utils.dataset import PromptDataset
 from verl.utils.redaction import redact
+from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def generate(
     path = folder / TRAJECTORIES
     done = keys(read_log(path))
     missing = [r for r in requests if (r.uid, r.sample_index) not in done]
-    rows = {request.uid: request.row for request in requests}
+    by_uid = {request.uid: request for request in requests}
     if done:
         logger.info("%d of %d trajectories are there already", len(done), len(requests))
     log = RecordLog(path)
@@ -92,7 +92,7 @@ def generate(
             bar = progress.add_task("answering", total=len(requests), completed=len(done))
 
             def keep(trajectory: Trajectory) -> None:
-                log.append(_record(trajectory, rows[trajectory.uid]))
+                log.append(_record(trajectory, by_uid[trajectory.uid]))
                 progress.advance(bar)
 
             if missing:
@@ -102,19 +102,18 @@ def generate(
     return len(missing)
 
 
-def _record(trajectory: Trajectory, row: Mapping[str, Any]) -> EvaluationRecord:
-    extra = dict(row.get("extra_info") or {})
-    question = extra.get("question") or row["prompt"][-1]["content"]
-    domains = extra.get("domains")
+def _record(trajectory: Trajectory, request: RolloutRequest) -> EvaluationRecord:
+    row = request.row
     extras = dict(trajectory.extras)
-    if domains is not None:
-        extras["domains"] = [str(domain) for domain in domains]
+    domains = extra_info(row).get("domains")
+    if isinstance(domains, list):
+        extras["domains"] = domains
     return EvaluationRecord(
         uid=trajectory.uid,
         sample_index=trajectory.sample_index,
-        data_source=str(row["data_source"]),
-        question=str(question),
-        ground_truth=ground_truth(dict(row)),
+        data_source=data_source(row),
+        question=question(row) or request.messages[-1]["content"],
+        ground_truth=ground_truth(row),
         status=trajectory.status.value,
         extras=extras,
     )

@@ -81,7 +81,11 @@ class RayPPOTrainer:
         self.tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
         self.train_data, self.val_data = data.train, data.validation
         for dataset in (self.train_data, self.val_data):
-            dataset.check_lengths(self.tokenizer, config.data.max_start_length)
+            dataset.check_lengths(
+                self.tokenizer,
+                config.data.max_start_length,
+                config.data.apply_chat_template_kwargs,
+            )
         steps_per_epoch = len(self.train_data) // config.data.train_batch_size
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch

@@ -11,7 +11,8 @@ from verl.interfaces import RewardFunction, RolloutOptions, RolloutSource
 from verl.protocol import DataProto
 from verl.task import ValidationResult
 from verl.trajectory import Trajectory, collate
-from verl.utils.dataset import PromptDataset, ground_truth
+from verl.utils.dataset import PromptDataset
+from verl.utils.rows import ground_truth
 
 # Reported names of the reward function's columns (contract section 7).
 _REPORTED = {"em": "EM", "f1": "F1", "cost": "cost", "reward": "reward", "route_cnt": "route_cnt"}

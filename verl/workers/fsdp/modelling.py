@@ -25,6 +25,7 @@ from transformers import (
 
 from verl.config.model import ModelConfig
 from verl.config.validation import ConfigError
+from verl.utils.generation_config import repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
@@ -190,6 +191,8 @@ def build_model(
         if with_weights
         else family.from_config(hf_config, **options)
     )
+    if head == "lm":
+        repair_generation_config(pretrained)
     if trained and config.enable_gradient_checkpointing:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
     model: PolicyModel | ValueModel = (

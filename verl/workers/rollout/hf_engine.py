@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.utils.generation_config import end_of_turn_ids
 from verl.utils.stream_decoder import StreamDecoder
 from verl.workers.rollout.errors import RolloutEngineError
 
@@ -46,13 +47,13 @@ class HFEngine:
         self._max_model_len = max_model_len
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
+            self._end_ids = frozenset(end_of_turn_ids(model_path, self._tokenizer))
             model: Any = AutoModelForCausalLM.from_pretrained(
                 model_path, dtype=getattr(torch, dtype)
             )
         except (OSError, ValueError) as error:
             raise RolloutEngineError(f"transformers cannot load {model_path}: {error}") from error
         self._model = model.to(device).eval()
-        self._end_ids = _end_of_text_ids(self._model, self._tokenizer)
         self._generator = torch.Generator(device).manual_seed(seed)
         # One thread: steps of different generations queue up in it, first come first served.
         threads = torch.get_num_threads()
@@ -149,10 +150,3 @@ def _completes_a_stop(text: str, new_characters: int, stop: tuple[str, ...]) -> 
         text.find(string, max(0, len(text) - new_characters - len(string) + 1)) >= 0
         for string in stop
     )
-
-
-def _end_of_text_ids(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokenizer's and the generation config's, as vLLM joins them."""
-    configured = model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(i for i in (tokenizer.eos_token_id, *listed) if i is not None)

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from transformers import AutoTokenizer
+
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.utils.generation_config import end_of_turn_ids
 
 # Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
 _CPU_BATCHED_TOKENS = 16384
@@ -38,6 +41,7 @@ class ReplicaSettings:
     sleep: bool
     seed: int
     start_timeout_s: float
+    end_ids: tuple[int, ...]
 
     @classmethod
     def from_config(
@@ -49,7 +53,11 @@ class ReplicaSettings:
         seed: int,
         sleep: bool,
     ) -> Self:
-        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep."""
+        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep.
+
+        Raises:
+            ConfigError: if the model's generation config cannot be used.
+        """
         return cls(
             model_path=model_path,
             device=device,
@@ -64,6 +72,7 @@ class ReplicaSettings:
             sleep=sleep,
             seed=seed,
             start_timeout_s=config.start_timeout_s,
+            end_ids=end_of_turn_ids(model_path, AutoTokenizer.from_pretrained(model_path)),
         )
 
 
@@ -155,6 +164,7 @@ class VLLMReplica:
             top_k=max(sampling.top_k, 0),
             seed=sampling.seed if sampling.temperature > 0 else None,
             stop=list(sampling.stop),
+            stop_token_ids=list(self._settings.end_ids),
             include_stop_str_in_output=True,
             logprobs=0,
             skip_special_tokens=False,

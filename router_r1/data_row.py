@@ -1,0 +1,27 @@
+"""What routing asks of a data row, beyond what the framework reads from it."""
+
+from __future__ import annotations
+
+from router_r1.reward.normalization import normalize_answer
+from verl.utils.rows import Row, RowError, extra_info, ground_truth, shown
+
+
+def check_routing_row(row: Row, normalization: str) -> None:
+    """Refuses a row that no answer could be right for, or whose domains are no list of texts.
+
+    Raises:
+        RowError: naming the field.
+    """
+    answers = ground_truth(row)
+    if not any(normalize_answer(answer, normalization) for answer in answers):
+        raise RowError(
+            "reward_model.ground_truth.target",
+            f"holds only punctuation, which no answer matches: {shown(answers)}",
+        )
+    domains = extra_info(row).get("domains")
+    if domains is None:
+        return
+    if not isinstance(domains, list) or not all(isinstance(name, str) for name in domains):
+        raise RowError(
+            "extra_info.domains", f"must be a list of texts, or absent; got {shown(domains)}"
+        )

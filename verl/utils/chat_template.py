@@ -1,0 +1,114 @@
+"""From chat messages to the prompt that the policy reads.
+
+Guarantees: training, length checks, evaluation and inference render alike; the ids are those of
+``tokenizer.apply_chat_template(…, tokenize=True)``, so a BOS that the template writes comes once;
+no message holds a control token.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from verl.config.validation import ConfigError
+from verl.utils.control_tokens import disarm, turn_control_texts
+from verl.utils.rows import Messages
+
+_OPTIONS_KEY = "data.apply_chat_template_kwargs"
+
+
+@dataclass(frozen=True)
+class RenderedChat:
+    """A prompt.
+
+    Attributes:
+        text: the template's output, up to and with the generation prompt.
+        token_ids: the same as ids.
+        neutralised: control tokens in the messages that lost their power.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    neutralised: int
+
+
+class UnrenderableChatError(ValueError):
+    """A chat that the template refuses, by its number among those asked about."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(reason)
+        self.number = number
+
+
+class ChatTemplate:
+    """A tokenizer's chat template with the options of a run.
+
+    Args:
+        tokenizer: the policy's.
+        options: variables of the template, such as ``enable_thinking``.
+
+    Raises:
+        ConfigError: for an option that the template does not read.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._options = dict(options or {})
+        self._control_texts = turn_control_texts(tokenizer)
+        reserved = inspect.signature(tokenizer.apply_chat_template).parameters
+        for name in self._options:
+            if name in reserved or not _reads(tokenizer, name):
+                raise ConfigError(
+                    f"{_OPTIONS_KEY}.{name}: the chat template of {tokenizer.name_or_path} reads "
+                    "no such variable, so it would change nothing; leave it out"
+                )
+
+    def render(self, messages: Sequence[Mapping[str, str]]) -> RenderedChat:
+        """The prompt of a chat, ready for the policy to write on.
+
+        Raises:
+            jinja2.TemplateError: if the template refuses the messages.
+        """
+        text, neutralised = self._text(messages)
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        return RenderedChat(text, tuple(ids), neutralised)
+
+    def lengths(self, chats: Iterable[Sequence[Mapping[str, str]]]) -> list[int]:
+        """Tokens of each chat's prompt; the same as of :meth:`render`, and faster for many.
+
+        Raises:
+            UnrenderableChatError: for the first chat that the template refuses.
+        """
+        texts = []
+        for number, messages in enumerate(chats):
+            try:
+                texts.append(self._text(messages)[0])
+            except TemplateError as error:
+                raise UnrenderableChatError(number, str(error)) from error
+        return [len(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
+
+    def _text(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, int]:
+        """The template's output, and how many control tokens the messages held."""
+        harmless: Messages = []
+        neutralised = 0
+        for message in messages:
+            content, count = disarm(message["content"], self._control_texts)
+            harmless.append({**message, "content": content})
+            neutralised += count
+        text = self._tokenizer.apply_chat_template(
+            harmless, tokenize=False, add_generation_prompt=True, **self._options
+        )
+        return str(text), neutralised
+
+
+def _reads(tokenizer: PreTrainedTokenizerBase, variable: str) -> bool:
+    template = str(tokenizer.get_chat_template())
+    return re.search(rf"\b{re.escape(variable)}\b", template) is not None
