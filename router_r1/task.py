@@ -125,10 +125,11 @@ class RoutingTask(Task):
         )
 
     def stop_reason(self) -> str | None:
-        """The spending limit, once it has refused a call."""
+        """The spending limit, once it has refused a call; or a pool that cannot be reached."""
+        unreachable = self._client.health.end_rollout()
         budget = self._client.budget
         if not budget.exhausted:
-            return None
+            return unreachable
         return (
             f"pool.budget_usd={budget.limit_usd} is used up: ${budget.spent_usd:.6f} are spent and "
             "the next call may cost more than what is left"
@@ -136,7 +137,8 @@ class RoutingTask(Task):
 
     def collect_metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""
-        return self._client.ledger.collect_metrics()
+        client = self._client
+        return client.ledger.collect_metrics() | client.health.collect_metrics()
 
     @property
     def _client(self) -> PoolClient:

@@ -21,6 +21,7 @@ from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.budget import Budget
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
 from router_r1.pool.endpoint import Attempt, Endpoint, estimate_tokens
+from router_r1.pool.health import PoolHealth
 from router_r1.pool.ledger import Ledger
 from router_r1.pool.limits import AdaptiveLimiter
 from router_r1.pool.outcome import CallResult, Outcome
@@ -71,6 +72,7 @@ class PoolClient:
         self._turn = asyncio.Lock()
         self.budget = Budget(pool.budget_usd)
         self.ledger = Ledger([llm.name for llm in pool.llms])
+        self.health = PoolHealth(pool.health, [llm.name for llm in pool.llms])
 
     def _endpoint(
         self, llm: LLMConfig, api_key: str | None, count_tokens: Callable[[str], int]
@@ -119,6 +121,7 @@ class PoolClient:
         """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees."""
         result = await self._ask(name, query)
         self.ledger.book(result)
+        self.health.book(result)
         return result
 
     async def _ask(self, name: str, query: str) -> CallResult:

@@ -34,6 +34,24 @@ class Outcome(StrEnum):
     BUDGET = "budget"
     NOT_RECORDED = "not_recorded"
 
+    @property
+    def infrastructure(self) -> bool:
+        """Whether the pool is to blame, and not what the policy asked."""
+        return self in _INFRASTRUCTURE
+
+
+_INFRASTRUCTURE = frozenset(
+    {
+        Outcome.TIMEOUT,
+        Outcome.RATE_LIMITED,
+        Outcome.SERVER_ERROR,
+        Outcome.CONNECTION_ERROR,
+        Outcome.REFUSED,
+        Outcome.MALFORMED,
+        Outcome.UNAVAILABLE,
+    }
+)
+
 
 @dataclass(frozen=True)
 class CallResult:

@@ -35,6 +35,7 @@ LIMITS = GenerationLimits(
     max_turns=3, max_response_length=48, max_prompt_length=512, max_obs_length=64
 )
 SAMPLED, GREEDY = RolloutOptions(temperature=1.0), RolloutOptions(temperature=0.0)
+BROKEN = {outcome.value for outcome in Outcome if outcome.infrastructure}
 Roll = Callable[..., list[Trajectory]]
 
 
@@ -225,6 +226,8 @@ def test_no_trajectory_is_lost_whatever_the_pool_does(
         failed += trajectory.extras["failed_calls"]
         for call in trajectory.extras["calls"]:
             assert (call["reply"] is None) == (call["outcome"] != "ok")
+        broken = [call for call in trajectory.extras["calls"] if call["outcome"] in BROKEN]
+        assert trajectory.excluded == bool(broken)
     assert failed > 0
     if rate == 1:
         assert all(t.extras["routed_calls"] == 0 for t in trajectories)

@@ -1,7 +1,8 @@
 """The PPO/GRPO training loop.
 
 Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
-trajectories; a final validation and a final save whatever the frequencies; a task that stops the
+trajectories less those that the agent excludes; a step that has none left changes no weights and
+says so; a final validation and a final save whatever the frequencies; a task that stops the
 run leaves a checkpoint of the last whole step; the loop knows nothing of the task but its rollout
 source and reward function.
 """
@@ -37,6 +38,7 @@ from verl.trainer.ppo.metrics import (
     timing_metrics,
 )
 from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
@@ -130,7 +132,10 @@ class RayPPOTrainer:
         start = time.monotonic()
         metrics: dict[str, float] = {}
         with self._timed("gen"):
-            batch = self._rollout(step, rows)
+            batch = self._rollout(step, rows, metrics)
+        if batch is None:
+            self._log_skipped(step, metrics)
+            return
         with self._timed("reward"):
             metrics |= self._score(batch)
         with self._timed("log_probs"):
@@ -153,8 +158,8 @@ class RayPPOTrainer:
         ):
             yield rows
 
-    def _rollout(self, step: int, rows: list[int]) -> DataProto:
-        """``n_agent`` trajectories of each row, side by side."""
+    def _rollout(self, step: int, rows: list[int], metrics: dict[str, float]) -> DataProto | None:
+        """``n_agent`` trajectories of each row, side by side; None if all are left out."""
         rollout = self.config.actor_rollout_ref.rollout
         requests = [
             self.train_data.request(row, uid=f"step{step}-{i}", sample_index=k)
@@ -165,16 +170,19 @@ class RayPPOTrainer:
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
+        selection = select_for_update(trajectories, self.workers.roles.groups)
+        metrics |= environment_metrics([t.extras for t in trajectories]) | selection.metrics()
+        if not selection.kept:
+            return None
         self.workers.engine.sleep()
-        batch = collate(trajectories, _pad_token_id(self.tokenizer))
-        return label(batch, [dict(request.row) for request in requests])
+        kept = [trajectories[i] for i in selection.kept]
+        batch = collate(kept, _pad_token_id(self.tokenizer))
+        return label(batch, [dict(requests[i].row) for i in selection.kept])
 
     def _score(self, batch: DataProto) -> dict[str, float]:
         reward = self.reward_function(batch, validate=False)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
-        return reward_metrics(reward) | environment_metrics(
-            batch.non_tensor_batch["extras"].tolist()
-        )
+        return reward_metrics(reward)
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
@@ -205,6 +213,7 @@ class RayPPOTrainer:
                 critic.ppo_epochs,
                 critic.shuffle,
                 self.rng,
+                self.workers.world_size,
             )
             metrics |= run_update(self.workers.critic.update_critic, parts)
         reference = ("ref_log_prob",) if self.workers.roles.reference else ()
@@ -214,6 +223,7 @@ class RayPPOTrainer:
             actor.ppo_epochs,
             actor.shuffle,
             self.rng,
+            self.workers.world_size,
         )
         return metrics | run_update(self.workers.actor.update_actor, parts)
 
@@ -258,6 +268,11 @@ class RayPPOTrainer:
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
         self.display.show_step(step, metrics, total)
+
+    def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
+        """A step without an update: the rollout's own metrics are all there is."""
+        self.tracking.log({**metrics, **self.task.collect_metrics()}, step)
+        self.display.show_skipped(step, int(metrics["rollout/excluded"]))
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:
