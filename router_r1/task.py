@@ -24,6 +24,7 @@ from router_r1.world.cold_start import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
+from verl.config.alarms import AlarmRule
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
 from verl.utils.console import console
@@ -133,6 +134,25 @@ class RoutingTask(Task):
         return (
             f"pool.budget_usd={budget.limit_usd} is used up: ${budget.spent_usd:.6f} are spent and "
             "the next call may cost more than what is left"
+        )
+
+    def alarm_rules(self) -> tuple[AlarmRule, ...]:
+        """Formats that fail, and a policy that stops calling or calls without end."""
+        return (
+            AlarmRule(
+                "reward/format_failure",
+                above=0.3,
+                rises_to=1.5,
+                advice="the policy loses the tags; look at validation/*.jsonl, lower the actor's "
+                "lr or raise the KL's coefficient",
+            ),
+            AlarmRule(
+                "reward/route_cnt",
+                falls_to=0.3,
+                rises_to=2.5,
+                advice="calls per question: the policy answers without the pool, or asks on and "
+                "on; look at cost_coe and at validation/*.jsonl",
+            ),
         )
 
     def collect_metrics(self) -> dict[str, float]:

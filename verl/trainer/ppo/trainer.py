@@ -30,10 +30,12 @@ from verl.trainer.ppo.advantage import (
     apply_kl_penalty,
     make_kl_controller,
 )
+from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,
+    group_metrics,
     reward_metrics,
     timing_metrics,
 )
@@ -88,6 +90,7 @@ class RayPPOTrainer:
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
         self.rng = np.random.default_rng(trainer.seed)
+        self.alarms = Alarms(trainer.alarms, task.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
         self.seconds: dict[str, float] = {}
 
@@ -182,7 +185,10 @@ class RayPPOTrainer:
     def _score(self, batch: DataProto) -> dict[str, float]:
         reward = self.reward_function(batch, validate=False)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
-        return reward_metrics(reward)
+        metrics = reward_metrics(reward)
+        if self.workers.roles.groups:
+            metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
+        return metrics
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
@@ -268,6 +274,7 @@ class RayPPOTrainer:
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
         self.display.show_step(step, metrics, total)
+        self.alarms.check(step, metrics)
 
     def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
