@@ -16,7 +16,10 @@ source scripts/recipe.sh
 choose_recipe scoring "$@"
 
 overrides=(${RECIPE:+"recipe=$RECIPE"})
-if [[ -n "${MODEL_PATH:-}" ]]; then overrides+=("evaluation.model_path=$MODEL_PATH"); fi
+if [[ -n "${MODEL_PATH:-}" ]]; then
+  export MODEL_PATH  # as a variable, since a path may hold what the overrides' grammar cannot
+  overrides+=('evaluation.model_path=${oc.env:MODEL_PATH}')
+fi
 if [[ -n "${DATASETS:-}" ]]; then
   files=()
   for dataset in ${DATASETS//,/ }; do files+=("data/nq_search/test_${dataset}_qwen.parquet"); done

@@ -1,14 +1,25 @@
-"""Where a run's checkpoints lie, and the reward function's state beside them."""
+"""Where a run's checkpoints lie, and the reward function's state beside them.
+
+Guarantees: a folder named ``global_step_N`` holds a whole checkpoint; any other name is no
+checkpoint of a run.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
 from verl.interfaces import RewardFunction
 
 _REWARD_STATE = "reward.json"
+_STEP_FOLDER = re.compile(r"global_step_(\d+)")
+_PARTIAL = ".partial"
 
 
 def step_folder(output_dir: Path, step: int) -> Path:
@@ -19,11 +30,28 @@ def step_folder(output_dir: Path, step: int) -> Path:
 def find_newest_actor(output_dir: Path) -> Path | None:
     """The policy of the run's newest checkpoint, None if it has none."""
     found = [
-        (int(path.parent.name.removeprefix("global_step_")), path)
+        (int(match.group(1)), path)
         for path in (output_dir / "checkpoints").glob("global_step_*/actor")
-        if (path / "config.json").is_file()
+        if (match := _STEP_FOLDER.fullmatch(path.parent.name)) and (path / "config.json").is_file()
     ]
     return max(found)[1] if found else None
+
+
+@contextmanager
+def whole_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
+    """A folder to write a checkpoint into; it gets its own name only once all of it is there.
+
+    What a killed run left half written is removed.
+    """
+    final = step_folder(output_dir, step)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in final.parent.glob(f"*{_PARTIAL}"):
+        shutil.rmtree(leftover)
+    partial = final.with_name(f"{final.name}{_PARTIAL}")
+    partial.mkdir()
+    yield partial
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
 
 
 def newest_actor(output_dir: Path) -> Path:
@@ -43,11 +71,11 @@ def newest_actor(output_dir: Path) -> Path:
 
 def save_reward_state(folder: Path, reward: RewardFunction) -> None:
     """Writes the reward function's state into a checkpoint's folder."""
-    (folder / _REWARD_STATE).write_text(json.dumps(reward.state_dict()) + "\n")
+    (folder / _REWARD_STATE).write_text(json.dumps(reward.state_dict()) + "\n", encoding="utf-8")
 
 
 def load_reward_state(actor: Path, reward: RewardFunction) -> None:
     """Restores what :func:`save_reward_state` left beside a policy; nothing without a file."""
     path = actor.parent / _REWARD_STATE
     if path.is_file():
-        reward.load_state_dict(json.loads(path.read_text()))
+        reward.load_state_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -21,7 +21,7 @@ def write_trajectories(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    with temporary.open("w") as file:
+    with temporary.open("w", encoding="utf-8") as file:
         for i, trajectory in enumerate(trajectories):
             record = {
                 "uid": trajectory.uid,

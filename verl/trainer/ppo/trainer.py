@@ -51,7 +51,7 @@ from verl.trainer.ppo.update import (
 from verl.trainer.ppo.validation import label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
-from verl.utils.checkpoints import save_reward_state, step_folder
+from verl.utils.checkpoints import save_reward_state, whole_checkpoint
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
 from verl.utils.tracking import Tracking
@@ -261,12 +261,11 @@ class RayPPOTrainer:
         return result
 
     def _save(self, step: int) -> None:
-        folder = step_folder(self.output_dir, step)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.workers.actor.save_checkpoint(str(folder / "actor"))
-        if self.workers.roles.critic:
-            self.workers.critic.save_checkpoint(str(folder / "critic"))
-        save_reward_state(folder, self.reward_function)
+        with whole_checkpoint(self.output_dir, step) as folder:
+            self.workers.actor.save_checkpoint(str(folder / "actor"))
+            if self.workers.roles.critic:
+                self.workers.critic.save_checkpoint(str(folder / "critic"))
+            save_reward_state(folder, self.reward_function)
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic) | self.task.collect_metrics()
