@@ -26,6 +26,8 @@ class SamplingParams:
         top_p: nucleus; 1.0 samples the full distribution (what the trainer scores).
         top_k: -1 switches it off.
         stop: strings that end the generation; the text that completed the stop is kept.
+        seed: of this generation's own random stream, so that its noise depends on no other
+            request and no replica; None draws from the engine's. Greedy sampling needs none.
     """
 
     max_tokens: int
@@ -33,6 +35,7 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = -1
     stop: tuple[str, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,16 @@ class RolloutOptions:
     """Sampling of a whole rollout (see :class:`SamplingParams` for the fields).
 
     ``max_tokens`` bounds the tokens of a trajectory after its prompt, sampled and observed; None
-    leaves it to the source's own limits.
+    leaves it to the source's own limits. ``seed`` is the run's: the source derives each
+    generation's own from it (see :func:`verl.utils.seeding.generation_seed`); None leaves sampling
+    unseeded.
     """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
     max_tokens: int | None = None
+    seed: int | None = None
 
 
 class RolloutSource(Protocol):

@@ -7,9 +7,9 @@ Guarantees: a question goes through training's own loop, prompt template and sto
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
-import uuid
 from collections.abc import Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -57,10 +57,14 @@ class Router:
         self.settings = settings
         self._manager = manager
         self._tokenizer = tokenizer
+        self._numbers = itertools.count(1)
         self._template = build_prompt_template(settings.prompt_style, settings.pool)
 
     def request(self, question: str) -> RolloutRequest:
-        """The rollout request of a question.
+        """The rollout request of a question, numbered in the order of asking.
+
+        The number is its identity for the seed: the same questions in the same order sample the
+        same answers, and a question asked twice samples two.
 
         Raises:
             QuestionTooLongError: if its prompt does not fit.
@@ -76,7 +80,7 @@ class Router:
             raise QuestionTooLongError(
                 f"the question makes a prompt of {length} tokens, and at most {limit} are allowed"
             )
-        return RolloutRequest(uuid.uuid4().hex, messages)
+        return RolloutRequest(f"question-{next(self._numbers)}", messages)
 
     async def answer(
         self,

@@ -41,7 +41,7 @@ class RouterSettings:
         engine: one of :data:`verl.workers.rollout.local.ENGINES`.
         device: "cpu" or "cuda".
         rollout: settings of the engine.
-        seed: of the engine's sampling.
+        seed: of the engine's own stream; ``options`` hold the same for the questions.
         pool: the LLMs, with the endpoint in force.
         api_key: from the command line; None reads the pool's environment variable.
         world: answers for the pool if that is simulated and has no endpoint.
@@ -112,7 +112,9 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
         prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
         limits=limits,
         max_start_length=max_start_length,
-        options=RolloutOptions(temperature=arguments.temperature, top_p=arguments.top_p),
+        options=RolloutOptions(
+            temperature=arguments.temperature, top_p=arguments.top_p, seed=arguments.seed
+        ),
     )
 
 

@@ -24,6 +24,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.utils.seeding import generation_seed
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -196,6 +197,7 @@ class LLMGenerationManager:
                 top_p=options.top_p,
                 top_k=options.top_k,
                 stop=STOP_STRINGS,
+                seed=_turn_seed(run.trajectory, turn, options),
             ),
             session,
             None if run.observer is _NOBODY else stream.push,
@@ -285,6 +287,12 @@ class LLMGenerationManager:
             "calls": calls,
         }
         return run.trajectory
+
+
+def _turn_seed(trajectory: Trajectory, turn: int, options: RolloutOptions) -> int | None:
+    if options.seed is None:
+        return None
+    return generation_seed(options.seed, trajectory.uid, trajectory.sample_index, turn)
 
 
 async def _make_client(

@@ -15,6 +15,7 @@ import hmac
 import json
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -207,7 +208,7 @@ class RouterServer:
         chat = parse_chat_request(await request.read())
         self._require_model(chat.model)
         rollout = self._router.request(chat.question)
-        completion = Completion(f"chatcmpl-{rollout.uid}", self._config.model_name)
+        completion = Completion(f"chatcmpl-{uuid.uuid4().hex}", self._config.model_name)
         options = self._options(chat)
         async with self._admission.slot():
             if chat.stream:

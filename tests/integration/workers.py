@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import ray
 import torch
 import torch.distributed as dist
 
@@ -17,6 +18,12 @@ class Arithmetic(Worker):
     @register(Dispatch.ONE_TO_ALL)
     def where(self) -> tuple[int, int, int]:
         return self.rank, self.world_size, os.getpid()
+
+    @register(Dispatch.ONE_TO_ALL)
+    def sees(self) -> tuple[str, str]:
+        """Node, and the GPUs that CUDA would show."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node, os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     @register(Dispatch.RANK_ZERO)
     def only_first(self) -> int:

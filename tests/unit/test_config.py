@@ -57,6 +57,15 @@ def test_the_papers_recipe() -> None:
         ("data.train_batch_size=0", ("data.train_batch_size", "0")),
         ("algorithm.adv_estimator=reinforce", ("adv_estimator", "gae, grpo")),
         ("algorithm.adv_estimator=grpo", ("n_agent", "2 or more")),
+        ("trainer.start_timeout_s=0", ("trainer.start_timeout_s", "0")),
+        (
+            "actor_rollout_ref.rollout.tensor_model_parallel_size=3",
+            ("tensor_model_parallel_size=3", "trainer.n_gpus_per_node=4"),
+        ),
+        (
+            "actor_rollout_ref.rollout.num_replicas=5",
+            ("num_replicas=5", "need 5 GPUs", "trainer.n_gpus_per_node = 4"),
+        ),
         ("trainer.device=tpu", ("trainer.device", "auto, cpu, cuda")),
         ("trainer.logger=[print]", ("trainer.logger", "print", "jsonl")),
         ("data.max_start_length=9999", ("max_start_length", "max_prompt_length")),

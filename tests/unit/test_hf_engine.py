@@ -116,3 +116,15 @@ def test_sampling_filters_keep_what_they_should() -> None:
 def test_a_folder_without_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(RolloutEngineError, match="cannot load"):
         HFEngine(str(tmp_path), "cpu", "float32", 128)
+
+
+def test_a_seed_makes_a_generation_independent_of_what_runs_beside_it(engine: HFEngine) -> None:
+    async def together(seeds: list[int | None]) -> list[tuple[int, ...]]:
+        calls = (
+            engine.generate(PROMPT, SamplingParams(max_tokens=12, seed=seed), "s") for seed in seeds
+        )
+        return [output.token_ids for output in await asyncio.gather(*calls)]
+
+    alone = {seed: generate(engine, max_tokens=12, seed=seed).token_ids for seed in (1, 2, 3)}
+    assert len(set(alone.values())) == 3
+    assert asyncio.run(together([3, None, 1, None, 2]))[::2] == [alone[3], alone[1], alone[2]]

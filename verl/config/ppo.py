@@ -105,6 +105,7 @@ class TrainerConfig:
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
         device: "auto", "cpu" or "cuda".
         cpu_threads: torch threads of each worker process (CPU).
+        start_timeout_s: how long the worker processes may take to start and load, seconds.
         default_local_dir: where the run writes.
         logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
@@ -123,6 +124,7 @@ class TrainerConfig:
     n_gpus_per_node: int = 4
     device: str = "auto"
     cpu_threads: int = 1
+    start_timeout_s: float = 1800.0
     default_local_dir: str = "outputs/${trainer.experiment_name}"
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42
@@ -136,6 +138,7 @@ class TrainerConfig:
             **{
                 "trainer.nnodes": self.nnodes,
                 "trainer.n_gpus_per_node": self.n_gpus_per_node,
+                "trainer.start_timeout_s": self.start_timeout_s,
                 "trainer.total_epochs": self.total_epochs,
                 "trainer.total_training_steps": self.total_training_steps,
             }
@@ -206,6 +209,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         _check_divisible(self)
+        _check_engines(self)
         _check_groups(self)
         self._choose_kl()
 
@@ -244,3 +248,22 @@ def _check_divisible(config: Any) -> None:
             )
         if size % world_size:
             raise ConfigError(f"{key} = {size} is not divisible by the {world_size} ranks")
+
+
+def _check_engines(config: Any) -> None:
+    """On GPUs the engines share those of the trainer, and the GPUs of an engine lie on one node."""
+    trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    if trainer.device == "cpu":
+        return
+    size, gpus = rollout.tensor_model_parallel_size, trainer.nnodes * trainer.n_gpus_per_node
+    if trainer.n_gpus_per_node % size:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={size} does not divide "
+            f"trainer.n_gpus_per_node={trainer.n_gpus_per_node}: an engine cannot span nodes"
+        )
+    if rollout.num_replicas * size > gpus:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.num_replicas={rollout.num_replicas} engines of "
+            f"tensor_model_parallel_size={size} need {rollout.num_replicas * size} GPUs, and "
+            f"trainer.nnodes x trainer.n_gpus_per_node = {gpus}; -1 takes as many as fit"
+        )

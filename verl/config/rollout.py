@@ -34,6 +34,7 @@ class RolloutConfig:
         cpu_threads: OpenMP threads of one engine (CPU).
         max_model_len: longest context in tokens; None takes data.max_prompt_length.
         max_num_seqs: sequences decoded together.
+        start_timeout_s: how long the engines may take to start, seconds.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
         n_agent: trajectories sampled per training prompt.
         val: sampling in validation.
@@ -49,6 +50,7 @@ class RolloutConfig:
     max_model_len: int | None = None
     max_num_seqs: int = 256
     enforce_eager: bool = False
+    start_timeout_s: float = 1800.0
     free_cache_engine: bool = True
     temperature: float = 1.0
     top_p: float = 1.0
@@ -65,6 +67,7 @@ class RolloutConfig:
                 "rollout.n_agent": self.n_agent,
                 "rollout.temperature": self.temperature,
                 "rollout.max_num_seqs": self.max_num_seqs,
+                "rollout.start_timeout_s": self.start_timeout_s,
             }
         )
         if self.num_replicas != -1:

@@ -13,7 +13,15 @@ import torch.distributed as dist
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Place of one process: ``device`` is "cpu" or "cuda"; ``num_threads`` is for CPU kernels."""
+    """Place of one process.
+
+    Attributes:
+        rank, world_size: among all processes.
+        local_rank, local_world_size: among those of its node.
+        device: "cpu" or "cuda".
+        master_addr, master_port: where the process group meets.
+        num_threads: of CPU kernels.
+    """
 
     rank: int
     world_size: int
@@ -22,6 +30,24 @@ class RankInfo:
     master_addr: str
     master_port: int
     num_threads: int = 1
+    local_world_size: int = 1
+
+    def environment(self) -> dict[str, str]:
+        """The variables that torch and the libraries on it expect of a launcher.
+
+        Libraries take LOCAL_RANK as the index of this process's GPU among the GPUs that it sees
+        (torch's device mesh and transformers call ``set_device`` with it), and the other local
+        ranks as those that see the same. Each process sees one GPU, so on CUDA it is alone.
+        """
+        alone = self.device == "cuda"
+        return {
+            "MASTER_ADDR": self.master_addr,
+            "MASTER_PORT": str(self.master_port),
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.world_size),
+            "LOCAL_RANK": "0" if alone else str(self.local_rank),
+            "LOCAL_WORLD_SIZE": "1" if alone else str(self.local_world_size),
+        }
 
 
 def free_address() -> tuple[str, int]:
@@ -48,15 +74,9 @@ class Worker:
         """Joins the process group, gloo on CPU and NCCL on CUDA; does nothing the second time."""
         if dist.is_initialized():
             return
-        os.environ.update(
-            MASTER_ADDR=info.master_addr,
-            MASTER_PORT=str(info.master_port),
-            RANK=str(info.rank),
-            WORLD_SIZE=str(info.world_size),
-            LOCAL_RANK=str(info.local_rank),
-        )
+        os.environ.update(info.environment())
         if info.device == "cuda":
-            torch.cuda.set_device(0)  # Ray shows each process only its own GPU
+            torch.cuda.set_device(0)  # the only GPU that this process sees
         else:
             torch.set_num_threads(info.num_threads)
         dist.init_process_group(

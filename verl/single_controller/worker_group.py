@@ -7,16 +7,18 @@ Guarantees: a method call reaches every rank or raises; the first rank that fail
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
-from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.errors import UserError
+from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.dispatch import MethodSpec, gather, method_specs, spread
+from verl.single_controller.rank_device import RankDevice, claim_rank_device
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker import RankInfo, Worker, free_address
 
@@ -24,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkerGroupError(UserError):
-    """A worker process raised or died; the message names rank, role and method."""
+    """A worker process raised, died or did not start; the message names the rank."""
 
 
 class RayClassWithInit:
@@ -38,6 +40,12 @@ class RayClassWithInit:
 
 class _Process:
     """The actor: all roles of one rank."""
+
+    def __init__(self) -> None:
+        self._device = claim_rank_device()
+
+    def device(self) -> RankDevice:
+        return self._device
 
     def address(self) -> tuple[str, int]:
         return free_address()
@@ -58,6 +66,11 @@ class RayWorkerGroup:
         roles: role name to class; all roles of a rank live in one process.
         device: "cpu" or "cuda".
         num_threads: torch threads of each process (CPU).
+        start_timeout_s: how long all ranks together may take to start and load their roles.
+
+    Raises:
+        ResourceError: if the cluster cannot grant the slots.
+        WorkerGroupError: if a rank fails or is not up in time.
     """
 
     def __init__(
@@ -66,6 +79,7 @@ class RayWorkerGroup:
         roles: Mapping[str, RayClassWithInit],
         device: str = "cpu",
         num_threads: int = 1,
+        start_timeout_s: float = 1800.0,
     ) -> None:
         self._pool = resource_pool
         self._dead: str | None = None
@@ -73,7 +87,7 @@ class RayWorkerGroup:
         self.processes: list[Any] = []
         env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
         actor_class = ray.remote(_Process)
-        local_ranks: list[int] = []
+        places: list[tuple[int, int]] = []
         for group, count in zip(
             resource_pool.placement_groups(), resource_pool.processes_per_node, strict=True
         ):
@@ -85,33 +99,30 @@ class RayWorkerGroup:
                 if device == "cpu":
                     options["runtime_env"] = {"env_vars": env}
                 self.processes.append(actor_class.options(**options).remote())
-                local_ranks.append(local_rank)
-        try:
-            address, port = ray.get(self.processes[0].address.remote())
-        except (RayActorError, RayTaskError) as error:
-            raise self._failed(0, "process", "address", error) from error
-        self._resolve(
+                places.append((local_rank, count))
+        deadline = time.monotonic() + start_timeout_s
+        self.devices: list[RankDevice] = self._started(
+            [process.device.remote() for process in self.processes], "process", deadline
+        )
+        [(address, port)] = self._started([self.processes[0].address.remote()], "process", deadline)
+        infos = [
+            RankInfo(
+                rank, self.world_size, local_rank, device, address, port, num_threads, local_size
+            )
+            for rank, (local_rank, local_size) in enumerate(places)
+        ]
+        self._started(
             [
-                process.start.remote(
-                    RankInfo(
-                        rank, self.world_size, local_ranks[rank], device, address, port, num_threads
-                    ),
-                    dict(roles),
-                )
-                for rank, process in enumerate(self.processes)
+                process.start.remote(info, dict(roles))
+                for process, info in zip(self.processes, infos, strict=True)
             ],
-            role="+".join(roles),
-            method="__init__",
+            "+".join(roles),
+            deadline,
         )
         self._roles = {name: RoleHandle(self, name, role.cls) for name, role in roles.items()}
 
     def __getitem__(self, role: str) -> RoleHandle:
         return self._roles[role]
-
-    @property
-    def placement_groups(self) -> list[PlacementGroup]:
-        """Where the processes lie, for what shares their GPUs."""
-        return self._pool.placement_groups()
 
     def call(
         self,
@@ -135,16 +146,38 @@ class RayWorkerGroup:
         ]
         return gather(spec, self._resolve(references, role, method), pad_size)
 
-    def _resolve(self, references: list[Any], role: str, method: str) -> list[Any]:
+    def _started(self, references: list[Any], role: str, deadline: float) -> list[Any]:
+        """Results of a step of the start.
+
+        Raises:
+            WorkerGroupError: if a rank fails, or has not ended at ``deadline``.
+        """
+        try:
+            return self._resolve(references, role, "__init__", deadline - time.monotonic())
+        except NotArrivedError as late:
+            up = [rank for rank in range(len(references)) if rank not in late.pending]
+            self._dead = f"ranks {late.pending} of {self.world_size} did not start {role} in time"
+            where = ", ".join(f"{rank} on {self._place(rank)}" for rank in late.pending)
+            self.shutdown()
+            raise WorkerGroupError(
+                f"{self._dead} ({where}; up: {up or 'none'}). Raise trainer.start_timeout_s if "
+                "loading is slow; ROUTER_R1_WORKER_LOGS=1 shows what the processes say"
+            ) from late
+
+    def _place(self, rank: int) -> str:
+        """Where a rank lies, as far as it has said so."""
+        devices = getattr(self, "devices", None)
+        return str(devices[rank]) if devices else "an unknown node"
+
+    def _resolve(
+        self, references: list[Any], role: str, method: str, timeout_s: float | None = None
+    ) -> list[Any]:
         """Waits for all, but raises as soon as one fails: the others may wait for it forever."""
-        ranks = {reference: rank for rank, reference in enumerate(references)}
-        pending = list(references)
-        while pending:
-            done, pending = ray.wait(pending, num_returns=1)
+        for rank in in_order_of_arrival(references, timeout_s):
             try:
-                ray.get(done)
+                ray.get(references[rank])
             except (RayActorError, RayTaskError) as error:
-                raise self._failed(ranks[done[0]], role, method, error) from error
+                raise self._failed(rank, role, method, error) from error
         return list(ray.get(references))
 
     def _failed(self, rank: int, role: str, method: str, error: Exception) -> WorkerGroupError:

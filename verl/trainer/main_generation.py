@@ -51,7 +51,9 @@ def main(overrides: list[str]) -> None:
             source = task.build_rollout_source(engine, tokenizer)
             engine.wait_until_ready()
             val = config.actor_rollout_ref.rollout.val
-            options = RolloutOptions(val.temperature, val.top_p, val.top_k)
+            options = RolloutOptions(
+                val.temperature, val.top_p, val.top_k, seed=config.trainer.seed
+            )
             generate(requests, source, options, folder)
         finally:
             engine.shutdown()

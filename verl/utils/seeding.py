@@ -1,7 +1,8 @@
-"""Seeds of every random stream in a process."""
+"""Seeds of the random streams: a process's own, and one for each generation of a rollout."""
 
 from __future__ import annotations
 
+import hashlib
 import random
 
 import numpy as np
@@ -13,3 +14,15 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def generation_seed(run_seed: int, uid: str, sample_index: int, turn: int) -> int:
+    """Seed of one generation, in [0, 2**63): what vLLM and ``torch.Generator`` take.
+
+    It depends on its arguments alone, not on process, replica, order or Python's hash seed: the
+    samples of a prompt and the turns of a trajectory draw different noise wherever they are
+    generated, and a run draws the same noise again.
+    """
+    identity = repr((run_seed, uid, sample_index, turn)).encode()
+    digest = hashlib.blake2b(identity, digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 TRAJECTORIES = "trajectories.jsonl"
 _SETTINGS = "settings.json"
-# These do not shape a trajectory.
+# These do not shape a trajectory; of the trainer only the seed does, where tokens are sampled.
 _IRRELEVANT = ("trainer", "ray", "critic", "algorithm", "api_key")
 
 
@@ -57,6 +57,8 @@ def _settings(config: PPOConfig, model_path: Path) -> dict[str, Any]:
     content = {name: v for name, v in asdict(config).items() if name not in _IRRELEVANT}
     policy = config.actor_rollout_ref
     content["actor_rollout_ref"] = {"rollout": asdict(policy.rollout)}
+    if policy.rollout.val.temperature > 0:
+        content["seed"] = config.trainer.seed
     content["model"] = {"path": str(model_path), "weights": _weights(model_path)}
     # A trajectory is the same whether more or fewer are wanted.
     unshaping = dict.fromkeys(("folder", "resume", "limit", "n_samples"))

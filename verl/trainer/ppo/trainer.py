@@ -169,7 +169,9 @@ class RayPPOTrainer:
             for i, row in enumerate(rows)
             for k in range(rollout.n_agent)
         ]
-        options = RolloutOptions(rollout.temperature, rollout.top_p, rollout.top_k)
+        options = RolloutOptions(
+            rollout.temperature, rollout.top_p, rollout.top_k, seed=self.config.trainer.seed
+        )
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
@@ -247,6 +249,7 @@ class RayPPOTrainer:
                 _pad_token_id(self.tokenizer),
                 self.config.data.val_batch_size,
                 step,
+                self.config.trainer.seed,
                 on_finished=advance,
             )
         write_trajectories(

@@ -35,18 +35,21 @@ def validate(
     pad_token_id: int,
     batch_size: int | None,
     step: int,
+    seed: int,
     on_finished: Callable[[Trajectory], None] | None = None,
 ) -> tuple[ValidationResult, list[Trajectory]]:
     """Rolls every row out once; no row is dropped, no training state moves.
 
     Args:
         batch_size: rows in flight together; None takes all.
+        seed: of the run. A row's uid is the same at every step, so sampled validations of a run
+            draw the same noise and differ by the policy alone.
     """
-    options = RolloutOptions(sampling.temperature, sampling.top_p, sampling.top_k)
+    options = RolloutOptions(sampling.temperature, sampling.top_p, sampling.top_k, seed=seed)
     trajectories: list[Trajectory] = []
     for start in range(0, len(dataset), batch_size or len(dataset)):
         stop = min(len(dataset), start + (batch_size or len(dataset)))
-        requests = [dataset.request(i, uid=f"val-{step}-{i}") for i in range(start, stop)]
+        requests = [dataset.request(i, uid=f"val-{i}") for i in range(start, stop)]
         trajectories += source.rollout(requests, options, on_finished)
     batch = label(collate(trajectories, pad_token_id), dataset.rows)
     reward = reward_function(batch, validate=True)

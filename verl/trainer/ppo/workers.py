@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl.config.ppo import PPOConfig
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller import (
+    RankDevice,
+    RayClassWithInit,
+    RayResourcePool,
+    RayWorkerGroup,
+)
 from verl.utils.device import resolve_device
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
@@ -47,33 +52,23 @@ class Workers:
     def __init__(self, config: PPOConfig, training_steps: int) -> None:
         self.roles = Roles.of(config)
         self.device = resolve_device(config.trainer.device)
-        self.rollout = _start_engines_on_cpu(config) if self.device == "cpu" else None
-        self._group = _start_group(config, self.roles, self.device, training_steps)
-        if self.rollout is None:
-            self.rollout = self._start_engines_on_gpu(config)
-        self.rollout.wait_until_ready()
-        self.rollout.sleep()
-
-    def _start_engines_on_gpu(self, config: PPOConfig) -> RolloutReplicas:
-        return RolloutReplicas(
-            config.actor_rollout_ref.rollout,
-            config.actor_rollout_ref.model.path,
-            self.device,
-            _max_model_len(config),
-            config.trainer.seed,
-            self._group.placement_groups,
+        pool = RayResourcePool(
+            [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=self.device == "cuda"
         )
+        if self.device == "cpu":
+            # The engines share nothing with the workers: they start at once, while those load.
+            self.engine = _start_engines(config, self.device, pool.reserved_ranks())
+            self._group = _start_group(config, pool, self.roles, self.device, training_steps)
+        else:
+            self._group = _start_group(config, pool, self.roles, self.device, training_steps)
+            self.engine = _start_engines(config, self.device, self._group.devices)
+        self.engine.wait_until_ready()
+        self.engine.sleep()
 
     @property
     def world_size(self) -> int:
         """Ranks that share a mini-batch."""
         return self._group.world_size
-
-    @property
-    def engine(self) -> RolloutReplicas:
-        """The rollout engines."""
-        assert self.rollout is not None
-        return self.rollout
 
     @property
     def actor(self) -> Any:
@@ -110,20 +105,20 @@ def _max_model_len(config: PPOConfig) -> int:
     return explicit or config.data.max_prompt_length
 
 
-def _start_engines_on_cpu(config: PPOConfig) -> RolloutReplicas:
-    """On CPU the engines start at once, while the workers load their models."""
+def _start_engines(config: PPOConfig, device: str, ranks: list[RankDevice]) -> RolloutReplicas:
     rollout = config.actor_rollout_ref.rollout
     return RolloutReplicas(
         rollout,
         config.actor_rollout_ref.model.path,
-        "cpu",
+        device,
         _max_model_len(config),
         config.trainer.seed,
+        ranks,
     )
 
 
 def _start_group(
-    config: PPOConfig, roles: Roles, device: str, training_steps: int
+    config: PPOConfig, pool: RayResourcePool, roles: Roles, device: str, training_steps: int
 ) -> RayWorkerGroup:
     policy = config.actor_rollout_ref
     temperature = policy.rollout.temperature
@@ -142,8 +137,6 @@ def _start_group(
         critic = config.critic
         critic_steps = training_steps * critic.ppo_epochs * (samples // critic.ppo_mini_batch_size)
         classes["critic"] = RayClassWithInit(CriticWorker, critic, critic_steps)
-    pool = RayResourcePool(
-        [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=device == "cuda"
-    )
     logger.info("starting %d %s ranks: %s", pool.world_size, device, ", ".join(classes))
-    return RayWorkerGroup(pool, classes, device, config.trainer.cpu_threads)
+    trainer = config.trainer
+    return RayWorkerGroup(pool, classes, device, trainer.cpu_threads, trainer.start_timeout_s)

@@ -33,7 +33,7 @@ class HFEngine:
         device: "cpu" or "cuda".
         dtype: of the forward pass, "float32" or "bfloat16".
         max_model_len: longest context, tokens.
-        seed: of the sampling.
+        seed: of the stream that requests without a seed of their own draw from.
 
     Raises:
         RolloutEngineError: if the model cannot be loaded.
@@ -81,13 +81,16 @@ class HFEngine:
         decoder = StreamDecoder(
             functools.partial(self._tokenizer.decode, clean_up_tokenization_spaces=False)
         )
+        generator = self._generator
+        if sampling.seed is not None:
+            generator = torch.Generator(self._device).manual_seed(sampling.seed)
         ids: list[int] = []
         log_probs: list[float] = []
         text = ""
         new: Sequence[int] = prompt_ids
         while True:
             token, log_prob = await loop.run_in_executor(
-                self._executor, self._step, new, cache, sampling
+                self._executor, self._step, new, cache, sampling, generator
             )
             ids.append(token)
             log_probs.append(log_prob)
@@ -103,7 +106,11 @@ class HFEngine:
 
     @torch.inference_mode()
     def _step(
-        self, new: Sequence[int], cache: DynamicCache, sampling: SamplingParams
+        self,
+        new: Sequence[int],
+        cache: DynamicCache,
+        sampling: SamplingParams,
+        generator: torch.Generator,
     ) -> tuple[int, float]:
         """Reads ``new`` ids into the cache and samples the next one, with its log-prob."""
         input_ids = torch.tensor([new], device=self._device)
@@ -112,7 +119,7 @@ class HFEngine:
         if sampling.temperature == 0.0:
             token = log_probs.argmax()
         else:
-            token = torch.multinomial(log_probs.exp(), 1, generator=self._generator)[0]
+            token = torch.multinomial(log_probs.exp(), 1, generator=generator)[0]
         return int(token), float(log_probs[token])
 
     async def close(self) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
+from verl.single_controller.rank_device import RankDevice
+from verl.single_controller.resource_pool import RayResourcePool
 from verl.workers.rollout.errors import RolloutEngineError
+from verl.workers.rollout.placement import own_gpus, place_beside
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 
 logger = logging.getLogger(__name__)
@@ -32,8 +36,12 @@ class RolloutReplicas:
         device: "cpu" or "cuda".
         max_model_len: longest context, tokens.
         seed: of the engines' own random stream.
-        placement_groups: of the trainer, whose GPUs the engines time-share; without one the
-            engines have GPUs of their own, or run on the CPU.
+        ranks: of the trainer, whose nodes and GPUs the engines share, in rank order; without them
+            the engines reserve GPUs of their own, or run anywhere on CPUs.
+
+    Raises:
+        ConfigError: if the engines do not fit beside ``ranks``.
+        ResourceError: if the cluster does not grant them GPUs of their own.
     """
 
     def __init__(
@@ -43,34 +51,87 @@ class RolloutReplicas:
         device: str,
         max_model_len: int,
         seed: int = 0,
-        placement_groups: list[PlacementGroup] | None = None,
+        ranks: Sequence[RankDevice] | None = None,
     ) -> None:
         self._sleeps = device == "cuda" and config.free_cache_engine
         settings = ReplicaSettings.from_config(
             config, model_path, device, max_model_len, seed, self._sleeps
         )
+        self._start_timeout_s = config.start_timeout_s
+        self._pool: RayResourcePool | None = None
+        self._places: list[str] = []
+        self._actors: list[Any] = []
         actor_class = ray.remote(VLLMReplica)
-        self._actors = [
-            actor_class.options(
-                max_concurrency=_MAX_CALLS_IN_FLIGHT,
-                **_placement(placement_groups, i, config, device),
-            ).remote(settings)
-            for i in range(_replica_count(config, placement_groups, device))
-        ]
+        for index, (place, options) in enumerate(self._find_places(config, device, ranks)):
+            self._places.append(place)
+            self._actors.append(
+                actor_class.options(max_concurrency=_MAX_CALLS_IN_FLIGHT, **options).remote(
+                    # Requests without a seed of their own must not draw alike in two replicas.
+                    replace(settings, seed=settings.seed + index)
+                )
+            )
         self._load = [0] * len(self._actors)
         self._replica_of: dict[str, int] = {}
+
+    def _find_places(
+        self, config: RolloutConfig, device: str, ranks: Sequence[RankDevice] | None
+    ) -> list[tuple[str, dict[str, Any]]]:
+        """A description and the Ray options of each engine's place."""
+        tensor_parallel_size = config.tensor_model_parallel_size
+        if ranks is not None:
+            return [
+                (str(place), place.actor_options())
+                for place in place_beside(ranks, config.num_replicas, tensor_parallel_size)
+            ]
+        if device == "cpu":
+            count = 1 if config.num_replicas == -1 else config.num_replicas
+            return [("a CPU", {"num_cpus": 0})] * count
+        self._pool = own_gpus(config.num_replicas, tensor_parallel_size)
+        return [
+            (
+                f"{tensor_parallel_size} GPU(s) of its own on {rank.host}",
+                {
+                    "num_cpus": 1,
+                    "num_gpus": tensor_parallel_size,
+                    "scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0),
+                },
+            )
+            for group, rank in zip(
+                self._pool.placement_groups(), self._pool.reserved_ranks(), strict=True
+            )
+        ]
 
     def wait_until_ready(self) -> None:
         """Blocks until every engine runs.
 
         Raises:
-            RolloutEngineError: if one does not start.
+            RolloutEngineError: if one does not start, or not within ``rollout.start_timeout_s``.
         """
+        references = [actor.ready.remote() for actor in self._actors]
         try:
-            ray.get([actor.ready.remote() for actor in self._actors])
+            for index in in_order_of_arrival(references, self._start_timeout_s):
+                self._check_started(index, references[index])
+        except NotArrivedError as late:
+            self.shutdown()
+            raise RolloutEngineError(self._not_up(late.pending)) from late
+
+    def _check_started(self, index: int, reference: Any) -> None:
+        try:
+            ray.get(reference)
         except RayError as error:
             self.shutdown()
-            raise RolloutEngineError(f"the rollout engine did not start: {error}") from error
+            raise RolloutEngineError(
+                f"rollout replica {index} ({self._places[index]}) did not start: {error}"
+            ) from error
+
+    def _not_up(self, pending: list[int]) -> str:
+        late = ", ".join(f"{index} ({self._places[index]})" for index in pending)
+        up = [index for index in range(len(self._places)) if index not in pending]
+        return (
+            f"rollout replicas did not start within {self._start_timeout_s:g} s: {late}; up: "
+            f"{up or 'none'}. Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
+            "ROUTER_R1_WORKER_LOGS=1 shows what the engines say"
+        )
 
     async def generate(
         self,
@@ -132,43 +193,5 @@ class RolloutReplicas:
         for actor in self._actors:
             ray.kill(actor, no_restart=True)
         self._actors = []
-
-
-def _replica_count(
-    config: RolloutConfig, placement_groups: list[PlacementGroup] | None, device: str
-) -> int:
-    if config.num_replicas != -1:
-        return config.num_replicas
-    if device == "cpu":
-        return 1
-    if placement_groups is None:
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-    else:
-        gpus = sum(group.bundle_count for group in placement_groups)
-    return max(1, gpus // config.tensor_model_parallel_size)
-
-
-def _placement(
-    placement_groups: list[PlacementGroup] | None, index: int, config: RolloutConfig, device: str
-) -> dict[str, Any]:
-    """Ray options of replica ``index``: with a trainer it lies on the bundle of the GPU it shares;
-    alone on CUDA it takes GPUs of its own."""
-    if placement_groups is None:
-        gpus_of_its_own = config.tensor_model_parallel_size if device == "cuda" else 0
-        return {"num_cpus": 0, "num_gpus": gpus_of_its_own}
-    slots = [(g, b) for g in placement_groups for b in range(g.bundle_count)]
-    first = index * config.tensor_model_parallel_size
-    group, _ = slots[first]
-    gpus = [bundle for g, bundle in slots[first : first + config.tensor_model_parallel_size]]
-    return {
-        "num_cpus": 0,
-        "num_gpus": 0,
-        "scheduling_strategy": PlacementGroupSchedulingStrategy(group, gpus[0]),
-        # The trainer's process owns the GPU in Ray's books; the engine names it itself.
-        "runtime_env": {
-            "env_vars": {
-                "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
-                "CUDA_VISIBLE_DEVICES": ",".join(map(str, gpus)),
-            }
-        },
-    }
+        if self._pool is not None:
+            self._pool.release()

@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
@@ -34,7 +35,7 @@ class VLLMEngine:
         for variable, value in _QUIET.items():
             os.environ.setdefault(variable, value)
         try:
-            with _sigint_blocked():
+            with sigint_blocked():
                 self._replica = VLLMReplica(settings)
         except Exception as error:  # vLLM raises whatever its parts raise
             reason = str(error).strip().splitlines()
@@ -72,9 +73,11 @@ class VLLMEngine:
 
 
 @contextmanager
-def _sigint_blocked() -> Iterator[None]:
+def sigint_blocked() -> Iterator[None]:
     """Processes started in the block never see Ctrl-C: it reaches the whole foreground group, and
     whether it ends the engine or only the question under way is ours to say."""
+    # It starts with the first spawned process, and unblocks SIGINT in the thread that starts it.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

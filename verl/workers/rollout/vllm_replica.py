@@ -17,6 +17,9 @@ from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.workers.weight_transfer.sender import make_weight_sender
 
+# Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
+_CPU_BATCHED_TOKENS = 16384
+
 
 @dataclass(frozen=True)
 class ReplicaSettings:
@@ -64,6 +67,44 @@ class ReplicaSettings:
         )
 
 
+def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
+    """Arguments of vLLM's ``AsyncEngineArgs``."""
+    arguments: dict[str, Any] = {
+        "model": settings.model_path,
+        "dtype": settings.dtype,
+        "tensor_parallel_size": settings.tensor_parallel_size,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "enforce_eager": settings.enforce_eager,
+        "enable_prefix_caching": True,
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+        "disable_log_stats": True,
+        "seed": settings.seed,
+        "weight_transfer_config": {"backend": settings.weight_backend},
+    }
+    if settings.tensor_parallel_size > 1:
+        # In an actor vLLM would choose Ray, and wait for GPUs that the trainer's processes hold.
+        arguments["distributed_executor_backend"] = "mp"
+    if settings.device == "cpu":
+        arguments["worker_extension_cls"] = (
+            "verl.workers.weight_transfer.vllm_receiver.WorkerExtension"
+        )
+        # A seeded request whose prefill is cut into chunks kills vLLM's CPU engine (it rewinds the
+        # request's generator, which CPU generators cannot). Without chunking a prompt waits for a
+        # step with room for all of it, and a step has room for the longest context.
+        arguments["enable_chunked_prefill"] = False
+        arguments["max_num_batched_tokens"] = max(
+            settings.max_model_len,
+            settings.max_num_seqs,
+            min(_CPU_BATCHED_TOKENS, settings.max_num_seqs * settings.max_model_len),
+        )
+    else:
+        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+        arguments["enable_sleep_mode"] = settings.sleep
+    return arguments
+
+
 class VLLMReplica:
     """The actor class, usable without Ray too; methods are coroutines, many run at once."""
 
@@ -73,31 +114,7 @@ class VLLMReplica:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        options: dict[str, Any] = {}
-        if settings.device == "cpu":
-            options["worker_extension_cls"] = (
-                "verl.workers.weight_transfer.vllm_receiver.WorkerExtension"
-            )
-        else:
-            options["gpu_memory_utilization"] = settings.gpu_memory_utilization
-            options["enable_sleep_mode"] = settings.sleep
-        self._engine = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(
-                model=settings.model_path,
-                dtype=settings.dtype,
-                tensor_parallel_size=settings.tensor_parallel_size,
-                max_model_len=settings.max_model_len,
-                max_num_seqs=settings.max_num_seqs,
-                enforce_eager=settings.enforce_eager,
-                enable_prefix_caching=True,
-                generation_config="vllm",
-                logprobs_mode="processed_logprobs",
-                disable_log_stats=True,
-                seed=settings.seed,
-                weight_transfer_config={"backend": settings.weight_backend},
-                **options,
-            )
-        )
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(settings)))
         self._transfer_ready = False
 
     def _set_environment(self) -> None:
@@ -111,6 +128,10 @@ class VLLMReplica:
                 VLLM_CPU_OMP_THREADS_BIND="nobind",
                 OMP_NUM_THREADS=str(threads),
             )
+        else:
+            # Who asks torch whether there is a GPU has begun to initialise CUDA, and a forked child
+            # cannot go on from there; vLLM forks unless told otherwise.
+            os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
 
     async def ready(self) -> bool:
         """Returns once the engine runs."""
@@ -133,6 +154,7 @@ class VLLMReplica:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=max(sampling.top_k, 0),
+            seed=sampling.seed if sampling.temperature > 0 else None,
             stop=list(sampling.stop),
             include_stop_str_in_output=True,
             logprobs=0,

@@ -1,0 +1,88 @@
+"""What vLLM is started with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import replace
+
+import pytest
+
+from verl.config.rollout import RolloutConfig
+from verl.workers.rollout.vllm_replica import ReplicaSettings, engine_arguments
+
+CPU = ReplicaSettings.from_config(RolloutConfig(), "model", "cpu", 4096, seed=0, sleep=False)
+CUDA = ReplicaSettings.from_config(RolloutConfig(), "model", "cuda", 4096, seed=0, sleep=True)
+
+
+def test_tensor_parallel_ranks_are_processes_of_the_engine() -> None:
+    """Left to itself, vLLM asks Ray for GPUs when it runs in an actor, and waits for ever."""
+    parallel = engine_arguments(replace(CUDA, tensor_parallel_size=2))
+    assert parallel["distributed_executor_backend"] == "mp"
+    assert parallel["tensor_parallel_size"] == 2
+    assert "distributed_executor_backend" not in engine_arguments(CUDA)
+
+
+@pytest.mark.parametrize("max_model_len", [128, 4096, 40000])
+@pytest.mark.parametrize("max_num_seqs", [1, 256])
+def test_on_cpu_a_step_has_room_for_any_prefill(max_model_len: int, max_num_seqs: int) -> None:
+    arguments = engine_arguments(
+        replace(CPU, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
+    )
+    assert arguments["enable_chunked_prefill"] is False
+    assert arguments["max_num_batched_tokens"] >= max(max_model_len, max_num_seqs)
+    assert arguments["max_num_batched_tokens"] <= max(16384, max_model_len), "memory stays bounded"
+    assert "enable_chunked_prefill" not in engine_arguments(CUDA)
+
+
+def in_a_process(script: str) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "VLLM_WORKER_MULTIPROC_METHOD"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_on_cuda_vllm_spawns_its_processes() -> None:
+    """A fork of a process that has asked torch for GPUs cannot use them; without a model it goes no
+    further."""
+    method = in_a_process(
+        """
+        from verl.config.rollout import RolloutConfig
+        from verl.workers.rollout.errors import RolloutEngineError
+        from verl.workers.rollout.local import start_engine
+
+        try:
+            start_engine("vllm", RolloutConfig(), "/no/such/model", "cuda", 128)
+        except RolloutEngineError:
+            from vllm.utils.system_utils import get_mp_context
+
+            print(get_mp_context().get_start_method())
+        """
+    )
+    assert method == "spawn"
+
+
+def test_spawned_processes_do_not_see_ctrl_c() -> None:
+    """Also the first: starting it unblocks SIGINT on the way."""
+    blocked = in_a_process(
+        """
+        import signal, subprocess, sys
+        from multiprocessing import resource_tracker
+        from verl.workers.rollout.vllm_engine import sigint_blocked
+
+        with sigint_blocked():
+            resource_tracker.ensure_running()  # as a spawned process does first
+            child = "import signal; print(signal.SIGINT in signal.pthread_sigmask(0, ()))"
+            print(subprocess.run([sys.executable, "-c", child], stdout=-1, text=True).stdout)
+        """
+    )
+    assert blocked == "True"
