@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError, require_positive
 
-_REACHED_FOR = frozenset({Outcome.OK, *(o for o in Outcome if o.infrastructure)})
+# Decided before anything was sent.
+_NOT_SENT = (Outcome.UNKNOWN_LLM, Outcome.BUDGET, Outcome.NOT_RECORDED)
 _SHOWN_LLMS = 3
 
 
@@ -27,7 +28,8 @@ class HealthConfig:
         max_failed_share: a rollout is failed if infrastructure failed more than this share of its
             calls, retries and waiting included; 1.0 switches this limit off.
         failed_rollouts: so many failed rollouts in a row end the run.
-        refusals: so many calls of one LLM refused (a wrong key, no such model) in a row, over all
+        refusals: so many calls of one LLM refused (a wrong key, no such model; of one that has
+            never answered, also requests that its endpoint calls invalid) in a row, over all
             rollouts, end the run; null switches this limit off.
     """
 
@@ -50,8 +52,12 @@ class HealthConfig:
 
 @dataclass
 class _Record:
-    """One LLM's calls since the last rollout's end, and its unbroken failures."""
+    """One LLM's calls since the last rollout's end, and its unbroken failures.
 
+    ``answers``: it has answered a call of this run.
+    """
+
+    answers: bool = False
     calls: int = 0
     failures: Counter[Outcome] = field(default_factory=Counter)
     refused_in_a_row: int = 0
@@ -80,16 +86,22 @@ class PoolHealth:
     def book(self, result: CallResult) -> None:
         """Takes one call into account."""
         record = self._records.get(result.llm)
-        if record is None or result.replayed or result.outcome not in _REACHED_FOR:
+        if record is None or result.replayed or result.outcome in _NOT_SENT:
             return
-        record.calls += 1
-        if result.outcome is Outcome.OK:
+        if result.outcome is Outcome.INVALID_QUERY:
+            if record.answers or not result.latency_s:
+                return  # the policy's own fault, or blank
+        else:
+            record.calls += 1
+        if result.outcome.infrastructure:
+            record.failures[result.outcome] += 1
+        elif result.outcome is not Outcome.INVALID_QUERY:
+            record.answers = True
             record.refused_in_a_row, record.failing_since = 0, None
             return
-        record.failures[result.outcome] += 1
         if record.failing_since is None:
             record.failing_since = time.time()
-        refused = result.outcome is Outcome.REFUSED
+        refused = result.outcome in (Outcome.REFUSED, Outcome.INVALID_QUERY)
         record.refused_in_a_row = record.refused_in_a_row + 1 if refused else 0
 
     def end_rollout(self) -> str | None:
@@ -128,9 +140,9 @@ class PoolHealth:
         since = _clock(min(r.failing_since or time.time() for r in refusing.values()))
         return (
             f"{names} refused every call since {since} ({shares}; {self._last_share:.0%} of the "
-            "last rollout's calls failed): look at the key, at the model's name and at your access "
-            "to it (python -m router_r1.pool check), or take it out of the pool; the limit is "
-            f"pool.health.refusals={limit}"
+            "last rollout's calls failed): look at the key, the model's name, your access to it "
+            "and the request's options (python -m router_r1.pool check), or take it out of the "
+            f"pool; the limit is pool.health.refusals={limit}"
         )
 
     def _failing(self) -> str | None:

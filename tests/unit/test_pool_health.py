@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
+from router_r1.pool.client import PoolClient
+from router_r1.pool.config import PoolConfig
 from router_r1.pool.health import HealthConfig, PoolHealth
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError
@@ -88,9 +96,85 @@ def test_what_the_policy_did_wrong_counts_for_nothing(outcome: Outcome) -> None:
     assert pool.collect_metrics() == {"pool/failed_share": 0.0}
 
 
-def test_every_other_failure_is_the_pools() -> None:
-    broken = {outcome for outcome in Outcome if outcome.infrastructure}
-    assert broken == set(Outcome) - {Outcome.OK, *POLICYS_OWN}
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Outcome.TIMEOUT,
+        Outcome.RATE_LIMITED,
+        Outcome.SERVER_ERROR,
+        Outcome.CONNECTION_ERROR,
+        Outcome.REFUSED,
+        Outcome.MALFORMED,
+        Outcome.UNAVAILABLE,
+    ],
+)
+def test_what_the_pool_did_wrong_counts(outcome: Outcome) -> None:
+    assert outcome.infrastructure
+    assert rollout(health(failed_rollouts=1), outcome) is not None
+
+
+def test_an_llm_that_calls_every_request_invalid_has_refused_it() -> None:
+    """An endpoint that does not take our options says 400 to all; a policy now and then."""
+    sent = CallResult("Atlas", Outcome.INVALID_QUERY, latency_s=0.1)
+    blank = CallResult("Atlas", Outcome.INVALID_QUERY)
+    for calls, stops in (([sent] * 3, True), ([blank] * 9, False)):
+        pool = health(refusals=3)
+        for call in calls:
+            pool.book(call)
+        assert (pool.end_rollout() is not None) == stops
+    answering = health(refusals=3)
+    answering.book(CallResult("Atlas", Outcome.OK))
+    for _ in range(9):
+        answering.book(sent)
+    assert answering.end_rollout() is None
+
+
+class _Revoked(BaseHTTPRequestHandler):
+    """Answers two calls, then the key is revoked."""
+
+    answered = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        type(self).answered += 1
+        status, body = 401, {"error": {"message": "key revoked"}}
+        if self.answered <= 2:
+            status = 200
+            message = {"role": "assistant", "content": "x"}
+            usage = {"prompt_tokens": 1, "completion_tokens": 1}
+            body = {"choices": [{"message": message}], "usage": usage}  # type: ignore[dict-item]
+        content = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+def test_a_key_revoked_on_the_way_stops_the_run(embedded_pool: PoolConfig) -> None:
+    """Over HTTP: the client's own calls lead to the reason that the trainer is given."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Revoked)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    pool = replace(embedded_pool, api_base=f"http://127.0.0.1:{server.server_port}/v1")
+
+    async def two_rollouts() -> list[str | None]:
+        client = PoolClient(pool)
+        reasons = []
+        for calls in (6, 4):
+            for _ in range(calls):
+                await client.ask("Atlas", "who?")
+            reasons.append(client.health.end_rollout())
+        await client.close()
+        return reasons
+
+    first, second = asyncio.run(two_rollouts())
+    server.shutdown()
+    assert first is None, "four refusals are not yet eight"
+    assert second is not None
+    assert second.startswith("Atlas refused every call since")
+    assert "8 in a row; 100% of the last rollout's calls failed" in second
 
 
 @pytest.mark.parametrize(

@@ -161,3 +161,12 @@ class Tracking:
             if name not in self._failing:
                 logger.warning("%s %s, and the run goes on: %s", name, what, error)
             self._failing.add(name)
+
+
+@contextmanager
+def tolerating(what: str) -> Iterator[None]:
+    """Work whose failure must not end the run: an error is a warning that begins with ``what``."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("%s, and the run goes on: %s", what, error)

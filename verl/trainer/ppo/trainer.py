@@ -48,13 +48,13 @@ from verl.trainer.ppo.update import (
     mini_batches,
     run_update,
 )
-from verl.trainer.ppo.validation import label, validate, validation_metrics
+from verl.trainer.ppo.validation import count_excluded, label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
 from verl.utils.checkpoints import save_reward_state, whole_checkpoint
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
-from verl.utils.tracking import Tracking
+from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,8 @@ class RayPPOTrainer:
             self.workers.publish_weights()
             first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
-            plot_curves(self.output_dir / "metrics.jsonl", self.output_dir / "curves.png")
+            with tolerating("curves.png was not drawn"):
+                plot_curves(self.output_dir / METRICS_FILE, self.output_dir / "curves.png")
         seconds = {"train": time.monotonic() - start}
         return TrainingReport(self.output_dir, first, last, seconds)
 
@@ -252,11 +253,11 @@ class RayPPOTrainer:
                 self.config.trainer.seed,
                 on_finished=advance,
             )
-        write_trajectories(
-            self.output_dir / "validation" / f"step_{step}.jsonl", trajectories, result.columns
-        )
+        with tolerating(f"the trajectories of the validation at step {step} were not written"):
+            path = self.output_dir / "validation" / f"step_{step}.jsonl"
+            write_trajectories(path, trajectories, result.columns)
         seconds = time.monotonic() - start
-        metrics = validation_metrics(result)
+        metrics = validation_metrics(result) | count_excluded(trajectories)
         self.tracking.log(
             {**metrics, **self.task.collect_metrics(), "timing_s/testing": seconds}, step
         )
