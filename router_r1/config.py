@@ -11,6 +11,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.policy import PolicySize
+from verl.config.paths import PATH
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
@@ -19,7 +20,7 @@ from verl.config.validation import ConfigError, require_choice, require_positive
 class EmbeddedWorldConfig(WorldConfig):
     """The world, and ``folder``: where its parquet files go; time_scale: factor on latencies."""
 
-    folder: str = "data/world"
+    folder: str = field(default="data/world", metadata=PATH)
     time_scale: float = 1.0
 
 
@@ -44,7 +45,7 @@ class ColdStartConfig:
         gate_freq: steps between measurements.
     """
 
-    folder: str = ".cache/cold_start"
+    folder: str = field(default=".cache/cold_start", metadata=PATH)
     seed: int = 0
     steps: int = 480
     batch_size: int = 32

@@ -96,14 +96,12 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
             f"--max_start_length ({max_start_length}) must be less than --max_prompt_length "
             f"({limits.max_prompt_length}), the whole context"
         )
-    try:
-        device = resolve_device(arguments.device or trained.trainer.device)
-    except RuntimeError as error:
-        raise UserError("there is no GPU that torch can use; pass --device cpu") from error
+    # A router trained on GPUs can be asked without one; a tiny one is no job for a GPU.
+    device = arguments.device or ("cpu" if trained.trainer.device == "cpu" else "auto")
     return RouterSettings(
         model_path=model_path,
         engine=arguments.engine,
-        device=device,
+        device=resolve_device(device),
         rollout=trained.actor_rollout_ref.rollout,
         seed=arguments.seed,
         pool=pool,

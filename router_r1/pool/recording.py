@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from router_r1.pool.outcome import CallResult, Outcome
+from verl.config.paths import PATH
 from verl.config.validation import ConfigError, require_choice
 from verl.errors import UserError
 
@@ -63,7 +64,7 @@ class RecordingConfig:
     """
 
     mode: str = "off"
-    path: str | None = None
+    path: str | None = field(default=None, metadata=PATH)
 
     def __post_init__(self) -> None:
         require_choice("pool.recording.mode", self.mode, MODES)

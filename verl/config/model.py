@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from verl.config.paths import MODEL
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 
@@ -21,7 +22,7 @@ class ModelConfig:
         attn_implementation: "auto" takes flash-attention on CUDA when installed, else sdpa.
     """
 
-    path: str = MISSING
+    path: str = field(default=MISSING, metadata=MODEL)
     dtype: str = "bfloat16"
     enable_gradient_checkpointing: bool = True
     use_remove_padding: bool = True

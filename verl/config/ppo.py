@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from verl.config.alarms import AlarmsConfig
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
+from verl.config.paths import MODEL, PATH
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
@@ -103,7 +104,7 @@ class TrainerConfig:
         val_before_train: validate the untrained policy.
         val_only: validate and stop.
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
-        device: "auto", "cpu" or "cuda".
+        device: "cpu", "cuda", or "auto": "cuda" where the Ray cluster has a GPU.
         cpu_threads: torch threads of each worker process (CPU).
         start_timeout_s: how long the worker processes may take to start and load, seconds.
         default_local_dir: where the run writes.
@@ -125,7 +126,7 @@ class TrainerConfig:
     device: str = "auto"
     cpu_threads: int = 1
     start_timeout_s: float = 1800.0
-    default_local_dir: str = "outputs/${trainer.experiment_name}"
+    default_local_dir: str = field(default="outputs/${trainer.experiment_name}", metadata=PATH)
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
@@ -177,9 +178,9 @@ class EvaluationConfig:
 
     files: list[str] | None = None
     limit: int | None = None
-    model_path: str | None = None
+    model_path: str | None = field(default=None, metadata=MODEL)
     n_samples: int = 1
-    folder: str = "${trainer.default_local_dir}/eval"
+    folder: str = field(default="${trainer.default_local_dir}/eval", metadata=PATH)
     resume: bool = True
 
     def __post_init__(self) -> None:
@@ -188,7 +189,20 @@ class EvaluationConfig:
 
 @dataclass
 class RayConfig:
-    """``address`` None starts Ray here; "auto" or host:port joins a cluster."""
+    """Which Ray a run uses.
+
+    Attributes:
+        address: null joins the cluster that the environment variable ``RAY_ADDRESS`` names (Slurm,
+            KubeRay and ``ray job submit`` set it), else starts a Ray for this run alone, also where
+            a cluster runs on this node. "local" starts one whatever ``RAY_ADDRESS`` says.
+            host:port joins that cluster; this machine must be a node of it. "auto" joins
+            ``RAY_ADDRESS`` or the cluster that runs on this node.
+        num_cpus: process slots of a Ray of our own; null takes the cores, or the ranks if they are
+            more. A cluster that is joined has its own.
+
+    Every node of a cluster sees the project, the models and the run's folder at the same paths (a
+    shared file system). A cluster with token authentication wants ``RAY_AUTH_MODE=token``.
+    """
 
     address: str | None = None
     num_cpus: int | None = None

@@ -8,13 +8,17 @@ from typing import Any
 from omegaconf import MISSING
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
+from verl.config.paths import PATH
 from verl.config.ppo import RayConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 
 @dataclass
 class ComponentConfig:
-    """A class named by ``target`` and its keyword arguments."""
+    """A class named by ``target`` and its keyword arguments.
+
+    Worker processes build it: a path in ``args`` must be absolute.
+    """
 
     target: str = MISSING
     args: dict[str, Any] = field(default_factory=dict)
@@ -31,7 +35,7 @@ class SFTTrainerConfig:
         gate_freq: steps between two questions to the gate; the last step always asks.
     """
 
-    output_dir: str = MISSING
+    output_dir: str = field(default=MISSING, metadata=PATH)
     steps: int = 300
     batch_size: int = 32
     gate_freq: int = 50

@@ -1,24 +1,18 @@
-"""What the entry points share: composing the config, errors a user can read, Ray's life.
+"""What the entry points share: composing the config, and errors a user can read.
 
-Guarantees: a user's mistake ends in one clear line and exit code 2; Ctrl-C in 130; every process
-that was started is ended in each case.
+Guarantees: a user's mistake ends in one clear line and exit code 2; Ctrl-C in 130.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import ray
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -27,17 +21,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from transformers.utils.logging import disable_progress_bar
 
-from verl.config.ppo import RayConfig
+from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.task import Task
+from verl.trainer.cluster import ray_cluster as ray_cluster
 from verl.utils.console import console, set_up_logging, show_error
 from verl.utils.garbage import spare_the_collector
 from verl.utils.redaction import redact_override
 from verl.utils.surroundings import prepare_surroundings
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
-_PROJECT_ROOT = CONFIG_FOLDER.parent
 _NO_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
@@ -78,14 +72,17 @@ def _quote(value: str) -> str:
 
 
 def load_task_config(overrides: Sequence[str]) -> tuple[type[Task], Any]:
-    """The task of ``configs/ppo_trainer.yaml`` with overrides, and its validated config.
+    """The task of ``configs/ppo_trainer.yaml`` with overrides, and its validated config, in which
+    paths are absolute.
 
     Raises:
         ConfigError: see :func:`import_task` and :func:`to_dataclass`.
     """
     raw = compose_config("ppo_trainer", overrides)
     task_class = import_task(raw)
-    return task_class, to_dataclass(raw, task_class.config_class)
+    config = to_dataclass(raw, task_class.config_class)
+    make_paths_absolute(config)
+    return task_class, config
 
 
 def import_task(config: DictConfig) -> type[Task]:
@@ -102,43 +99,6 @@ def import_task(config: DictConfig) -> type[Task]:
     if not issubclass(task_class, Task):
         raise ConfigError(f"task._target_={target!r} is not a verl.task.Task")
     return task_class
-
-
-@contextmanager
-def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
-    """Starts Ray here, or joins ``config.address``; leaves it at the end."""
-    python_path = os.pathsep.join(
-        part for part in (str(_PROJECT_ROOT), os.environ.get("PYTHONPATH", "")) if part
-    )
-    environment = {
-        "PYTHONPATH": python_path,
-        "PYTHONUTF8": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    }
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    local = (
-        {}
-        if config.address
-        else {"num_cpus": config.num_cpus or max(os.cpu_count() or 1, num_ranks)}
-    )
-    ray.init(
-        address=config.address,
-        include_dashboard=False if not config.address else None,
-        logging_level=logging.ERROR,
-        log_to_driver=os.environ.get("ROUTER_R1_WORKER_LOGS") == "1",
-        runtime_env={"env_vars": environment},
-        **local,
-    )
-    # Ray's own handler would leave our processes behind.
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def run_as_command(main: Callable[[list[str]], None]) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from verl.config.ppo import PPOConfig
 from verl.interfaces import RolloutOptions
 from verl.task import Task
+from verl.trainer.cluster import ray_cluster
+from verl.trainer.cluster_device import settle_device
 from verl.trainer.evaluation.generate import (
     TRAJECTORIES,
     evaluation_rows,
@@ -18,10 +20,10 @@ from verl.trainer.evaluation.generate import (
     prepare_folder,
 )
 from verl.trainer.evaluation.records import keys, read_log
-from verl.trainer.launch import load_task_config, ray_cluster, run_as_command
+from verl.trainer.launch import load_task_config, run_as_command
 from verl.utils.checkpoints import newest_actor
 from verl.utils.dataset import PromptDataset, load_tokenizer
-from verl.utils.device import resolve_device
+from verl.utils.device import require_vllm_build
 from verl.utils.seeding import seed_everything
 from verl.workers.rollout.replicas import RolloutReplicas
 
@@ -46,7 +48,9 @@ def main(overrides: list[str]) -> None:
         return
     logger.info("scoring %s on %d questions", model_path, len(dataset))
     with ray_cluster(config.ray, num_ranks=1), task.environment():
-        engine = _start_engine(config, model_path)
+        device = settle_device(config.trainer.device)
+        require_vllm_build(device)
+        engine = _start_engine(config, model_path, device)
         try:
             source = task.build_rollout_source(engine, tokenizer)
             engine.wait_until_ready()
@@ -79,12 +83,12 @@ def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
     return PromptDataset(files, config.data.prompt_key, config.evaluation.limit, task.messages)
 
 
-def _start_engine(config: PPOConfig, model_path: Path) -> RolloutReplicas:
+def _start_engine(config: PPOConfig, model_path: Path, device: str) -> RolloutReplicas:
     rollout = config.actor_rollout_ref.rollout
     return RolloutReplicas(
         rollout,
         str(model_path),
-        resolve_device(config.trainer.device),
+        device,
         rollout.max_model_len or config.data.max_prompt_length,
         config.trainer.seed,
     )

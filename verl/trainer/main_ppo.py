@@ -10,10 +10,13 @@ from typing import Any
 
 import yaml
 
-from verl.trainer.launch import load_task_config, ray_cluster, run_as_command
+from verl.trainer.cluster import ray_cluster
+from verl.trainer.cluster_device import settle_device
+from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.trainer.run_folder import claim_run_folder
 from verl.utils.dataset import load_datasets
+from verl.utils.device import require_vllm_build
 from verl.utils.redaction import redact
 from verl.utils.seeding import seed_everything
 from verl.utils.tracking import Tracking
@@ -38,6 +41,8 @@ def main(overrides: list[str]) -> None:
         ray_cluster(config.ray, num_ranks),
         task.environment(),
     ):
+        trainer_config.device = settle_device(trainer_config.device)
+        require_vllm_build(trainer_config.device)
         task.make_first_policy()
         redacted = redact(asdict(config))
         write_yaml(output_dir / "config.yaml", redacted)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from verl.config.paths import make_paths_absolute
 from verl.config.sft import SFTConfig
 from verl.config.validation import to_dataclass
 from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
-from verl.trainer.launch import compose_config, ray_cluster, run_as_command
+from verl.trainer.cluster import ray_cluster
+from verl.trainer.cluster_device import settle_device
+from verl.trainer.launch import compose_config, run_as_command
 from verl.trainer.sft.gate import GateError, GateReport
 from verl.trainer.sft.worker import SFTWorker
 from verl.utils.console import progress_bar
-from verl.utils.device import resolve_device
 from verl.utils.seeding import seed_everything
 
 logger = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ def run_sft(config: SFTConfig) -> GateReport | None:
         GateError: if the gate has not passed after all steps; nothing is saved.
     """
     trainer = config.trainer
-    device = resolve_device(trainer.device)
+    device = settle_device(trainer.device)
     pool = RayResourcePool([trainer.n_gpus_per_node] * trainer.nnodes, use_gpu=device == "cuda")
     group = RayWorkerGroup(
         pool, {"sft": RayClassWithInit(SFTWorker, config)}, device, trainer.cpu_threads
@@ -78,6 +80,7 @@ def _rates(report: GateReport) -> str:
 def main(overrides: list[str]) -> None:
     """Composes ``configs/sft_trainer.yaml`` and trains."""
     config = to_dataclass(compose_config("sft_trainer", overrides), SFTConfig)
+    make_paths_absolute(config)
     seed_everything(config.trainer.seed)
     with ray_cluster(config.ray, config.trainer.nnodes * config.trainer.n_gpus_per_node):
         run_sft(config)

