@@ -11,6 +11,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 bash scripts/setup.sh
 source scripts/recipe.sh
 choose_recipe scoring "$@"

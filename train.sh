@@ -7,6 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS

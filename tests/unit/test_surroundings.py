@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import subprocess
 import sys
@@ -109,6 +110,15 @@ def test_a_folder_that_cannot_be_written_is_named_in_one_line(
     assert capsys.readouterr().out.splitlines() == [
         "error: cannot write /sys/of_ours: Operation not permitted"
     ]
+
+    def fail_as_arrow_does(_: list[str]) -> None:
+        raise PermissionError(errno.EACCES, "Failed to open local file 'data/x.parquet'.")
+
+    with pytest.raises(SystemExit):
+        run_as_command(fail_as_arrow_does)
+    assert (
+        "cannot write a file: Failed to open local file 'data/x.parquet'" in capsys.readouterr().out
+    )
 
     def fault_of_ours(_: list[str]) -> None:
         Path("/no/such/folder/file").touch()

@@ -116,9 +116,10 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
         show_error(error)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _NO_PLACE_TO_WRITE or not error.filename:
+        if error.errno not in _NO_PLACE_TO_WRITE:
             raise
-        show_error(UserError(f"cannot write {error.filename}: {error.strerror}"))
+        # Arrow puts the path into the text.
+        show_error(UserError(f"cannot write {error.filename or 'a file'}: {error.strerror}"))
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("[bold]interrupted[/]: every process of this run has been stopped")
