@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.commands import ROOT
+from verl.config.rollout import RolloutConfig
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.utils.surroundings import (
     MIB,
@@ -21,6 +22,7 @@ from verl.utils.surroundings import (
     require_shared_memory,
     socket_folder,
 )
+from verl.workers.rollout.vllm_replica import ReplicaSettings, shared_memory_needed
 
 LONG = "/tmp/" + "x" * 85
 
@@ -57,6 +59,18 @@ def test_little_shared_memory_is_refused_with_what_there_is_and_what_is_needed()
     require_shared_memory(None, 96 * MIB)
     assert free_shared_memory("/no/such/folder") is None
     assert (free_shared_memory("/dev/shm") or 1) > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "tensor_parallel_size", "needed"),
+    [("cpu", 1, 240 * MIB), ("cuda", 1, 0), ("cuda", 2, 240 * MIB)],
+)
+def test_an_engine_of_one_process_needs_no_shared_memory(
+    device: str, tensor_parallel_size: int, needed: int
+) -> None:
+    config = RolloutConfig(tensor_model_parallel_size=tensor_parallel_size)
+    settings = ReplicaSettings.from_config(config, "m", device, 512, 0, sleep=False)
+    assert shared_memory_needed(settings) == needed
 
 
 def test_caches_go_to_a_folder_of_this_users_own(tmp_path: Path) -> None:

@@ -134,9 +134,8 @@ class RayPPOTrainer:
         """One training step: the six arrows of the design."""
         self.seconds = {}
         start = time.monotonic()
-        metrics: dict[str, float] = {}
         with self._timed("gen"):
-            batch = self._rollout(step, rows, metrics)
+            batch, metrics = self._rollout(step, rows)
         if batch is None:
             self._log_skipped(step, metrics)
             return
@@ -162,7 +161,7 @@ class RayPPOTrainer:
         ):
             yield rows
 
-    def _rollout(self, step: int, rows: list[int], metrics: dict[str, float]) -> DataProto | None:
+    def _rollout(self, step: int, rows: list[int]) -> tuple[DataProto | None, dict[str, float]]:
         """``n_agent`` trajectories of each row, side by side; None if all are left out."""
         rollout = self.config.actor_rollout_ref.rollout
         requests = [
@@ -177,13 +176,13 @@ class RayPPOTrainer:
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
         selection = select_for_update(trajectories, self.workers.roles.groups)
-        metrics |= environment_metrics([t.extras for t in trajectories]) | selection.metrics()
+        metrics = environment_metrics([t.extras for t in trajectories]) | selection.metrics()
         if not selection.kept:
-            return None
+            return None, metrics
         self.workers.engine.sleep()
         kept = [trajectories[i] for i in selection.kept]
         batch = collate(kept, _pad_token_id(self.tokenizer))
-        return label(batch, [dict(requests[i].row) for i in selection.kept])
+        return label(batch, [dict(requests[i].row) for i in selection.kept]), metrics
 
     def _score(self, batch: DataProto) -> dict[str, float]:
         reward = self.reward_function(batch, validate=False)
