@@ -7,6 +7,8 @@ import math
 import os
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -186,6 +188,46 @@ def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: 
         assert "critic/score/mean" not in last, "nothing was learned from failures"
         assert re.search(rf"step +{steps}/50 +no update: 16 trajectories", command.output)
     assert command.survivors() == []
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """One that any user may enter and write to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
+    cold_policy: Path, public_folder: Path
+) -> None:
+    """A uid without account, no home, a repository that cannot be written (where these tests run as
+    root), an ASCII locale, a TMPDIR too long for sockets; then SIGTERM to the driver alone."""
+    cold_start = shutil.copytree(cold_policy, public_folder / "cold")
+    cold_start.chmod(0o777)
+    temporary = public_folder / ("t" * 80)
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    stranger = ("setpriv", "--reuid=43210", "--regid=43210", "--clear-groups")
+    command = start(
+        *(stranger if os.getuid() == 0 else ()),
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={public_folder}/run"),
+        *(f"world.folder={public_folder}/world", f"cold_start.folder={cold_start}"),
+        "trainer.val_before_train=false",
+        RECIPE="quickstart",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+        LC_ALL="C",
+        HOME="/proc",
+        TMPDIR=str(temporary),
+    )
+    command.wait_for(r"TMPDIR is too long")
+    command.wait_for(r"step +1/40")
+    command.interrupt(group=False)
+    assert command.finish() == 130, command.output
+    assert "Traceback" not in command.output
+    assert command.survivors() == []
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.usefixtures("cold_policy")
