@@ -52,20 +52,30 @@ class HealthConfig:
 
 @dataclass
 class _Record:
-    """One LLM's calls since the last rollout's end, and its unbroken failures.
+    """One LLM.
 
-    ``answers``: it has answered a call of this run.
+    Attributes:
+        has_answered: a call of this run.
+        calls, failures: since the last rollout's end.
+        refused_in_a_row, failing_since: of the calls since its last answer; seconds since 1970.
     """
 
-    answers: bool = False
+    has_answered: bool = False
     calls: int = 0
     failures: Counter[Outcome] = field(default_factory=Counter)
     refused_in_a_row: int = 0
     failing_since: float | None = None
 
-    @property
-    def failed(self) -> int:
-        return self.failures.total()
+    def book(self, outcome: Outcome) -> None:
+        """Counts a call that was sent."""
+        self.calls += 1
+        if not (outcome.infrastructure or outcome is Outcome.INVALID_QUERY):
+            self.has_answered, self.refused_in_a_row, self.failing_since = True, 0, None
+            return
+        self.failures[outcome] += 1
+        self.failing_since = self.failing_since or time.time()
+        refused = outcome in (Outcome.REFUSED, Outcome.INVALID_QUERY)
+        self.refused_in_a_row = self.refused_in_a_row + 1 if refused else 0
 
 
 class PoolHealth:
@@ -88,26 +98,15 @@ class PoolHealth:
         record = self._records.get(result.llm)
         if record is None or result.replayed or result.outcome in _NOT_SENT:
             return
-        if result.outcome is Outcome.INVALID_QUERY:
-            if record.answers or not result.latency_s:
-                return  # the policy's own fault, or blank
-        else:
-            record.calls += 1
-        if result.outcome.infrastructure:
-            record.failures[result.outcome] += 1
-        elif result.outcome is not Outcome.INVALID_QUERY:
-            record.answers = True
-            record.refused_in_a_row, record.failing_since = 0, None
-            return
-        if record.failing_since is None:
-            record.failing_since = time.time()
-        refused = result.outcome in (Outcome.REFUSED, Outcome.INVALID_QUERY)
-        record.refused_in_a_row = record.refused_in_a_row + 1 if refused else 0
+        blank = not result.latency_s
+        if result.outcome is Outcome.INVALID_QUERY and (blank or record.has_answered):
+            return  # the policy's own fault
+        record.book(result.outcome)
 
     def end_rollout(self) -> str | None:
         """Judges the calls since the last time; why the run should stop, None if it should not."""
         calls = sum(record.calls for record in self._records.values())
-        failed = sum(record.failed for record in self._records.values())
+        failed = sum(record.failures.total() for record in self._records.values())
         self._last_share = failed / calls if calls else 0.0
         if calls:
             self._count_rollout(self._last_share > self._config.max_failed_share)
@@ -135,21 +134,21 @@ class PoolHealth:
         }
         if not refusing:
             return None
-        names = _shorten(list(refusing))
-        shares = ", ".join(f"{r.refused_in_a_row} in a row" for r in [*refusing.values()][:1])
-        since = _clock(min(r.failing_since or time.time() for r in refusing.values()))
+        most = max(record.refused_in_a_row for record in refusing.values())
+        since = min(record.failing_since or time.time() for record in refusing.values())
         return (
-            f"{names} refused every call since {since} ({shares}; {self._last_share:.0%} of the "
-            "last rollout's calls failed): look at the key, the model's name, your access to it "
-            "and the request's options (python -m router_r1.pool check), or take it out of the "
+            f"{_shorten(list(refusing))} refused every call since {_clock(since)} ({most} in a "
+            f"row; {self._last_share:.0%} of the last rollout's calls failed): look at the key, "
+            "the model's name, your access to it and the request's options (python -m "
+            "router_r1.pool check), or take it out of the "
             f"pool; the limit is pool.health.refusals={limit}"
         )
 
     def _failing(self) -> str | None:
         if self._failed_rollouts < self._config.failed_rollouts:
             return None
-        worst = sorted(self._records.items(), key=lambda item: -item[1].failed)
-        shares = [_share(name, record) for name, record in worst if record.failed]
+        worst = sorted(self._records.items(), key=lambda item: -item[1].failures.total())
+        shares = [_share(name, record) for name, record in worst if record.failures]
         assert self._failed_since is not None
         return (
             f"{self._last_share:.0%} of the calls failed in the last of {self._failed_rollouts} "
@@ -166,7 +165,7 @@ class PoolHealth:
 
 def _share(name: str, record: _Record) -> str:
     ((outcome, _),) = record.failures.most_common(1)
-    return f"{name} {record.failed} of {record.calls} ({outcome.value})"
+    return f"{name} {record.failures.total()} of {record.calls} ({outcome.value})"
 
 
 def _shorten(parts: Sequence[str]) -> str:
