@@ -31,6 +31,7 @@ def leave_a_run(folder: Path, step: int) -> Path:
 
 def test_an_earlier_longer_run_is_set_aside_whole(tmp_path: Path) -> None:
     leave_a_run(tmp_path, 40)
+    (tmp_path / "checkpoints" / "global_step_45.partial" / "actor").mkdir(parents=True)
     (tmp_path / "calls.sqlite").write_bytes(b"a recording that the new run replays")
     with claim_run_folder(tmp_path):
         assert find_newest_actor(tmp_path) is None
@@ -40,6 +41,7 @@ def test_an_earlier_longer_run_is_set_aside_whole(tmp_path: Path) -> None:
     assert find_newest_actor(earlier) == earlier / "checkpoints" / "global_step_40" / "actor"
     assert (earlier / "metrics.jsonl").read_text(encoding="utf-8") == '{"step": 40}\n'
     assert (earlier / "eval").is_dir()
+    assert [path.name for path in (earlier / "checkpoints").iterdir()] == ["global_step_40"]
     assert (tmp_path / "calls.sqlite").is_file(), "what is no result of a run stays"
     with claim_run_folder(tmp_path):
         assert len(list((tmp_path / "earlier").iterdir())) == 2

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
+from verl.utils.checkpoints import remove_partial_checkpoints
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ def _set_aside(folder: Path, inputs: Sequence[str]) -> None:
                     f"{given} belongs to the earlier run in {folder}, which this run would set "
                     "aside; give this run another trainer.experiment_name"
                 )
+    remove_partial_checkpoints(folder)
     target = folder / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
     while target.exists():
         target = target.with_name(f"{target.name}_")

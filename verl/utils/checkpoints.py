@@ -39,19 +39,21 @@ def find_newest_actor(output_dir: Path) -> Path | None:
 
 @contextmanager
 def whole_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
-    """A folder to write a checkpoint into; it gets its own name only once all of it is there.
-
-    What a killed run left half written is removed.
-    """
+    """A folder to write a checkpoint into; it gets its own name only once all of it is there."""
+    remove_partial_checkpoints(output_dir)
     final = step_folder(output_dir, step)
     final.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in final.parent.glob(f"*{_PARTIAL}"):
-        shutil.rmtree(leftover)
     partial = final.with_name(f"{final.name}{_PARTIAL}")
     partial.mkdir()
     yield partial
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
+
+
+def remove_partial_checkpoints(output_dir: Path) -> None:
+    """Removes what a run that was killed while it saved has left half written."""
+    for leftover in (output_dir / "checkpoints").glob(f"*{_PARTIAL}"):
+        shutil.rmtree(leftover)
 
 
 def newest_actor(output_dir: Path) -> Path:
