@@ -19,13 +19,18 @@ class CircuitBreaker:
         self._open_until = 0.0
         self._probing = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether no attempt may be made now."""
+        if self._failures < self._allowed_failures:
+            return False
+        return self._probing or time.monotonic() < self._open_until
+
     def admits(self) -> bool:
         """Whether an attempt may be made now; its result must be told."""
-        if self._failures < self._allowed_failures:
-            return True
-        if self._probing or time.monotonic() < self._open_until:
+        if self.is_open:
             return False
-        self._probing = True
+        self._probing = self._failures >= self._allowed_failures
         return True
 
     def succeeded(self) -> None:

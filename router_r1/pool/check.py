@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import textwrap
 from dataclasses import replace
 
 from rich.table import Table
 
-from router_r1.pool.client import PoolClient
+from router_r1.pool.advice import as_yaml
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.trial import Trial, try_llm
 from verl.utils.console import console, progress_bar
 
 _QUESTION = "Reply with the single word: ready"
 _ADVICE = {
     Outcome.CONNECTION_ERROR: "nothing answers at its endpoint",
     Outcome.TIMEOUT: "no reply in time; raise request_timeout_s or look at the server",
-    Outcome.REFUSED: "refused: look at the key, the model's name and your access to it",
+    Outcome.REFUSED: "refused: look at the key, the model's name and the request's options",
     Outcome.RATE_LIMITED: "rate limited; lower concurrency or set requests_per_minute",
     Outcome.SERVER_ERROR: "the endpoint fails",
     Outcome.MALFORMED: "the reply is no chat completion; is this an OpenAI-compatible API?",
     Outcome.INVALID_QUERY: "the endpoint says the request is invalid; look at its parameters",
+    Outcome.EMPTY: "an empty reply; reasoning needs more room: raise max_tokens",
     Outcome.BUDGET: "budget_usd does not allow a single call",
 }
 
@@ -35,36 +38,45 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
 
     Args:
         pool: validated by reading.
-        ask: make one call per LLM; it costs a few tokens each.
+        ask: make one call per LLM, and a few more where the endpoint wants its requests
+            otherwise; it costs a few tokens each.
     """
-    client = PoolClient(replace(pool, recording=RecordingConfig()))
-    results: dict[str, CallResult] = {}
-    try:
-        if ask:
-            with progress_bar() as progress:
-                bar = progress.add_task("asking", total=len(pool.llms))
+    pool = replace(pool, recording=RecordingConfig())
+    trials: dict[str, Trial] = {}
+    if ask:
+        with progress_bar() as progress:
+            bar = progress.add_task("asking", total=len(pool.llms))
 
-                async def ask_one(llm: LLMConfig) -> None:
-                    results[llm.name] = await client.ask(llm.name, _QUESTION)
-                    progress.advance(bar)
+            async def try_one(llm: LLMConfig) -> None:
+                trials[llm.name] = await try_llm(pool, llm, _QUESTION)
+                progress.advance(bar)
 
-                await asyncio.gather(*(ask_one(llm) for llm in pool.llms))
-    finally:
-        await client.close()
-    _print(pool, results)
-    failed = [
-        llm.name
-        for llm in pool.llms
-        if llm.name in results and results[llm.name].outcome is not Outcome.OK
-    ]
-    remarks = _remarks(pool)
-    for remark in remarks:
+            await asyncio.gather(*(try_one(llm) for llm in pool.llms))
+    _print(pool, {name: trial.result for name, trial in trials.items()})
+    failed = [t for t in trials.values() if t.result.outcome is not Outcome.OK]
+    for trial in failed:
+        _print_trial(trial)
+    for remark in _remarks(pool):
         console.print(f"[yellow]note:[/] {remark}", highlight=False)
     if failed:
-        console.print(f"[red]not usable:[/] {', '.join(failed)}", highlight=False)
+        names = ", ".join(trial.result.llm for trial in failed)
+        console.print(f"[red]not usable:[/] {names}", highlight=False)
     elif ask:
         console.print(f"all {len(pool.llms)} LLMs of pool {pool.name!r} answer", highlight=False)
     return not failed
+
+
+def _print_trial(trial: Trial) -> None:
+    """The endpoint's own words on a failure, and what to add to the pool file."""
+    name, words = trial.result.llm, trial.result.detail
+    if words:
+        console.print(f"{name}: the endpoint says: {words}", highlight=False, markup=False)
+    if trial.options is not None:
+        known = "with it, the LLM answers" if trial.cured else "it still fails with it"
+        console.print(f"{name}: change its entry in the pool file; {known}:", highlight=False)
+        console.print(
+            textwrap.indent(as_yaml(trial.options), "    "), highlight=False, markup=False
+        )
 
 
 def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:

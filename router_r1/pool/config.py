@@ -14,6 +14,7 @@ from omegaconf import MISSING
 from router_r1.pool.health import HealthConfig
 from router_r1.pool.original_names import resolve_original_name
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.request_options import RequestOptions
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 QUERY_MARKER = "Question for you: "
@@ -40,6 +41,7 @@ class LLMConfig:
         base_url, api_key_env: override the pool's.
         concurrency: calls in flight at once, at most; the endpoint's 429s narrow it.
         requests_per_minute: rate limit; None for none.
+        request: what its endpoint wants otherwise in a request.
     """
 
     name: str = MISSING
@@ -55,6 +57,7 @@ class LLMConfig:
     api_key_env: str | None = None
     concurrency: int = 32
     requests_per_minute: float | None = None
+    request: RequestOptions = field(default_factory=RequestOptions)
 
     def __post_init__(self) -> None:
         require_positive(
@@ -79,9 +82,10 @@ class PoolConfig:
         name_matching: "exact" matches names and aliases, case-insensitively; "original" keeps
             the paper's substring rules.
         instruction: precedes every query in the user message.
-        request_timeout_s: limit of one call, all retries included, once it has a free place.
-        queue_timeout_s: longest wait for a free place.
-        max_retries: of one call, on 408/409/429/5xx and connection errors.
+        request_timeout_s: limit of one call, all retries included, pauses that the endpoint asks
+            for not.
+        queue_timeout_s: longest wait of one call for a free place and in such pauses, together.
+        max_retries: of one call, on 408/409/425/429/5xx and connection errors.
         retry_backoff_s: first wait between retries; it doubles, with jitter.
         breaker_failures: failed attempts in a row after which an LLM is left alone.
         breaker_cooldown_s: for so long.
@@ -120,6 +124,12 @@ class PoolConfig:
         )
         if self.max_retries < 0 or self.retry_backoff_s < 0:
             raise ConfigError("pool.max_retries and pool.retry_backoff_s must not be negative")
+        unbounded = [llm.name for llm in self.llms if "max_tokens" in llm.request.omit]
+        if unbounded and self.budget_usd is not None:
+            raise ConfigError(
+                f"pool.budget_usd needs a bound of what a call costs, but request.omit leaves "
+                f"max_tokens out for {', '.join(unbounded)}; rename it instead"
+            )
         if not self.llms:
             raise ConfigError(f"pool {self.name!r} has no LLM")
         seen: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
     task = _TASK.format(name=llm.name, model=llm.model, price=llm.completion_price)
     result = await client.ask(author.name, task)
     if result.outcome is not Outcome.OK or result.text is None:
-        raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}")
+        words = f" ({result.detail})" if result.detail else ""
+        raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}{words}")
     text, _ = neutralise(result.text)
     return " ".join(text.split())[:_LONGEST_CHARACTERS]
 
@@ -82,11 +83,12 @@ def _write(path: Path, pool: PoolConfig) -> None:
     os.replace(temporary, path)
 
 
-def _changed(config: PoolConfig | LLMConfig) -> dict[str, Any]:
-    """Fields of a config that are not at their defaults."""
+def _changed(config: Any) -> dict[str, Any]:
+    """Fields of a dataclass that are not at their defaults."""
     changed = {}
     for field in fields(config):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        if getattr(config, field.name) != default:
-            changed[field.name] = getattr(config, field.name)
+        value = getattr(config, field.name)
+        if value != default:
+            changed[field.name] = _changed(value) if is_dataclass(value) else value
     return changed

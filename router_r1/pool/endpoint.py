@@ -1,34 +1,49 @@
 """One attempt at one OpenAI-compatible endpoint.
 
 Guarantees: whatever the endpoint does ends in a typed :class:`Attempt`; nothing but cancellation
-is raised; a reply is a bounded piece of valid text that holds no key of ours; connections are
-reused.
+is raised; a reply is a bounded piece of valid text without reasoning that holds no key of ours;
+connections are reused. Nothing but the pool file and the key decides what is sent: no variable
+meant for another client's accounts is read, and no redirect is followed, which could take the
+headers elsewhere.
 """
 
 from __future__ import annotations
 
-import email.utils
+import asyncio
 import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
+import aiohttp
 import httpx2
-import openai
+from yarl import URL
 
+from router_r1.pool.advice import refused_fields
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Outcome
+from router_r1.pool.proxies import proxy_for
 from router_r1.pool.recording import Request
-from verl.utils.redaction import REDACTED
+from router_r1.pool.refusal import (
+    outcome_of_status,
+    parse_body,
+    pause_of,
+    status_of_error,
+    words_of,
+)
+from router_r1.pool.reply import LONGEST_BODY_BYTES, Reply, estimate_tokens, read_reply
+from router_r1.pool.streaming import has_ended, is_stream
+from verl.errors import UserError
+from verl.utils.redaction import REDACTED, redact
 
-_RETRIED_STATUS = (408, 409, 429)
-_INVALID_QUERY_STATUS = (400, 413, 422)
-_NO_KEY = "no-key"
-# What the package tells every server about this machine.
-_NO_TELEMETRY: Any = {
-    f"X-Stainless-{name}": openai.Omit()
-    for name in ("Lang", "Package-Version", "OS", "Arch", "Runtime", "Runtime-Version", "Async")
-}
+_CHAT_PATH = "/chat/completions"
+_MODELS_PATH = "/models"
+_CUT = (aiohttp.ClientPayloadError, aiohttp.ClientHttpProxyError)
+_GARBLED = (aiohttp.ClientResponseError, aiohttp.InvalidURL, ValueError)
+
+
+class EndpointError(UserError):
+    """A base URL that cannot be one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +54,9 @@ class Attempt:
         outcome: OK, or why not.
         retry: whether the same request may succeed later.
         retry_after_s: what the endpoint asked for.
-        text, prompt_tokens, completion_tokens, usage_estimated: of an OK one.
+        text: of an OK one.
+        prompt_tokens, completion_tokens, usage_estimated: as billed.
+        detail: of a failed one, the endpoint's words.
     """
 
     outcome: Outcome
@@ -49,21 +66,31 @@ class Attempt:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     usage_estimated: bool = False
+    detail: str = ""
 
 
-def estimate_tokens(text: str) -> int:
-    """About four bytes a token, for where no tokenizer is at hand."""
-    return (len(text.encode(errors="replace")) + 3) // 4
+@dataclass(frozen=True)
+class ModelsAnswer:
+    """What ``/models`` answers: its status, and whether the body is JSON."""
+
+    status: int
+    is_json: bool
+    content_type: str
 
 
 class Endpoint:
-    """A base URL and its key.
+    """A base URL, its key and headers.
 
     Args:
-        base_url: of the OpenAI-compatible API.
+        base_url: of the OpenAI-compatible API; a query string is kept with every path.
         key_variable: environment variable that the key came from, for messages.
         api_key: None where the server wants none.
+        headers: sent with every request.
+        secret_headers: likewise; their values never leave in a text.
         count_tokens: used where a reply does not say what it bills.
+
+    Raises:
+        UserError: if the URL or the proxy for it cannot be used.
     """
 
     def __init__(
@@ -71,106 +98,194 @@ class Endpoint:
         base_url: str,
         key_variable: str,
         api_key: str | None,
+        headers: Mapping[str, str] | None = None,
+        secret_headers: Mapping[str, str] | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
     ) -> None:
-        self.base_url = base_url
+        self.base_url = str(redact(base_url))
         self.key_variable = key_variable
-        self._api_key = api_key
         self._count_tokens = count_tokens
-        # Time limits and retries are the caller's; aiohttp's transport takes half the CPU.
-        self._client = openai.AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key or _NO_KEY,
-            max_retries=0,
-            timeout=None,
-            http_client=openai.DefaultAioHttpClient(timeout=None),
-            default_headers=_NO_TELEMETRY,
+        base, user = _split(base_url)
+        self._headers = {
+            "User-Agent": "router-r1",
+            "Accept": "application/json, text/event-stream",
+            "Accept-Encoding": "identity",
+            **(headers or {}),
+            **(secret_headers or {}),
+        }
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        elif user:
+            self._headers["Authorization"] = user.encode()
+        password = (user.password,) if user else ()
+        secrets = {*(secret_headers or {}).values(), api_key or "", *password}
+        self._secrets = sorted(secrets - {""}, key=len, reverse=True)
+        self._proxy = proxy_for(base.scheme, base.hostname or "")
+        self._chat_url, self._models_url = (
+            URL(urlunsplit(base._replace(path=base.path + path)), encoded=True)
+            for path in (_CHAT_PATH, _MODELS_PATH)
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    def _connected(self) -> aiohttp.ClientSession:
+        """The session; made by the first request, on the event loop that uses it."""
+        if self._session is None:
+            tls = httpx2.create_ssl_context() if self._chat_url.scheme == "https" else True
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=tls),
+                timeout=aiohttp.ClientTimeout(total=None),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers=self._headers,
+                auto_decompress=False,
+            )
+        return self._session
+
+    async def list_models(self, timeout_s: float) -> ModelsAnswer:
+        """Asks for the models; raises ``aiohttp.ClientError``, ``OSError`` or ``TimeoutError``."""
+        async with (
+            asyncio.timeout(timeout_s),
+            self._connected().get(
+                self._models_url, proxy=self._proxy, allow_redirects=False
+            ) as response,
+        ):
+            body = parse_body(await _receive(response))
+            return ModelsAnswer(
+                response.status, isinstance(body, dict | list), response.content_type
+            )
+
+    async def send(
+        self, request: Request, max_tokens: int, stream_fields: Mapping[str, Any]
+    ) -> Attempt:
+        """Sends one chat completion, with no time limit of its own.
+
+        Args:
+            max_tokens: text beyond what so many tokens can hold is cut off.
+            stream_fields: of the body; they change the form of a reply, not what it says.
+        """
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": request.messages,
+            **request.parameters,
+            **stream_fields,
+        }
+        try:
+            async with self._connected().post(
+                self._chat_url,
+                data=json.dumps(body).encode(),
+                headers={"Content-Type": "application/json"},
+                proxy=self._proxy,
+                allow_redirects=False,
+            ) as response:
+                content = await _receive(response)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            garbled = isinstance(error, _GARBLED) and not isinstance(error, _CUT)
+            outcome = Outcome.MALFORMED if garbled else Outcome.CONNECTION_ERROR
+            return Attempt(outcome, retry=not garbled, detail=self.harmless(str(error)))
+        sent = (*request.parameters, *stream_fields)
+        if not 200 <= response.status < 300:
+            return self._failed(response, parse_body(content), response.status, sent)
+        prompt = "\n".join(message["content"] for message in request.messages)
+        reply = read_reply(content, _charset(response), prompt, self._count_tokens)
+        if reply.error is not None:
+            status = status_of_error(reply.error)
+            return self._failed(response, reply.error, status, sent, reply)
+        return self._succeeded(reply, content, max_tokens)
+
+    def _succeeded(self, reply: Reply, content: bytes, max_tokens: int) -> Attempt:
+        text, detail = None, ""
+        if reply.outcome is Outcome.OK:
+            text = self._without_secrets(reply.text)[: MAX_CHARACTERS_PER_TOKEN * max_tokens]
+        elif reply.outcome is Outcome.EMPTY:
+            ending = "ended at max_tokens" if reply.cut else "holds no text"
+            detail = f"the reply {ending}; {reply.completion_tokens} tokens were billed"
+        else:
+            words = self.harmless(words_of(parse_body(content)))
+            detail = words or f"{len(content)} bytes that are no completion"
+        return Attempt(
+            reply.outcome,
+            text=text,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            usage_estimated=reply.usage_estimated,
+            detail=detail,
         )
 
-    async def list_models(self, timeout_s: float) -> None:
-        """Asks for the models; raises what the openai package raises."""
-        await self._client.models.list(timeout=timeout_s)
-
-    async def send(self, request: Request) -> Attempt:
-        """Sends one chat completion, with no time limit of its own."""
-        body = {"model": request.model, "messages": request.messages, **request.parameters}
-        try:
-            # The typed method spends a third of a call's time on re-typing its arguments.
-            response = await self._client.post(
-                "/chat/completions", body=body, cast_to=httpx2.Response
-            )
-        except openai.APIConnectionError:
-            return Attempt(Outcome.CONNECTION_ERROR, retry=True)
-        except openai.APIStatusError as error:
-            return _failed_status(error.status_code, error.response.headers.get("retry-after"))
-        except (openai.OpenAIError, httpx2.HTTPError, ValueError):
-            return Attempt(Outcome.MALFORMED)
-        return self._read(request, response.content)
-
-    def _read(self, request: Request, content: bytes) -> Attempt:
-        """A completion from the body, whatever its content type says."""
-        try:
-            body = json.loads(content)
-            text = body["choices"][0]["message"]["content"]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return Attempt(Outcome.MALFORMED)
-        if not isinstance(text, str):
-            return Attempt(Outcome.MALFORMED)
-        text = self._bounded(text, request)
-        usage = body.get("usage")
-        billed = [_count(usage, name) for name in ("prompt_tokens", "completion_tokens")]
-        estimated = None in billed
-        if estimated:
-            prompt = "\n".join(message["content"] for message in request.messages)
-            billed = [self._count_tokens(prompt), self._count_tokens(text)]
-        prompt_tokens, completion_tokens = billed
-        assert prompt_tokens is not None
-        assert completion_tokens is not None
+    def _failed(
+        self,
+        response: aiohttp.ClientResponse,
+        error: Any,
+        status: int,
+        sent: tuple[str, ...],
+        bill: Reply | None = None,
+    ) -> Attempt:
+        """The attempt that ended with a status, of the response or of an error in its body."""
+        words = words_of(error)
+        if 300 <= status < 400:
+            words = f"redirects to {response.headers.get('Location', 'nowhere')}; correct base_url"
+        outcome, retry = outcome_of_status(status, words)
+        if outcome is Outcome.INVALID_QUERY and refused_fields(words, sent):
+            outcome = Outcome.REFUSED
+        prompt_tokens = bill.prompt_tokens if bill else 0
+        completion_tokens = bill.completion_tokens if bill else 0
+        # What was billed is not bought a second time: the budget has set one call aside.
+        retry = retry and not (prompt_tokens or completion_tokens)
         return Attempt(
-            Outcome.OK,
-            text=text,
+            outcome,
+            retry,
+            pause_of(response.headers, error) if retry else 0.0,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
-            usage_estimated=estimated,
+            detail=self.harmless(f"{status}: {words}" if words else f"status {status}"),
         )
 
-    def _bounded(self, text: str, request: Request) -> str:
-        text = text[: MAX_CHARACTERS_PER_TOKEN * request.parameters["max_tokens"]]
+    def _without_secrets(self, text: str) -> str:
         text = text.encode(errors="replace").decode()  # JSON can hold halves of characters
-        return text.replace(self._api_key, REDACTED) if self._api_key else text
+        for secret in self._secrets:
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def harmless(self, text: str) -> str:
+        """Words for a person to read: one line, without secrets and control characters."""
+        printable = "".join(c if c.isprintable() else " " for c in self._without_secrets(text))
+        return " ".join(str(redact(printable)).split())
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._client.close()
+        if self._session is not None:
+            await self._session.close()
 
 
-def _count(usage: Any, name: str) -> int | None:
-    """A token count that can be one."""
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _failed_status(status: int, retry_after: str | None) -> Attempt:
-    retry = status in _RETRIED_STATUS or status >= 500
-    if status == 429:
-        outcome = Outcome.RATE_LIMITED
-    elif retry:
-        outcome = Outcome.SERVER_ERROR
-    else:
-        invalid = status in _INVALID_QUERY_STATUS
-        outcome = Outcome.INVALID_QUERY if invalid else Outcome.REFUSED
-    return Attempt(outcome, retry, parse_retry_after(retry_after) if retry else 0.0)
-
-
-def parse_retry_after(value: str | None) -> float:
-    """Seconds from a ``Retry-After`` header: a number or an HTTP date (RFC 9110, 10.2.3)."""
-    if value is None:
-        return 0.0
+def _split(base_url: str) -> tuple[SplitResult, aiohttp.BasicAuth | None]:
+    """The URL without what does not belong to its place, and the user that it names."""
+    shown = redact(base_url)
     try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return 0.0
-    return max(0.0, seconds) if seconds == seconds else 0.0
+        parts = urlsplit(base_url.strip())
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError as error:
+        raise EndpointError(f"{shown} is no URL: {error}; correct api_base or base_url") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise EndpointError(
+            f"{shown} is no base URL; it begins with http:// or https:// and a host, as in "
+            "https://host/v1"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    path = parts.path.rstrip("/").removesuffix(_CHAT_PATH)
+    user = None
+    if parts.username:
+        user = aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
+    return parts._replace(netloc=host + port, path=path, fragment=""), user
+
+
+async def _receive(response: aiohttp.ClientResponse) -> bytes:
+    """The body, or as much of it as may be a reply; a stream up to its end marker."""
+    received = bytearray()
+    async for chunk in response.content.iter_any():
+        received += chunk
+        ended = is_stream(received) and has_ended(received, len(chunk))
+        if ended or len(received) > LONGEST_BODY_BYTES:
+            break
+    return bytes(received)
+
+
+def _charset(response: aiohttp.ClientResponse) -> str | None:
+    return response.charset

@@ -1,8 +1,8 @@
 """Whether a run still reaches its LLMs.
 
 Guarantees: a run is told to stop once an LLM refuses every call, or once most calls have failed
-for several rollouts; the reason names the LLMs, their shares, since when, and what to do. Only what
-was sent counts: not names that no LLM has, blank queries, the budget's refusals or replayed calls.
+for several rollouts; the reason names the LLMs, their shares, since when, and what to do. Names
+that no LLM has, blank queries, the budget's refusals and replayed calls do not count.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError, require_positive
 
-# Decided before anything was sent.
-_NOT_SENT = (Outcome.UNKNOWN_LLM, Outcome.BUDGET, Outcome.NOT_RECORDED)
+# Decided by the policy's words or by a setting.
+_NOT_THE_POOLS = (Outcome.UNKNOWN_LLM, Outcome.BUDGET)
 _SHOWN_LLMS = 3
 
 
@@ -96,7 +96,7 @@ class PoolHealth:
     def book(self, result: CallResult) -> None:
         """Takes one call into account."""
         record = self._records.get(result.llm)
-        if record is None or result.replayed or result.outcome in _NOT_SENT:
+        if record is None or result.replayed or result.outcome in _NOT_THE_POOLS:
             return
         blank = not result.latency_s
         if result.outcome is Outcome.INVALID_QUERY and (blank or record.has_answered):

@@ -1,4 +1,8 @@
-"""What the pool's calls came to: outcomes, tokens and money, by LLM."""
+"""What the pool's calls came to: outcomes, tokens and money, by LLM.
+
+``pool/infrastructure_failures/<LLM>`` is the share of an LLM's calls that failed for a reason that
+is not the policy's; of the calls since the last collection, 0 without any.
+"""
 
 from __future__ import annotations
 
@@ -37,8 +41,10 @@ class Ledger:
     def __init__(self, llms: list[str]) -> None:
         self.accounts = {name: Account() for name in llms}
         self.outcomes: Counter[Outcome] = Counter()
+        self.outcomes_of: dict[str, Counter[Outcome]] = {name: Counter() for name in llms}
         self.usage_estimated = 0
         self._reported: Counter[Outcome] = Counter()
+        self._reported_of: dict[str, Counter[Outcome]] = {name: Counter() for name in llms}
 
     def book(self, result: CallResult) -> None:
         """Adds one call."""
@@ -47,6 +53,7 @@ class Ledger:
         account = self.accounts.get(result.llm)
         if account is None:  # an unknown name: any text
             return
+        self.outcomes_of[result.llm][result.outcome] += 1
         account.calls += 1
         account.answered += result.outcome is Outcome.OK
         account.prompt_tokens += result.prompt_tokens
@@ -61,7 +68,8 @@ class Ledger:
         return sum(account.spent_usd for account in self.accounts.values())
 
     def collect_metrics(self) -> dict[str, float]:
-        """``pool/outcome/*``: calls since the last collection; the rest: sums so far."""
+        """``pool/outcome/*`` and ``pool/infrastructure_failures/*``: of the calls since the last
+        collection; the rest: sums so far."""
         fresh = self.outcomes - self._reported
         self._reported = self.outcomes.copy()
         metrics = {f"pool/outcome/{outcome.value}": float(fresh[outcome]) for outcome in Outcome}
@@ -69,4 +77,13 @@ class Ledger:
         metrics["pool/spent_usd"] = self.spent_usd
         for name, account in self.accounts.items():
             metrics[f"pool/spent_usd/{name}"] = account.spent_usd
+            fresh = self.outcomes_of[name] - self._reported_of[name]
+            self._reported_of[name] = self.outcomes_of[name].copy()
+            metrics[f"pool/infrastructure_failures/{name}"] = infrastructure_share(fresh)
         return metrics
+
+
+def infrastructure_share(outcomes: Counter[Outcome]) -> float:
+    """The share of calls that something other than the policy's choice made fail; 0 of none."""
+    failed = sum(count for outcome, count in outcomes.items() if outcome.infrastructure)
+    return failed / outcomes.total() if outcomes else 0.0

@@ -13,9 +13,6 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-# A pause that an endpoint asks for is honoured up to this; it will say so again.
-MAX_PAUSE_S = 60.0
-
 
 class AdaptiveLimiter:
     """Additive increase, multiplicative decrease (Chiu and Jain 1989) of concurrency.
@@ -23,9 +20,17 @@ class AdaptiveLimiter:
     Args:
         concurrency: the widest window.
         requests_per_minute: None for no limit.
+        longest_pause_s: a pause that an endpoint asks for is honoured up to this; it will say so
+            again.
     """
 
-    def __init__(self, concurrency: int, requests_per_minute: float | None = None) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        requests_per_minute: float | None = None,
+        longest_pause_s: float = 60.0,
+    ) -> None:
+        self._longest_pause_s = longest_pause_s
         self._widest = concurrency
         self._interval = 60.0 / requests_per_minute if requests_per_minute else 0.0
         self._window = float(concurrency)
@@ -85,19 +90,26 @@ class AdaptiveLimiter:
         self._next_start = start + self._interval
         return start - now
 
+    def seconds_paused(self) -> float:
+        """How much of the pause that the endpoint asked for is left."""
+        return max(0.0, self._paused_until - time.monotonic())
+
     def widen(self) -> None:
         """After a success: one more place per window of successes."""
         self._window = min(self._widest, self._window + 1.0 / self._window)
         self._admit()
 
-    def throttle(self, started: float, pause_s: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Nothing starts for so long, since the endpoint asks for it."""
+        until = time.monotonic() + min(seconds, self._longest_pause_s)
+        self._paused_until = max(self._paused_until, until)
+
+    def throttle(self, started: float) -> None:
         """After a 429 to an attempt that began at ``started`` (monotonic seconds).
 
         The window is halved once per round: a 429 to an attempt that began before the last cut
         says nothing new.
         """
-        now = time.monotonic()
-        self._paused_until = max(self._paused_until, now + min(pause_s, MAX_PAUSE_S))
         if started > self._last_cut:
-            self._last_cut = now
+            self._last_cut = time.monotonic()
             self._window = max(1.0, self._window / 2)

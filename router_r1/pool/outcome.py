@@ -1,8 +1,13 @@
-"""How a call ended, and what it brought."""
+"""How a call ended, what it brought, and what it cost.
+
+The bill: a call costs what the endpoint says it billed in a reply that it sent as a success, also
+if nothing useful is in it (``EMPTY``, ``MALFORMED``). Tokens are estimated only for a reply that is
+a completion and does not say them. Every other call costs nothing.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 # No tokenizer's tokens are longer on average: text beyond so many a token is not worth keeping.
@@ -16,9 +21,11 @@ class Outcome(StrEnum):
     endpoint says that it is wrong or too long (400, 413, 422). TIMEOUT: no reply within the time
     limit. RATE_LIMITED: the endpoint's limits or ours left no room in time. SERVER_ERROR: 408,
     409 or 5xx to the last. CONNECTION_ERROR: refused or cut. REFUSED: any other status (a wrong
-    key, a wrong model). MALFORMED: a body that is no completion. UNAVAILABLE: not sent, the LLM
-    has failed too often just now. BUDGET: not sent, it might exceed the spending limit.
-    NOT_RECORDED: not sent, replay has no such call.
+    key, a wrong model, no credit), or a request field that the endpoint does not take. MALFORMED:
+    a body that is no completion. EMPTY: a completion without text once its reasoning is left out;
+    mostly all of ``max_tokens`` went into reasoning. UNAVAILABLE: not sent, the LLM has failed too
+    often just now. BUDGET: not sent, it might exceed the spending limit. NOT_RECORDED: not sent,
+    replay has no such call.
     """
 
     OK = "ok"
@@ -30,13 +37,18 @@ class Outcome(StrEnum):
     CONNECTION_ERROR = "connection_error"
     REFUSED = "refused"
     MALFORMED = "malformed"
+    EMPTY = "empty"
     UNAVAILABLE = "unavailable"
     BUDGET = "budget"
     NOT_RECORDED = "not_recorded"
 
     @property
     def infrastructure(self) -> bool:
-        """Whether the pool is to blame, and not what the policy asked."""
+        """Whether something other than the policy's choice made the call fail.
+
+        An unknown name, a wrong query and an LLM that has nothing to say are consequences of what
+        the policy wrote; the spending limit is a setting.
+        """
         return self in _INFRASTRUCTURE
 
 
@@ -49,6 +61,7 @@ _INFRASTRUCTURE = frozenset(
         Outcome.REFUSED,
         Outcome.MALFORMED,
         Outcome.UNAVAILABLE,
+        Outcome.NOT_RECORDED,
     }
 )
 
@@ -60,14 +73,15 @@ class CallResult:
     Attributes:
         llm: the pool's name, or what was asked for if it is unknown.
         outcome: how it ended.
-        text: the reply, None unless ok.
-        prompt_tokens, completion_tokens: as billed, 0 unless ok.
+        text: the reply without its reasoning, None unless ok.
+        prompt_tokens, completion_tokens: as billed, reasoning included; see the module.
         cost: completion tokens x $ per 1M.
         dollars: what prompt and completion cost together.
         latency_s: from the first request to the end, retries included, waiting for a free place
             not; of a replayed call, that of the recorded one.
         usage_estimated: the endpoint did not say what it bills; the tokens are our own count.
         replayed: taken from a recording, nothing was spent.
+        detail: of a failed call, the endpoint's own words, cut and without keys; not recorded.
     """
 
     llm: str
@@ -80,3 +94,4 @@ class CallResult:
     latency_s: float = 0.0
     usage_estimated: bool = False
     replayed: bool = False
+    detail: str = field(default="", compare=False)

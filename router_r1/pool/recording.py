@@ -1,8 +1,8 @@
 """Calls kept in an SQLite file, to be replayed instead of sent.
 
-Guarantees: a call is known by its API model, messages and sampling parameters alone; an answer is
-never overwritten by a failure; several processes may share a file; neither keys nor endpoints are
-stored.
+Guarantees: a call is known by its API model, messages and the other fields of its body alone; what
+is kept of a reply is what the policy may read; an answer is never overwritten by a failure; several
+processes may share a file; neither keys, headers nor endpoints are stored.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.reasoning import split_reasoning
 from verl.config.paths import PATH
 from verl.config.validation import ConfigError, require_choice
 from verl.errors import UserError
@@ -45,11 +46,13 @@ create table if not exists calls (
     completion_tokens integer not null, usage_estimated integer not null, latency_s real not null,
     recorded_at real not null
 )"""
+# An empty reply was paid for, and the same request would bring it again.
+_ANSWERED = (Outcome.OK.value, Outcome.EMPTY.value)
 _INSERT = f"""
 insert into calls ({", ".join(_COLUMNS)}) values ({", ".join("?" * len(_COLUMNS))})
 on conflict (key) do update set
     {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
-    where calls.outcome != 'ok' or excluded.outcome = 'ok'"""
+    where calls.outcome not in {_ANSWERED} or excluded.outcome in {_ANSWERED}"""
 
 
 @dataclass
@@ -76,7 +79,7 @@ class RecordingConfig:
 
 @dataclass(frozen=True)
 class Request:
-    """What is sent: API model, messages, sampling parameters."""
+    """What is sent: API model, messages, and the body's other fields (sampling parameters)."""
 
     model: str
     messages: list[dict[str, str]]
@@ -125,9 +128,12 @@ class Recording:
             "from calls where key = ?",
             (request.key,),
         ).fetchone()
-        if row is None or (row[0] != Outcome.OK.value and self.sends):
+        if row is None or (row[0] not in _ANSWERED and self.sends):
             return None
         outcome, reply, prompt_tokens, completion_tokens, latency_s, estimated = row
+        if reply is not None:  # recordings once kept replies with their reasoning
+            reply = split_reasoning(reply).text or None
+            outcome = outcome if reply else Outcome.EMPTY
         return CallResult(
             llm,
             Outcome(outcome),

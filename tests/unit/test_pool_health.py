@@ -22,7 +22,6 @@ POLICYS_OWN = (
     Outcome.UNKNOWN_LLM,
     Outcome.INVALID_QUERY,
     Outcome.BUDGET,
-    Outcome.NOT_RECORDED,
 )
 
 
@@ -106,6 +105,7 @@ def test_what_the_policy_did_wrong_counts_for_nothing(outcome: Outcome) -> None:
         Outcome.REFUSED,
         Outcome.MALFORMED,
         Outcome.UNAVAILABLE,
+        Outcome.NOT_RECORDED,
     ],
 )
 def test_what_the_pool_did_wrong_counts(outcome: Outcome) -> None:

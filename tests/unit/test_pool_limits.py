@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.budget import Budget
-from router_r1.pool.endpoint import parse_retry_after
 from router_r1.pool.limits import AdaptiveLimiter
+from router_r1.pool.refusal import parse_retry_after
 
 
 def test_the_window_bounds_calls_at_once_and_serves_in_order() -> None:
@@ -41,12 +41,12 @@ def test_429s_halve_the_window_once_a_round_and_successes_widen_it() -> None:
         limiter = AdaptiveLimiter(concurrency=16)
         started = time.monotonic()
         for _ in range(16):  # one round of calls, all refused
-            limiter.throttle(started, 0.0)
+            limiter.throttle(started)
         assert limiter.window == 8
-        limiter.throttle(time.monotonic(), 0.0)
+        limiter.throttle(time.monotonic())
         assert limiter.window == 4
         for _ in range(100):
-            limiter.throttle(time.monotonic(), 0.0)
+            limiter.throttle(time.monotonic())
         assert limiter.window == 1, "one call can always go"
         for _ in range(500):
             limiter.widen()
@@ -92,9 +92,9 @@ def test_starts_keep_the_rate_and_the_pause() -> None:
         limiter = AdaptiveLimiter(concurrency=8, requests_per_minute=600)
         waits = [limiter.seconds_to_start() for _ in range(4)]
         assert waits == pytest.approx([0.0, 0.1, 0.2, 0.3], abs=0.01)
-        limiter.throttle(time.monotonic(), 5.0)
+        limiter.pause(5.0)
         assert limiter.seconds_to_start() == pytest.approx(5.0, abs=0.01)
-        limiter.throttle(time.monotonic(), 1e9)
+        limiter.pause(1e9)
         assert limiter.seconds_to_start() <= 61, "an endpoint cannot stop us for good"
 
     asyncio.run(run())
