@@ -202,7 +202,8 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     cold_policy: Path, public_folder: Path
 ) -> None:
     """A uid without account, no home, a repository that cannot be written (where these tests run as
-    root), an ASCII locale, a TMPDIR too long for sockets; then SIGTERM to the driver alone."""
+    root), an ASCII locale, a TMPDIR too long for sockets, a proxy that is none; then SIGTERM to the
+    driver alone."""
     cold_start = shutil.copytree(cold_policy, public_folder / "cold")
     cold_start.chmod(0o777)
     temporary = public_folder / ("t" * 80)
@@ -220,6 +221,7 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
         LC_ALL="C",
         HOME="/proc",
         TMPDIR=str(temporary),
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
     )
     command.wait_for(r"TMPDIR is too long")
     command.wait_for(r"step +1/40")
@@ -228,6 +230,9 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     assert "Traceback" not in command.output
     assert command.survivors() == []
     assert list(temporary.iterdir()) == []
+    (first, *_) = (public_folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(first)["pool/failed_share"] == 0
+    assert json.loads(first)["reward/route_cnt"] > 0
 
 
 @pytest.mark.usefixtures("cold_policy")
