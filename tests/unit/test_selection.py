@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,10 @@ from hypothesis import strategies as st
 from verl.config.ppo import AlgorithmConfig
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
+from verl.trainer.ppo.rollout_log import write_trajectories
 from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.update import mini_batches
+from verl.trainer.ppo.validation import count_excluded
 from verl.trajectory import Segment, SegmentKind, Trajectory, collate
 
 
@@ -61,6 +66,18 @@ def test_an_excluded_reward_moves_nobodys_advantage(estimator: str) -> None:
     broken = [sound[0], trajectory("a", excluded=True), *sound[1:]]
     expected = advantages(sound, [1.0, 0.0, 0.5, 0.0])
     assert torch.equal(advantages(broken, [1.0, -9.0, 0.0, 0.5, 0.0]), expected)
+
+
+def test_what_was_excluded_can_be_told_afterwards(tmp_path: Path) -> None:
+    written = tmp_path / "validation" / "step_0.jsonl"
+    trajectories = [trajectory("a"), trajectory("b", excluded=True)]
+    write_trajectories(written, trajectories, {"em": np.array([1.0, 0.0])})
+    records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
+    assert [(r["uid"], r["excluded"], r["em"]) for r in records] == [
+        ("a", False, 1),
+        ("b", True, 0),
+    ]
+    assert count_excluded(trajectories) == {"val/excluded": 1.0}
 
 
 def numbered(rows: int) -> DataProto:

@@ -15,7 +15,8 @@ from verl.trajectory import Trajectory
 def write_trajectories(
     path: Path, trajectories: Sequence[Trajectory], columns: dict[str, np.ndarray]
 ) -> None:
-    """One JSON object a line: uid, status, what the agent reports, and the reward's numbers.
+    """One JSON object a line: uid, status, whether it was excluded, what the agent reports, and the
+    reward's numbers.
 
     The file is there whole or not at all.
     """
@@ -26,6 +27,7 @@ def write_trajectories(
             record = {
                 "uid": trajectory.uid,
                 "status": trajectory.status.value,
+                "excluded": trajectory.excluded,
                 **{name: float(values[i]) for name, values in columns.items()},
                 **trajectory.extras,
             }
