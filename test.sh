@@ -11,13 +11,17 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
+export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 source scripts/recipe.sh
 choose_recipe scoring "$@"
 choose_packages "$@"
 bash scripts/setup.sh
 
 overrides=(${RECIPE:+"recipe=$RECIPE"})
-if [[ -n "${MODEL_PATH:-}" ]]; then overrides+=("evaluation.model_path=$MODEL_PATH"); fi
+if [[ -n "${MODEL_PATH:-}" ]]; then
+  export MODEL_PATH  # as a variable, since a path may hold what the overrides' grammar cannot
+  overrides+=('evaluation.model_path=${oc.env:MODEL_PATH}')
+fi
 if [[ -n "${DATASETS:-}" ]]; then
   files=()
   for dataset in ${DATASETS//,/ }; do files+=("data/nq_search/test_${dataset}_qwen.parquet"); done

@@ -28,6 +28,7 @@ fi
 source scripts/recipe.sh
 choose_recipe "$verb" "$@"
 choose_packages "$@"
+export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS

@@ -79,7 +79,7 @@ async def serve(ready_file: str) -> None:
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(Answering, "127.0.0.1", 0, backlog=1024)
     port = listening.sockets[0].getsockname()[1]
-    Path(ready_file).write_text(f"http://127.0.0.1:{port}/v1")
+    Path(ready_file).write_text(f"http://127.0.0.1:{port}/v1", encoding="utf-8")
     parent = os.getppid()
     while os.getppid() == parent:
         await asyncio.sleep(1.0)
@@ -93,9 +93,9 @@ def server() -> Iterator[str]:
         process = subprocess.Popen([sys.executable, __file__, "serve", str(ready)])
         os.sched_setaffinity(process.pid, CORES[1:] or CORES)
         try:
-            while not (ready.exists() and ready.read_text()):
+            while not (ready.exists() and ready.read_text(encoding="utf-8")):
                 time.sleep(0.05)
-            yield ready.read_text()
+            yield ready.read_text(encoding="utf-8")
         finally:
             process.kill()
             process.wait()

@@ -59,7 +59,7 @@ def write_summary(
     spending = {name: asdict(account) for name, account in ledger.accounts.items()}
     summary = {**rows, "seconds": seconds, "spending": spending}
     path = report.output_dir / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n")
+    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     _print_table(rows, best_llm)
     _print_spending(ledger, config.pool.budget_usd)
     console.print(

@@ -29,6 +29,7 @@ from router_r1.world.policy import policy_config, world_texts
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
 from router_r1.world.tokenizer import build_tokenizer
+from verl.config.alarms import AlarmRule
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
@@ -164,18 +165,39 @@ class RoutingTask(Task):
         )
 
     def stop_reason(self) -> str | None:
-        """The spending limit, once it has refused a call."""
+        """The spending limit, once it has refused a call; or a pool that cannot be reached."""
+        unreachable = self._client.health.end_rollout()
         budget = self._client.budget
         if not budget.exhausted:
-            return None
+            return unreachable
         return (
             f"pool.budget_usd={budget.limit_usd} is used up: ${budget.spent_usd:.6f} are spent and "
             "the next call may cost more than what is left"
         )
 
+    def alarm_rules(self) -> tuple[AlarmRule, ...]:
+        """Formats that fail, and a policy that stops calling or calls without end."""
+        return (
+            AlarmRule(
+                "reward/format_failure",
+                above=0.3,
+                rises_to=1.5,
+                advice="the policy loses the tags; look at validation/*.jsonl, lower the actor's "
+                "lr or raise the KL's coefficient",
+            ),
+            AlarmRule(
+                "reward/route_cnt",
+                falls_to=0.3,
+                rises_to=2.5,
+                advice="calls per question: the policy answers without the pool, or asks on and "
+                "on; look at cost_coe and at validation/*.jsonl",
+            ),
+        )
+
     def collect_metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""
-        return self._client.ledger.collect_metrics()
+        client = self._client
+        return client.ledger.collect_metrics() | client.health.collect_metrics()
 
     @property
     def _client(self) -> PoolClient:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from verl.config.alarms import AlarmRule
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
 from verl.trainer.check.plan import PlannedRun
@@ -121,6 +122,10 @@ class Task(ABC):
     def stop_reason(self) -> str | None:
         """Why no further rollout makes sense; None while one does. Asked after each."""
         return None
+
+    def alarm_rules(self) -> tuple[AlarmRule, ...]:
+        """Normal ranges of the task's own metrics; training warns when one is left."""
+        return ()
 
     def collect_metrics(self) -> dict[str, float]:
         """What the task reports beside each step's and each validation's metrics."""

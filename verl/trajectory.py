@@ -67,6 +67,8 @@ class Trajectory:
         status: how it ended.
         extras: numbers and records the agent reports (turns, cost, calls …); opaque to ``verl``.
         sample_index: tells the samples of one prompt apart.
+        excluded: what happened in it was not the policy's doing (a tool could not be reached), so
+            training learns nothing from it; the agent sets it.
     """
 
     uid: str
@@ -74,6 +76,7 @@ class Trajectory:
     status: TrajectoryStatus = TrajectoryStatus.FAILED
     extras: dict[str, Any] = field(default_factory=dict)
     sample_index: int = 0
+    excluded: bool = False
 
     @property
     def prompt_ids(self) -> list[int]:

@@ -28,7 +28,7 @@ def print_results(folder: Path) -> None:
 
     With the names of the paper's seven benchmarks it fits into the 120 columns of a log.
     """
-    results = json.loads((folder / RESULTS).read_text())
+    results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
     columns = [*_COLUMNS]
     for name in results["summaries"][0]["estimates"]:
         if name.startswith("avg@"):  # of k samples: the EM's other name

@@ -169,5 +169,5 @@ def _is_llama(model_path: str) -> bool:
     """By the checkpoint's architecture, or by name where it is not a folder."""
     config = Path(model_path) / "config.json"
     if config.is_file():
-        return str(json.loads(config.read_text()).get("model_type")) == "llama"
+        return str(json.loads(config.read_text(encoding="utf-8")).get("model_type")) == "llama"
     return "llama" in model_path.lower()

@@ -1,7 +1,8 @@
 """The routing loop: one coroutine a trajectory, no barrier between turns (contract section 3).
 
 Guarantees: every request yields exactly one trajectory, in request order, whatever the pool does;
-each ends in one named status; the ids of a trajectory are those the engine saw and sampled.
+each ends in one named status; the ids of a trajectory are those the engine saw and sampled; one
+in which infrastructure failed a call is marked as excluded from training.
 """
 
 from __future__ import annotations
@@ -227,6 +228,7 @@ class LLMGenerationManager:
             result = await self._client.ask(action.llm_name, action.query)
             run.observer.on_result(result)
             run.valid_actions += result.outcome is Outcome.OK
+            run.trajectory.excluded |= result.outcome.infrastructure
             observation = encode_observation(
                 result.text, self._tokenizer, self._limits.max_obs_length
             )

@@ -22,6 +22,7 @@ import aiohttp
 from router_r1.pool.budget import Budget
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
 from router_r1.pool.endpoint import Attempt, Endpoint
+from router_r1.pool.health import PoolHealth
 from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
 from router_r1.pool.line import Line
@@ -69,6 +70,7 @@ class PoolClient:
         }
         self.budget = Budget(pool.budget_usd)
         self.ledger = Ledger([llm.name for llm in pool.llms])
+        self.health = PoolHealth(pool.health, [llm.name for llm in pool.llms])
 
     def _endpoint(
         self, llm: LLMConfig, api_key: str | None, count_tokens: Callable[[str], int]
@@ -131,6 +133,7 @@ class PoolClient:
         """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees."""
         result = await self._ask(name, query)
         self.ledger.book(result)
+        self.health.book(result)
         return result
 
     async def _ask(self, name: str, query: str) -> CallResult:

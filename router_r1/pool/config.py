@@ -11,6 +11,7 @@ from functools import cached_property
 
 from omegaconf import MISSING
 
+from router_r1.pool.health import HealthConfig
 from router_r1.pool.original_names import resolve_original_name
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions
@@ -90,6 +91,7 @@ class PoolConfig:
         breaker_cooldown_s: for so long.
         budget_usd: hard limit of what a run may spend; None for none.
         recording: keeps calls, and replays them.
+        health: when a training run gives up on the pool.
     """
 
     name: str = MISSING
@@ -107,6 +109,7 @@ class PoolConfig:
     breaker_cooldown_s: float = 10.0
     budget_usd: float | None = None
     recording: RecordingConfig = field(default_factory=RecordingConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     def __post_init__(self) -> None:
         require_choice("pool.name_matching", self.name_matching, ("exact", "original"))

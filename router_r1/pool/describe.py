@@ -77,7 +77,9 @@ def _write(path: Path, pool: PoolConfig) -> None:
     content["llms"] = [_changed(llm) for llm in pool.llms]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
+    temporary.write_text(
+        yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8"
+    )
     os.replace(temporary, path)
 
 

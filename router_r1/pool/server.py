@@ -172,7 +172,7 @@ async def serve(server: SimulatedPoolServer, host: str, port: int, ready_file: s
     bound_port = runner.addresses[0][1]
     url = f"http://{host}:{bound_port}/v1"
     temporary = f"{ready_file}.tmp"
-    with open(temporary, "w") as file:
+    with open(temporary, "w", encoding="utf-8") as file:
         file.write(url)
     os.replace(temporary, ready_file)
     parent = os.getppid()

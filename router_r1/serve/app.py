@@ -45,6 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CHAT_PATH = "/v1/chat/completions"
 _CLIENT_WENT_AWAY = 499
 _KEEP_ALIVE_S = 15.0
+_SEEDED = "seeded"
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,10 @@ class RouterServer:
         chat = parse_chat_request(await request.read())
         self._require_model(chat.model)
         rollout = self._router.request(chat.question)
-        completion = Completion(f"chatcmpl-{uuid.uuid4().hex}", self._config.model_name)
+        if chat.seed is not None:  # the noise hangs on seed and uid: not on who asked before
+            rollout = replace(rollout, uid=_SEEDED)
+        identifier = f"chatcmpl-{uuid.uuid4().hex}"
+        completion = Completion(identifier, self._config.model_name, chat.warnings)
         options = self._options(chat)
         async with self._admission.slot():
             if chat.stream:
@@ -224,7 +228,9 @@ class RouterServer:
             own,
             temperature=own.temperature if chat.temperature is None else chat.temperature,
             top_p=own.top_p if chat.top_p is None else chat.top_p,
+            top_k=own.top_k if chat.top_k is None else chat.top_k,
             max_tokens=chat.max_tokens,
+            seed=own.seed if chat.seed is None else chat.seed,
         )
 
     async def _stream(

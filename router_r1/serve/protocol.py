@@ -1,17 +1,20 @@
 """Chat-completion requests and bodies, in the shape of the OpenAI API.
 
-Guarantees: a parameter that would change the result and is not supported is refused, never
-ignored; plain and streamed completions of a trajectory carry the same text.
+Guarantees: a parameter that would change the result and is not supported is refused, one that is
+not known is listed in the answer's ``warnings``; plain and streamed completions of a trajectory
+carry the same text.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from router_r1.inference.record import final_answer, sampled_tokens
+from router_r1.serve.conversation import read_conversation
 from router_r1.serve.errors import APIError, malformed
 from verl.trajectory import Trajectory, TrajectoryStatus
 
@@ -21,6 +24,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "frequency_penalty": (0,),
     "presence_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
     "logit_bias": ({},),
     "logprobs": (False,),
     "stop": ([],),
@@ -30,6 +35,15 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
+_READ = frozenset(
+    {"model", "messages", "stream", "stream_options", "temperature", "top_p", "top_k", "seed"}
+    | {"max_tokens", "max_completion_tokens"}
+)
+# About the caller or the transport; they have no say in the result.
+_HARMLESS = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier"})
+_MAX_TOP_K = 2**31 - 1
+_MAX_SEED = 2**63 - 1
+_SHOWN_CHARACTERS = 64
 
 
 @dataclass(frozen=True)
@@ -38,10 +52,12 @@ class ChatRequest:
 
     Attributes:
         model: its name.
-        question: the text of the last user message.
+        question: what the router is asked (see :mod:`router_r1.serve.conversation`).
         stream, include_usage: whether to stream, and to end the stream with the usage.
-        temperature, top_p: sampling.
+        temperature, top_p, top_k: sampling; a ``top_k`` of -1 is off.
         max_tokens: bound of the trajectory after its prompt, replies included.
+        seed: equal requests with equal seeds are sampled alike; None leaves it to chance.
+        warnings: what of the request was not done as a client may expect.
     """
 
     model: str
@@ -51,6 +67,9 @@ class ChatRequest:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    top_k: int | None = None
+    seed: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def parse_chat_request(body: bytes) -> ChatRequest:
@@ -69,42 +88,41 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if not isinstance(model, str):
         raise malformed("model must be a string", "model")
     for name, allowed in _FIXED.items():
-        if (value := data.get(name)) is not None and value not in allowed:
+        if (value := data.get(name)) is not None and not _is_one_of(value, allowed):
             raise APIError(400, f"{name} is not supported", "unsupported_parameter", param=name)
     options = data.get("stream_options") or {}
     if not isinstance(options, dict):
         raise malformed("stream_options must be an object", "stream_options")
+    conversation = read_conversation(data.get("messages"))
     return ChatRequest(
         model=model,
-        question=_question(data.get("messages")),
+        question=conversation.question,
         stream=_flag(data, "stream"),
         include_usage=_flag(options, "include_usage"),
         temperature=_number(data, "temperature", 0.0, MAX_TEMPERATURE),
         top_p=_number(data, "top_p", 1e-6, 1.0),
         max_tokens=_max_tokens(data),
+        top_k=_top_k(data),
+        seed=_whole_number(data, "seed", -_MAX_SEED, _MAX_SEED),
+        warnings=conversation.warnings + _unknown_fields(data),
     )
 
 
-def _question(messages: Any) -> str:
-    if not isinstance(messages, list) or not messages:
-        raise malformed("messages must be a list with at least one message", "messages")
-    if not all(isinstance(m, dict) and isinstance(m.get("role"), str) for m in messages):
-        raise malformed("each message must be an object with a role", "messages")
-    asked = [message for message in messages if message["role"] == "user"]
-    if not asked:
-        raise malformed("messages must hold a user message: the question", "messages")
-    content = asked[-1].get("content")
-    if isinstance(content, list):
-        content = "".join(map(_text_part, content))
-    if not isinstance(content, str) or not content.strip():
-        raise malformed("the last user message has no text", "messages")
-    return content
+def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
+    """Equality that tells ``true`` from 1."""
+    return any(
+        value == other and isinstance(value, bool) == isinstance(other, bool) for other in allowed
+    )
 
 
-def _text_part(part: Any) -> str:
-    if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-        return str(part["text"])
-    raise malformed("a message may hold text only", "messages")
+def _unknown_fields(data: dict[str, Any]) -> tuple[str, ...]:
+    known = _READ | _FIXED.keys() | _HARMLESS
+    unknown = sorted(
+        name for name, value in data.items() if name not in known and value is not None
+    )
+    return tuple(
+        f"{name[:_SHOWN_CHARACTERS]!r} is not known here and is ignored" for name in unknown
+    )
 
 
 def _flag(data: dict[str, Any], name: str) -> bool:
@@ -123,6 +141,21 @@ def _number(data: dict[str, Any], name: str, least: float, most: float) -> float
     return float(value)
 
 
+def _whole_number(data: dict[str, Any], name: str, least: int, most: int) -> int | None:
+    value = data.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise malformed(f"{name} must be a whole number from {least} to {most}", name)
+    return value
+
+
+def _top_k(data: dict[str, Any]) -> int | None:
+    """Servers differ in what switches it off: -1 or 0."""
+    value = _whole_number(data, "top_k", -1, _MAX_TOP_K)
+    return -1 if value == 0 else value
+
+
 def _max_tokens(data: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         if (value := data.get(name)) is not None:
@@ -138,10 +171,12 @@ class Completion:
     Args:
         identifier: of the completion.
         model: as it is served.
+        warnings: for the client; the field is left out where there are none.
     """
 
-    def __init__(self, identifier: str, model: str) -> None:
+    def __init__(self, identifier: str, model: str, warnings: Sequence[str] = ()) -> None:
         self._shared = {"id": identifier, "created": int(time.time()), "model": model}
+        self._remarks = {"warnings": list(warnings)} if warnings else {}
 
     def whole(self, trajectory: Trajectory, reasoning: str) -> dict[str, Any]:
         """The body of a plain completion."""
@@ -156,6 +191,7 @@ class Completion:
             "choices": [{"index": 0, "message": message, "finish_reason": _reason(trajectory)}],
             "usage": usage(trajectory),
             "router": routing(trajectory),
+            **self._remarks,
         }
 
     def chunk(self, **delta: str) -> dict[str, Any]:
@@ -165,7 +201,7 @@ class Completion:
     def last_chunks(self, trajectory: Trajectory, include_usage: bool) -> list[dict[str, Any]]:
         """Answer, end and, if wanted, usage."""
         end = self._chunk([{"index": 0, "delta": {}, "finish_reason": _reason(trajectory)}])
-        end["router"] = routing(trajectory)
+        end |= {"router": routing(trajectory), **self._remarks}
         chunks = [self.chunk(content=final_answer(trajectory) or ""), end]
         if include_usage:
             chunks.append({**self._chunk([]), "usage": usage(trajectory)})

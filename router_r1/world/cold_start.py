@@ -44,14 +44,16 @@ def ensure_cold_start(
     folder = Path(config.folder)
     key = _cache_key(config, world_config, pool)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+    with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text() == key:
+        if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text(
+            encoding="utf-8"
+        ) == key:
             logger.info("cold start: taken from %s", folder)
             return
         logger.info("cold start: teaching the tiny policy format and copying, with random routing")
         _make_policy(config, world_config, pool, trainer)
-        (folder / _KEY_FILE).write_text(key)
+        (folder / _KEY_FILE).write_text(key, encoding="utf-8")
 
 
 def _make_policy(

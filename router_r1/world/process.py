@@ -40,7 +40,7 @@ def simulated_pool(
             *("--models", *models),
         ]
         # A session of its own: Ctrl-C reaches us, and we end the server when we are done with it.
-        with log.open("w") as output:
+        with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
@@ -59,8 +59,10 @@ def _wait_until_ready(process: subprocess.Popen[bytes], ready_file: Path, log: P
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         if ready_file.exists():
-            url = ready_file.read_text()
+            url = ready_file.read_text(encoding="utf-8")
             logger.info("simulated pool (pid %d) listens on %s", process.pid, url)
             return url
         time.sleep(0.05)
-    raise RuntimeError(f"the simulated pool server did not start; it printed:\n{log.read_text()}")
+    raise RuntimeError(
+        f"the simulated pool server did not start; it printed:\n{log.read_text(encoding='utf-8')}"
+    )

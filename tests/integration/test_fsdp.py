@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -16,6 +17,7 @@ from router_r1.world.policy import PolicySize
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
 from verl.protocol import DataProto
 from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.trainer.ppo.update import mini_batches
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
@@ -180,6 +182,28 @@ def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path) -> None
     finally:
         group.shutdown()
     assert dirty == clean
+
+
+def test_a_mini_batch_that_does_not_split_over_the_ranks_counts_each_sample_once(
+    policy_folder: Path,
+) -> None:
+    """Five samples: on one rank as they are, on two filled up with a silent sixth."""
+    metrics = []
+    for ranks in (1, 2):
+        group = start(policy_folder, ranks, False, False, 2)
+        try:
+            batch = batch_of(16)[:5]
+            (part,) = mini_batches(batch, 8, 1, False, np.random.default_rng(0), ranks)
+            assert len(part) == {1: 5, 2: 6}[ranks]
+            metrics.append(
+                group["actor"].update_actor(part).meta_info["metrics"]
+                | group["critic"].update_critic(part).meta_info["metrics"]
+            )
+        finally:
+            group.shutdown()
+    assert metrics[0]["actor/grad_norm"] > 0.01
+    for name, value in metrics[0].items():
+        assert value == pytest.approx(metrics[1][name], rel=1e-4, abs=1e-6), name
 
 
 def test_a_poisoned_batch_changes_nothing(policy_folder: Path) -> None:

@@ -44,6 +44,7 @@ LIMITS = GenerationLimits(
 SAMPLED, GREEDY = RolloutOptions(temperature=1.0), RolloutOptions(temperature=0.0)
 # A reply came, so the endpoint may have billed it.
 BILLED = ("ok", "empty", "malformed")
+BROKEN = {outcome.value for outcome in Outcome if outcome.infrastructure}
 Roll = Callable[..., list[Trajectory]]
 
 
@@ -329,6 +330,8 @@ def test_no_trajectory_is_lost_whatever_the_pool_does(
         failed += trajectory.extras["failed_calls"]
         for call in trajectory.extras["calls"]:
             assert (call["reply"] is None) == (call["outcome"] != "ok")
+        broken = [call for call in trajectory.extras["calls"] if call["outcome"] in BROKEN]
+        assert trajectory.excluded == bool(broken)
     assert failed > 0
     if rate == 1:
         assert all(t.extras["routed_calls"] == 0 for t in trajectories)

@@ -295,6 +295,84 @@ def test_sixty_four_at_once(
     assert server[0].metrics.in_flight == 0
 
 
+def test_a_crowd_gets_the_answers_that_each_gets_alone(
+    server: tuple[RouterServer, str], client: openai.OpenAI, router: Router, questions: list[str]
+) -> None:
+    """16 at once at temperature 0, every other streamed, and two more that leave half way."""
+    crowd = questions[:16]
+
+    def said(message: Any) -> tuple[str, str]:
+        return message.reasoning_content, message.content
+
+    alone = [said(ask(client, question).choices[0].message) for question in crowd]
+
+    async def one(asker: openai.AsyncOpenAI, number: int, question: str) -> tuple[str, str]:
+        messages: Any = [{"role": "user", "content": question}]
+        shared: Any = {"model": "router-r1", "messages": messages}
+        if number % 2:
+            whole = await asker.chat.completions.create(**shared)
+            return said(whole.choices[0].message)
+        reasoning = content = ""
+        async for chunk in await asker.chat.completions.create(**shared, stream=True):
+            delta: Any = chunk.choices[0].delta
+            reasoning += getattr(delta, "reasoning_content", None) or ""
+            content += delta.content or ""
+        return reasoning, content
+
+    async def leave(asker: openai.AsyncOpenAI, question: str) -> None:
+        messages: Any = [{"role": "user", "content": question}]
+        stream = await asker.chat.completions.create(
+            model="router-r1", messages=messages, stream=True
+        )
+        async for _ in stream:
+            break
+        await stream.close()
+
+    async def all_at_once() -> list[tuple[str, str]]:
+        async with openai.AsyncOpenAI(base_url=server[1], api_key=KEY, max_retries=0) as asker:
+            answers = [asyncio.create_task(one(asker, i, q)) for i, q in enumerate(crowd)]
+            await asyncio.gather(*(leave(asker, question) for question in questions[16:18]))
+            return list(await asyncio.gather(*answers))
+
+    assert asyncio.run(all_at_once()) == alone
+    assert until(lambda: router.run(idle_state(router))[0] == 0)
+    assert until(lambda: server[0].metrics.in_flight == 0)
+
+
+def test_a_seed_repeats_the_answer_and_top_k_narrows_it(
+    client: openai.OpenAI, questions: list[str]
+) -> None:
+    def sampled(**options: Any) -> str:
+        chosen = {"temperature": 1.9, **options}
+        extra = {"top_k": chosen.pop("top_k", None)}
+        message = ask(client, questions[0], extra_body=extra, **chosen).choices[0].message
+        return str(message.reasoning_content) + str(message.content)
+
+    assert sampled(seed=3) == sampled(seed=3)
+    assert len({sampled(seed=seed) for seed in range(4)}) > 1
+    greedy = sampled(temperature=0)
+    assert sampled(top_k=1) == greedy
+
+
+def test_earlier_turns_reach_the_router_and_the_answer_tells(
+    client: openai.OpenAI, questions: list[str]
+) -> None:
+    plain = ask(client, questions[0])
+    assert not hasattr(plain, "warnings")
+    earlier = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ann"}]
+    messages = [*earlier, {"role": "user", "content": questions[0]}]
+    told = ask(client, "", messages=messages, extra_body={"mirostat": 2})
+    assert told.usage.prompt_tokens > plain.usage.prompt_tokens
+    assert [warning.split(";")[0] for warning in told.warnings] == [
+        "the router is trained on single questions",
+        "'mirostat' is not known here and is ignored",
+    ]
+    chunks = list(ask(client, "", messages=messages, stream=True))
+    assert len(chunks[-1].warnings) == 1
+    with pytest.raises(openai.BadRequestError, match="min_p"):
+        ask(client, questions[0], extra_body={"min_p": 0.5})
+
+
 def test_a_full_queue_says_429(router: Router, questions: list[str], served_pool: Any) -> None:
     with (
         served(router, max_concurrency=1, max_queue=1) as (server, url),

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -156,27 +158,82 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("cold_policy")
-def test_training_goes_on_without_the_pool_and_stops_when_told(tmp_path: Path) -> None:
-    """The pool's process is killed after the first step; later SIGTERM ends the run."""
+def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: Path) -> None:
+    """The pool's process is killed after the first step."""
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
-        "trainer.val_before_train=false",
+        *("trainer.val_before_train=false", "pool.health.failed_rollouts=2"),
         RECIPE="quickstart",
     )
     pid = int(command.wait_for(r"simulated pool \(pid (\d+)\)").group(1))
     command.wait_for(r"step +1/50")
     os.kill(pid, 9)
-    command.wait_for(r"step +4/50")
+    assert command.finish() == 0, command.output
+    stopped = re.search(
+        r"stopped after (\d+) steps: 100% of the calls failed in the last of 2 such rollouts in a "
+        r"row, since \d\d:\d\d:\d\d: \w+ \d+ of \d+ \((connection_error|unavailable)\)",
+        command.output.replace("\n", " "),
+    )
+    assert stopped, command.output
+    steps = int(stopped.group(1))
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"global_step_{steps}"]
+    AutoModelForCausalLM.from_pretrained(tmp_path / f"checkpoints/global_step_{steps}/actor")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+    assert lines[0]["reward/route_cnt"] > 0
+    assert lines[0]["rollout/excluded"] == 0
+    last = lines[-1]
+    assert last["rollout/excluded"] > 0
+    if last["rollout/excluded"] == 16:
+        assert "critic/score/mean" not in last, "nothing was learned from failures"
+        assert re.search(rf"step +{steps}/50 +no update: 16 trajectories", command.output)
+    assert command.survivors() == []
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """One that any user may enter and write to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
+def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
+    cold_policy: Path, public_folder: Path
+) -> None:
+    """A uid without account, no home, a repository that cannot be written (where these tests run as
+    root), an ASCII locale, a TMPDIR too long for sockets, a proxy that is none; then SIGTERM to the
+    driver alone."""
+    cold_start = shutil.copytree(cold_policy, public_folder / "cold")
+    cold_start.chmod(0o777)
+    temporary = public_folder / ("t" * 80)
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    stranger = ("setpriv", "--reuid=43210", "--regid=43210", "--clear-groups")
+    command = start(
+        *(stranger if os.getuid() == 0 else ()),
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={public_folder}/run"),
+        *(f"world.folder={public_folder}/world", f"cold_start.folder={cold_start}"),
+        "trainer.val_before_train=false",
+        RECIPE="quickstart",
+        PYTHONUTF8="0",
+        PYTHONCOERCECLOCALE="0",
+        LC_ALL="C",
+        HOME="/proc",
+        TMPDIR=str(temporary),
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+    )
+    command.wait_for(r"TMPDIR is too long")
+    command.wait_for(r"step +1/40")
     command.interrupt(group=False)
     assert command.finish() == 130, command.output
+    assert "Traceback" not in command.output
     assert command.survivors() == []
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert lines[0]["reward/route_cnt"] > 0
-    for line in lines[2:4]:
-        assert line["reward/route_cnt"] == 0
-        assert line["reward/failed_calls"] > 0
-        assert line["env/number_of_actions/min"] >= 1, "every trajectory is there"
+    assert list(temporary.iterdir()) == []
+    (first, *_) = (public_folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(first)["pool/failed_share"] == 0
+    assert json.loads(first)["reward/route_cnt"] > 0
 
 
 @pytest.mark.usefixtures("cold_policy")

@@ -27,18 +27,48 @@ def parse(**fields: Any) -> ChatRequest:
     return parse_chat_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
 
 
-def test_the_last_user_message_is_the_question() -> None:
-    messages = [
-        {"role": "system", "content": "be brief"},
-        {"role": "user", "content": "first"},
-        {"role": "assistant", "content": None},
-        {
-            "role": "user",
-            "content": [{"type": "text", "text": "sec"}, {"type": "text", "text": "ond"}],
-        },
-        {"role": "assistant", "content": "so"},
-    ]
-    assert parse(messages=messages).question == "second"
+def test_one_message_is_the_question_as_it_is() -> None:
+    parts = [{"type": "text", "text": " sec"}, {"type": "text", "text": "ond"}]
+    chat = parse(messages=[{"role": "user", "content": parts}])
+    assert (chat.question, chat.warnings) == (" second", ())
+
+
+def test_earlier_turns_and_the_system_message_reach_the_router_and_are_told() -> None:
+    chat = parse(
+        messages=[
+            {"role": "system", "content": "be brief"},
+            {"role": "user", "content": "Who wrote Momo?"},
+            {"role": "assistant", "content": "Michael Ende"},
+            {"role": "assistant", "content": None},
+            {"role": "user", "content": "And where was he born?"},
+        ]
+    )
+    assert chat.question == (
+        "be brief\n\nThe conversation so far:\nUser: Who wrote Momo?\nAssistant: Michael Ende\n\n"
+        "Now answer this: And where was he born?"
+    )
+    (warning,) = chat.warnings
+    assert "the system message and earlier turns as text before the question" in warning
+
+
+def test_what_follows_the_question_is_told_to_be_ignored() -> None:
+    chat = parse(messages=[USER, {"role": "assistant", "content": "It is"}])
+    assert chat.question == USER["content"]
+    (warning,) = chat.warnings
+    assert warning.startswith("what follows the last user message is ignored")
+
+
+def test_fields_that_nobody_knows_are_listed_and_the_callers_own_are_not() -> None:
+    chat = parse(mirostat=2, best_of=None, user="me", metadata={"a": 1}, **{"x" * 99: 1})
+    assert chat.warnings == (
+        "'mirostat' is not known here and is ignored",
+        f"'{'x' * 64}' is not known here and is ignored",
+    )
+
+
+@pytest.mark.parametrize(("given", "read"), [(5, 5), (1, 1), (-1, -1), (0, -1), (None, None)])
+def test_top_k_is_read_and_0_switches_it_off_too(given: int | None, read: int | None) -> None:
+    assert parse(top_k=given).top_k == read
 
 
 def test_every_option_is_read() -> None:
@@ -52,9 +82,12 @@ def test_every_option_is_read() -> None:
         tools=[],
         stop=None,
         response_format={"type": "text"},
-        seed=3,
+        min_p=0.0,
+        repetition_penalty=1.0,
+        top_k=9,
+        seed=-3,
         user="me",
-    ) == ChatRequest("m", "Who is x?", True, True, 1.0, 0.5, 7)
+    ) == ChatRequest("m", "Who is x?", True, True, 1.0, 0.5, 7, 9, -3)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +100,20 @@ def test_every_option_is_read() -> None:
         ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages"),
         ({"model": None}, "model"),
+        ({"messages": [USER, {"role": "tool", "content": "x"}, USER]}, "messages"),
+        ({"messages": [{"role": "user"}, USER]}, "messages"),
+        ({"messages": [{"role": "system", "content": 3}, USER]}, "messages"),
         ({"n": 2}, "n"),
-        ({"n": True, "logprobs": True}, "logprobs"),
+        ({"n": True}, "n"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"min_p": 0.1}, "min_p"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
+        ({"top_k": -2}, "top_k"),
+        ({"top_k": 2.5}, "top_k"),
+        ({"top_k": True}, "top_k"),
+        ({"seed": "x"}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"stop": "x"}, "stop"),
         ({"response_format": {"type": "json_object"}}, "response_format"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from verl.config.alarms import AlarmsConfig
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
 from verl.config.paths import MODEL, PATH
 from verl.config.rollout import RolloutConfig
@@ -116,6 +117,7 @@ class TrainerConfig:
         default_local_dir: where the run writes.
         logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
+        alarms: warnings when a metric leaves its normal range.
     """
 
     project_name: str = "Router-R1"
@@ -135,6 +137,7 @@ class TrainerConfig:
     default_local_dir: str = field(default="outputs/${trainer.experiment_name}", metadata=PATH)
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42
+    alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
 
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))

@@ -188,6 +188,7 @@ def worker_environment() -> dict[str, str]:
     return {
         **shared,
         "PYTHONPATH": os.pathsep.join([str(PROJECT_ROOT), *map(os.path.abspath, own_path)]),
+        "PYTHONUTF8": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }

@@ -5,13 +5,16 @@ Guarantees: a user's mistake ends in one clear line and exit code 2; Ctrl-C in 1
 
 from __future__ import annotations
 
+import errno
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig
@@ -26,8 +29,10 @@ from verl.trainer.cluster import ray_cluster as ray_cluster
 from verl.utils.console import console, set_up_logging, show_error
 from verl.utils.garbage import spare_the_collector
 from verl.utils.redaction import redact_override
+from verl.utils.surroundings import prepare_surroundings
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+_NO_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +51,24 @@ def _lenient(override: str) -> str:
     is_group = (CONFIG_FOLDER / key).is_dir()
     if not separator or is_group or override.startswith("~"):
         return override
-    return f"++{key}={value}"
+    return f"++{key}={value if _is_one_value(value) else _quote(value)}"
+
+
+def _is_one_value(value: str) -> bool:
+    """Whether Hydra's grammar reads ``value``, and not as a sweep over several."""
+    try:
+        return not OverridesParser.create().parse_override(f"key={value}").is_sweep_override()
+    except HydraException:
+        return False
+
+
+def _quote(value: str) -> str:
+    """As a string of Hydra's grammar: a path may hold ``=``, spaces, brackets and commas."""
+    # A backslash stands for itself there, unless a quote follows.
+    escaped = re.sub(
+        r"(\\*)('|$)", lambda m: m.group(1) * 2 + m.group(2).replace("'", "\\'"), value
+    )
+    return f"'{escaped}'"
 
 
 def load_task_config(overrides: Sequence[str]) -> tuple[type[Task], Any]:
@@ -88,9 +110,16 @@ def run_as_command(main: Callable[[list[str]], None]) -> None:
     # Trackers record the command line.
     sys.argv[1:] = [redact_override(override) for override in overrides]
     try:
+        prepare_surroundings()
         main(overrides)
     except (UserError, HydraException, OmegaConfBaseException) as error:
         show_error(error)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _NO_PLACE_TO_WRITE:
+            raise
+        # Arrow puts the path into the text.
+        show_error(UserError(f"cannot write {error.filename or 'a file'}: {error.strerror}"))
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("[bold]interrupted[/]: every process of this run has been stopped")

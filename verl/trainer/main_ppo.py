@@ -16,6 +16,7 @@ from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.trainer import RayPPOTrainer
+from verl.trainer.run_folder import claim_run_folder
 from verl.utils.dataset import load_datasets
 from verl.utils.device import require_vllm_build
 from verl.utils.redaction import redact
@@ -32,14 +33,18 @@ def main(overrides: list[str]) -> None:
     trainer_config = config.trainer
     seed_everything(trainer_config.seed)
     output_dir = Path(trainer_config.default_local_dir)
-    output_dir.mkdir(parents=True, exist_ok=True)
     task = task_class(config)
     task.check()
     data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
     refuse_what_cannot_work(config, task, plan.steps)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
-    with ray_cluster(config.ray, num_ranks), task.environment():
+    models = (config.actor_rollout_ref.model.path, config.critic.model.path)
+    with (
+        claim_run_folder(output_dir, inputs=models),
+        ray_cluster(config.ray, num_ranks),
+        task.environment(),
+    ):
         trainer_config.device = settle_device(trainer_config.device)
         require_vllm_build(trainer_config.device)
         task.make_first_policy()
@@ -66,7 +71,7 @@ def main(overrides: list[str]) -> None:
 
 def write_yaml(path: Path, content: Any) -> None:
     """Writes a config dump."""
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

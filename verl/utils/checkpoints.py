@@ -1,15 +1,25 @@
-"""Where a run's checkpoints lie, and the reward function's state beside them."""
+"""Where a run's checkpoints lie, and the reward function's state beside them.
+
+Guarantees: a folder named ``global_step_N`` holds a whole checkpoint; any other name is no
+checkpoint of a run.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
 from verl.interfaces import RewardFunction
 
 _REWARD_STATE = "reward.json"
+_STEP_FOLDER = re.compile(r"global_step_(\d+)")
+_PARTIAL = ".partial"
 
 
 def step_folder(output_dir: Path, step: int) -> Path:
@@ -43,10 +53,29 @@ def prune_checkpoints(output_dir: Path, step: int, keep: int | None) -> None:
 def _step_folders(output_dir: Path) -> list[tuple[int, Path]]:
     """Step and folder of each checkpoint, in any order."""
     return [
-        (int(number), folder)
+        (int(match.group(1)), folder)
         for folder in (output_dir / "checkpoints").glob("global_step_*")
-        if (number := folder.name.removeprefix("global_step_")).isdecimal()
+        if (match := _STEP_FOLDER.fullmatch(folder.name))
     ]
+
+
+@contextmanager
+def whole_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
+    """A folder to write a checkpoint into; it gets its own name only once all of it is there."""
+    remove_partial_checkpoints(output_dir)
+    final = step_folder(output_dir, step)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    partial = final.with_name(f"{final.name}{_PARTIAL}")
+    partial.mkdir()
+    yield partial
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+
+
+def remove_partial_checkpoints(output_dir: Path) -> None:
+    """Removes what a run that was killed while it saved has left half written."""
+    for leftover in (output_dir / "checkpoints").glob(f"*{_PARTIAL}"):
+        shutil.rmtree(leftover)
 
 
 def newest_actor(output_dir: Path) -> Path:
@@ -66,11 +95,11 @@ def newest_actor(output_dir: Path) -> Path:
 
 def save_reward_state(folder: Path, reward: RewardFunction) -> None:
     """Writes the reward function's state into a checkpoint's folder."""
-    (folder / _REWARD_STATE).write_text(json.dumps(reward.state_dict()) + "\n")
+    (folder / _REWARD_STATE).write_text(json.dumps(reward.state_dict()) + "\n", encoding="utf-8")
 
 
 def load_reward_state(actor: Path, reward: RewardFunction) -> None:
     """Restores what :func:`save_reward_state` left beside a policy; nothing without a file."""
     path = actor.parent / _REWARD_STATE
     if path.is_file():
-        reward.load_state_dict(json.loads(path.read_text()))
+        reward.load_state_dict(json.loads(path.read_text(encoding="utf-8")))

@@ -34,7 +34,7 @@ _PANELS: tuple[tuple[str, dict[str, str], dict[str, str]], ...] = (
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``."""
-    return [json.loads(line) for line in path.read_text().splitlines() if line]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
 def plot_curves(metrics_file: Path, image: Path) -> None:

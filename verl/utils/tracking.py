@@ -1,19 +1,26 @@
 """Where metrics go: console, JSONL, wandb, TensorBoard.
 
-Guarantees: a backend that cannot work (no wandb key, no network) never blocks or ends a run.
+Guarantees: a backend that cannot work (no wandb login, no network, a full disk) neither blocks nor
+ends a run; what it could not take is said once.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from verl.utils.wandb_login import choose_mode
+
 logger = logging.getLogger(__name__)
+
+METRICS_FILE = "metrics.jsonl"
 
 
 class Backend(Protocol):
@@ -29,16 +36,22 @@ class Backend(Protocol):
 
 
 class JsonlBackend:
-    """One JSON object a line, with ``step``; flushed at once."""
+    """One JSON object a line, with ``step``; written at once, whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a")
+        self._file = path.open("ab", buffering=0)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Appends a line; NaN and infinity become null."""
         finite = {k: v if math.isfinite(v) else None for k, v in metrics.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        self._file.flush()
+        line = (json.dumps({"step": step, **finite}) + "\n").encode()
+        before = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        except OSError:
+            self._file.truncate(before)
+            raise
 
     def close(self) -> None:
         """Closes the file."""
@@ -46,15 +59,21 @@ class JsonlBackend:
 
 
 class WandbBackend:
-    """wandb: online with a key, else offline files."""
+    """wandb: online with a login and a network, else offline files, which it says."""
 
     def __init__(
         self, project: str, experiment: str, folder: Path, config: Mapping[str, Any]
     ) -> None:
         import wandb
 
-        has_key = bool(os.environ.get("WANDB_API_KEY"))
-        mode: Any = os.environ.get("WANDB_MODE") or ("online" if has_key else "offline")
+        mode: Any
+        mode, reason = choose_mode()
+        if reason:
+            logger.info(
+                "wandb works offline, because %s; send the run later with `wandb sync %s`",
+                reason,
+                folder / "wandb" / "latest-run",
+            )
         self._run = wandb.init(
             project=project,
             name=experiment,
@@ -109,25 +128,45 @@ class Tracking:
         experiment: str,
         config: Mapping[str, Any],
     ) -> None:
-        self._backends: list[Backend] = []
-        if "jsonl" in backends:
-            path = folder / "metrics.jsonl"
-            path.unlink(missing_ok=True)
-            self._backends.append(JsonlBackend(path))
-        if "tensorboard" in backends:
-            self._backends.append(TensorBoardBackend(folder))
-        if "wandb" in backends:
-            try:
-                self._backends.append(WandbBackend(project, experiment, folder, config))
-            except Exception as error:  # any failure of a tracker must not stop a run
-                logger.warning("wandb is off for this run: %s", error)
+        self._backends: dict[str, Backend] = {}
+        self._failing: set[str] = set()
+        makers: dict[str, Callable[[], Backend]] = {
+            "jsonl": lambda: JsonlBackend(folder / METRICS_FILE),
+            "tensorboard": lambda: TensorBoardBackend(folder),
+            "wandb": lambda: WandbBackend(project, experiment, folder, config),
+        }
+        for name in backends:
+            if name in makers:
+                with self._tolerating(name, "is off for this run"):
+                    self._backends[name] = makers[name]()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Records the metrics of a step everywhere."""
-        for backend in self._backends:
-            backend.log(metrics, step)
+        for name, backend in self._backends.items():
+            with self._tolerating(name, f"did not take the metrics of step {step}"):
+                backend.log(metrics, step)
 
     def close(self) -> None:
         """Flushes every backend."""
-        for backend in self._backends:
-            backend.close()
+        for name, backend in self._backends.items():
+            with self._tolerating(name, "could not be closed"):
+                backend.close()
+
+    @contextmanager
+    def _tolerating(self, name: str, what: str) -> Iterator[None]:
+        """No tracker's error ends the run; each backend's first is told."""
+        try:
+            yield
+        except Exception as error:
+            if name not in self._failing:
+                logger.warning("%s %s, and the run goes on: %s", name, what, error)
+            self._failing.add(name)
+
+
+@contextmanager
+def tolerating(what: str) -> Iterator[None]:
+    """Work whose failure must not end the run: an error is a warning that begins with ``what``."""
+    try:
+        yield
+    except Exception as error:
+        logger.warning("%s, and the run goes on: %s", what, error)

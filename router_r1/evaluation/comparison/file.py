@@ -71,7 +71,7 @@ def write_comparison_file(path: Path, comparison: ComparisonFile) -> None:
     """Writes it; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(comparison), indent=2) + "\n")
+    temporary.write_text(json.dumps(asdict(comparison), indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 

@@ -69,7 +69,7 @@ def tokenizer_lines(
     limit = config.data.max_start_length
     for name, rows in sets.items():
         try:
-            rows.check_lengths(tokenizer, limit)
+            rows.check_lengths(tokenizer, limit, config.data.apply_chat_template_kwargs)
         except DataError as error:
             lines.append(
                 CheckLine(

@@ -45,11 +45,11 @@ def prepare_folder(config: PPOConfig, model_path: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(_settings(config, model_path), indent=2, sort_keys=True)
     path, log = folder / _SETTINGS, folder / TRAJECTORIES
-    unchanged = path.is_file() and path.read_text() == settings
+    unchanged = path.is_file() and path.read_text(encoding="utf-8") == settings
     if log.is_file() and not (unchanged and config.evaluation.resume):
         log.replace(folder / f"replaced_{TRAJECTORIES}")
         logger.info("the evaluation in %s is another one: starting anew", folder)
-    path.write_text(settings)
+    path.write_text(settings, encoding="utf-8")
     return folder
 
 

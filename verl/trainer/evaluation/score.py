@@ -72,7 +72,7 @@ def score_folder(
     write_parquet(folder / QUESTIONS, scored)
     content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
     temporary = folder / f".{RESULTS}.tmp-{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, folder / RESULTS)
     return summaries
 

@@ -53,6 +53,17 @@ class TrainingDisplay:
         console.print(f"{line}  {seconds:4.1f} s", highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=step)
 
+    def show_skipped(self, step: int, excluded: int) -> None:
+        """Prints that a step had nothing to learn from, and moves the bar."""
+        width = len(str(self._total_steps))
+        console.print(
+            f"step {step:{width}d}/{self._total_steps}  no update: {excluded} trajectories are "
+            "excluded and none is left to learn from",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._progress.update(self._task, completed=step)
+
     @contextmanager
     def validation(self, rows: int) -> Iterator[Callable[[Trajectory], None]]:
         """A second bar while validating; yields what to call per finished trajectory."""

@@ -36,6 +36,20 @@ def reward_metrics(reward: RewardOutput) -> dict[str, float]:
     return metrics
 
 
+def group_metrics(scores: np.ndarray, uids: np.ndarray) -> dict[str, float]:
+    """``rollout/groups_without_variance``: share of the prompts whose samples all score the same.
+
+    Args:
+        scores: (B,) float64.
+        uids: (B,) the prompt of each.
+    """
+    groups: dict[object, set[float]] = {}
+    for uid, score in zip(uids, scores, strict=True):
+        groups.setdefault(uid, set()).add(float(score))
+    flat = sum(len(values) == 1 for values in groups.values())
+    return {"rollout/groups_without_variance": flat / len(groups)}
+
+
 def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
     """Advantages, returns, values, lengths and token counts of a finished batch."""
     tensors = batch.batch

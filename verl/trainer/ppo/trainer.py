@@ -1,7 +1,8 @@
 """The PPO/GRPO training loop.
 
 Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
-trajectories; a final validation and a final save whatever the frequencies; a task that stops the
+trajectories less those that the agent excludes; a step that has none left changes no weights and
+says so; a final validation and a final save whatever the frequencies; a task that stops the
 run leaves a checkpoint of the last whole step; the loop knows nothing of the task but its rollout
 source and reward function.
 """
@@ -29,14 +30,17 @@ from verl.trainer.ppo.advantage import (
     apply_kl_penalty,
     make_kl_controller,
 )
+from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,
+    group_metrics,
     reward_metrics,
     timing_metrics,
 )
 from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
@@ -44,13 +48,13 @@ from verl.trainer.ppo.update import (
     mini_batches,
     run_update,
 )
-from verl.trainer.ppo.validation import label, validate, validation_metrics
+from verl.trainer.ppo.validation import count_excluded, label, validate, validation_metrics
 from verl.trainer.ppo.workers import Workers
 from verl.trajectory import collate
-from verl.utils.checkpoints import prune_checkpoints, save_reward_state, step_folder
+from verl.utils.checkpoints import prune_checkpoints, save_reward_state, whole_checkpoint
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
-from verl.utils.tracking import Tracking
+from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ class RayPPOTrainer:
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
         self.rng = np.random.default_rng(trainer.seed)
+        self.alarms = Alarms(trainer.alarms, task.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
         self.seconds: dict[str, float] = {}
 
@@ -106,7 +111,8 @@ class RayPPOTrainer:
             self.workers.publish_weights()
             first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
-            plot_curves(self.output_dir / "metrics.jsonl", self.output_dir / "curves.png")
+            with tolerating("curves.png was not drawn"):
+                plot_curves(self.output_dir / METRICS_FILE, self.output_dir / "curves.png")
         seconds = {"train": time.monotonic() - start}
         return TrainingReport(self.output_dir, first, last, seconds)
 
@@ -132,9 +138,11 @@ class RayPPOTrainer:
         """One training step: the six arrows of the design."""
         self.seconds = {}
         start = time.monotonic()
-        metrics: dict[str, float] = {}
         with self._timed("gen"):
-            batch = self._rollout(step, rows)
+            batch, metrics = self._rollout(step, rows)
+        if batch is None:
+            self._log_skipped(step, metrics)
+            return
         with self._timed("reward"):
             metrics |= self._score(batch)
         with self._timed("log_probs"):
@@ -157,8 +165,8 @@ class RayPPOTrainer:
         ):
             yield rows
 
-    def _rollout(self, step: int, rows: list[int]) -> DataProto:
-        """``n_agent`` trajectories of each row, side by side."""
+    def _rollout(self, step: int, rows: list[int]) -> tuple[DataProto | None, dict[str, float]]:
+        """``n_agent`` trajectories of each row, side by side; None if all are left out."""
         rollout = self.config.actor_rollout_ref.rollout
         requests = [
             self.train_data.request(row, uid=f"step{step}-{i}", sample_index=k)
@@ -171,16 +179,22 @@ class RayPPOTrainer:
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
+        selection = select_for_update(trajectories, self.workers.roles.groups)
+        metrics = environment_metrics([t.extras for t in trajectories]) | selection.metrics()
+        if not selection.kept:
+            return None, metrics
         self.workers.engine.sleep()
-        batch = collate(trajectories, _pad_token_id(self.tokenizer))
-        return label(batch, [dict(request.row) for request in requests])
+        kept = [trajectories[i] for i in selection.kept]
+        batch = collate(kept, _pad_token_id(self.tokenizer))
+        return label(batch, [dict(requests[i].row) for i in selection.kept]), metrics
 
     def _score(self, batch: DataProto) -> dict[str, float]:
         reward = self.reward_function(batch, validate=False)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
-        return reward_metrics(reward) | environment_metrics(
-            batch.non_tensor_batch["extras"].tolist()
-        )
+        metrics = reward_metrics(reward)
+        if self.workers.roles.groups:
+            metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
+        return metrics
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
@@ -211,6 +225,7 @@ class RayPPOTrainer:
                 critic.ppo_epochs,
                 critic.shuffle,
                 self.rng,
+                self.workers.world_size,
             )
             metrics |= run_update(self.workers.critic.update_critic, parts)
         reference = ("ref_log_prob",) if self.workers.roles.reference else ()
@@ -220,6 +235,7 @@ class RayPPOTrainer:
             actor.ppo_epochs,
             actor.shuffle,
             self.rng,
+            self.workers.world_size,
         )
         return metrics | run_update(self.workers.actor.update_actor, parts)
 
@@ -240,11 +256,11 @@ class RayPPOTrainer:
                 self.config.trainer.seed,
                 on_finished=advance,
             )
-        write_trajectories(
-            self.output_dir / "validation" / f"step_{step}.jsonl", trajectories, result.columns
-        )
+        with tolerating(f"the trajectories of the validation at step {step} were not written"):
+            path = self.output_dir / "validation" / f"step_{step}.jsonl"
+            write_trajectories(path, trajectories, result.columns)
         seconds = time.monotonic() - start
-        metrics = validation_metrics(result)
+        metrics = validation_metrics(result) | count_excluded(trajectories)
         self.tracking.log(
             {**metrics, **self.task.collect_metrics(), "timing_s/testing": seconds}, step
         )
@@ -252,12 +268,11 @@ class RayPPOTrainer:
         return result
 
     def _save(self, step: int) -> None:
-        folder = step_folder(self.output_dir, step)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.workers.actor.save_checkpoint(str(folder / "actor"))
-        if self.workers.roles.critic:
-            self.workers.critic.save_checkpoint(str(folder / "critic"))
-        save_reward_state(folder, self.reward_function)
+        with whole_checkpoint(self.output_dir, step) as folder:
+            self.workers.actor.save_checkpoint(str(folder / "actor"))
+            if self.workers.roles.critic:
+                self.workers.critic.save_checkpoint(str(folder / "critic"))
+            save_reward_state(folder, self.reward_function)
         prune_checkpoints(self.output_dir, step, self.config.trainer.max_ckpt_to_keep)
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
@@ -266,6 +281,12 @@ class RayPPOTrainer:
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
         self.display.show_step(step, metrics, total)
+        self.alarms.check(step, metrics)
+
+    def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
+        """A step without an update: the rollout's own metrics are all there is."""
+        self.tracking.log({**metrics, **self.task.collect_metrics()}, step)
+        self.display.show_skipped(step, int(metrics["rollout/excluded"]))
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

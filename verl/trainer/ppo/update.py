@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from verl.protocol import DataProto
+from verl.protocol import DataProto, pad_dataproto_to_divisor
 
 # What the workers need; the rest of a batch stays on the driver.
 ACTOR_COLUMNS = (
@@ -29,12 +29,25 @@ SCORING_COLUMNS = ("input_ids", "attention_mask", "responses", "response_mask")
 
 
 def mini_batches(
-    batch: DataProto, size: int, epochs: int, shuffle: bool, rng: np.random.Generator
+    batch: DataProto, size: int, epochs: int, shuffle: bool, rng: np.random.Generator, ranks: int
 ) -> Iterator[DataProto]:
-    """Every sample once per epoch, ``size`` at a time."""
+    """Every sample once per epoch, in as few parts of at most ``size`` as hold them all.
+
+    Parts are as even as can be. One that does not split over ``ranks`` is filled up with samples
+    whose ``response_mask`` is 0 everywhere, which count in no loss.
+    """
     for _ in range(epochs):
         order = rng.permutation(len(batch)) if shuffle else np.arange(len(batch))
-        yield from batch[order].split(size)
+        for part in np.array_split(order, -(-len(batch) // size)):
+            yield _fill_up(batch[part], ranks)
+
+
+def _fill_up(part: DataProto, ranks: int) -> DataProto:
+    filled, added = pad_dataproto_to_divisor(part, ranks)
+    if added:
+        assert filled.batch is not None
+        filled.batch["response_mask"][-added:] = 0
+    return filled
 
 
 def run_update(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from verl.utils.rows import ground_truth
 # Reported names of the reward function's columns (contract section 7).
 _REPORTED = {"em": "EM", "f1": "F1", "cost": "cost", "reward": "reward", "route_cnt": "route_cnt"}
 ALL_SOURCES = "all"
+
+logger = logging.getLogger(__name__)
 
 
 def label(batch: DataProto, rows: list[dict[str, object]]) -> DataProto:
@@ -56,6 +59,19 @@ def validate(
     reward = reward_function(batch, validate=True)
     columns = {**reward.metrics, "reward": reward.scores}
     return ValidationResult(step, batch.non_tensor_batch["data_source"], columns), trajectories
+
+
+def count_excluded(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """``val/excluded``: trajectories broken by no fault of the policy's; scores count them."""
+    excluded = sum(trajectory.excluded for trajectory in trajectories)
+    if excluded:
+        logger.warning(
+            "in %d of the %d trajectories of this validation something else than the policy "
+            "failed; its scores count them as they are",
+            excluded,
+            len(trajectories),
+        )
+    return {"val/excluded": float(excluded)}
 
 
 def validation_metrics(result: ValidationResult) -> dict[str, float]:

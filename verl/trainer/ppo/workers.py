@@ -23,20 +23,21 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Roles:
-    """Which models a configuration needs."""
+    """What a configuration needs: which models, and groups of samples."""
 
     critic: bool
     reference: bool
     kl_in_reward: bool
+    groups: bool
 
     @classmethod
     def of(cls, config: PPOConfig) -> Roles:
-        """GAE needs a critic; any KL needs a reference."""
+        """GAE needs a critic; any KL needs a reference; GRPO compares samples of one prompt."""
         algorithm, actor = config.algorithm, config.actor_rollout_ref.actor
         gae = algorithm.adv_estimator == "gae"
         in_reward = bool(algorithm.use_kl_in_reward)
         reference = in_reward or bool(actor.use_kl_loss)
-        return cls(critic=gae, reference=reference, kl_in_reward=in_reward)
+        return cls(critic=gae, reference=reference, kl_in_reward=in_reward, groups=not gae)
 
 
 class Workers:
@@ -62,6 +63,11 @@ class Workers:
             self.engine = _start_engines(config, self.device, self._group.devices)
         self.engine.wait_until_ready()
         self.engine.sleep()
+
+    @property
+    def world_size(self) -> int:
+        """Ranks that share a mini-batch."""
+        return self._group.world_size
 
     @property
     def actor(self) -> Any:

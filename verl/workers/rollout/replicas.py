@@ -19,6 +19,7 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
+from verl.utils.surroundings import SurroundingsError
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.placement import own_gpus, place_beside
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
@@ -127,7 +128,7 @@ class RolloutReplicas:
         except RayError as error:
             self.shutdown()
             raise RolloutEngineError(
-                f"rollout replica {index} ({self._places[index]}) did not start: {error}"
+                f"rollout replica {index} ({self._places[index]}) did not start: {_reason(error)}"
             ) from error
 
     def _not_up(self, pending: list[int]) -> str:
@@ -210,3 +211,10 @@ class RolloutReplicas:
         self._actors = []
         if self._pool is not None:
             self._pool.release()
+
+
+def _reason(error: RayError) -> str:
+    """What the machine lacks, in one line; of any other failure all that Ray knows."""
+    last_line = str(error).strip().rpartition("\n")[2]
+    kind, _, message = last_line.partition(": ")
+    return message if kind.endswith(SurroundingsError.__name__) else str(error)

@@ -19,9 +19,12 @@ from transformers import AutoTokenizer
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.utils.generation_config import end_of_turn_ids
+from verl.utils.surroundings import MIB, free_shared_memory, require_shared_memory
 
 # Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
 _CPU_BATCHED_TOKENS = 16384
+# The larger of vLLM's two queues, of which it wants the whole size free: ten chunks of 24 MiB.
+_QUEUES_BYTES = 240 * MIB
 
 
 @dataclass(frozen=True)
@@ -111,11 +114,18 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
     return arguments
 
 
+def shared_memory_needed(settings: ReplicaSettings) -> int:
+    """Bytes of ``/dev/shm`` for the queues between an engine's processes; 0 if it has one only."""
+    in_one_process = settings.device == "cuda" and settings.tensor_parallel_size == 1
+    return 0 if in_one_process else _QUEUES_BYTES
+
+
 class VLLMReplica:
     """The actor class, usable without Ray too; methods are coroutines, many run at once."""
 
     def __init__(self, settings: ReplicaSettings) -> None:
         self._settings = settings
+        require_shared_memory(free_shared_memory(), shared_memory_needed(settings))
         self._set_environment()
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM

@@ -1,0 +1,112 @@
+"""Two runs never share a folder's results, and a half checkpoint is never chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from router_r1.pool.config import PoolConfig
+from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from verl.errors import UserError
+from verl.trainer.run_folder import RunFolderError, claim_run_folder
+from verl.utils.checkpoints import (
+    find_newest_actor,
+    newest_actor,
+    save_reward_state,
+    step_folder,
+    whole_checkpoint,
+)
+
+
+def leave_a_run(folder: Path, step: int) -> Path:
+    actor = step_folder(folder, step) / "actor"
+    actor.mkdir(parents=True)
+    (actor / "config.json").write_text("{}", encoding="utf-8")
+    (folder / "metrics.jsonl").write_text(f'{{"step": {step}}}\n', encoding="utf-8")
+    (folder / "eval").mkdir(exist_ok=True)
+    return actor
+
+
+def test_an_earlier_longer_run_is_set_aside_whole(tmp_path: Path) -> None:
+    leave_a_run(tmp_path, 40)
+    (tmp_path / "checkpoints" / "global_step_45.partial" / "actor").mkdir(parents=True)
+    (tmp_path / "calls.sqlite").write_bytes(b"a recording that the new run replays")
+    with claim_run_folder(tmp_path):
+        assert find_newest_actor(tmp_path) is None
+        newest = leave_a_run(tmp_path, 3)
+    assert find_newest_actor(tmp_path) == newest
+    (earlier,) = (tmp_path / "earlier").iterdir()
+    assert find_newest_actor(earlier) == earlier / "checkpoints" / "global_step_40" / "actor"
+    assert (earlier / "metrics.jsonl").read_text(encoding="utf-8") == '{"step": 40}\n'
+    assert (earlier / "eval").is_dir()
+    assert [path.name for path in (earlier / "checkpoints").iterdir()] == ["global_step_40"]
+    assert (tmp_path / "calls.sqlite").is_file(), "what is no result of a run stays"
+    with claim_run_folder(tmp_path):
+        assert len(list((tmp_path / "earlier").iterdir())) == 2
+
+
+def test_a_fresh_folder_has_no_earlier_run(tmp_path: Path) -> None:
+    with claim_run_folder(tmp_path / "deep" / "new"):
+        assert not (tmp_path / "deep" / "new" / "earlier").exists()
+
+
+def test_a_second_run_at_the_same_time_is_refused_and_touches_nothing(tmp_path: Path) -> None:
+    with claim_run_folder(tmp_path):
+        leave_a_run(tmp_path, 1)
+        with (
+            pytest.raises(RunFolderError, match="another run is writing into"),
+            claim_run_folder(tmp_path),
+        ):
+            raise AssertionError("never entered")
+        assert find_newest_actor(tmp_path) is not None
+    with claim_run_folder(tmp_path):
+        assert find_newest_actor(tmp_path) is None
+
+
+def test_a_run_that_starts_from_the_earlier_ones_model_keeps_it(tmp_path: Path) -> None:
+    actor = leave_a_run(tmp_path, 5)
+    with (
+        pytest.raises(RunFolderError, match=r"another trainer\.experiment_name"),
+        claim_run_folder(tmp_path, inputs=["Qwen/Qwen2.5-3B-Instruct", str(actor)]),
+    ):
+        raise AssertionError("never entered")
+    assert find_newest_actor(tmp_path) == actor
+
+
+def test_copies_and_scraps_beside_checkpoints_are_no_checkpoints(tmp_path: Path) -> None:
+    for name in ("global_step_40.bak", "global_step_99.partial", "global_step_", "old"):
+        actor = tmp_path / "checkpoints" / name / "actor"
+        actor.mkdir(parents=True)
+        (actor / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match="no checkpoint to score"):
+        newest_actor(tmp_path)
+    (step_folder(tmp_path, 12) / "actor").mkdir(parents=True)
+    assert find_newest_actor(tmp_path) is None, "it has no config.json"
+    right = leave_a_run(tmp_path, 7)
+    assert newest_actor(tmp_path) == right
+
+
+def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
+    tmp_path: Path, embedded_pool: PoolConfig
+) -> None:
+    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+
+    def save(step: int, killed: bool = False) -> None:
+        with whole_checkpoint(tmp_path, step) as folder:
+            (folder / "actor").mkdir()
+            (folder / "actor" / "config.json").write_text(json.dumps(step), encoding="utf-8")
+            if killed:
+                raise KeyboardInterrupt
+            save_reward_state(folder, reward)
+
+    save(2)
+    with pytest.raises(KeyboardInterrupt):
+        save(4, killed=True)
+    assert newest_actor(tmp_path) == step_folder(tmp_path, 2) / "actor"
+    save(6)
+    folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert folders == ["global_step_2", "global_step_6"]
+    save(6)
+    assert (step_folder(tmp_path, 6) / "reward.json").is_file(), "written again, whole"

@@ -1,0 +1,108 @@
+"""Says when training goes wrong in a way that no error shows: a metric leaves its normal range.
+
+Guarantees: one warning per departure, naming metric, step, value and range; the next only after the
+metric has been back; nothing is judged before the early mean is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from verl.config.alarms import AlarmRule, AlarmsConfig
+
+logger = logging.getLogger(__name__)
+
+FRAMEWORK_RULES = (
+    AlarmRule(
+        "actor/entropy",
+        falls_to=0.1,
+        rises_to=3.0,
+        advice="the policy no longer explores, or has lost its form; lower the actor's lr, or "
+        "raise the KL's or the entropy's coefficient",
+    ),
+    AlarmRule(
+        "rollout/groups_without_variance",
+        above=0.9,
+        advice="samples of nearly every prompt got the same reward, from which GRPO learns "
+        "nothing; the prompts are too easy or too hard, or sampling is too greedy",
+    ),
+)
+
+
+class Alarms:
+    """Watches the metrics of the training steps.
+
+    Args:
+        config: of the run.
+        task_rules: what the task wants watched; for a metric of the framework's own rules they
+            take its rule's place, and the config's rules take the place of both.
+    """
+
+    def __init__(self, config: AlarmsConfig, task_rules: Sequence[AlarmRule] = ()) -> None:
+        rules = {rule.metric: rule for rule in (*FRAMEWORK_RULES, *task_rules, *config.rules)}
+        chosen = rules.values() if config.enabled else ()
+        self._watches = [_Watch(rule, config.early_steps, config.window) for rule in chosen]
+
+    def check(self, step: int, metrics: Mapping[str, float]) -> list[str]:
+        """Takes a step's metrics; the warnings they raise, which are logged."""
+        warnings = []
+        for watch in self._watches:
+            if watch.rule.metric in metrics:
+                warning = watch.check(step, metrics[watch.rule.metric])
+                if warning:
+                    logger.warning("%s", warning)
+                    warnings.append(warning)
+        return warnings
+
+
+class _Watch:
+    """One metric over the run."""
+
+    def __init__(self, rule: AlarmRule, early_steps: int, window: int) -> None:
+        self.rule = rule
+        self._early_steps = early_steps
+        self._early: list[float] = []
+        self._recent: deque[float] = deque(maxlen=window)
+        self._outside = False
+
+    def check(self, step: int, value: float) -> str | None:
+        """The warning, if the metric has just left its range."""
+        self._recent.append(value)
+        if len(self._early) < self._early_steps and math.isfinite(value):
+            self._early.append(value)
+        if math.isfinite(value) and len(self._early) < self._early_steps:
+            return None
+        mean = sum(self._recent) / len(self._recent)
+        low, high = self._normal_range() if self._early else (-math.inf, math.inf)
+        was_outside, self._outside = (
+            self._outside,
+            not (math.isfinite(mean) and low <= mean <= high),
+        )
+        if was_outside or not self._outside:
+            return None
+        return self._describe(step, mean, low, high)
+
+    def _normal_range(self) -> tuple[float, float]:
+        rule, early = self.rule, sum(self._early) / len(self._early)
+        lower = [rule.below, None if rule.falls_to is None else rule.falls_to * early]
+        upper = [rule.above, None if rule.rises_to is None else rule.rises_to * early]
+        low = min((bound for bound in lower if bound is not None), default=-math.inf)
+        high = max((bound for bound in upper if bound is not None), default=math.inf)
+        return low, high
+
+    def _describe(self, step: int, mean: float, low: float, high: float) -> str:
+        if not math.isfinite(mean):
+            text = f"{self.rule.metric} is {mean} at step {step}"
+        else:
+            side = f"below {low:.4g}" if mean < low else f"above {high:.4g}"
+            count = len(self._recent)
+            text = (
+                f"{self.rule.metric} has left its normal range at step {step}: {mean:.4g} over the "
+                f"last {count} step{'s' * (count != 1)}, {side}"
+            )
+            if self.rule.falls_to is not None or self.rule.rises_to is not None:
+                text += f" (early in the run: {sum(self._early) / len(self._early):.4g})"
+        return text + (f"; {self.rule.advice}" if self.rule.advice else "")
