@@ -164,6 +164,26 @@ def test_log_probs_are_hugging_faces_own(
         assert len(expected) <= width
 
 
+def test_actor_and_reference_agree_on_bfloat16_logits_below_temperature_one(
+    policy_folder: Path,
+) -> None:
+    model = ModelConfig(path=str(policy_folder), dtype="bfloat16")
+    actor = ActorConfig()
+    roles = {
+        "actor": RayClassWithInit(ActorWorker, model, actor, 0.7, 10),
+        "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 0.7),
+    }
+    group = RayWorkerGroup(RayResourcePool([2]), roles)
+    try:
+        batch = batch_of(8)
+        trained = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
+        frozen = group["reference"].compute_ref_log_probs(batch).batch["ref_log_prob"]
+    finally:
+        group.shutdown()
+    assert trained.any()
+    assert torch.equal(trained, frozen)
+
+
 def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path) -> None:
     """Advantages and old log-probs on observations may be anything, even infinite."""
     group = start(policy_folder, 2, False, False, 4)

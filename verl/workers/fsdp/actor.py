@@ -85,11 +85,7 @@ class ActorWorker(Worker):
         sums = dict.fromkeys(names, 0.0)
         for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
             terms = self._loss_terms(mini_batch, batch)
-            loss = terms["pg_loss"]
-            if self._config.entropy_coeff:
-                loss = loss - self._config.entropy_coeff * terms["entropy_loss"]
-            if self._config.use_kl_loss:
-                loss = loss + self._config.kl_loss_coef * terms["kl_loss"]
+            loss = weighted_loss(terms, self._config)
             # FSDP averages gradients over ranks, the loss is a sum over them.
             (loss * self.world_size / count).backward()
             for name, value in terms.items():
@@ -168,6 +164,16 @@ class ActorWorker(Worker):
     def save_checkpoint(self, folder: str) -> None:
         """Writes the policy in Hugging Face format."""
         self._engine.save(Path(folder))
+
+
+def weighted_loss(terms: dict[str, torch.Tensor], config: ActorConfig) -> torch.Tensor:
+    """The loss of the actor's terms; one with a coefficient of 0 gets no gradient at all."""
+    loss = terms["pg_loss"]
+    if config.entropy_coeff:
+        loss = loss - config.entropy_coeff * terms["entropy_loss"]
+    if config.use_kl_loss:
+        loss = loss + config.kl_loss_coef * terms["kl_loss"]
+    return loss
 
 
 class ReferenceWorker(Worker):

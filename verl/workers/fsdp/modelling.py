@@ -144,8 +144,9 @@ class ValueModel(TokenModel):
 
     def forward(self, batch: ModelInput) -> torch.Tensor:
         """Values of the targets, (n,) float32."""
-        values: torch.Tensor = self.score(self._hidden_states(batch)).squeeze(-1)
-        return values.float()
+        values: torch.Tensor = self.score(self._hidden_states(batch))
+        # FSDP hangs its backward hook on what comes out, which must not be a view.
+        return values.squeeze(-1).to(torch.float32, copy=True)
 
     def checkpoint_name(self, name: str) -> str:
         """See :class:`TokenModel`."""
