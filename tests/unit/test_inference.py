@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -16,15 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.arguments import RouterArguments, add_router_arguments
 from router_r1.inference.questions import read_questions
 from router_r1.inference.record import Answer
+from router_r1.inference.router import QuestionTooLongError, Router
 from router_r1.inference.sections import SectionReader
 from router_r1.inference.settings import default_model, resolve
 from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
+from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.llm_agent.question import as_question
 from router_r1.pool.outcome import CallResult, Outcome
+from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
@@ -89,7 +93,8 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
     dump = {
         "task": {"_target_": "router_r1.task.RoutingTask"},
         "data": {"train_files": ["a"], "val_files": ["b"], "max_prompt_length": 999,
-                 "max_start_length": 500},
+                 "max_start_length": 500,
+                 "apply_chat_template_kwargs": {"enable_thinking": False}},
         "actor_rollout_ref": {"model": {"path": "x"}},
         "critic": {"model": {"path": "x"}},
         "max_turns": 2,
@@ -103,11 +108,37 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
     assert (settings.pool.name, settings.prompt_style) == ("mine", "llama")
     assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (2, 999)
     assert (settings.api_key, settings.world.seed) == (None, 11)
+    assert settings.template_options == {"enable_thinking": False}
     given = resolve(RouterArguments(model_path=str(folder), pool="embedded", max_turns=7))
     assert given.pool == trained.pool
     assert given.limits.max_turns == 7
     shutil.copytree(folder, tmp_path / "moved")
     assert resolve(RouterArguments(model_path=str(tmp_path / "moved"))).pool.name == "paper"
+
+
+def test_template_options_of_the_command_line_shape_the_prompt(
+    make_tokenizer: MakeTokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser = argparse.ArgumentParser()
+    add_router_arguments(parser)
+    given = parser.parse_args(
+        ["--model_path=x", '--chat_template_options={"enable_thinking":false}']
+    )
+    settings = resolve(RouterArguments.from_namespace(given))
+    tokenizer = make_tokenizer(THINKING_TEMPLATE)
+    off = Router(settings, cast(LLMGenerationManager, None), tokenizer)
+    on = Router(replace(settings, template_options={}), off._manager, tokenizer)
+    lengths = {}
+    for router in (on, off):
+        messages = router.request("who?").messages
+        lengths[router] = len(router._chat.render(messages).token_ids)
+        router.settings = replace(router.settings, max_start_length=lengths[router] - 1)
+        with pytest.raises(QuestionTooLongError, match=f"{lengths[router]} tokens"):
+            router.request("who?")
+    assert lengths[off] > lengths[on]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--chat_template_options=enable_thinking"])
+    assert "is not JSON" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

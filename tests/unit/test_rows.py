@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ from router_r1.task import RoutingTask
 from verl.config.rollout import SamplingConfig
 from verl.config.validation import ConfigError
 from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.trainer import main_generation, main_ppo
 from verl.trainer.evaluation.generate import TRAJECTORIES, evaluation_rows, generate
 from verl.trainer.evaluation.score import score_folder
 from verl.trainer.launch import load_task_config
@@ -170,20 +172,35 @@ def test_any_value_in_any_field_is_used_or_refused(
         (("reward_model", "ground_truth", "target"), [1969.0], r"target\[0\] must be a text"),
         (("reward_model", "ground_truth", "target"), [["a", "b"]], r"target\[0\] must be a text"),
         (("reward_model", "ground_truth", "target"), [], "target must hold at least one answer"),
-        (("reward_model", "ground_truth", "target"), ["?!"], "target holds only punctuation"),
         (("data_source",), 5, r"data_source must be a name .* got 5 \(int\)"),
         (("extra_info",), "x", "extra_info must be an object"),
         (("extra_info", "question"), 7, "extra_info.question must be a text"),
-        (("extra_info", "domains"), "film", "extra_info.domains must be a list"),
     ],
 )
 def test_the_row_and_the_field_are_named(
-    path: tuple[str | int, ...], value: Any, words: str, task: RoutingTask, tmp_path: Path
+    path: tuple[str | int, ...], value: Any, words: str, tmp_path: Path
 ) -> None:
     good = write(tmp_path / "good.parquet", [ROW] * 3)
     bad = write(tmp_path / "bad.parquet", [with_value(path, value)])
     with pytest.raises(DataError, match=rf"1 of 1 rows of .*bad\.parquet .*row 0: .*{words}"):
-        PromptDataset([good, bad], "prompt", None, task.messages, task.check_row)
+        PromptDataset([good, bad], "prompt")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("reward_model", "ground_truth", "target"), ["?!"], r"target holds only punctuation"),
+        (("extra_info", "domains"), "film", r"extra_info\.domains must be a list"),
+        (("extra_info", "domains"), [1], r"extra_info\.domains must be a list"),
+    ],
+)
+def test_a_row_without_use_for_routing_is_refused_by_the_task(
+    path: tuple[str | int, ...], value: Any, words: str, task: RoutingTask, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "rows.parquet", [with_value(path, value)])
+    assert len(PromptDataset([file], "prompt")) == 1
+    with pytest.raises(DataError, match=rf"row 0: .*{words}"):
+        PromptDataset([file], "prompt", None, task.messages, task.check_row)
 
 
 @pytest.mark.parametrize(
@@ -224,6 +241,31 @@ def test_a_comparison_takes_the_question_from_where_it_stands(tmp_path: Path) ->
     rows = [ROW, {**ROW, "extra_info": None}]
     file = write(tmp_path / "rows.parquet", rows)
     assert [question.prompt.text for question in read_questions([file])] == ["who?", "who?"]
+
+
+@pytest.mark.parametrize("main", [main_ppo.main, main_generation.main])
+def test_a_row_that_the_task_refuses_ends_the_command_before_ray_starts(
+    main: Callable[[list[str]], None],
+    policy_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def init(**_: Any) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(ray, "init", init)
+    bad = write(tmp_path / "bad.parquet", [with_value(("extra_info", "domains"), "film")])
+    with pytest.raises(DataError, match=r"row 0: extra_info\.domains"):
+        main(
+            [
+                "recipe=quickstart",
+                f"trainer.default_local_dir={tmp_path}/run",
+                f"world.folder={tmp_path}/world",
+                f"data.train_files=[{bad}]",
+                f"evaluation.files=[{bad}]",
+                f"evaluation.model_path={policy_folder}",
+            ]
+        )
 
 
 @pytest.mark.parametrize("key", ["train_data_num", "val_data_num"])
