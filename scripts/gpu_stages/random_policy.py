@@ -1,0 +1,16 @@
+"""The quickstart's tiny policy with random weights, tokenizer and chat template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from router_r1.pool.loading import load_pool
+from router_r1.world.knowledge import WorldConfig
+from router_r1.world.policy import PolicySize, create_policy
+from router_r1.world.simulated_llm import World
+
+
+def write_policy(folder: Path) -> Path:
+    """A folder that trainer and engine load."""
+    create_policy(World(WorldConfig()), load_pool("embedded"), PolicySize(), seed=0, folder=folder)
+    return folder

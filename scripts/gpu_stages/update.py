@@ -1,0 +1,154 @@
+"""One FSDP2 rank with random weights: scoring and update, packed and padded, offloaded or not."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_stages.errors import require
+from gpu_stages.one_rank import make_actor
+from gpu_stages.random_model import random_batch, vocabulary_of, write_random_model
+from gpu_stages.timing import peak_bytes, seconds_of
+
+from verl.config.model import ActorConfig, FSDPConfig, ModelConfig
+from verl.protocol import DataProto
+from verl.workers.fsdp.actor import ActorWorker
+
+# Dense bf16 products of an H100 or H200 (SXM), by NVIDIA's data sheet.
+_PEAK_FLOPS = 989e12
+
+
+def run(device: torch.device, record: Callable[[str, Any], None], shape: str) -> None:
+    """Needs tensordict, omegaconf, transformers."""
+    gpu = device.type == "cuda"
+    shape = shape if gpu else "tiny"
+    budgets = (4096, 16_384) if gpu else (256, 512)
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_random_model(shape, Path(folder), device)
+        for offload in (False, True) if gpu else (False,):
+            actor = _actor(path, device, offload, packed=True)
+            record("parameters", _parameters(path))
+            for tokens in budgets:
+                _measure(
+                    actor, shape, tokens, device, record, f"{'offload_' * offload}{tokens}", path
+                )
+            if gpu:
+                _memory_given_back(actor, record, "offload_" * offload)
+            del actor
+            gc.collect()
+        _packed_against_padded(path, shape, device, budgets[0], record)
+
+
+def _actor(path: Path, device: torch.device, offload: bool, packed: bool) -> ActorWorker:
+    model = ModelConfig(
+        path=str(path),
+        dtype="bfloat16" if device.type == "cuda" else "float32",
+        use_remove_padding=packed,
+        enable_gradient_checkpointing=True,
+    )
+    config = ActorConfig(
+        entropy_coeff=0.001,
+        use_kl_loss=False,
+        ppo_max_token_len_per_gpu=16_384,
+        fsdp_config=FSDPConfig(param_offload=offload, optimizer_offload=offload),
+    )
+    return make_actor(model, config, device)
+
+
+def _measure(
+    actor: ActorWorker,
+    shape: str,
+    tokens: int,
+    device: torch.device,
+    record: Callable[[str, Any], None],
+    label: str,
+    path: Path,
+) -> None:
+    """Sequences of 2048 tokens (half of the least budget on CPU), ``tokens`` in one pass."""
+    length = min(2048, tokens)
+    batch = random_batch(vocabulary_of(shape), max(1, tokens // length), length)
+    for name, work in (
+        ("score", lambda: actor.compute_log_probs(batch)),
+        ("update", lambda: actor.update_actor(batch)),
+    ):
+        seconds = seconds_of(work, device)
+        record(f"{name}_{label}_s", seconds)
+        record(f"{name}_{label}_tokens_per_s", tokens / seconds)
+        record(f"{name}_{label}_bytes", peak_bytes(work, device))
+        if name == "update":
+            flops = _flops_per_token(path, length) * tokens / seconds
+            record(f"update_{label}_mfu", flops / _PEAK_FLOPS)
+
+
+def _memory_given_back(
+    actor: ActorWorker, record: Callable[[str, Any], None], label: str
+) -> None:
+    """What the driver sees held before and after, for the engine that wakes next."""
+    before = torch.cuda.memory_reserved()
+    actor.free_unused_memory()
+    after = torch.cuda.memory_reserved()
+    record(f"{label}reserved_before_bytes", before)
+    record(f"{label}reserved_after_bytes", after)
+    allocated = torch.cuda.memory_allocated()
+    require(
+        after < allocated * 1.1 + 2**30,
+        f"{after / 2**30:.1f} GiB stay reserved, {allocated / 2**30:.1f} GiB are in use",
+    )
+
+
+def _packed_against_padded(
+    path: Path,
+    shape: str,
+    device: torch.device,
+    tokens: int,
+    record: Callable[[str, Any], None],
+) -> None:
+    """The same trajectories of uneven lengths, packed and padded, give the same log-probs."""
+    batch = _uneven(random_batch(vocabulary_of(shape), 4, tokens // 4))
+    assert batch.batch is not None
+    mask = batch.batch["response_mask"].bool()
+    log_probs, seconds = {}, {}
+    for packed in (True, False):
+        actor = _actor(path, device, offload=False, packed=packed)
+        log_probs[packed] = actor.compute_log_probs(batch).batch["old_log_probs"][mask]
+        seconds[packed] = seconds_of(lambda a=actor: a.update_actor(batch), device)
+        del actor
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    gap = float((log_probs[True] - log_probs[False]).abs().max())
+    record("packed_padded_log_prob_gap", gap)
+    record("packed_update_s", seconds[True])
+    record("padded_update_s", seconds[False])
+    limit = 0.1 if device.type == "cuda" else 1e-4
+    require(gap < limit, f"packed and padded log-probs differ by {gap:.3g}")
+
+
+def _uneven(batch: DataProto) -> DataProto:
+    """Cuts the ends off some trajectories, so that padding has something to pad."""
+    tensors = batch.batch
+    assert tensors is not None
+    width = tensors["responses"].shape[1]
+    for row in range(len(batch)):
+        cut = row * width // (2 * len(batch))
+        if cut:
+            tensors["attention_mask"][row, -cut:] = 0
+            tensors["response_mask"][row, -cut:] = 0
+    return batch
+
+
+def _parameters(path: Path) -> int:
+    """From the file's size: bfloat16 weights, tied."""
+    return sum(file.stat().st_size for file in path.glob("*.safetensors")) // 2
+
+
+def _flops_per_token(path: Path, length: int) -> float:
+    """Of forward and backward: 6 for each parameter, and causal attention; recomputing apart."""
+    config = json.loads((path / "config.json").read_text())
+    attention = 6 * config["num_hidden_layers"] * config["hidden_size"] * length
+    return float(6 * _parameters(path) + attention)
