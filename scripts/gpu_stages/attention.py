@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
 from gpu_stages.errors import require
 from gpu_stages.timing import peak_bytes, seconds_of
-
 from verl.workers.fsdp.attention import varlen_attention
 
 _HEADS, _KEY_HEADS, _HEAD_SIZE = 16, 2, 128  # Qwen2.5-3B
@@ -45,9 +45,7 @@ def run(device: torch.device, record: Callable[[str, Any], None]) -> None:
     record("forward_gap", gap)
     gradients = torch.autograd.grad(varlen().float().square().sum(), packed)
     reference = torch.autograd.grad(
-        sum(
-            row[:n].float().square().sum() for row, n in zip(padding(), lengths, strict=True)
-        ),
+        sum(row[:n].float().square().sum() for row, n in zip(padding(), lengths, strict=True)),
         padded,
     )
     gradient_gap = max(
@@ -94,6 +92,6 @@ def _unpad(padded: torch.Tensor, lengths: list[int]) -> torch.Tensor:
 
 
 def _relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
-    """‖ours − reference‖ / ‖reference‖."""
+    """Norm of the difference over the norm of the reference."""
     difference = (ours.double() - reference.double()).norm() / reference.double().norm()
     return float(difference)

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+
 from gpu_stages.errors import StageError, require
 from gpu_stages.random_policy import write_policy
-
 from verl.config.model import ActorConfig, ModelConfig, OptimConfig
 from verl.config.ppo import RayConfig
 from verl.config.rollout import RolloutConfig
@@ -38,7 +38,8 @@ def run(device: torch.device, record: Callable[[str, Any], None]) -> None:
 
 
 def _beside_one_rank(path: Path, device: str, record: Callable[[str, Any], None]) -> None:
-    from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+    from verl.single_controller.resource_pool import RayResourcePool
+    from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
     from verl.workers.fsdp.actor import ActorWorker
     from verl.workers.rollout.replicas import RolloutReplicas
     from verl.workers.weight_transfer.publish import publish_weights
@@ -47,9 +48,7 @@ def _beside_one_rank(path: Path, device: str, record: Callable[[str, Any], None]
     model = ModelConfig(path=str(path), dtype=dtype, enable_gradient_checkpointing=False)
     config = ActorConfig(optim=OptimConfig(lr=5e-3))
     role = RayClassWithInit(ActorWorker, model, config, 1.0, 10)
-    group = RayWorkerGroup(
-        RayResourcePool([1], use_gpu=device == "cuda"), {"actor": role}, device
-    )
+    group = RayWorkerGroup(RayResourcePool([1], use_gpu=device == "cuda"), {"actor": role}, device)
     rollout = RolloutConfig(
         dtype=dtype, gpu_memory_utilization=0.4, max_model_len=_CONTEXT, enforce_eager=True
     )

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from gpu_stages.errors import require
 from gpu_stages.timing import peak_bytes, seconds_of
-
 from verl.config.model import ModelConfig
 from verl.workers.fsdp.token_head import LogitTransform, token_statistics
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
 from gpu_stages.timing import seconds_of
 
 _PACKAGES = ("torch", "transformers", "triton", "vllm", "ray", "flash-attn", "numpy")

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+
 from gpu_stages.errors import StageError, require
 from gpu_stages.random_policy import write_policy
 
@@ -35,7 +36,10 @@ def run(device: torch.device, record: Callable[[str, Any], None]) -> None:
                 *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart"),
                 *("cold_start=null", f"actor_rollout_ref.model.path={policy}"),
                 *(f"trainer.device={device.type}", "trainer.n_gpus_per_node=1"),
-                *(f"actor_rollout_ref.model.dtype={dtype}", f"actor_rollout_ref.rollout.dtype={dtype}"),
+                *(
+                    f"actor_rollout_ref.model.dtype={dtype}",
+                    f"actor_rollout_ref.rollout.dtype={dtype}",
+                ),
                 "actor_rollout_ref.model.use_remove_padding=true",
                 *("trainer.total_training_steps=2", "trainer.val_before_train=false"),
                 *("trainer.test_freq=-1", "data.train_batch_size=64", "data.val_data_num=16"),

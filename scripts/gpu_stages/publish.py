@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file
+
 from gpu_stages.errors import require
 from gpu_stages.one_rank import make_actor
 from gpu_stages.random_model import write_random_model
 from gpu_stages.timing import peak_bytes
-from safetensors.torch import load_file
-
 from verl.config.model import ActorConfig, FSDPConfig, ModelConfig
 from verl.workers.fsdp.actor import ActorWorker
 from verl.workers.weight_transfer.buckets import WeightFormat

@@ -41,9 +41,7 @@ _SHAPES = {
 
 def write_random_model(shape: str, folder: Path, device: torch.device) -> Path:
     """A folder with random bfloat16 weights of one of the shapes."""
-    config = Qwen2Config(
-        **_SHAPES[shape], tie_word_embeddings=True, max_position_embeddings=32_768
-    )
+    config = Qwen2Config(**_SHAPES[shape], tie_word_embeddings=True, max_position_embeddings=32_768)
     with device:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)

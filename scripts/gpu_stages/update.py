@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from gpu_stages.errors import require
 from gpu_stages.one_rank import make_actor
 from gpu_stages.random_model import random_batch, vocabulary_of, write_random_model
 from gpu_stages.timing import peak_bytes, seconds_of
-
 from verl.config.model import ActorConfig, FSDPConfig, ModelConfig
 from verl.protocol import DataProto
 from verl.workers.fsdp.actor import ActorWorker
@@ -80,14 +80,12 @@ def _measure(
         record(f"{name}_{label}_s", seconds)
         record(f"{name}_{label}_tokens_per_s", tokens / seconds)
         record(f"{name}_{label}_bytes", peak_bytes(work, device))
-        if name == "update":
+        if name == "update" and device.type == "cuda":
             flops = _flops_per_token(path, length) * tokens / seconds
             record(f"update_{label}_mfu", flops / _PEAK_FLOPS)
 
 
-def _memory_given_back(
-    actor: ActorWorker, record: Callable[[str, Any], None], label: str
-) -> None:
+def _memory_given_back(actor: ActorWorker, record: Callable[[str, Any], None], label: str) -> None:
     """What the driver sees held before and after, for the engine that wakes next."""
     before = torch.cuda.memory_reserved()
     actor.free_unused_memory()

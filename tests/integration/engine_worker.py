@@ -12,8 +12,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2ForCausalLM
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
-from verl.single_controller import Dispatch, Worker, register
-from verl.single_controller.worker import RankInfo
+from verl.single_controller.dispatch import Dispatch, register
+from verl.single_controller.worker import RankInfo, Worker
 from verl.workers.fsdp import saving
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.weights import (

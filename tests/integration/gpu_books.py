@@ -18,8 +18,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from tests.integration.workers import Arithmetic
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
-from verl.single_controller.resource_pool import ResourceError
+from verl.single_controller.resource_pool import RayResourcePool, ResourceError
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.workers.rollout.placement import own_gpus, place_beside
 
 

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2
 from tests.integration.engine_worker import EngineWorker
 from tests.integration.test_weight_sync import untie
 from verl.config.model import ModelConfig
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 

@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from router_r1.world.policy import PolicySize
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
 from verl.protocol import DataProto
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trainer.ppo.update import mini_batches
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker

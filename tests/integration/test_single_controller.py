@@ -10,11 +10,10 @@ import torch
 
 from tests.integration.workers import Arithmetic
 from verl.protocol import DataProto
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
 from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
-from verl.single_controller.resource_pool import ResourceError
+from verl.single_controller.resource_pool import RayResourcePool, ResourceError
 from verl.single_controller.worker import RankInfo, set_torch_threads
-from verl.single_controller.worker_group import WorkerGroupError
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup, WorkerGroupError
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 Start = Callable[[], RayWorkerGroup]

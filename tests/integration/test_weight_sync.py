@@ -19,7 +19,8 @@ from verl.config.model import ActorConfig, ModelConfig, OptimConfig
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, SamplingParams
 from verl.protocol import DataProto
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trajectory import Segment, SegmentKind, Trajectory, collate
 from verl.workers.fsdp.actor import ActorWorker
 from verl.workers.rollout.replicas import RolloutEngineError, RolloutReplicas

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from verl.protocol import DataProto
-from verl.single_controller import Dispatch, Worker, register
+from verl.single_controller.dispatch import Dispatch, register
+from verl.single_controller.worker import Worker
 
 
 class Arithmetic(Worker):

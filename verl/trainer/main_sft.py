@@ -8,7 +8,8 @@ from pathlib import Path
 from verl.config.paths import make_paths_absolute
 from verl.config.sft import SFTConfig
 from verl.config.validation import to_dataclass
-from verl.single_controller import RayClassWithInit, RayResourcePool, RayWorkerGroup
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.launch import compose_config, run_as_command

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from verl.config.ppo import PPOConfig
-from verl.single_controller import (
-    RankDevice,
-    RayClassWithInit,
-    RayResourcePool,
-    RayWorkerGroup,
-)
+from verl.single_controller.rank_device import RankDevice
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas

@@ -11,8 +11,8 @@ from hydra.utils import get_class
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl.config.sft import ComponentConfig, SFTConfig
-from verl.single_controller import Dispatch, Worker, register
-from verl.single_controller.worker import RankInfo
+from verl.single_controller.dispatch import Dispatch, register
+from verl.single_controller.worker import RankInfo, Worker
 from verl.trainer.sft.gate import GateReport
 from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
 from verl.workers.fsdp.engine import FSDPEngine

@@ -8,8 +8,8 @@ import torch
 
 from verl.config.model import ActorConfig, ModelConfig, ReferenceConfig
 from verl.protocol import DataProto
-from verl.single_controller import Dispatch, Worker, register
-from verl.single_controller.worker import RankInfo
+from verl.single_controller.dispatch import Dispatch, register
+from verl.single_controller.worker import RankInfo, Worker
 from verl.trainer.ppo.core_algos import kl_penalty, policy_loss_per_token
 from verl.utils.device import free_unused_memory
 from verl.utils.sequence_packing import ModelInput
