@@ -100,11 +100,14 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
         device = resolve_device(arguments.device or trained.trainer.device)
     except RuntimeError as error:
         raise UserError("there is no GPU that torch can use; pass --device cpu") from error
+    rollout = trained.actor_rollout_ref.rollout
+    if device == "cpu":  # whatever the model was trained on
+        rollout = replace(rollout, tensor_model_parallel_size=1)
     return RouterSettings(
         model_path=model_path,
         engine=arguments.engine,
         device=device,
-        rollout=trained.actor_rollout_ref.rollout,
+        rollout=rollout,
         seed=arguments.seed,
         pool=pool,
         api_key=arguments.api_key or trained.api_key,

@@ -51,7 +51,12 @@ class ReplicaSettings:
         seed: int,
         sleep: bool,
     ) -> Self:
-        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep."""
+        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep.
+
+        Raises:
+            ConfigError: if it cannot run on ``device``.
+        """
+        config.check_device(device)
         return cls(
             model_path=model_path,
             device=device,
