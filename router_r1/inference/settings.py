@@ -100,12 +100,17 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
             f"({limits.max_prompt_length}), the whole context"
         )
     # A router trained on GPUs can be asked without one; a tiny one is no job for a GPU.
-    device = arguments.device or ("cpu" if trained.trainer.device == "cpu" else "auto")
+    device = resolve_device(
+        arguments.device or ("cpu" if trained.trainer.device == "cpu" else "auto")
+    )
+    rollout = trained.actor_rollout_ref.rollout
+    if device == "cpu":  # whatever the model was trained on
+        rollout = replace(rollout, tensor_model_parallel_size=1)
     return RouterSettings(
         model_path=model_path,
         engine=arguments.engine,
-        device=resolve_device(device),
-        rollout=trained.actor_rollout_ref.rollout,
+        device=device,
+        rollout=rollout,
         seed=arguments.seed,
         pool=pool,
         api_key=arguments.api_key or trained.api_key,

@@ -14,6 +14,7 @@ from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import CONFIG_FOLDER, compose_config
 from verl.trainer.ppo.workers import Roles
 from verl.utils.redaction import REDACTED, redact
+from verl.workers.rollout.vllm_replica import ReplicaSettings
 
 RECIPES = sorted(path.stem for path in (CONFIG_FOLDER / "recipe").glob("*.yaml"))
 
@@ -80,6 +81,16 @@ def test_a_wrong_value_names_key_and_choices(override: str, words: tuple[str, ..
         load("recipe=paper_qwen", override)
     for word in words:
         assert word in str(error.value)
+
+
+def test_an_engine_on_cpu_has_one_rank() -> None:
+    size = "actor_rollout_ref.rollout.tensor_model_parallel_size=2"
+    with pytest.raises(ConfigError, match=r"size=2 is for GPUs.*cpu_threads"):
+        load("recipe=quickstart", size)
+    # With device=auto it shows only where the engines start.
+    rollout = load("recipe=paper_qwen", size).actor_rollout_ref.rollout
+    with pytest.raises(ConfigError, match="is for GPUs"):
+        ReplicaSettings.from_config(rollout, "model", "cpu", 128, seed=0, sleep=False)
 
 
 def test_batch_must_split_over_mini_batches_and_groups() -> None:

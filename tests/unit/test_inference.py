@@ -95,7 +95,9 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
         "data": {"train_files": ["a"], "val_files": ["b"], "max_prompt_length": 999,
                  "max_start_length": 500,
                  "apply_chat_template_kwargs": {"enable_thinking": False}},
-        "actor_rollout_ref": {"model": {"path": "x"}},
+        "actor_rollout_ref": {
+            "model": {"path": "x"}, "rollout": {"tensor_model_parallel_size": 2}
+        },
         "critic": {"model": {"path": "x"}},
         "max_turns": 2,
         "prompt_style": "llama",
@@ -109,6 +111,8 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
     assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (2, 999)
     assert (settings.api_key, settings.world.seed) == (None, 11)
     assert settings.template_options == {"enable_thinking": False}
+    on_cpu = resolve(RouterArguments(model_path=str(folder), device="cpu"))
+    assert on_cpu.rollout.tensor_model_parallel_size == 1, "one rank, whatever it was trained with"
     given = resolve(RouterArguments(model_path=str(folder), pool="embedded", max_turns=7))
     assert given.pool == trained.pool
     assert given.limits.max_turns == 7

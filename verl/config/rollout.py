@@ -77,3 +77,12 @@ class RolloutConfig:
         )
         if self.num_replicas != -1:
             require_positive(**{"rollout.num_replicas": self.num_replicas})
+
+    def check_device(self, device: str) -> None:
+        """Raises :class:`ConfigError` if an engine of this config cannot run on ``device``."""
+        size = self.tensor_model_parallel_size
+        if device == "cpu" and size > 1:
+            raise ConfigError(
+                f"actor_rollout_ref.rollout.tensor_model_parallel_size={size} is for GPUs; on CPU "
+                "set it to 1 and give an engine more threads with rollout.cpu_threads"
+            )

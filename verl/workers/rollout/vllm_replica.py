@@ -59,8 +59,10 @@ class ReplicaSettings:
         """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep.
 
         Raises:
-            ConfigError: if the model's generation config cannot be used.
+            ConfigError: if the model's generation config cannot be used, or the engine cannot run
+                on ``device``.
         """
+        config.check_device(device)
         return cls(
             model_path=model_path,
             device=device,
