@@ -90,8 +90,8 @@ def require_vllm_build(device: str) -> None:
         return
     folder = {"cpu": ".venv-cpu on a machine with a GPU", "cuda": ".venv"}[device]
     raise DeviceError(
-        f"device={device} needs vLLM's {device.upper()} build, the environment "
-        f"{sys.prefix} has its {build.upper()} build: take that of scripts/locks/{device}.lock ({folder}; "
+        f"device={device} needs vLLM's {device.upper()} build, the environment {sys.prefix} has "
+        f"its {build.upper()} build: take that of scripts/locks/{device}.lock ({folder}; "
         f"ROUTER_R1_LOCK={device} bash scripts/setup.sh makes it, train.sh and test.sh choose it "
         "by themselves), or the other device"
     )
