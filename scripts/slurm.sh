@@ -82,7 +82,9 @@ start_ray() { # host, options of ray start …
   steps+=($!)
 }
 
-start_ray "${hosts[0]}" --head --node-ip-address="$address" --port="$port" --include-dashboard=false
+# A folder of the job's own: /tmp/ray may belong to another user of the node.
+start_ray "${hosts[0]}" --head --node-ip-address="$address" --port="$port" \
+  --temp-dir="/tmp/ray-$SLURM_JOB_ID" --include-dashboard=false
 for host in "${hosts[@]:1}"; do start_ray "$host" --address="$address:$port"; done
 
 timeout_s=${ROUTER_R1_JOIN_TIMEOUT:-300}

@@ -48,7 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("two_nodes.py"))],
         cwd=tmp_path_factory.mktemp("raylets"),
-        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "", **TOKEN},
+        env={"PATH": "/usr/bin:/bin", **TOKEN},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -77,22 +77,11 @@ def choose_address(configured: str | None) -> str:
         ClusterError: if the address is that of another protocol, or none.
     """
     named = os.environ.get(ADDRESS_VARIABLE, "").strip()
-    if configured:
-        source, address = "ray.address", configured
-        # Ray itself lets the variable decide what "auto" is.
-        if configured == "auto" and named:
-            source, address = ADDRESS_VARIABLE, named
-    elif named:
+    # Ray itself lets the variable decide what "auto" is.
+    if named and configured in (None, "", "auto"):
         source, address = ADDRESS_VARIABLE, named
-        if named != OWN:
-            logger.info(
-                "joining the Ray cluster at %s, because %s is set (ray.address=local starts one "
-                "for this run)",
-                named,
-                ADDRESS_VARIABLE,
-            )
     else:
-        return OWN
+        source, address = "ray.address", configured or OWN
     if address in (OWN, "auto"):
         return address
     if "://" in address:
@@ -104,6 +93,13 @@ def choose_address(configured: str | None) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ClusterError(f"{source}={address!r} is not local, auto or host:port")
+    if source == ADDRESS_VARIABLE:
+        logger.info(
+            "joining the Ray cluster at %s, because %s is set (ray.address=local starts one for "
+            "this run)",
+            address,
+            source,
+        )
     return address
 
 
