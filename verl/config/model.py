@@ -19,7 +19,10 @@ class ModelConfig:
         dtype: of the forward pass, "float32" or "bfloat16"; master weights are float32.
         enable_gradient_checkpointing: recompute activations in the backward pass.
         use_remove_padding: pack sequences into one row instead of padding them.
-        attn_implementation: "auto" takes flash-attention on CUDA when installed, else sdpa.
+        attn_implementation: "auto" takes "varlen", torch's attention for packed sequences, when
+            ``use_remove_padding`` is on, else sdpa.
+        logits_chunk_tokens: tokens whose logits exist at a time, in the forward and the backward
+            pass; more is hardly faster, fewer saves memory where the vocabulary is large.
     """
 
     path: str = field(default=MISSING, metadata=MODEL)
@@ -27,14 +30,21 @@ class ModelConfig:
     enable_gradient_checkpointing: bool = True
     use_remove_padding: bool = True
     attn_implementation: str = "auto"
+    logits_chunk_tokens: int = 2048
 
     def __post_init__(self) -> None:
         require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
         require_choice(
             "model.attn_implementation",
             self.attn_implementation,
-            ("auto", "sdpa", "eager", "flash_attention_2"),
+            ("auto", "varlen", "sdpa", "eager", "flash_attention_2"),
         )
+        if self.attn_implementation == "varlen" and not self.use_remove_padding:
+            raise ConfigError(
+                "model.attn_implementation=varlen is for packed sequences; set "
+                "model.use_remove_padding=true or choose sdpa"
+            )
+        require_positive(**{"model.logits_chunk_tokens": self.logits_chunk_tokens})
 
 
 @dataclass
