@@ -78,9 +78,8 @@ class Task(ABC):
         """Writes data files that the task itself can make."""
         return
 
-    def check_lines(self, run: PlannedRun) -> list[CheckLine]:
+    def check_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
         """What ``--check`` says of the task's own surroundings and of what the run may cost."""
-        del run
         return []
 
     @contextmanager

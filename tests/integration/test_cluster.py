@@ -90,6 +90,19 @@ def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> Non
     assert "2 nodes" in " ".join(joined.output.split())
 
 
+def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path: Path) -> None:
+    checked = start(
+        *("bash", "train.sh", "--check", "recipe=quickstart", f"world.folder={tmp_path}"),
+        RAY_ADDRESS=address,
+        **TOKEN,
+    )
+    assert checked.finish() == 0, checked.output
+    said = " ".join(checked.output.split())
+    assert "Ray CPUs ok" in said
+    assert "free of" in said
+    assert "main memory: training ok" in said
+
+
 def test_a_cluster_that_wants_a_token_says_so_in_one_message(address: str, tmp_path: Path) -> None:
     no_token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
     for environment in (no_token, {"RAY_AUTH_MODE": "disabled"}):

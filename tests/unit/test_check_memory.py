@@ -126,7 +126,7 @@ def test_what_layers_keep_is_what_autograd_saves(family: str, dtype: torch.dtype
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         model.model(input_ids=torch.zeros(1, 256, dtype=torch.int64), use_cache=False)
     measured = sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
-    forward = ForwardPass(measure(config), 256, dtype.itemsize, scores_tokens=False)
+    forward = ForwardPass(measure(config), 256, dtype.itemsize, head_chunk=0)
     without_gradients = forward.for_update(False) - 256 * dtype.itemsize * (3 * 512 + 4 * 128)
     assert without_gradients == pytest.approx(measured, rel=0.2)
 
@@ -147,17 +147,19 @@ def test_a_case_by_hand() -> None:
     )
     config = load("recipe=paper_qwen", *ON_GPU)
     work = Workload(update_tokens=1000, scoring_tokens=1000, key="tokens")
-    actor = RoleModel("actor", shape, shape.parameters, 2, True, False, True, work, "actor.offload")
+    actor = RoleModel(
+        "actor", shape, shape.parameters, 2, 500, True, False, True, work, "actor.offload"
+    )
     update, scoring, publish, awake = gpu_phases(config, [actor], 80 * GIB)
     resting = 4e9 / 4 + 8e9 / 4  # masters, Adam
     gathered = 2 * (2 * 40e6 + 200e6)
     inputs = 20 * 2 * 1000 * 1000
-    head = 1000 * 200_000 * (3 * 4 + 2) + (4 + 2) * 200_000 * 1000 + 2 * 2 * 1000 * 1000
+    head = 500 * 200_000 * (3 * 4 + 2) + (4 + 2) * 200_000 * 1000 + 2 * 2 * 1000 * 1000
     gradients = 2 * (40e6 + 200e6) + 2 * 4 * 40e6 + 4e9 / 4
     assert update.size == pytest.approx(
         CONTEXTS + resting + 1.1 * (gathered + inputs + head) + gradients
     )
-    scored = 1000 * 200_000 * (2 * 4 + 2) + 2 * 1000 * 1000
+    scored = 500 * 200_000 * (2 * 4 + 2) + 2 * 1000 * 1000
     assert scoring.size == pytest.approx(CONTEXTS + resting + 1.1 * (gathered + scored))
     weights, buckets, largest = 2e9, 2 * 512 * 1024**2, 2 * 2 * 200e6
     assert publish.size == pytest.approx(CONTEXTS + resting + weights + buckets + largest)
@@ -200,6 +202,7 @@ def test_too_few_gpus_are_named() -> None:
     [
         ("update (actor)", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192"),
         ("update (critic)", "critic.ppo_max_token_len_per_gpu=8192"),
+        ("update (actor)", "actor_rollout_ref.model.logits_chunk_tokens=1024"),
         ("scoring", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192"),
         ("publish", "actor_rollout_ref.rollout.tensor_model_parallel_size=2"),
         ("engine awake", "actor_rollout_ref.rollout.gpu_memory_utilization=0.5"),

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 
 from verl.trainer.check.model_shape import ModelShape
 
-HEAD_CHUNK_TOKENS = 2048
 _FLOAT32 = 4
 
 
@@ -32,13 +31,13 @@ class ForwardPass:
         shape: of the model.
         tokens: in the pass, T.
         element: bytes of an element, b.
-        scores_tokens: with the language model's head; a critic's head counts as nothing.
+        head_chunk: tokens whose logits exist at a time; 0 for a critic, whose head is nothing.
     """
 
     shape: ModelShape
     tokens: int
     element: int
-    scores_tokens: bool
+    head_chunk: int
 
     def for_update(self, checkpointing: bool) -> float:
         """Peak of forward and backward pass together."""
@@ -68,10 +67,10 @@ class ForwardPass:
         return float(self.tokens * self.element * (3 * shape.intermediate + 4 * shape.hidden))
 
     def _head(self, copies: int, trained: bool) -> float:
-        if not self.scores_tokens:
+        if self.head_chunk == 0:
             return 0.0
         vocabulary, hidden = self.shape.vocabulary, self.shape.hidden
-        logits = min(self.tokens, HEAD_CHUNK_TOKENS) * vocabulary
+        logits = min(self.tokens, self.head_chunk) * vocabulary
         states = self.element * hidden * self.tokens * (2 if trained else 1)
         gradient = (_FLOAT32 + self.element) * vocabulary * hidden if trained else 0
         return float(logits * (copies * _FLOAT32 + self.element) + gradient + states)

@@ -106,7 +106,7 @@ def _update(model: RoleModel, ranks: int) -> list[Part]:
     gradients = element * (shape.layer + shape.outside_layers) + 2 * _REDUCTION * shape.layer
     # Of an offloaded model only one layer's shard of the gradient is on the GPU.
     gradients += GRADIENT * (shape.layer if model.offloaded else model.parameters) // ranks
-    forward = ForwardPass(shape, model.work.update_tokens, element, model.name != "critic")
+    forward = ForwardPass(shape, model.work.update_tokens, element, model.head_chunk)
     return [
         *_with_fragmentation(gathered, forward.for_update(model.checkpointing), model.work.key),
         Part("gradients", gradients, model.offload_key),
@@ -116,7 +116,7 @@ def _update(model: RoleModel, ranks: int) -> list[Part]:
 def _scoring(model: RoleModel) -> list[Part]:
     shape = model.shape
     gathered = model.element * (2 * shape.layer + shape.outside_layers)
-    forward = ForwardPass(shape, model.work.scoring_tokens, model.element, model.name != "critic")
+    forward = ForwardPass(shape, model.work.scoring_tokens, model.element, model.head_chunk)
     return _with_fragmentation(gathered, forward.for_scoring(), model.work.key)
 
 

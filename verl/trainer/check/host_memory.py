@@ -103,7 +103,5 @@ def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
 
 
 def _activations(model: RoleModel) -> float:
-    forward = ForwardPass(
-        model.shape, model.work.update_tokens, model.element, model.name != "critic"
-    )
+    forward = ForwardPass(model.shape, model.work.update_tokens, model.element, model.head_chunk)
     return forward.for_update(model.checkpointing)

@@ -23,6 +23,7 @@ class RoleModel:
         name: "actor", "critic" or "reference".
         parameters: of this role, without an output layer that it lacks.
         element: bytes of an element in its forward pass.
+        head_chunk: tokens whose logits exist at a time; 0 without logits.
         checkpointing: activations are computed again in the backward pass.
         offloaded: masters, gradients and optimizer rest in main memory (CUDA).
         trained: has gradients and an optimizer.
@@ -34,6 +35,7 @@ class RoleModel:
     shape: ModelShape
     parameters: int
     element: int
+    head_chunk: int
     checkpointing: bool
     offloaded: bool
     trained: bool
@@ -67,6 +69,7 @@ def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[Role
             shape,
             shape.parameters,
             element,
+            policy.model.logits_chunk_tokens,
             policy.model.enable_gradient_checkpointing,
             offloaded,
             trained,
@@ -86,6 +89,7 @@ def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[Role
                 critic_shape,
                 critic_shape.backbone,
                 _element(critic.model.dtype),
+                0,
                 critic.model.enable_gradient_checkpointing,
                 offload.param_offload or offload.optimizer_offload,
                 True,
