@@ -22,6 +22,7 @@ from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.trial import Trial, try_llm
 from verl.utils.console import console, progress_bar
+from verl.utils.redaction import redact
 
 _QUESTION = "Reply with the single word: ready"
 _ADVICE = {
@@ -94,7 +95,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
-    places = {llm.name: str(llm.base_url or pool.api_base) for llm in pool.llms}
+    places = {llm.name: str(redact(llm.base_url or pool.api_base)) for llm in pool.llms}
     shared = len(set(places.values())) == 1
     title = f"Pool {pool.name}" + (f" at {next(iter(places.values()))}" if shared else "")
     table = Table(title=title, title_justify="left")
@@ -146,7 +147,7 @@ def _remarks(pool: PoolConfig) -> list[str]:
                 remarks.append(
                     f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
                 )
-    variables = {llm.api_key_env or pool.api_key_env for llm in pool.llms} - {""}
+    variables = {pool.key_variable(llm) for llm in pool.llms} - {""}
     if unset := sorted(name for name in variables if not os.environ.get(name)):
         remarks.append(f"no key in ${', $'.join(unset)}; servers that want none do not mind")
     return remarks

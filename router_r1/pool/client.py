@@ -82,14 +82,15 @@ class PoolClient:
                 f"pool {self._pool.name!r} has no endpoint for {llm.name}: set pool.api_base or "
                 "pass api_base=…"
             )
-        variable = llm.api_key_env or self._pool.api_key_env
+        variable = self._pool.key_variable(llm)
         headers = (llm.request.extra_headers, llm.request.extra_headers_env)
         place = json.dumps([base_url, variable, *headers], sort_keys=True)
         if place not in self._endpoints:
+            key = read_key(api_key, "api_key") or read_key(os.environ.get(variable), f"${variable}")
             self._endpoints[place] = Endpoint(
                 base_url,
                 variable,
-                read_key(api_key or os.environ.get(variable), variable),
+                key,
                 llm.request.extra_headers,
                 llm.request.secret_headers(),
                 count_tokens,

@@ -170,6 +170,10 @@ class PoolConfig:
             return self._by_model.get(model)
         return self._by_name.get(name.strip().lower())
 
+    def key_variable(self, llm: LLMConfig) -> str:
+        """The environment variable with an LLM's key; empty for none."""
+        return self.api_key_env if llm.api_key_env is None else llm.api_key_env
+
     @property
     def offered(self) -> list[LLMConfig]:
         """The LLMs that the prompt offers to the policy."""

@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
@@ -34,8 +34,10 @@ from router_r1.pool.refusal import (
 from router_r1.pool.reply import LONGEST_BODY_BYTES, Reply, estimate_tokens, read_reply
 from router_r1.pool.streaming import has_ended, is_stream
 from verl.errors import UserError
-from verl.utils.redaction import REDACTED, redact
+from verl.utils.redaction import REDACTED, is_secret_name, redact
 
+# A shorter "key" is a placeholder like "none", which a reply may well say.
+_SHORTEST_SECRET = 6
 _CHAT_PATH = "/chat/completions"
 _MODELS_PATH = "/models"
 _CUT = (aiohttp.ClientPayloadError, aiohttp.ClientHttpProxyError)
@@ -117,9 +119,11 @@ class Endpoint:
             self._headers["Authorization"] = f"Bearer {api_key}"
         elif user:
             self._headers["Authorization"] = user.encode()
-        password = (user.password,) if user else ()
-        secrets = {*(secret_headers or {}).values(), api_key or "", *password}
-        self._secrets = sorted(secrets - {""}, key=len, reverse=True)
+        secrets = {api_key or "", *(secret_headers or {}).values(), *_secrets_in(base)}
+        if user:
+            secrets.add(user.password)
+        secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        self._secrets = sorted(secrets, key=len, reverse=True)
         self._proxy = proxy_for(base.scheme, base.hostname or "")
         self._chat_url, self._models_url = (
             URL(urlunsplit(base._replace(path=base.path + path)), encoded=True)
@@ -185,7 +189,7 @@ class Endpoint:
         if not 200 <= response.status < 300:
             return self._failed(response, parse_body(content), response.status, sent)
         prompt = "\n".join(message["content"] for message in request.messages)
-        reply = read_reply(content, _charset(response), prompt, self._count_tokens)
+        reply = read_reply(content, response.charset, prompt, self._count_tokens)
         if reply.error is not None:
             status = status_of_error(reply.error)
             return self._failed(response, reply.error, status, sent, reply)
@@ -276,6 +280,11 @@ def _split(base_url: str) -> tuple[SplitResult, aiohttp.BasicAuth | None]:
     return parts._replace(netloc=host + port, path=path, fragment=""), user
 
 
+def _secrets_in(url: SplitResult) -> list[str]:
+    """Keys that stand in the query of a URL."""
+    return [value for name, value in parse_qsl(url.query) if is_secret_name(name)]
+
+
 async def _receive(response: aiohttp.ClientResponse) -> bytes:
     """The body, or as much of it as may be a reply; a stream up to its end marker."""
     received = bytearray()
@@ -285,7 +294,3 @@ async def _receive(response: aiohttp.ClientResponse) -> bytes:
         if ended or len(received) > LONGEST_BODY_BYTES:
             break
     return bytes(received)
-
-
-def _charset(response: aiohttp.ClientResponse) -> str | None:
-    return response.charset

@@ -12,12 +12,12 @@ class PoolKeyError(UserError):
     """A key or header that cannot be sent."""
 
 
-def read_key(value: str | None, variable: str) -> str | None:
+def read_key(value: str | None, place: str) -> str | None:
     """The key without space around it; None if there is none.
 
     Args:
-        value: of the environment variable.
-        variable: its name, for messages.
+        value: as found.
+        place: where, for messages: "$NAME" of an environment variable.
 
     Raises:
         PoolKeyError: if it holds a character that a header cannot.
@@ -25,7 +25,7 @@ def read_key(value: str | None, variable: str) -> str | None:
     key = (value or "").strip()
     if wrong := next((character for character in key if not "!" <= character <= "~"), None):
         raise PoolKeyError(
-            f"the key in ${variable} holds a character that a header cannot: U+{ord(wrong):04X}; "
+            f"the key in {place} holds a character that a header cannot: U+{ord(wrong):04X}; "
             "set it anew, without line breaks and not from a shortened display"
         )
     return key or None

@@ -93,7 +93,8 @@ class Line:
             if self._breaker.is_open:
                 break
             if not await self._wait_to_start(left):
-                last = last if last.outcome in _FAILURES else Attempt(Outcome.RATE_LIMITED)
+                if last.outcome is Outcome.UNAVAILABLE:  # nothing was sent yet
+                    last = Attempt(Outcome.RATE_LIMITED)
                 break
             if not self._breaker.admits():
                 break

@@ -119,7 +119,7 @@ class RequestOptions:
         """
         headers = {}
         for name, variable in self.extra_headers_env.items():
-            value = read_key(os.environ.get(variable), variable)
+            value = read_key(os.environ.get(variable), f"${variable}")
             if value is None:
                 raise PoolKeyError(f"the header {name} needs its value in ${variable}; it is unset")
             headers[name] = value

@@ -96,6 +96,19 @@ def test_a_key_that_no_header_can_hold_is_told_in_one_line(
     assert "sk" not in message
 
 
+def test_a_key_in_the_query_goes_out_and_does_not_come_back() -> None:
+    with stub(in_turn(ok("I saw planted-in-the-query"))) as endpoint:
+        result = asked(f"{endpoint.url}?key=planted-in-the-query")
+    assert endpoint.sent[0].query == {"key": "planted-in-the-query"}
+    assert result.text == "I saw ***"
+
+
+def test_a_placeholder_for_a_key_does_not_eat_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "none")
+    with stub(in_turn(ok("none of them"))) as endpoint:
+        assert asked(endpoint.url).text == "none of them"
+
+
 def test_no_key_sends_no_authorization(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY, "  ")
     with stub(in_turn(ok())) as endpoint:

@@ -31,6 +31,12 @@ def test_user_and_password_of_a_url_go() -> None:
     assert dump == {"api_base": "https://***@host/v1", "mail": "me@host", "b": "http://host/@x"}
 
 
+def test_keys_in_the_query_of_a_url_go() -> None:
+    url = "https://host/v1?api-version=1&key=sk-1&Api_Key=sk-2&monkeys=3#part"
+    shown = "https://host/v1?api-version=1&key=***&Api_Key=***&monkeys=3#part"
+    assert redact({"api_base": url}) == {"api_base": shown}
+
+
 @pytest.mark.parametrize(
     ("override", "shown"),
     [
