@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.workers.weight_transfer.buckets import BACKEND
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class VLLMReplica:
                 disable_log_stats=True,
                 seed=settings.seed,
                 worker_extension_cls="verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
-                weight_transfer_config={"backend": "buckets"},
+                weight_transfer_config={"backend": BACKEND},
                 **options,
             )
         )
