@@ -11,6 +11,7 @@ timed in between, into memory already in use, and into fresh memory, which the k
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ BUCKETS_MIB = (16, 64, 512)
 @dataclass(frozen=True)
 class Transfer:
     """One publication: seconds in all and, of these, of the reader passing over the bytes; bytes of
-    shared memory."""
+    shared memory that the kernel has given."""
 
     seconds: float
     reading: float
@@ -86,8 +87,10 @@ def transfer(
     for _ in plan.buckets:
         engine.send(sender.fill().to_message())
         reading += engine.recv()
-    held = sum(plan.buffer_size(number) for number in range(min(2, len(plan.buckets))))
-    return Transfer(time.perf_counter() - start, reading, held)
+    seconds = time.perf_counter() - start
+    files = {buffers.get(number, 0).handle["file"] for number in range(min(2, len(plan.buckets)))}
+    held = sum(os.fstat(file).st_blocks * 512 for file in files)
+    return Transfer(seconds, reading, held)
 
 
 def copy(tensors: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> float:

@@ -55,6 +55,8 @@ class Model(nn.Module):
         self.embed = nn.Embedding(10, HIDDEN)
         self.qkv = FusedLinear()
         self.norm = nn.LayerNorm(HIDDEN, bias=False)
+        self.rotary = nn.Module()
+        self.rotary.register_buffer("frequencies", torch.arange(4.0), persistent=False)
         self.lm_head = Head(self.embed)
         self.requires_grad_(False)
 
@@ -119,6 +121,7 @@ def test_a_layer_whose_parts_come_in_different_buckets_is_whole(
         assert torch.equal(model.qkv.weight, fused)
         assert torch.equal(model.embed.weight, sent["embed.weight"])
         assert torch.equal(model.norm.weight, sent["norm.weight"])
+        assert torch.equal(model.rotary.frequencies, torch.arange(4.0))
         assert model.lm_head.weight is model.embed.weight
         assert torch.equal(model.lm_head.packed[-1], sent["embed.weight"])
     logging.getLogger("vllm").removeHandler(caplog.handler)

@@ -13,6 +13,7 @@ from torch.multiprocessing import reductions
 
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError
+from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 from verl.workers.weight_transfer import buffers, sender
 from verl.workers.weight_transfer.buckets import (
@@ -291,11 +292,25 @@ def test_memory_is_freed_before_an_engine_takes_any() -> None:
     ]
     transfer = log[log.index("start") + 1 : log.index("finish")]
     assert sorted(transfer) == ["fill"] * 3 + ["load"] * 3
-    for number in range(1, 4):  # a buffer is filled again only when its last load has ended
-        filled = [i for i, entry in enumerate(transfer) if entry == "fill"]
-        loaded = [i for i, entry in enumerate(transfer) if entry == "load"]
-        assert filled[number - 1] < loaded[number - 1]
-        assert number < 3 or loaded[number - 3] < filled[number - 1]
+
+
+@pytest.mark.parametrize(("failing", "fills"), [(1, 2), (2, 3), (3, 3)])
+def test_a_buffer_is_filled_again_only_after_its_load(
+    failing: int, fills: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    engine: Any = RecordingEngine(log, {"GPU-0", "GPU-1"})
+
+    def load(_: dict[str, Any]) -> None:
+        log.append("load")
+        if log.count("load") == failing:
+            raise RolloutEngineError("the engine is gone")
+
+    monkeypatch.setattr(engine, "load_weights", load)
+    with pytest.raises(RolloutEngineError, match="gone"):
+        publish_weights(RecordingActor(log), engine)
+    assert log.count("fill") == fills, "one bucket is gathered ahead, no more"
+    assert "finish" not in log
 
 
 def test_an_engine_on_a_gpu_without_a_trainer_is_refused() -> None:

@@ -20,6 +20,7 @@ from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.utils.generation_config import end_of_turn_ids
 from verl.utils.surroundings import MIB, free_shared_memory, require_shared_memory
+from verl.workers.weight_transfer.buckets import BACKEND
 
 # Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
 _CPU_BATCHED_TOKENS = 16384
@@ -96,7 +97,7 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         "disable_log_stats": True,
         "seed": settings.seed,
         "worker_extension_cls": "verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
-        "weight_transfer_config": {"backend": "buckets"},
+        "weight_transfer_config": {"backend": BACKEND},
     }
     if settings.tensor_parallel_size > 1:
         # In an actor vLLM would choose Ray, and wait for GPUs that the trainer's processes hold.

@@ -15,6 +15,7 @@ import torch
 
 from verl.errors import UserError
 
+BACKEND = "buckets"  # vLLM's name for our transfer engine
 # Every dtype can be viewed at such an offset, and copies start on a cache line.
 _ALIGNMENT = 256
 

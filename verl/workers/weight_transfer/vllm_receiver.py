@@ -26,9 +26,8 @@ from vllm.model_executor.model_loader.reload import (
 )
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
+from verl.workers.weight_transfer.buckets import BACKEND
 from verl.workers.weight_transfer.buffers import Handle, attach_buffer, memory_id
-
-BACKEND = "buckets"
 
 
 @dataclass
@@ -82,8 +81,9 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
     def finish_weight_update(self) -> None:
         """Repacks what is left, and gives back what loading took."""
         head = self._tied_head()
-        if head is not None:
-            _expect_nothing_for(head)
+        for layer in self.model.modules():
+            if layer is head or next(layer.parameters(recurse=False), None) is None:
+                _expect_nothing_for(layer)
         finalize_layerwise_reload(self.model, self.model_config)
         if head is not None and self.device.type == "cpu":
             # It computes with a packed copy of the embedding, made when it was last processed.
@@ -137,9 +137,10 @@ def _copy_what_waits(model: torch.nn.Module, memory: torch.Tensor) -> None:
                     call.arguments[name] = value.clone()
 
 
-def _expect_nothing_for(head: torch.nn.Module) -> None:
-    """A tied head gets no tensor of its own; vLLM would warn of it at each update."""
-    info = get_layerwise_info(head)
+def _expect_nothing_for(layer: torch.nn.Module) -> None:
+    """A tied head and a layer of buffers (rotary frequencies) get no tensor and keep what they
+    have; vLLM would warn of each at each update."""
+    info = get_layerwise_info(layer)
     if info.can_load() and info.load_numel == 0:
         info.load_numel_total = 0
 
