@@ -33,8 +33,8 @@ ON_GPU = (
     "critic.fsdp_config.optimizer_offload=false",
 )
 # Proportional set sizes, the peak of each group of processes and of all at once, MiB: ten steps of
-# the quickstart on two cores, sampled every second, without the simulated pool's server. Its longest
-# trajectory had 144 tokens.
+# the quickstart on two cores, sampled every second, without the simulated pool's server. The
+# longest trajectory had 144 tokens.
 MEASURED = {"ranks": 1609, "engine": 3236, "all": 5880}
 MEASURED_LENGTH = ("data.max_prompt_length=144", "data.max_start_length=128")
 
