@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The tests run on the CPU, also where there is a GPU.
 source scripts/recipe.sh
 choose_packages trainer.device=cpu
-export CUDA_VISIBLE_DEVICES=""
+if has_gpu; then export CUDA_VISIBLE_DEVICES=""; fi
 bash scripts/setup.sh || exit 1
 
 if [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null &&

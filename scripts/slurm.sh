@@ -33,7 +33,7 @@ cd "${SLURM_SUBMIT_DIR:?}"
 [[ -f scripts/setup.sh ]] || fail "$PWD is not the project's folder; submit from there"
 source scripts/recipe.sh
 
-# "8", "h100:8", "h100:4,a100:4" or, per node, "gres:gpu:8": the number of GPUs of one node.
+# The number in "8", "h100:8" or "h100:4,a100:4".
 count_gpus() {
   local total=0 part
   for part in ${1//,/ }; do total=$((total + ${part##*:})); done
@@ -42,14 +42,8 @@ count_gpus() {
 
 nodes=$SLURM_JOB_NUM_NODES
 gpus=$(count_gpus "${SLURM_GPUS_PER_NODE:-${SLURM_GPUS_ON_NODE:-0}}")
-if [[ $gpus == 0 ]]; then
-  ranks=${SLURM_NTASKS_PER_NODE:-1}
-  device=cpu
-else
-  ranks=$gpus
-  device=cuda
-fi
-overrides=(trainer.device="$device" trainer.nnodes="$nodes" trainer.n_gpus_per_node="$ranks" "$@")
+if [[ $gpus == 0 ]]; then ranks=${SLURM_NTASKS_PER_NODE:-1}; else ranks=$gpus; fi
+overrides=(trainer.nnodes="$nodes" trainer.n_gpus_per_node="$ranks" "$@")
 choose_packages "${overrides[@]}"
 # On this node alone, before the others start from the same folder.
 bash scripts/setup.sh
@@ -88,7 +82,9 @@ start_ray() { # host, options of ray start …
   steps+=($!)
 }
 
-start_ray "${hosts[0]}" --head --node-ip-address="$address" --port="$port" --include-dashboard=false
+# A folder of the job's own: /tmp/ray may belong to another user of the node.
+start_ray "${hosts[0]}" --head --node-ip-address="$address" --port="$port" \
+  --temp-dir="/tmp/ray-$SLURM_JOB_ID" --include-dashboard=false
 for host in "${hosts[@]:1}"; do start_ray "$host" --address="$address:$port"; done
 
 timeout_s=${ROUTER_R1_JOIN_TIMEOUT:-300}

@@ -61,7 +61,11 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint folder or hub name; default: the quickstart's newest checkpoint",
     )
     model.add_argument("--engine", choices=ENGINES, default=defaults.engine)
-    model.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto, the CPU for a router trained on it")
+    model.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        help="default: auto, or cpu for a router that was trained there",
+    )
     model.add_argument(
         "--temperature", type=float, default=defaults.temperature, help="0 (default) is greedy"
     )

@@ -48,7 +48,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("two_nodes.py"))],
         cwd=tmp_path_factory.mktemp("raylets"),
-        env={"PATH": "/usr/bin:/bin", "CUDA_VISIBLE_DEVICES": "", **TOKEN},
+        env={"PATH": "/usr/bin:/bin", **TOKEN},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -90,25 +90,16 @@ def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> Non
     assert "2 nodes" in " ".join(joined.output.split())
 
 
-def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path: Path) -> None:
-    checked = start(
-        *("bash", "train.sh", "--check", "recipe=quickstart", f"world.folder={tmp_path}"),
-        RAY_ADDRESS=address,
-        **TOKEN,
-    )
-    assert checked.finish() == 0, checked.output
-    said = " ".join(checked.output.split())
-    assert "Ray CPUs ok" in said
-    assert "free of" in said
-    assert "main memory: training ok" in said
-
-
-def test_a_cluster_that_refuses_the_token_is_one_line(address: str, tmp_path: Path) -> None:
-    for environment in ({"RAY_AUTH_MODE": "disabled"}, {**TOKEN, "RAY_AUTH_TOKEN": "b" * 64}):
+def test_a_cluster_that_wants_a_token_says_so_in_one_message(address: str, tmp_path: Path) -> None:
+    no_token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
+    for environment in (no_token, {"RAY_AUTH_MODE": "disabled"}):
         refused = join(address, tmp_path, **environment)
         assert refused.process.returncode == 2, refused.output
-        assert "RAY_AUTH_MODE=token" in refused.output
-        assert "Traceback" not in refused.output
+        message = " ".join(refused.output.split())
+        assert f"the Ray head at {address} does not let this run in" in message
+        assert "set RAY_AUTH_MODE=token here" in message
+        assert "Traceback" not in message
+        assert "rpc_client" not in message
 
 
 @pytest.mark.usefixtures("ray_session")
@@ -128,6 +119,19 @@ def test_a_node_that_cannot_import_the_project_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(cluster, "_import_project", module.probe)
     with pytest.raises(ClusterError, match=r"cannot import this project from .*only_on_the_driver"):
         require_project_everywhere()
+
+
+def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path: Path) -> None:
+    checked = start(
+        *("bash", "train.sh", "--check", "recipe=quickstart", f"world.folder={tmp_path}"),
+        RAY_ADDRESS=address,
+        **TOKEN,
+    )
+    assert checked.finish() == 0, checked.output
+    said = " ".join(checked.output.split())
+    assert "Ray CPUs ok" in said
+    assert "free of" in said
+    assert "main memory: training ok" in said
 
 
 @pytest.mark.engine

@@ -13,7 +13,9 @@ from ray.cluster_utils import Cluster
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
     cluster.add_node(num_cpus=1, num_gpus=1)
     sys.stdout.write(f"address={cluster.address}\n")
     sys.stdout.flush()

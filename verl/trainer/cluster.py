@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,22 +77,11 @@ def choose_address(configured: str | None) -> str:
         ClusterError: if the address is that of another protocol, or none.
     """
     named = os.environ.get(ADDRESS_VARIABLE, "").strip()
-    if configured:
-        source, address = "ray.address", configured
-        # Ray itself lets the variable decide what "auto" is.
-        if configured == "auto" and named:
-            source, address = ADDRESS_VARIABLE, named
-    elif named:
+    # Ray itself lets the variable decide what "auto" is.
+    if named and configured in (None, "", "auto"):
         source, address = ADDRESS_VARIABLE, named
-        if named != OWN:
-            logger.info(
-                "joining the Ray cluster at %s, because %s is set (ray.address=local starts one "
-                "for this run)",
-                named,
-                ADDRESS_VARIABLE,
-            )
     else:
-        return OWN
+        source, address = "ray.address", configured or OWN
     if address in (OWN, "auto"):
         return address
     if "://" in address:
@@ -103,6 +93,13 @@ def choose_address(configured: str | None) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ClusterError(f"{source}={address!r} is not local, auto or host:port")
+    if source == ADDRESS_VARIABLE:
+        logger.info(
+            "joining the Ray cluster at %s, because %s is set (ray.address=local starts one for "
+            "this run)",
+            address,
+            source,
+        )
     return address
 
 
@@ -121,19 +118,40 @@ def _join(address: str) -> None:
     if address != "auto":
         _require_listener(address)
     try:
-        ray.init(
-            address=address,
-            logging_level=logging.ERROR,
-            log_to_driver=_shows_worker_logs(),
-            runtime_env={"env_vars": worker_environment()},
-        )
-    except AuthenticationError as error:
-        raise ClusterError(_token_advice(address)) from error
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        reason = _root_cause(error)
-        if _is_about_tokens(reason):
-            raise ClusterError(_token_advice(address)) from error
-        raise ClusterError(f"the Ray cluster at {address} cannot be joined: {reason}") from error
+        with _without_native_log():
+            ray.init(
+                address=address,
+                logging_level=logging.ERROR,
+                log_to_driver=_shows_worker_logs(),
+                runtime_env={"env_vars": worker_environment()},
+            )
+    except (AuthenticationError, ConnectionError) as error:
+        # A token that the head refuses is told from other causes in Ray's native log alone.
+        raise ClusterError(
+            f"the Ray head at {address} does not let this run in ({_root_cause(error)}). If the "
+            "cluster wants a token: set RAY_AUTH_MODE=token here, and give the token of `ray "
+            "start` (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+        ) from error
+    except (RuntimeError, ValueError, RayError) as error:
+        raise ClusterError(
+            f"the Ray cluster at {address} cannot be joined: {_root_cause(error)}"
+        ) from error
+
+
+@contextmanager
+def _without_native_log() -> Iterator[None]:
+    """Ray's C++ part warns on the process's standard error until it gives up; the error that it
+    raises then says enough."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _require_listener(address: str) -> None:
@@ -149,21 +167,10 @@ def _require_listener(address: str) -> None:
 
 
 def _root_cause(error: BaseException) -> str:
+    """Its first sentence: Ray adds pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())
-
-
-def _is_about_tokens(reason: str) -> bool:
-    return any(word in reason.lower() for word in ("authenticat", "auth token", "auth_token"))
-
-
-def _token_advice(address: str) -> str:
-    return (
-        f"the Ray cluster at {address} refused this run's token: set RAY_AUTH_MODE=token here and "
-        "where `ray start` runs, with the same token on every node (RAY_AUTH_TOKEN, "
-        "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
-    )
+    return " ".join(str(error).split()).split(". ")[0]
 
 
 def worker_environment() -> dict[str, str]:

@@ -10,6 +10,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import subprocess
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -98,16 +99,13 @@ def require_vllm_build(device: str) -> None:
     build = installed_vllm_build()
     if build is None or build == device:
         return
-    other = {"cpu": "RECIPE=quickstart bash train.sh", "cuda": "bash scripts/setup.sh"}[device]
+    folder = {"cpu": ".venv-cpu on a machine with a GPU", "cuda": ".venv"}[device]
     raise DeviceError(
-        f"device={device} needs vLLM's {_BUILD_NAMES[device]} build, this environment has its "
-        f"{_BUILD_NAMES[build]} build: use the environment of scripts/locks/{device}.lock "
-        f"(ROUTER_R1_LOCK={device} bash scripts/setup.sh makes it and says where; `{other}` "
-        "chooses by itself), or pass the other device"
+        f"device={device} needs vLLM's {device.upper()} build, the environment {sys.prefix} has "
+        f"its {build.upper()} build: take that of scripts/locks/{device}.lock ({folder}; "
+        f"ROUTER_R1_LOCK={device} bash scripts/setup.sh makes it, train.sh and test.sh choose it "
+        "by themselves), or the other device"
     )
-
-
-_BUILD_NAMES = {"cpu": "CPU", "cuda": "CUDA"}
 
 
 def installed_vllm_build() -> str | None:
