@@ -86,7 +86,7 @@ def transfer(
     for _ in plan.buckets:
         engine.send(sender.fill().to_message())
         reading += engine.recv()
-    held = plan.capacity * min(2, len(plan.buckets))
+    held = sum(plan.buffer_size(number) for number in range(min(2, len(plan.buckets))))
     return Transfer(time.perf_counter() - start, reading, held)
 
 

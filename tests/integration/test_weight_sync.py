@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from verl.workers.weight_transfer.buckets import WeightFormat
 from verl.workers.weight_transfer.publish import publish_weights
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.engine]
+logger = logging.getLogger(__name__)
 PROMPTS = [list(range(10 + i, 40 + 2 * i)) for i in range(8)]
 # The policy has 2 to 6 MB: tens of buckets, some with a part of a fused layer only.
 SMALL_BUCKET = 100_000
@@ -33,20 +35,13 @@ SMALL_BUCKET = 100_000
 
 @dataclass(frozen=True)
 class Case:
-    """What differs between the two starts of an engine, and how far it may be from the trainer."""
+    """What differs between two starts of an engine."""
 
     tied: bool
     dtype: str
-    mean_gap: float
-    largest_gap: float
 
 
-CASES = [
-    Case(tied=True, dtype="float32", mean_gap=2e-6, largest_gap=1e-5),
-    Case(tied=False, dtype="float32", mean_gap=2e-6, largest_gap=1e-5),
-    Case(tied=True, dtype="bfloat16", mean_gap=5e-3, largest_gap=1e-1),
-    Case(tied=False, dtype="bfloat16", mean_gap=5e-3, largest_gap=1e-1),
-]
+CASES = [Case(tied, dtype) for dtype in ("float32", "bfloat16") for tied in (True, False)]
 
 
 def untie(folder: Path, target: Path) -> Path:
@@ -134,18 +129,46 @@ def gaps(actor: Any, batch: DataProto) -> torch.Tensor:
     return difference
 
 
-def assert_agree(setup: Setup, batch: DataProto) -> None:
-    difference = gaps(setup.actor, batch)
-    assert float(difference.mean()) < setup.case.mean_gap
-    assert float(difference.max()) < setup.case.largest_gap
+def bfloat16_noise(actor: Any, outputs: list[GenerationOutput], folder: Path) -> torch.Tensor:
+    """Differences of log-probs that transformers computes in bfloat16 and in float32, both with the
+    actor's present weights rounded to bfloat16: what any two implementations may differ by."""
+    actor.save_checkpoint(str(folder))
+    half: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    exact: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).float()
+    differences = []
+    for prompt, output in zip(PROMPTS, outputs, strict=True):
+        ids = torch.tensor([[*prompt, *output.token_ids]])
+        with torch.no_grad():
+            one, other = (
+                model(ids).logits[0, len(prompt) - 1 : -1].float().log_softmax(-1)
+                for model in (half, exact)
+            )
+        chosen = ids[0, len(prompt) :, None]
+        differences.append((one - other).gather(-1, chosen).abs().flatten())
+    return torch.cat(differences)
 
 
-def test_log_probs_agree_after_every_parameter_changed(setup: Setup) -> None:
+def assert_agree(setup: Setup, outputs: list[GenerationOutput], folder: Path) -> None:
+    difference = gaps(setup.actor, as_batch(outputs))
+    if setup.case.dtype == "float32":
+        assert float(difference.max()) < 1e-5
+    else:
+        noise = bfloat16_noise(setup.actor, outputs, folder)
+        logger.info(
+            "gap mean %.1e max %.1e, bfloat16 alone mean %.1e max %.1e",
+            *(float(v) for v in (difference.mean(), difference.max(), noise.mean(), noise.max())),
+        )
+        assert float(difference.mean()) < 2 * float(noise.mean())
+        assert float(difference.max()) < 3 * float(noise.max())
+
+
+def test_log_probs_agree_after_every_parameter_changed(setup: Setup, tmp_path: Path) -> None:
     actor, engine = setup.actor, setup.engine
     publish_weights(actor, engine)
-    batch = as_batch(generate(engine))
+    outputs = generate(engine)
+    assert_agree(setup, outputs, tmp_path / "before")
+    batch = as_batch(outputs)
     assert batch.batch is not None
-    assert_agree(setup, batch)
 
     mask = batch.batch["response_mask"]
     generator = torch.Generator().manual_seed(0)
@@ -158,7 +181,7 @@ def test_log_probs_agree_after_every_parameter_changed(setup: Setup) -> None:
     stale = as_batch(generate(engine))
     assert gaps(actor, stale).mean() > 0.1
     publish_weights(actor, engine)
-    assert_agree(setup, as_batch(generate(engine)))
+    assert_agree(setup, generate(engine), tmp_path / "after")
 
 
 def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:

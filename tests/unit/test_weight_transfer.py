@@ -47,12 +47,12 @@ def test_each_tensor_lies_whole_in_one_bucket(max_bytes: int) -> None:
     plan = plan_buckets(SHAPES, torch.bfloat16, max_bytes)
     slots = [slot for bucket in plan.buckets for slot in bucket]
     assert [(slot.name, torch.Size(slot.shape)) for slot in slots] == SHAPES
-    for bucket in plan.buckets:
+    for number, bucket in enumerate(plan.buckets):
         ends = [slot.offset + slot.nbytes for slot in bucket]
         assert ends[-1] <= max_bytes or len(bucket) == 1
+        assert ends[-1] <= plan.buffer_size(number)
         starts = [slot.offset for slot in bucket]
         assert all(start >= end for start, end in zip(starts[1:], ends[:-1], strict=True))
-        assert ends[-1] <= plan.capacity
     assert [slot.nbytes for slot in slots] == [800, 128, 6, 80]
 
 
@@ -63,7 +63,7 @@ def test_a_tensor_larger_than_a_bucket_has_one_of_its_own() -> None:
         ["query", "bias"],
         ["head"],
     ]
-    assert plan.capacity == 800
+    assert [plan.buffer_size(number) for number in range(3)] == [800, 262, 800]
 
 
 def test_a_bucket_must_have_a_size() -> None:
@@ -191,7 +191,8 @@ def test_a_storage_is_rebuilt_from_what_torch_itself_rebuilds_it(
     assert exported["device"] == device
     empty = torch.empty
     monkeypatch.setattr(torch, "empty", lambda *a, **k: empty(*a, **{**k, "device": "cpu"}))
-    attach_buffer(exported, torch.device("cuda", 1))
+    memory = attach_buffer(exported, torch.device("cuda", 1))
+    assert (memory.numel(), memory.dtype) == (4096, torch.uint8)
     assert calls[0] == calls[1]
 
 

@@ -74,14 +74,12 @@ def parameters_on_meta() -> Iterator[None]:
 
 def allocate_shards(model: torch.nn.Module, device: torch.device) -> None:
     """Gives the sharded parameters of a model built by :func:`parameters_on_meta` memory on
-    ``device``, not yet filled. Buffers go there with their values."""
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    ``device``, not yet filled. Buffers stay as they are."""
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
-    model.to_empty(device=device)
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+    # What Module.to_empty does, but for the buffers: those have their values and their device.
+    model._apply(lambda t: torch.empty_like(t, device=device) if t.is_meta else t)
     for first, *others in names.values():
         for other in others:  # torch makes a parameter of its own for each name
             owner, _, leaf = other.rpartition(".")

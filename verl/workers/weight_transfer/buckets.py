@@ -54,11 +54,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class BucketPlan:
-    """What goes into which bucket; ``capacity``: bytes of the largest."""
+    """What goes into which bucket."""
 
     dtype: torch.dtype
     buckets: tuple[tuple[Slot, ...], ...]
-    capacity: int
+
+    def buffer_size(self, number: int) -> int:
+        """Bytes of the buffer for bucket ``number``, which it shares with every second one."""
+        return max(slots[-1].offset + slots[-1].nbytes for slots in self.buckets[number % 2 :: 2])
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> Buc
         max_bytes: bound on a bucket; a larger tensor has a bucket of its own.
     """
     buckets: list[list[Slot]] = []
-    end = capacity = 0
+    end = 0
     for name, shape in shapes:
         nbytes = shape.numel() * dtype.itemsize
         offset = -(-end // _ALIGNMENT) * _ALIGNMENT
@@ -107,8 +110,7 @@ def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> Buc
             offset = 0
         buckets[-1].append(Slot(name, tuple(shape), offset, nbytes))
         end = offset + nbytes
-        capacity = max(capacity, end)
-    return BucketPlan(dtype, tuple(map(tuple, buckets)), capacity)
+    return BucketPlan(dtype, tuple(map(tuple, buckets)))
 
 
 def merge_sources(parts: Iterable[FilledBucket]) -> FilledBucket:

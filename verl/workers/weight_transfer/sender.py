@@ -24,14 +24,14 @@ class BufferPair:
         self.device = device
         self._buffers: dict[int, SharedBuffer] = {}
 
-    def get(self, number: int, capacity: int) -> SharedBuffer:
-        """The buffer of bucket ``number``, with at least ``capacity`` bytes."""
+    def get(self, number: int, size: int) -> SharedBuffer:
+        """The buffer of bucket ``number``, with at least ``size`` bytes."""
         index = number % 2
         present = self._buffers.get(index)
-        if present is None or present.memory.numel() < capacity:
+        if present is None or present.memory.numel() < size:
             if present is not None:
                 present.close()
-            self._buffers[index] = create_buffer(capacity, self.device)
+            self._buffers[index] = create_buffer(size, self.device)
         return self._buffers[index]
 
     def release(self) -> None:
@@ -75,7 +75,7 @@ class BucketSender:
                 self._draw(slot)
             self._next += 1
             return FilledBucket(dtype, slots, {})
-        buffer = self._buffers.get(self._next, self._plan.capacity)
+        buffer = self._buffers.get(self._next, self._plan.buffer_size(self._next))
         for slot in slots:
             view_slot(buffer.memory, slot, self._plan.dtype).copy_(self._draw(slot))
         device = self._buffers.device

@@ -1,4 +1,4 @@
-"""A worker class that the checkpoint tests start in real processes."""
+"""A worker class that looks into a sharded engine in real processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen2ForCausalLM
 
-from verl.config.model import FSDPConfig, ModelConfig
+from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.single_controller import Dispatch, Worker, register
 from verl.single_controller.worker import RankInfo
 from verl.workers.fsdp import saving
@@ -25,7 +26,7 @@ from verl.workers.fsdp.weights import (
 assert Qwen2ForCausalLM  # transformers loads it lazily; its code must not count as the model's
 
 
-class CheckpointWorker(Worker):
+class EngineWorker(Worker):
     """Loads a model, saves it, and says how much memory that took at its peak."""
 
     def __init__(self, info: RankInfo, model: ModelConfig) -> None:
@@ -46,6 +47,32 @@ class CheckpointWorker(Worker):
             self._engine.save(Path(folder))
         saving._MAX_FILE_BYTES = before
         return peak.nbytes
+
+    @register(Dispatch.ONE_TO_ALL)
+    def step_against_a_plain_loop(self) -> tuple[bool, float]:
+        """Whether the optimizer is fused; the largest difference after ten steps from torch's
+        unfused AdamW on whole tensors, with the same gradients."""
+        engine = FSDPEngine(
+            self._config, FSDPConfig(), self.device, "value", OptimConfig(lr=1e-3), 10
+        )
+        assert engine.optimizer is not None
+        sharded = list(engine.model.parameters())
+        plain = [torch.nn.Parameter(value.clone()) for _, value in engine.full_parameters()]
+        options = {k: engine.optimizer.defaults[k] for k in ("lr", "betas", "eps", "weight_decay")}
+        loop = torch.optim.AdamW(plain, **options, fused=False, foreach=False)
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(10):
+            for whole, part in zip(plain, sharded, strict=True):
+                assert isinstance(part, DTensor)
+                whole.grad = torch.randn(whole.shape, generator=generator)
+                part.grad = distribute_tensor(
+                    whole.grad, part.device_mesh, part.placements, src_data_rank=None
+                )
+            loop.step()
+            engine.optimizer.step()
+        pairs = zip(plain, engine.full_parameters(), strict=True)
+        difference = max(float((one - other).abs().max()) for one, (_, other) in pairs)
+        return bool(engine.optimizer.defaults["fused"]), difference
 
     @register(Dispatch.ONE_TO_ALL)
     def differences(self) -> list[str]:
