@@ -346,6 +346,6 @@ def test_an_estimate_close_to_what_is_there_is_left_open() -> None:
 def test_the_largest_part_is_named_first() -> None:
     phase = Phase("rest", (Part("a", 2.0 * GIB, "key.a"), Part("b", 5.0 * GIB, "key.b")))
     line = phase.line("GPU memory", 4.0 * GIB)
-    assert line.needed == "7.0 GiB (b 5.0 GiB, a 2.0 GiB)"
+    assert line.needed == "7.0 GiB: b 5.0, a 2.0"
     assert line.advice == "change key.b, key.a"
     assert (gib(155.4 * GIB), gib(12 * 1024**2)) == ("155 GiB", "12 MiB")
