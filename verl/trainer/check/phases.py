@@ -59,4 +59,4 @@ class Phase:
 
     def _largest(self) -> str:
         ordered = sorted(self.parts, key=lambda part: -part.size)[:_SHOWN_PARTS]
-        return ", ".join(f"{part.name} {part.size / GIB:.1f}" for part in ordered)
+        return ", ".join(f"{part.name} {part.size / GIB:.1f}" for part in ordered if part.size > 0)
