@@ -90,19 +90,6 @@ def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> Non
     assert "2 nodes" in " ".join(joined.output.split())
 
 
-def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path: Path) -> None:
-    checked = start(
-        *("bash", "train.sh", "--check", "recipe=quickstart", f"world.folder={tmp_path}"),
-        RAY_ADDRESS=address,
-        **TOKEN,
-    )
-    assert checked.finish() == 0, checked.output
-    said = " ".join(checked.output.split())
-    assert "Ray CPUs ok" in said
-    assert "free of" in said
-    assert "main memory: training ok" in said
-
-
 def test_a_cluster_that_wants_a_token_says_so_in_one_message(address: str, tmp_path: Path) -> None:
     no_token = {"RAY_AUTH_MODE": "token", "HOME": str(tmp_path)}
     for environment in (no_token, {"RAY_AUTH_MODE": "disabled"}):
@@ -132,6 +119,19 @@ def test_a_node_that_cannot_import_the_project_is_named(monkeypatch: pytest.Monk
     monkeypatch.setattr(cluster, "_import_project", module.probe)
     with pytest.raises(ClusterError, match=r"cannot import this project from .*only_on_the_driver"):
         require_project_everywhere()
+
+
+def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path: Path) -> None:
+    checked = start(
+        *("bash", "train.sh", "--check", "recipe=quickstart", f"world.folder={tmp_path}"),
+        RAY_ADDRESS=address,
+        **TOKEN,
+    )
+    assert checked.finish() == 0, checked.output
+    said = " ".join(checked.output.split())
+    assert "Ray CPUs ok" in said
+    assert "free of" in said
+    assert "main memory: training ok" in said
 
 
 @pytest.mark.engine

@@ -13,8 +13,9 @@ from verl.config.validation import ConfigError
 from verl.trainer import main_check, main_ppo
 from verl.trainer.check.machine import Gpu, Machine
 from verl.trainer.check.run_checks import ChecksFailedError, all_lines, choose_device
+from verl.trainer.check.table import show
 from verl.trainer.launch import load_task_config
-from verl.utils.checklist import GIB
+from verl.utils.checklist import GIB, CheckLine, Verdict
 from verl.utils.console import console
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +56,14 @@ def test_a_described_machine_is_for_checks_only() -> None:
     )
     assert result.returncode == 2
     assert "bash train.sh --check --gpus 4x80" in result.stderr
+
+
+def test_keys_can_be_copied_whole() -> None:
+    """A line of advice that is longer than the terminal is not broken by us."""
+    advice = "change " + ", ".join(f"actor_rollout_ref.rollout.some_key_{i}" for i in range(9))
+    with console.capture() as capture:
+        show("a check", [CheckLine("memory", Verdict.NOT_OK, "1 GiB", "2 GiB", advice)])
+    assert f"\nmemory: {advice}\n" in capture.get()
 
 
 def test_the_papers_recipe_lacks_its_data_and_pool(monkeypatch: pytest.MonkeyPatch) -> None:

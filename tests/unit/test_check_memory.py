@@ -14,7 +14,7 @@ from router_r1.config import RouterConfig
 from router_r1.task import RoutingTask
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
-from verl.trainer.check.host_memory import host_phase
+from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
 from verl.trainer.check.machine import Machine
 from verl.trainer.check.memory_lines import gpu_lines, memory_lines
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
@@ -32,9 +32,11 @@ ON_GPU = (
     "critic.fsdp_config.param_offload=false",
     "critic.fsdp_config.optimizer_offload=false",
 )
-# Proportional set sizes of all processes of a quickstart run, at their peak: ten steps on two
-# cores, seed 42, sampled every second; without the simulated pool's server.
-QUICKSTART_PEAK = 5.75 * GIB
+# Proportional set sizes, the peak of each group of processes and of all at once, MiB: ten steps of
+# the quickstart on two cores, sampled every second, without the simulated pool's server. The
+# longest trajectory had 144 tokens.
+MEASURED = {"ranks": 1609, "engine": 3236, "all": 5880}
+MEASURED_LENGTH = ("data.max_prompt_length=144", "data.max_start_length=128")
 
 
 @functools.cache
@@ -254,10 +256,26 @@ def test_offloaded_models_are_in_main_memory() -> None:
     assert host("trainer.nnodes=2") < host()
 
 
-def test_the_quickstarts_figure_is_near_what_was_measured() -> None:
-    config = load("recipe=quickstart")
+def quickstart_host(*overrides: str) -> Phase:
+    config = load("recipe=quickstart", *overrides)
     models = load_models(config, RoutingTask(config).first_policy_config())
-    assert host_phase(config, models, "cpu").size == pytest.approx(QUICKSTART_PEAK, rel=0.25)
+    return host_phase(config, models, "cpu")
+
+
+def test_the_quickstarts_figures_are_near_what_was_measured() -> None:
+    phase = quickstart_host(*MEASURED_LENGTH)
+    size = {part.name: part.size for part in phase.parts}
+    figures = {
+        "ranks": 2 * RANK_PROCESS + size["models"] + size["activations"],
+        "engine": ENGINE_PROCESSES + size["engine's weights"] + size["engine's KV cache"],
+        "all": phase.size,
+    }
+    assert {name: figure / MIB for name, figure in figures.items()} == pytest.approx(
+        MEASURED, rel=0.25
+    )
+    # What a user sees takes every trajectory at its full length.
+    shown = quickstart_host().size / MIB
+    assert MEASURED["all"] < shown < 1.25 * MEASURED["all"]
 
 
 def test_a_batch_that_is_smaller_than_the_limit_counts() -> None:
@@ -328,6 +346,6 @@ def test_an_estimate_close_to_what_is_there_is_left_open() -> None:
 def test_the_largest_part_is_named_first() -> None:
     phase = Phase("rest", (Part("a", 2.0 * GIB, "key.a"), Part("b", 5.0 * GIB, "key.b")))
     line = phase.line("GPU memory", 4.0 * GIB)
-    assert line.needed == "7.0 GiB (b 5.0 GiB, a 2.0 GiB)"
+    assert line.needed == "7.0 GiB: b 5.0, a 2.0"
     assert line.advice == "change key.b, key.a"
     assert (gib(155.4 * GIB), gib(12 * 1024**2)) == ("155 GiB", "12 MiB")

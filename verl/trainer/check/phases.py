@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from verl.utils.checklist import CheckLine, Verdict, compare_bytes, gib
+from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes
 
 # The figures are estimates; within this factor of what there is, they leave it open.
 ESTIMATE_ERROR = 1.25
@@ -55,8 +55,8 @@ class Phase:
             f"{subject}: {self.name}", have, self.size, advice, self.most, tolerance
         )
         found = f"fits in {line.found}" if line.verdict is Verdict.OK else line.found
-        return replace(line, found=found, needed=f"{line.needed} ({self._largest()})")
+        return replace(line, found=found, needed=f"{line.needed}: {self._largest()}")
 
     def _largest(self) -> str:
         ordered = sorted(self.parts, key=lambda part: -part.size)[:_SHOWN_PARTS]
-        return ", ".join(f"{part.name} {gib(part.size)}" for part in ordered if part.size > 0)
+        return ", ".join(f"{part.name} {part.size / GIB:.1f}" for part in ordered if part.size > 0)
