@@ -215,7 +215,6 @@ def _read(path: Path, prompt_key: str) -> list[Row]:
         raise DataError(f"no such data file: {path}")
     try:
         table = pyarrow.parquet.read_table(path)
-        rows: list[Row] = table.to_pylist()
     except Exception as error:  # pyarrow raises whatever a damaged file leads it to
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
     missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in table.column_names]
@@ -223,6 +222,21 @@ def _read(path: Path, prompt_key: str) -> list[Row]:
         raise DataError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"
         )
-    if not rows:
+    if not table.num_rows:
         raise DataError(f"{path} has no rows")
+    try:
+        rows: list[Row] = table.to_pylist()
+    except Exception as error:  # a date beyond Python's, a text that is not UTF-8
+        raise DataError(f"{path} cannot be used: {_first_unreadable(table)}: {error}") from error
     return rows
+
+
+def _first_unreadable(table: pyarrow.Table) -> str:
+    """Which value has no form in Python."""
+    for name in table.column_names:
+        for number, value in enumerate(table.column(name)):
+            try:
+                value.as_py()
+            except Exception:
+                return f"row {number}: {name} cannot be read"
+    return "its rows cannot be read"
