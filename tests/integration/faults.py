@@ -10,6 +10,28 @@ from typing import Any
 
 from router_r1.pool.config import PoolConfig
 
+# Shares of calls by kind of fault: all that a client must live with at once.
+CHAOS = {
+    "status_429": 0.05,
+    "status_500": 0.05,
+    "error_in_200": 0.05,
+    "cut": 0.05,
+    "hang": 0.03,
+    "malformed_json": 0.05,
+    "empty_choices": 0.05,
+    "missing_usage": 0.05,
+    "silly_usage": 0.05,
+    "wrong_content_type": 0.05,
+    "lying_encoding": 0.05,
+    "unasked_stream": 0.05,
+    "content_parts": 0.05,
+    "only_reasoning": 0.05,
+    "think_in_reply": 0.05,
+    "unclosed_think": 0.05,
+    "huge_reply": 0.05,
+    "forged_reply": 0.1,
+}
+
 
 def _admin(pool: PoolConfig, method: str, body: dict[str, Any] | None) -> None:
     assert pool.api_base is not None

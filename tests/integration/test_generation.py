@@ -23,7 +23,7 @@ from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
 from router_r1.world.simulated_llm import World
-from tests.integration.faults import fault, faults
+from tests.integration.faults import CHAOS, fault, faults
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import (
     GenerationOutput,
@@ -335,28 +335,6 @@ def test_no_trajectory_is_lost_whatever_the_pool_does(
     assert failed > 0
     if rate == 1:
         assert all(t.extras["routed_calls"] == 0 for t in trajectories)
-
-
-CHAOS = {
-    "status_429": 0.05,
-    "status_500": 0.05,
-    "error_in_200": 0.05,
-    "cut": 0.05,
-    "hang": 0.03,
-    "malformed_json": 0.05,
-    "empty_choices": 0.05,
-    "missing_usage": 0.05,
-    "silly_usage": 0.05,
-    "wrong_content_type": 0.05,
-    "lying_encoding": 0.05,
-    "unasked_stream": 0.05,
-    "content_parts": 0.05,
-    "only_reasoning": 0.05,
-    "think_in_reply": 0.05,
-    "unclosed_think": 0.05,
-    "huge_reply": 0.05,
-    "forged_reply": 0.1,
-}
 
 
 def test_chaos_loses_nothing_and_leaks_nothing(

@@ -12,13 +12,14 @@ import pytest
 from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.faults import FAULT_KINDS
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.reply import estimate_tokens
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
-from tests.integration.faults import fault, faults
+from tests.integration.faults import CHAOS, fault, faults
 
 
 def ask_all(
@@ -242,6 +243,37 @@ def test_spending_never_passes_the_limit(
     if limit_usd == 1e-3:
         dearest = max(llm.max_tokens * llm.completion_price for llm in pool.llms) / 1e6
         assert not refused or spent + 2 * dearest > limit_usd
+
+
+def test_chaos_leaves_every_call_typed_and_the_books_balanced(
+    served_pool: PoolConfig, queries: list[tuple[str, str]], world: World
+) -> None:
+    """480 calls at once against every fault there is."""
+    assert set(CHAOS) == set(FAULT_KINDS) - {"echo_headers"}
+    pool = replace(served_pool, request_timeout_s=4.0, breaker_failures=1000, budget_usd=10.0)
+
+    async def run() -> tuple[list[CallResult], PoolClient]:
+        client = PoolClient(pool)
+        try:
+            calls = (client.ask(*pair) for pair in queries * 8)
+            return list(await asyncio.gather(*calls)), client
+        finally:
+            await client.close()
+
+    with faults(pool, CHAOS, seed=3, retry_after_s=0.05):
+        results, client = asyncio.run(run())
+    assert {r.outcome for r in results} >= {Outcome.OK, Outcome.EMPTY, Outcome.MALFORMED}
+    for (name, query), result in zip(queries * 8, results, strict=True):
+        assert (result.text is None) == (result.outcome is not Outcome.OK)
+        assert result.text is None or "First I think" not in result.text
+        if result.completion_tokens and not result.usage_estimated:
+            assert result.completion_tokens == world.reply(name, query).completion_tokens
+        llm = pool.resolve(name)
+        assert llm is not None
+        assert result.cost == result.completion_tokens * llm.completion_price
+    spent = sum(result.dollars for result in results)
+    assert client.budget.spent_usd == pytest.approx(spent)
+    assert client.ledger.spent_usd == pytest.approx(spent)
 
 
 def test_retries_carry_calls_through_a_flaky_pool(

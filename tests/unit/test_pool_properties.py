@@ -179,6 +179,8 @@ def test_any_response_ends_in_a_typed_outcome(
         )
         @given(raw=RAW, status=STATUS, kind=CONTENT_TYPES, encoding=ENCODINGS, retry=RETRY_AFTER)
         @example(b"", 200, "application/json", None, None)
+        @example(b"[" * 100_000, 200, "application/json", None, None)
+        @example(b"[" * 100_000, 400, "application/json", None, None)
         @example(b"data: [DONE]\n\n", 200, "text/event-stream", None, None)
         def holds(
             raw: bytes, status: int, kind: str, encoding: str | None, retry: str | None
