@@ -205,7 +205,8 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     root), an ASCII locale, a TMPDIR too long for sockets, a proxy that is none; then SIGTERM to the
     driver alone."""
     cold_start = shutil.copytree(cold_policy, public_folder / "cold")
-    cold_start.chmod(0o777)
+    for path in (cold_start, *cold_start.iterdir()):
+        path.chmod(0o777)
     temporary = public_folder / ("t" * 80)
     temporary.mkdir()
     temporary.chmod(0o777)
