@@ -172,7 +172,7 @@ def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: 
     stopped = re.search(
         r"stopped after (\d+) steps: 100% of the calls failed in the last of 2 such rollouts in a "
         r"row, since \d\d:\d\d:\d\d: \w+ \d+ of \d+ \((connection_error|unavailable)\)",
-        command.output.replace("\n", " "),
+        " ".join(command.output.split()),
     )
     assert stopped, command.output
     steps = int(stopped.group(1))
