@@ -18,7 +18,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
-from tests.integration.commands import SMALL, Command, start
+from tests.integration.commands import ROOT, SMALL, Command, start
 
 pytestmark = pytest.mark.engine
 PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
