@@ -7,34 +7,48 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from verl.config.rollout import RolloutConfig
 from verl.workers.rollout.vllm_replica import ReplicaSettings, engine_arguments
 
-CPU = ReplicaSettings.from_config(RolloutConfig(), "model", "cpu", 4096, seed=0, sleep=False)
-CUDA = ReplicaSettings.from_config(RolloutConfig(), "model", "cuda", 4096, seed=0, sleep=True)
+
+@pytest.fixture
+def cpu(policy_folder: Path) -> ReplicaSettings:
+    return ReplicaSettings.from_config(
+        RolloutConfig(), str(policy_folder), "cpu", 4096, seed=0, sleep=False
+    )
 
 
-def test_tensor_parallel_ranks_are_processes_of_the_engine() -> None:
+@pytest.fixture
+def cuda(policy_folder: Path) -> ReplicaSettings:
+    return ReplicaSettings.from_config(
+        RolloutConfig(), str(policy_folder), "cuda", 4096, seed=0, sleep=True
+    )
+
+
+def test_tensor_parallel_ranks_are_processes_of_the_engine(cuda: ReplicaSettings) -> None:
     """Left to itself, vLLM asks Ray for GPUs when it runs in an actor, and waits for ever."""
-    parallel = engine_arguments(replace(CUDA, tensor_parallel_size=2))
+    parallel = engine_arguments(replace(cuda, tensor_parallel_size=2))
     assert parallel["distributed_executor_backend"] == "mp"
     assert parallel["tensor_parallel_size"] == 2
-    assert "distributed_executor_backend" not in engine_arguments(CUDA)
+    assert "distributed_executor_backend" not in engine_arguments(cuda)
 
 
 @pytest.mark.parametrize("max_model_len", [128, 4096, 40000])
 @pytest.mark.parametrize("max_num_seqs", [1, 256])
-def test_on_cpu_a_step_has_room_for_any_prefill(max_model_len: int, max_num_seqs: int) -> None:
+def test_on_cpu_a_step_has_room_for_any_prefill(
+    cpu: ReplicaSettings, cuda: ReplicaSettings, max_model_len: int, max_num_seqs: int
+) -> None:
     arguments = engine_arguments(
-        replace(CPU, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
+        replace(cpu, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
     )
     assert arguments["enable_chunked_prefill"] is False
     assert arguments["max_num_batched_tokens"] >= max(max_model_len, max_num_seqs)
     assert arguments["max_num_batched_tokens"] <= max(16384, max_model_len), "memory stays bounded"
-    assert "enable_chunked_prefill" not in engine_arguments(CUDA)
+    assert "enable_chunked_prefill" not in engine_arguments(cuda)
 
 
 def in_a_process(script: str) -> str:
@@ -51,19 +65,21 @@ def in_a_process(script: str) -> str:
     return done.stdout.strip()
 
 
-def test_on_cuda_vllm_spawns_its_processes() -> None:
+def test_on_cuda_vllm_spawns_its_processes(policy_folder: Path) -> None:
     """A fork of a process that has asked torch for GPUs cannot use them; without a model it goes no
     further."""
     method = in_a_process(
-        """
+        f"""
+        from dataclasses import replace
         from verl.config.rollout import RolloutConfig
         from verl.workers.rollout.errors import RolloutEngineError
         from verl.workers.rollout.vllm_engine import VLLMEngine
         from verl.workers.rollout.vllm_replica import ReplicaSettings
 
-        config = RolloutConfig()
+        policy = {str(policy_folder)!r}
+        settings = ReplicaSettings.from_config(RolloutConfig(), policy, "cuda", 128, 0, False)
         try:
-            VLLMEngine(ReplicaSettings.from_config(config, "/no/such/model", "cuda", 128, 0, False))
+            VLLMEngine(replace(settings, model_path="/no/such/model"))
         except RolloutEngineError:
             from vllm.utils.system_utils import get_mp_context
 

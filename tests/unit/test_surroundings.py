@@ -66,10 +66,11 @@ def test_little_shared_memory_is_refused_with_what_there_is_and_what_is_needed()
     [("cpu", 1, 240 * MIB), ("cuda", 1, 0), ("cuda", 2, 240 * MIB)],
 )
 def test_an_engine_of_one_process_needs_no_shared_memory(
-    device: str, tensor_parallel_size: int, needed: int
+    policy_folder: Path, device: str, tensor_parallel_size: int, needed: int
 ) -> None:
     config = RolloutConfig(tensor_model_parallel_size=tensor_parallel_size)
-    settings = ReplicaSettings.from_config(config, "m", device, 512, 0, sleep=False)
+    policy = str(policy_folder)
+    settings = ReplicaSettings.from_config(config, policy, device, 512, 0, sleep=False)
     assert shared_memory_needed(settings) == needed
 
 

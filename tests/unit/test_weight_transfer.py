@@ -197,8 +197,11 @@ def test_a_storage_is_rebuilt_from_what_torch_itself_rebuilds_it(
     assert calls[0] == calls[1]
 
 
-def test_a_gpu_bucket_passes_vllms_encoding_without_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ReplicaSettings.from_config(RolloutConfig(), "model", "cuda", 128, 0, sleep=True)
+def test_a_gpu_bucket_passes_vllms_encoding_without_pickle(
+    monkeypatch: pytest.MonkeyPatch, policy_folder: Path
+) -> None:
+    policy = str(policy_folder)
+    settings = ReplicaSettings.from_config(RolloutConfig(), policy, "cuda", 128, 0, sleep=True)
     monkeypatch.delenv("VLLM_ALLOW_INSECURE_SERIALIZATION", raising=False)
     replica = object.__new__(VLLMReplica)
     replica._settings = settings
