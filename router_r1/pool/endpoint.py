@@ -18,6 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 import aiohttp
 import httpx2
+from multidict import CIMultiDict
 from yarl import URL
 
 from router_r1.pool.advice import refused_fields
@@ -38,6 +39,11 @@ from verl.utils.redaction import REDACTED, is_secret_name, redact
 
 # A shorter "key" is a placeholder like "none", which a reply may well say.
 _SHORTEST_SECRET = 6
+_HEADERS = {
+    "User-Agent": "router-r1",
+    "Accept": "application/json, text/event-stream",
+    "Accept-Encoding": "identity",
+}
 _CHAT_PATH = "/chat/completions"
 _MODELS_PATH = "/models"
 _CUT = (aiohttp.ClientPayloadError, aiohttp.ClientHttpProxyError)
@@ -87,7 +93,7 @@ class Endpoint:
         base_url: of the OpenAI-compatible API; a query string is kept with every path.
         key_variable: environment variable that the key came from, for messages.
         api_key: None where the server wants none.
-        headers: sent with every request.
+        headers: sent with every request, also instead of our own.
         secret_headers: likewise; their values never leave in a text.
         count_tokens: used where a reply does not say what it bills.
 
@@ -108,17 +114,12 @@ class Endpoint:
         self.key_variable = key_variable
         self._count_tokens = count_tokens
         base, user = _split(base_url)
-        self._headers = {
-            "User-Agent": "router-r1",
-            "Accept": "application/json, text/event-stream",
-            "Accept-Encoding": "identity",
-            **(headers or {}),
-            **(secret_headers or {}),
-        }
+        self._headers = CIMultiDict(_HEADERS)
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
         elif user:
             self._headers["Authorization"] = user.encode()
+        self._headers.update({**(headers or {}), **(secret_headers or {})})
         secrets = {api_key or "", *(secret_headers or {}).values(), *_secrets_in(base)}
         if user:
             secrets.add(user.password)

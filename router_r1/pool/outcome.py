@@ -20,12 +20,12 @@ class Outcome(StrEnum):
     OK: a reply came. UNKNOWN_LLM: no LLM of the pool has that name. INVALID_QUERY: blank, or the
     endpoint says that it is wrong or too long (400, 413, 422). TIMEOUT: no reply within the time
     limit. RATE_LIMITED: the endpoint's limits or ours left no room in time. SERVER_ERROR: 408,
-    409 or 5xx to the last. CONNECTION_ERROR: refused or cut. REFUSED: any other status (a wrong
-    key, a wrong model, no credit), or a request field that the endpoint does not take. MALFORMED:
-    a body that is no completion. EMPTY: a completion without text once its reasoning is left out;
-    mostly all of ``max_tokens`` went into reasoning. UNAVAILABLE: not sent, the LLM has failed too
-    often just now. BUDGET: not sent, it might exceed the spending limit. NOT_RECORDED: not sent,
-    replay has no such call.
+    409, 425 or 5xx to the last. CONNECTION_ERROR: refused or cut. REFUSED: any other status (a
+    wrong key, a wrong model, no credit), or a request field that the endpoint does not take.
+    MALFORMED: a body that is no completion. EMPTY: a completion without text once its reasoning is
+    left out; mostly all of ``max_tokens`` went into reasoning. UNAVAILABLE: not sent, the LLM has
+    failed too often just now. BUDGET: not sent, it might exceed the spending limit. NOT_RECORDED:
+    not sent, replay has no such call.
     """
 
     OK = "ok"

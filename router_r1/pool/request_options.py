@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from router_r1.pool.keys import PoolKeyError, clean_header, read_key
+from router_r1.pool.keys import PoolKeyError, clean_header
 from verl.config.validation import ConfigError
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed", "max_tokens")
@@ -27,9 +27,11 @@ _KEYS_ELSEWHERE = {
     "stream": "request.stream",
     "stream_options": "request.stream",
     "n": "n_agent or the evaluation's n_samples",
+    "best_of": "n_agent or the evaluation's n_samples",
 }
 _KEYS_SENT = ("model", "messages", "stream", "stream_options", "n")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_HEADERS_OF_THE_BODY = ("content-length", "content-type", "content-encoding", "transfer-encoding")
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
 
 
@@ -81,8 +83,8 @@ class RequestOptions:
         if taken:
             raise ConfigError(f"request.rename gives a name that is taken: {taken[0]!r}")
         for name in (*self.extra_headers, *self.extra_headers_env):
-            if not _HEADER_NAME.fullmatch(name):
-                raise ConfigError(f"{name!r} cannot be the name of a header")
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _HEADERS_OF_THE_BODY:
+                raise ConfigError(f"{name!r} cannot be the name of a further header")
         for name, value in self.extra_headers.items():
             if _SECRET_HEADER.search(name):
                 raise ConfigError(
@@ -119,8 +121,8 @@ class RequestOptions:
         """
         headers = {}
         for name, variable in self.extra_headers_env.items():
-            value = read_key(os.environ.get(variable), f"${variable}")
-            if value is None:
+            value = clean_header(os.environ.get(variable, ""), f"the key in ${variable}")
+            if not value:
                 raise PoolKeyError(f"the header {name} needs its value in ${variable}; it is unset")
             headers[name] = value
         return headers

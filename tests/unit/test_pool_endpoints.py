@@ -96,6 +96,19 @@ def test_a_key_that_no_header_can_hold_is_told_in_one_line(
     assert "sk" not in message
 
 
+def test_a_header_of_the_pool_file_replaces_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "sk-bearer")
+    options = RequestOptions(
+        extra_headers={"user-agent": "mine"}, extra_headers_env={"authorization": "OWN"}
+    )
+    monkeypatch.setenv("OWN", " Token planted\n")
+    with stub(in_turn(ok())) as endpoint:
+        asked(endpoint.url, request=options)
+    sent = endpoint.sent[0].headers
+    assert [v for k, v in sent.items() if k.lower() == "authorization"] == ["Token planted"]
+    assert [v for k, v in sent.items() if k.lower() == "user-agent"] == ["mine"]
+
+
 def test_a_key_in_the_query_goes_out_and_does_not_come_back() -> None:
     with stub(in_turn(ok("I saw planted-in-the-query"))) as endpoint:
         result = asked(f"{endpoint.url}?key=planted-in-the-query")
