@@ -91,12 +91,14 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     )
     long = tmp_path / ("x" * 85)
     long.mkdir()
+    no_home = tmp_path / "no_home"
+    no_home.touch()  # a file cannot become a folder
     run = driver(
         code,
         PYTHONUTF8="0",
         PYTHONCOERCECLOCALE="0",
         LC_ALL="C",
-        HOME="/nonexistent",
+        HOME=str(no_home),
         TMPDIR=str(long),
         MPLCONFIGDIR="/kept",
     )
