@@ -229,6 +229,8 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     temporary = public_folder / ("t" * 80)
     temporary.mkdir()
     temporary.chmod(0o777)
+    no_home = public_folder / "no_home"
+    no_home.touch()  # a file cannot become a folder
     command = start(
         *_as_a_stranger(),
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={public_folder}/run"),
@@ -238,7 +240,7 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
         PYTHONUTF8="0",
         PYTHONCOERCECLOCALE="0",
         LC_ALL="C",
-        HOME="/nonexistent",
+        HOME=str(no_home),
         TMPDIR=str(temporary),
         **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
     )

@@ -19,6 +19,7 @@ from verl.utils.surroundings import (
     SurroundingsError,
     cache_folders,
     free_shared_memory,
+    provide_ray_token,
     require_shared_memory,
     socket_folder,
 )
@@ -92,12 +93,14 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     )
     long = tmp_path / ("x" * 85)
     long.mkdir()
+    no_home = tmp_path / "no_home"
+    no_home.touch()  # a file cannot become a folder
     run = driver(
         code,
         PYTHONUTF8="0",
         PYTHONCOERCECLOCALE="0",
         LC_ALL="C",
-        HOME="/nonexistent",
+        HOME=str(no_home),
         TMPDIR=str(long),
         MPLCONFIGDIR="/kept",
     )
@@ -107,6 +110,24 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     assert last[3].startswith("/tmp/router-r1-")
     assert last[4:] == ["/kept", "caf?"]
     assert "TMPDIR is too long for the paths of sockets" in " ".join(run.stdout.split())
+
+
+def test_a_ray_without_a_home_for_its_token_gets_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    provide_ray_token()
+    assert "RAY_AUTH_TOKEN" not in os.environ, "Ray keeps its own at home"
+    monkeypatch.setenv("HOME", str(tmp_path / "gone"))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    provide_ray_token()
+    assert "RAY_AUTH_TOKEN" not in os.environ, "the user has decided"
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "")  # undone by the fixture
+    provide_ray_token()
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
 def test_a_folder_that_cannot_be_written_is_named_in_one_line(

@@ -24,6 +24,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config.ppo import RayConfig
 from verl.errors import UserError
+from verl.utils.surroundings import provide_ray_token
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 ADDRESS_VARIABLE = "RAY_ADDRESS"
@@ -104,6 +105,7 @@ def choose_address(configured: str | None) -> str:
 
 
 def _start(num_cpus: int) -> None:
+    provide_ray_token()
     ray.init(
         address=OWN,
         num_cpus=num_cpus,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pwd
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ _CACHES = {
     "WANDB_CONFIG_DIR": "wandb_config",
     "WANDB_DATA_DIR": "wandb_data",
 }
+_RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 MIB = 2**20
 
 
@@ -61,10 +63,23 @@ def prepare_surroundings() -> None:
         os.environ["TMPDIR"] = folder
         tempfile.tempdir = folder
     _name_the_user()
-    home = Path.home() if "HOME" in os.environ else None
-    if home is None or not is_writable(home):
+    if not has_writable_home():
         for variable, path in cache_folders(Path(tempfile.gettempdir())).items():
             os.environ.setdefault(variable, path)
+
+
+def has_writable_home() -> bool:
+    """Whether libraries can keep files under the home folder."""
+    home = os.environ.get("HOME")
+    return bool(home) and is_writable(Path(str(home)))
+
+
+def provide_ray_token() -> None:
+    """Gives a Ray that is started here a token of its own where it cannot keep one at home."""
+    given = any(os.environ.get(name) for name in _RAY_TOKEN_VARIABLES)
+    kept = Path(os.environ.get("HOME", "/"), ".ray", "auth_token").is_file()
+    if not (given or kept or has_writable_home()):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 def socket_folder(temporary: str | None, candidates: Iterable[str] = _SHORT_FOLDERS) -> str | None:
