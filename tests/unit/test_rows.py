@@ -126,7 +126,7 @@ def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, fo
     """Length check, validation, evaluation, scoring, on every row."""
     dataset.check_lengths(tokenizer, 4096)
     source, reward = AnswersByTheBook(), task.build_reward_function()
-    result, _ = validate(dataset, source, reward, SamplingConfig(), 0, None, 0)
+    result, _ = validate(dataset, source, reward, SamplingConfig(), 0, None, step=0, seed=0)
     assert result.mean("em") == 1.0
     metrics = validation_metrics(result)
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)

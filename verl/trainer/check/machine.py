@@ -112,7 +112,7 @@ def free_disk(folder: Path) -> float:
 def _ram_here() -> float:
     total = float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in _CGROUP_LIMITS:
-        text = path.read_text().strip() if path.is_file() else ""
+        text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
         if text.isdigit():
             total = min(total, float(text))
     return total

@@ -71,8 +71,6 @@ class FSDPEngine:
             self.model = build_model(model_config, head, device, trained, with_weights=False)
         self._shard()
         load_from_rank_zero(self.model, source, device)
-        if source is not None:
-            self.model.pretrained.generation_config = source.pretrained.generation_config
         del source
         self.optimizer: torch.optim.Optimizer | None = None
         if optim_config is not None:

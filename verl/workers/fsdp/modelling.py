@@ -25,7 +25,7 @@ from transformers import (
 
 from verl.config.model import ModelConfig
 from verl.config.validation import ConfigError
-from verl.utils.generation_config import repair_generation_config
+from verl.utils.generation_config import read_generation_config, repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
@@ -193,6 +193,7 @@ def build_model(
         else family.from_config(hf_config, **options)
     )
     if head == "lm":
+        pretrained.generation_config = read_generation_config(config.path)
         repair_generation_config(pretrained)
     if trained and config.enable_gradient_checkpointing:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})

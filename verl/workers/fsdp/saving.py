@@ -77,7 +77,8 @@ def _write_weights(model: TokenModel, device: torch.device, folder: Path) -> Non
     if dist.get_rank() == 0 and len(plan.buckets) > 1:
         total = sum(slot.nbytes for slots in plan.buckets for slot in slots)
         index = {"metadata": {"total_size": total}, "weight_map": file_of}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+        path = folder / "model.safetensors.index.json"
+        path.write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:
