@@ -204,12 +204,14 @@ def live_nodes() -> list[dict[str, object]]:
 def require_project_everywhere() -> None:
     """Raises :class:`ClusterError` for a node that cannot import what this driver imports."""
     nodes = live_nodes()
-    probe = ray.remote(_import_project).options(num_cpus=0, max_retries=0)
+    probe = ray.remote(_import_project)
     for node, reference in [
         (
             node,
             probe.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                num_cpus=0,
+                max_retries=0,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
             ).remote(),
         )
         for node in nodes
