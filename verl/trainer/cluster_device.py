@@ -55,10 +55,13 @@ def _gpus(node: dict[str, object]) -> float:
 def _probe(nodes: list[dict[str, object]]) -> None:
     """One GPU of each node. A node whose GPUs are all taken is left to the placement of workers,
     if another one answers."""
-    probe = ray.remote(probe_cuda).options(num_cpus=0, num_gpus=1, max_retries=0)
+    probe = ray.remote(probe_cuda)
     references = {
         probe.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            num_cpus=0,
+            num_gpus=1,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         ).remote(): str(node["NodeManagerHostname"])
         for node in nodes
     }
