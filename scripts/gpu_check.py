@@ -1,12 +1,13 @@
 """Measures what only a GPU can show: run it once on every new kind of card.
 
-    python scripts/gpu_check.py --output /tmp/figures                 all stages
+    python scripts/gpu_check.py                                       all stages
     python scripts/gpu_check.py --stages machine,head --minutes 5     some, within a time limit
     python scripts/gpu_check.py --device cpu                          all, small, without a GPU
 
 Guarantees: every stage runs in a process of its own and within the time that is left, so one that
 fails, hangs or runs out of memory costs nothing but itself; what a stage measured is on disk the
-moment it is known. The last line names the file that joins all figures, gpu_<card>.json.
+moment it is known. The last line names the file that joins them, benchmarks/results/gpu_<card>.json,
+in which the figures of stages that were not run again stay.
 
 Stages need this repository and small packages only (see each module of scripts/gpu_stages); the
 last two also need ray and vllm, and say so where they are missing.
@@ -52,7 +53,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--stages", default=",".join(STAGES), help=f"comma list of {', '.join(STAGES)}"
     )
     parser.add_argument("--minutes", type=float, default=25.0, help="time limit of all stages")
-    parser.add_argument("--output", type=Path, default=Path("outputs/gpu_check"))
+    parser.add_argument("--output", type=Path, default=_ROOT / "benchmarks" / "results")
     parsed = parser.parse_args(arguments)
     parsed.stages = parsed.stages.split(",")
     if unknown := [name for name in parsed.stages if name not in STAGES]:
@@ -64,7 +65,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 def run_stage(name: str, device: str, output: Path, seconds: float) -> StageResult:
     """Runs one stage in a process of its own, for at most ``seconds``."""
-    file = output / f"{name}.json"
+    file, log = output / f"{name}.json", output / f"{name}.log"
     file.unlink(missing_ok=True)
     python_path = os.pathsep.join([str(_ROOT), str(_ROOT / "scripts"), *_inherited_path()])
     start = time.monotonic()
@@ -72,14 +73,14 @@ def run_stage(name: str, device: str, output: Path, seconds: float) -> StageResu
         [sys.executable, "-m", "gpu_stages.run", name, "--device", device, "--output", str(file)],
         cwd=_ROOT,
         env={**os.environ, "PYTHONPATH": python_path, "PYTHONUNBUFFERED": "1"},
-        stdout=(output / f"{name}.log").open("w"),
+        stdout=log.open("w", encoding="utf-8"),
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     error = None
     try:
         if process.wait(timeout=seconds):
-            error = _last_line(output / f"{name}.log")
+            error = _last_line(log)
     except subprocess.TimeoutExpired:
         _end(process)
         error = f"not finished within {seconds:.0f} s"
@@ -107,25 +108,28 @@ def _last_line(log: Path) -> str:
 
 
 def join(results: list[StageResult], output: Path, command: str) -> Path:
-    """Writes all figures into one file, named by the card."""
-    machine = next((r.figures for r in results if r.name == "machine"), {})
-    card = re.sub(r"[^a-z0-9]+", "_", str(machine.get("card", "unknown")).lower()).strip("_")
+    """Writes all figures into the card's file, beside those that it holds of other stages."""
+    cards = [result.figures["card"] for result in results if "card" in result.figures]
+    card = re.sub(r"[^a-z0-9]+", "_", (cards or ["unknown"])[0].lower()).strip("_")
     path = output / f"gpu_{card}.json"
-    content = {
-        "command": command,
-        "date": time.strftime("%Y-%m-%d"),
-        "stages": {
-            r.name: {"seconds": round(r.seconds, 1), "error": r.error, **r.figures} for r in results
-        },
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    stages = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for result in results:
+        stages[result.name] = {
+            "command": command,
+            "date": time.strftime("%Y-%m-%d"),
+            "seconds": round(result.seconds, 1),
+            "error": result.error,
+            **result.figures,
+        }
+    path.write_text(json.dumps(stages, indent=1) + "\n", encoding="utf-8")
     return path
 
 
 def main(arguments: list[str]) -> int:
     """Runs the stages one after the other; 1 if one failed."""
     parsed = parse_arguments(arguments)
-    parsed.output.mkdir(parents=True, exist_ok=True)
+    stages = parsed.output / "stages"
+    stages.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * parsed.minutes
     results = []
     table = Table("stage", "seconds", "result", title="figures of this card")
@@ -135,12 +139,12 @@ def main(arguments: list[str]) -> int:
             results.append(StageResult(name, 0.0, {}, "no time left"))
         else:
             console.print(f"{name}: {STAGES[name].about} …", highlight=False)
-            results.append(run_stage(name, parsed.device, parsed.output, left))
+            results.append(run_stage(name, parsed.device, stages, left))
         result = results[-1]
         table.add_row(name, f"{result.seconds:.0f}", result.error or _brief(result.figures))
     console.print(table)
     path = join(results, parsed.output, f"python scripts/gpu_check.py {' '.join(arguments)}")
-    console.print(f"all figures: {path}; logs beside it", highlight=False, soft_wrap=True)
+    console.print(f"all figures: {path}; logs: {stages}", highlight=False, soft_wrap=True)
     return int(any(result.error for result in results))
 
 

@@ -17,7 +17,6 @@ _PACKAGES = ("torch", "transformers", "triton", "vllm", "ray", "flash-attn", "nu
 def run(device: torch.device, record: Callable[[str, Any], None]) -> None:
     """Needs torch alone."""
     gpu = device.type == "cuda"
-    record("card", torch.cuda.get_device_name(device) if gpu else "cpu")
     if gpu:
         properties = torch.cuda.get_device_properties(device)
         record("memory_bytes", properties.total_memory)

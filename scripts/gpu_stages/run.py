@@ -46,7 +46,9 @@ def main() -> None:
     stage = STAGES[arguments.stage]
     module = importlib.import_module(f"gpu_stages.{stage.module}")
     torch.manual_seed(0)
-    module.run(torch.device(name), Figures(arguments.output).record, **stage.arguments)
+    figures = Figures(arguments.output)
+    figures.record("card", torch.cuda.get_device_name(0) if name == "cuda" else "cpu")
+    module.run(torch.device(name), figures.record, **stage.arguments)
 
 
 if __name__ == "__main__":

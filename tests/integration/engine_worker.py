@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ class EngineWorker(Worker):
     @register(Dispatch.ONE_TO_ALL)
     def differences(self) -> list[str]:
         """What is not as in the checkpoint; whole copies are taken for it."""
-        return _differences(self._engine.model, self._config.path)
+        model = self._engine.model.pretrained
+        return _differences(model, self._engine.full_parameters(), self._config.path)
 
     @register(Dispatch.ONE_TO_ALL)
     def differences_when_offloaded(self) -> list[str]:
@@ -91,18 +93,21 @@ class EngineWorker(Worker):
             fully_shard(module, mesh=mesh, offload_policy=CPUOffloadPolicy(pin_memory=False))
         allocate_shards(model, torch.device("cpu"))
         load_from_rank_zero(model, source, self.device)
-        return _differences(model, path)
+        found = _differences(model, whole_parameters(model, torch.device("cpu")), path)
+        ids = torch.arange(8)[None]
+        with torch.no_grad():
+            logits = AutoModelForCausalLM.from_pretrained(path)(ids).logits
+            if not torch.allclose(model(ids).logits, logits, atol=1e-5):
+                found.append("logits")
+        return found
 
 
-def _differences(model: Any, path: str) -> list[str]:
+def _differences(
+    model: Any, parameters: Iterable[tuple[str, torch.Tensor]], path: str
+) -> list[str]:
     whole = AutoModelForCausalLM.from_pretrained(path)
     expected = dict(whole.named_parameters())
-    device = torch.device("cpu")
-    found = [
-        name
-        for name, value in whole_parameters(model, device)
-        if not torch.equal(value, expected.pop(name))
-    ]
+    found = [name for name, value in parameters if not torch.equal(value, expected.pop(name))]
     buffers = dict(whole.named_buffers())
     found += list(expected)
     found += [n for n, b in model.named_buffers() if not torch.equal(b, buffers[n])]
@@ -110,10 +115,6 @@ def _differences(model: Any, path: str) -> list[str]:
         model.model.embed_tokens.weight
     ):
         found.append("tie of lm_head")
-    ids = torch.arange(8)[None]
-    with torch.no_grad():
-        if not torch.allclose(model(ids).logits, whole(ids).logits, atol=1e-5):
-            found.append("logits")
     return found
 
 
