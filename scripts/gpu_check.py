@@ -6,8 +6,8 @@
 
 Guarantees: every stage runs in a process of its own and within the time that is left, so one that
 fails, hangs or runs out of memory costs nothing but itself; what a stage measured is on disk the
-moment it is known. The last line names the file that joins them, benchmarks/results/gpu_<card>.json,
-in which the figures of stages that were not run again stay.
+moment it is known. The last line names the file that joins them, gpu_<card>.json (in
+benchmarks/results unless told otherwise), in which figures of stages that were not run again stay.
 
 Stages need this repository and small packages only (see each module of scripts/gpu_stages); the
 last two also need ray and vllm, and say so where they are missing.
@@ -128,7 +128,7 @@ def join(results: list[StageResult], output: Path, command: str) -> Path:
 def main(arguments: list[str]) -> int:
     """Runs the stages one after the other; 1 if one failed."""
     parsed = parse_arguments(arguments)
-    stages = parsed.output / "stages"
+    stages = parsed.output.resolve() / "stages"
     stages.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * parsed.minutes
     results = []
