@@ -30,6 +30,8 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
             *("actor_rollout_ref.model.use_remove_padding=true", "pool.request_timeout_s=2"),
             *("data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=4"),
             *("critic.ppo_mini_batch_size=4", "actor_rollout_ref.actor.optim.lr=1e-3"),
+            # Random text earns the same penalty everywhere, from which PPO alone learns nothing.
+            "actor_rollout_ref.actor.entropy_coeff=0.01",
             *(f"trainer.total_training_steps={STEPS}", "trainer.test_freq=-1"),
             *("trainer.val_before_train=false", "data.val_data_num=4", "trainer.logger=[jsonl]"),
             *(f"trainer.default_local_dir={folder}", f"world.folder={folder}/world"),
