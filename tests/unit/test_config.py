@@ -134,6 +134,13 @@ def test_two_llms_with_one_name_are_refused() -> None:
         PoolConfig(name="mine", llms=[])
 
 
+@pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["completion_price", "prompt_price"])
+def test_what_is_no_price_is_refused(name: str, price: float) -> None:
+    with pytest.raises(ConfigError, match=rf"LLM A: a price must be .* got {price}"):
+        LLMConfig("A", "a", **{"completion_price": 1.0, name: price})
+
+
 def test_a_pool_file_is_validated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"embedded.*paper"):
         load_pool("nowhere")
