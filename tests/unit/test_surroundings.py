@@ -7,9 +7,11 @@ import errno
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayError
 
 from tests.integration.commands import ROOT
 from verl.config.rollout import RolloutConfig
@@ -23,6 +25,8 @@ from verl.utils.surroundings import (
     require_shared_memory,
     socket_folder,
 )
+from verl.workers.rollout import vllm_replica
+from verl.workers.rollout.replicas import _reason
 from verl.workers.rollout.vllm_replica import ReplicaSettings, shared_memory_needed
 
 LONG = "/tmp/" + "x" * 85
@@ -60,6 +64,21 @@ def test_little_shared_memory_is_refused_with_what_there_is_and_what_is_needed()
     require_shared_memory(None, 96 * MIB)
     assert free_shared_memory("/no/such/folder") is None
     assert (free_shared_memory("/dev/shm") or 1) > 0
+
+
+def test_an_engine_without_shared_memory_ends_in_one_line(
+    policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before vLLM is imported; and the line is what is left of the actor's traceback."""
+    monkeypatch.setattr(vllm_replica, "free_shared_memory", lambda: 4 * MIB)
+    path = str(policy_folder)
+    settings = ReplicaSettings.from_config(RolloutConfig(), path, "cpu", 512, 0, sleep=False)
+    with pytest.raises(SurroundingsError, match="/dev/shm has 4 MiB free") as caught:
+        vllm_replica.VLLMReplica(settings)
+    line = "".join(traceback.format_exception_only(caught.value)).strip()
+    told = _reason(RayError(f"The actor died\n  File x, line 1\n{line}"))
+    assert told == str(caught.value)
+    assert _reason(RayError("first\nlast")) == "first\nlast"
 
 
 @pytest.mark.parametrize(
