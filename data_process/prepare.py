@@ -24,7 +24,7 @@ from data_process.flashrag import DATASETS, SourceFile, SourceQuestion, read_sou
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
 from verl.errors import UserError
-from verl.utils.console import console, progress_bar, show_error
+from verl.utils.console import console, progress_bar, set_up_logging, show_error
 from verl.utils.dataset import DataError, PromptDataset
 
 
@@ -48,6 +48,7 @@ class Preparation:
 
 def run(preparation: Preparation, description: str, arguments: Sequence[str] | None = None) -> None:
     """A script's main: parses, prepares, reports; exits with 2 on a user's mistake."""
+    set_up_logging()
     args = _parser(preparation, description).parse_args(arguments)
     try:
         prepare(preparation, args)

@@ -18,6 +18,7 @@ from router_r1.inference.router import QuestionTooLongError, Router, open_router
 from router_r1.inference.settings import RouterSettings, resolve
 from router_r1.inference.stdout import abandon, claim_stdout
 from router_r1.inference.terminal import ResultConsole, TerminalView
+from router_r1.llm_agent.question import is_unicode
 from router_r1.world.knowledge import Knowledge
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
@@ -98,6 +99,8 @@ def _requests(router: Router, questions: Sequence[str]) -> list[tuple[str, Rollo
     """All requests, so that a question that cannot be asked is refused before the first call."""
     asked = []
     for number, question in enumerate(questions, start=1):
+        if not is_unicode(question):
+            raise UserError(f"question {number} is no Unicode text: {question!a}")
         try:
             asked.append((question, router.request(question)))
         except QuestionTooLongError as error:

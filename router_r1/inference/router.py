@@ -108,7 +108,7 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             url = stack.enter_context(simulated_pool(pool, world, world.time_scale))
             settings = replace(settings, pool=replace(pool, api_base=url))
         else:
-            _warn_without_key(pool, settings.api_key)
+            warn_without_key(pool, settings.api_key)
             asyncio.run(check_endpoints(pool, settings.api_key))
         tokenizer = load_tokenizer(settings.model_path)
         logger.info("starting %s with %s", settings.engine, settings.model_path)
@@ -133,7 +133,8 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
         yield Router(settings, manager, tokenizer)
 
 
-def _warn_without_key(pool: PoolConfig, api_key: str | None) -> None:
-    for variable in {llm.api_key_env or pool.api_key_env for llm in pool.llms}:
+def warn_without_key(pool: PoolConfig, api_key: str | None) -> None:
+    """Names the variables that may hold the pool's keys and do not."""
+    for variable in sorted({pool.key_variable(llm) for llm in pool.llms} - {""}):
         if not api_key and not os.environ.get(variable):
             logger.warning("no key for pool %s: $%s is not set", pool.name, variable)

@@ -6,6 +6,7 @@ Guarantees: a validated pool has LLMs with distinct names and aliases and a pric
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -67,8 +68,12 @@ class LLMConfig:
                 f"pool LLM {self.name}: requests_per_minute": self.requests_per_minute,
             }
         )
-        if self.completion_price < 0 or self.prompt_price < 0:
-            raise ConfigError(f"pool LLM {self.name}: a price must not be negative")
+        for price in (self.completion_price, self.prompt_price):
+            if not 0 <= price < math.inf:  # NaN would switch the budget off
+                raise ConfigError(
+                    f"pool LLM {self.name}: a price must be a number of dollars, 0 or more; got "
+                    f"{price}"
+                )
 
 
 @dataclass

@@ -227,7 +227,8 @@ class Endpoint:
         words = words_of(error)
         if 300 <= status < 400:
             words = f"redirects to {response.headers.get('Location', 'nowhere')}; correct base_url"
-        outcome, retry = outcome_of_status(status, words)
+        pause_s = pause_of(response.headers, error)
+        outcome, retry = outcome_of_status(status, words, pause_s)
         if outcome is Outcome.INVALID_QUERY and refused_fields(words, sent):
             outcome = Outcome.REFUSED
         prompt_tokens = bill.prompt_tokens if bill else 0
@@ -237,7 +238,7 @@ class Endpoint:
         return Attempt(
             outcome,
             retry,
-            pause_of(response.headers, error) if retry else 0.0,
+            pause_s if retry else 0.0,
             prompt_tokens=prompt_tokens,
             completion_tokens=completion_tokens,
             detail=self.harmless(f"{status}: {words}" if words else f"status {status}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from router_r1.pool.config import PoolConfig
@@ -25,7 +26,10 @@ def load_pool(name_or_path: str | Path) -> PoolConfig:
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in POOL_FOLDER.glob("*.yaml")))
         raise ConfigError(f"no pool file {path}; pools in {POOL_FOLDER}: {known}")
-    loaded = OmegaConf.load(path)
+    try:
+        loaded = OmegaConf.load(path)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(loaded, DictConfig):
         raise ConfigError(f"{path} must hold a mapping, with the keys of PoolConfig")
     return to_dataclass(loaded, PoolConfig)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from router_r1.pool.client import PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
+from verl.errors import UserError
 from verl.utils.checklist import CheckLine, Verdict
 
 
@@ -20,7 +21,7 @@ def pool_lines(pool: PoolConfig, api_key: str | None) -> list[CheckLine]:
         return [CheckLine("pool", Verdict.OK, f"{pool.name}: simulated, started by the run")]
     endpoints: dict[tuple[str, str], list[LLMConfig]] = {}
     for llm in pool.llms:
-        place = (llm.base_url or pool.api_base or "", llm.api_key_env or pool.api_key_env)
+        place = (llm.base_url or pool.api_base or "", pool.key_variable(llm))
         endpoints.setdefault(place, []).append(llm)
     if pool.recording.mode == "replay":
         return [CheckLine("pool", Verdict.OK, f"{pool.name}: replayed, no endpoint is asked")]
@@ -40,6 +41,8 @@ async def _ask_all(
             await check_endpoints(replace(pool, llms=llms), api_key)
         except PoolUnreachableError as error:
             return CheckLine(subject, Verdict.NOT_OK, str(error), count, "see pool.api_base")
+        except UserError as error:  # a key, header, URL or proxy that cannot be used
+            return CheckLine(subject, Verdict.NOT_OK, str(error), count)
         return CheckLine(subject, Verdict.OK, "answers", count)
 
     return await asyncio.gather(*(ask(url, llms) for (url, _), llms in endpoints.items()))
@@ -52,7 +55,7 @@ def _key_lines(
     if api_key:
         return [CheckLine("pool key", Verdict.OK, "api_key is given, for all endpoints")]
     lines = []
-    for variable in dict.fromkeys(variable for _, variable in places):
+    for variable in dict.fromkeys(variable for _, variable in places if variable):
         subject = f"pool key ${variable}"
         remote = any(not _is_local(url) for url, name in places if name == variable)
         if environment.get(variable):

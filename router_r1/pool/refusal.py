@@ -110,11 +110,15 @@ def parse_body(content: bytes) -> Any:
         return re.sub(r"<[^<>]{0,200}>", " ", text) or None
 
 
-def outcome_of_status(status: int, words: str) -> tuple[Outcome, bool]:
-    """How a call with this status ends, and whether the same request may succeed later."""
+def outcome_of_status(status: int, words: str, pause_s: float) -> tuple[Outcome, bool]:
+    """How a call with this status ends, and whether the same request may succeed later.
+
+    No waiting mends an empty purse; but some endpoints speak of billing at every limit of theirs
+    (Gemini), and say with it when to come back.
+    """
     plain = words.lower().replace("_", " ")
     if status == 429:
-        if any(word in plain for word in _QUOTA_WORDS):  # no waiting mends an empty purse
+        if not pause_s and any(word in plain for word in _QUOTA_WORDS):
             return Outcome.REFUSED, False
         return Outcome.RATE_LIMITED, True
     if status in _RETRIED or status >= 500:

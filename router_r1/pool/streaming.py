@@ -33,7 +33,7 @@ def has_ended(received: bytearray, fresh: int) -> bool:
 
 def join_stream(text: str) -> dict[str, Any]:
     """The completion whose first choice was streamed; or the error that ended it, with the usage
-    stated until then.
+    stated until then. To break off without end marker, finish reason or usage is such an error.
 
     Raises:
         ValueError: if an event is not JSON, or none is part of a completion.
@@ -57,6 +57,8 @@ def join_stream(text: str) -> dict[str, Any]:
                         pieces[name].append(delta[name])
     if not choice:
         raise ValueError("a stream without a completion")
+    if not (usage or choice.get("finish_reason") or _DONE.search(text.encode(errors="replace"))):
+        return {"error": {"code": 502, "message": "the stream broke off"}}
     message = {name: _joined(texts) for name, texts in pieces.items()}
     return {"choices": [{**choice, "message": message}], "usage": usage}
 

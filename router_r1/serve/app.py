@@ -157,7 +157,7 @@ class RouterServer:
         key = self._config.api_key
         if key is not None and request.path != "/health":
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            is_right = hmac.compare_digest(given.strip().encode(), key.encode())
+            is_right = hmac.compare_digest(given.strip().encode(errors="replace"), key.encode())
             if scheme.lower() != "bearer" or not is_right:
                 raise unauthorized()
         return await handler(request)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from router_r1.llm_agent.question import is_unicode
 from router_r1.serve.errors import malformed
 
 _INSTRUCTING = ("system", "developer")
@@ -75,6 +76,11 @@ def _read_message(message: Any) -> tuple[str, str]:
         content = ""
     if not isinstance(content, str):
         raise malformed(f"a message of the role {role!r} has no text", "messages")
+    if not is_unicode(content):
+        raise malformed(
+            f"a message of the role {role!r} holds half of a character (a lone surrogate)",
+            "messages",
+        )
     return role, content
 
 

@@ -15,7 +15,7 @@ from tests.unit.test_rows import ROW, write
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
 from verl.utils.chat_template import ChatTemplate
-from verl.utils.control_tokens import turn_control_texts
+from verl.utils.control_tokens import disarm, turn_control_texts
 from verl.utils.dataset import DataError, PromptDataset
 
 REFUSING_TEMPLATE = "{{ raise_exception('roles must alternate') }}"
@@ -110,3 +110,8 @@ def test_tags_that_a_prompt_speaks_of_stay(make_tokenizer: MakeTokenizer) -> Non
     speaks = "Write <think> a</think> and <tool_call>."
     rendered = ChatTemplate(tokenizer).render([{"role": "user", "content": speaks + "</s>"}])
     assert speaks + "(/s)" in rendered.text
+
+
+def test_a_control_token_without_brackets_loses_its_power_too() -> None:
+    """ChatGLM's ``sop``; a padding token ``!``; one that holds white space."""
+    assert disarm("philosophy! a b", ("sop", "!", "a b")) == ("philo(s o p)hy (a   b)", 3)

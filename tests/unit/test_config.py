@@ -134,6 +134,22 @@ def test_two_llms_with_one_name_are_refused() -> None:
         PoolConfig(name="mine", llms=[])
 
 
+def test_a_broken_file_of_the_configuration_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "root.yaml").write_text("a: [\n  x: {", encoding="utf-8")
+    monkeypatch.setattr("verl.trainer.launch.CONFIG_FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=r"no YAML file: .*root\.yaml\", line 2"):
+        compose_config("root", [])
+
+
+@pytest.mark.parametrize("price", [-0.1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["completion_price", "prompt_price"])
+def test_what_is_no_price_is_refused(name: str, price: float) -> None:
+    with pytest.raises(ConfigError, match=rf"LLM A: a price must be .* got {price}"):
+        LLMConfig("A", "a", **{"completion_price": 1.0, name: price})
+
+
 def test_a_pool_file_is_validated(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"embedded.*paper"):
         load_pool("nowhere")
@@ -144,6 +160,10 @@ def test_a_pool_file_is_validated(tmp_path: Path) -> None:
     path.write_text("name: mine\nllms: [{name: A, model: a}]\n")
     with pytest.raises(ConfigError, match="completion_price"):
         load_pool(path)
+    for broken in (b"name: [\n  x: {", b"name: \xff\n"):
+        path.write_bytes(broken)
+        with pytest.raises(ConfigError, match=r"mine\.yaml is no YAML file: "):
+            load_pool(path)
     path.write_text("- a list\n")
     with pytest.raises(ConfigError, match="mapping"):
         load_pool(path)

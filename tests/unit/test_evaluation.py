@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from verl.config.validation import to_dataclass
 from verl.errors import UserError
-from verl.trainer.evaluation.generate import TRAJECTORIES, prepare_folder
+from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
+from verl.trainer.evaluation.generate import TRAJECTORIES, generate, prepare_folder
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
@@ -29,6 +32,7 @@ from verl.trainer.evaluation.records import (
 from verl.trainer.evaluation.score import QUESTIONS, RESULTS, score_folder, score_records
 from verl.trainer.evaluation.summary import summarise
 from verl.trainer.launch import compose_config
+from verl.trajectory import Trajectory, TrajectoryStatus
 from verl.utils.checkpoints import load_reward_state, newest_actor, save_reward_state
 
 
@@ -280,3 +284,33 @@ def test_trajectories_of_another_seed_are_kept_apart_where_tokens_are_sampled(
         prepare_folder(config, Path("model"))
         (tmp_path / TRAJECTORIES).touch()
     assert (tmp_path / f"replaced_{TRAJECTORIES}").exists() is starts_anew
+
+
+def test_trajectories_that_infrastructure_broke_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"data_source": "nq", "reward_model": {"ground_truth": {"target": ["x"]}}}
+    chat = [{"role": "user", "content": "Who?"}]
+    requests = [RolloutRequest(f"nq/{i}", chat, row=row) for i in range(3)]
+
+    class Source:
+        def rollout(
+            self,
+            requests: Sequence[RolloutRequest],
+            _: RolloutOptions,
+            on_finished: Callable[[Trajectory], None],
+        ) -> list[Trajectory]:
+            ended = [
+                Trajectory(r.uid, [], TrajectoryStatus.ANSWERED, excluded=r.uid != "nq/0")
+                for r in requests
+            ]
+            for trajectory in ended:
+                on_finished(trajectory)
+            return ended
+
+    source = cast(RolloutSource, Source())
+    assert generate(requests, source, RolloutOptions(temperature=0.0), tmp_path) == 3
+    assert "in 2 of 3 trajectories something else than the policy failed" in caplog.text
+    caplog.clear()
+    assert generate(requests, source, RolloutOptions(temperature=0.0), tmp_path) == 0
+    assert caplog.text == ""

@@ -11,6 +11,7 @@ from router_r1.forecast import forecast, forecast_lines
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.request_options import RequestOptions
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import CheckLine, Verdict
@@ -132,3 +133,36 @@ def test_each_endpoint_and_key_has_its_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert keys["pool key $KEY_C"].verdict is Verdict.UNKNOWN
     assert "export KEY_C" in keys["pool key $KEY_C"].advice
     assert "sk-planted" not in str(lines)
+
+
+def test_a_key_that_cannot_be_used_is_a_line_and_no_key_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A header's key that is unset, a key cut short by a display, an LLM that wants no key."""
+    monkeypatch.delenv("HEADER_KEY", raising=False)
+    monkeypatch.setenv("CUT_KEY", "sk-…")
+    monkeypatch.delenv("ROUTER_R1_API_KEY", raising=False)
+
+    def llm(name: str, **settings: object) -> LLMConfig:
+        return LLMConfig(
+            name,
+            name,
+            completion_price=1.0,
+            base_url=f"http://127.0.0.1:9/{name}",
+            **settings,  # type: ignore[arg-type]
+        )
+
+    needs_header = RequestOptions(extra_headers_env={"api-key": "HEADER_KEY"})
+    llms = [
+        llm("A", api_key_env="", request=needs_header),
+        llm("B", api_key_env="CUT_KEY"),
+        llm("C", api_key_env=""),
+    ]
+    lines = pool_lines(pool(llms=llms), None)
+    endpoints = [line for line in lines if line.subject.startswith("pool endpoint")]
+    assert [line.verdict for line in endpoints] == [Verdict.NOT_OK] * 3
+    assert "$HEADER_KEY; it is unset" in endpoints[0].found
+    assert "the key in $CUT_KEY holds" in endpoints[1].found
+    assert "does not answer" in endpoints[2].found
+    keys = [line.subject for line in lines if line.subject.startswith("pool key")]
+    assert keys == ["pool key $CUT_KEY"]

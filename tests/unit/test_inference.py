@@ -18,19 +18,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from router_r1.inference.arguments import RouterArguments, add_router_arguments
+from router_r1.inference.command import _requests
 from router_r1.inference.questions import read_questions
 from router_r1.inference.record import Answer
-from router_r1.inference.router import QuestionTooLongError, Router
+from router_r1.inference.router import QuestionTooLongError, Router, warn_without_key
 from router_r1.inference.sections import SectionReader
 from router_r1.inference.settings import default_model, resolve
 from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.llm_agent.question import as_question
+from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from verl.config.validation import ConfigError
 from verl.errors import UserError
+from verl.interfaces import RolloutRequest
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 
 
@@ -194,6 +197,27 @@ def test_bad_question_files_are_named(
         (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=words):
         read_questions(str(tmp_path / name))
+
+
+def test_half_a_character_is_refused_before_anything_is_asked() -> None:
+    """As JSON and command lines can hold it."""
+    with pytest.raises(UserError, match=r"question 2 is no Unicode text: 'Who \\ud83d'"):
+        _requests(cast(Router, Accepting()), ["Who?", "Who \ud83d"])
+
+
+class Accepting:
+    def request(self, question: str) -> RolloutRequest:
+        return RolloutRequest(question, [])
+
+
+def test_missing_keys_are_named_where_there_is_a_variable_for_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
+    warn_without_key(load_pool("azure"), None)  # its keys are in headers of their own
+    assert caplog.messages == []
+    warn_without_key(load_pool("mistral"), None)
+    assert caplog.messages == ["no key for pool mistral: $MISTRAL_API_KEY is not set"]
 
 
 def test_questions_end_as_in_the_training_data() -> None:

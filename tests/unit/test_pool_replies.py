@@ -99,6 +99,15 @@ def test_a_429_for_want_of_money_is_refused() -> None:
     assert answered(quota, ok())[0].outcome is Outcome.REFUSED
 
 
+def test_a_429_that_says_when_to_come_back_is_a_rate_limit_whatever_its_words() -> None:
+    """Gemini's limit of requests a minute."""
+    words = "You exceeded your current quota, please check your plan and billing details."
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "0.2s"}]
+    busy = Answer({"error": {"code": 429, "message": words, "details": details}}, 429)
+    result, endpoint = answered(busy, ok())
+    assert (result.outcome, len(endpoint.sent)) == (Outcome.OK, 2)
+
+
 def test_an_error_beside_a_bill_is_billed_and_not_bought_again() -> None:
     usage = {"prompt_tokens": 9, "completion_tokens": 7}
     result, endpoint = answered(Answer({"error": {"code": 502}, "usage": usage}), ok())
@@ -235,6 +244,16 @@ def test_a_stream_of_parts_is_read() -> None:
         {"choices": [{"delta": {"content": "bert"}}]},
     ]
     assert answered(stream(*events))[0].text == "Herbert"
+
+
+def test_a_stream_that_breaks_off_is_no_reply() -> None:
+    """As when a proxy closes the connection in good order: no end marker, reason or bill."""
+    broken = stream(*DELTAS[:-2], end="")
+    result, endpoint = answered(broken, ok())
+    assert (result.outcome, result.text, len(endpoint.sent)) == (Outcome.OK, "Herbert", 2)
+    result, _ = answered(broken, max_retries=0)
+    assert (result.outcome, result.text, result.dollars) == (Outcome.SERVER_ERROR, None, 0.0)
+    assert "broke off" in result.detail
 
 
 def test_a_stream_that_only_thinks_is_empty() -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router_r1.inference.router import Router
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.serve.__main__ import _parser, _server_config
 from router_r1.serve.admission import Admission
+from router_r1.serve.app import RouterServer, ServerConfig
 from router_r1.serve.errors import APIError
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import ChatRequest, parse_chat_request
@@ -103,6 +106,7 @@ def test_every_option_is_read() -> None:
         ({"messages": [USER, {"role": "tool", "content": "x"}, USER]}, "messages"),
         ({"messages": [{"role": "user"}, USER]}, "messages"),
         ({"messages": [{"role": "system", "content": 3}, USER]}, "messages"),
+        ({"messages": [{"role": "user", "content": "Who \ud83d?"}]}, "messages"),
         ({"n": 2}, "n"),
         ({"n": True}, "n"),
         ({"logprobs": 0}, "logprobs"),
@@ -225,6 +229,23 @@ def test_without_a_key_only_this_machine_may_connect(monkeypatch: pytest.MonkeyP
             config_of("--host", host)
     monkeypatch.setenv("ROUTER_R1_SERVE_KEY", "sk-served")
     assert config_of("--host", "0.0.0.0").api_key == "sk-served"
+
+
+@pytest.mark.parametrize("given", [b"Bearer k", b"Bearer wrong", b"Bearer \xe9", b"\xff", b""])
+def test_any_bytes_for_a_key_are_let_in_or_refused(given: bytes) -> None:
+    """Over HTTP; no router is asked."""
+
+    async def status() -> bytes:
+        server = RouterServer(cast(Router, None), ServerConfig(port=0, api_key="k"))
+        url = urlsplit(await server.start())
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % given)
+        line = await reader.readline()
+        writer.close()
+        await server.stop()
+        return line.split()[1]
+
+    assert asyncio.run(status()) == (b"200" if given == b"Bearer k" else b"401")
 
 
 def test_server_limits_are_checked() -> None:

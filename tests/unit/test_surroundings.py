@@ -7,9 +7,11 @@ import errno
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayError
 
 from tests.integration.commands import ROOT
 from verl.config.rollout import RolloutConfig
@@ -23,6 +25,8 @@ from verl.utils.surroundings import (
     require_shared_memory,
     socket_folder,
 )
+from verl.workers.rollout import vllm_replica
+from verl.workers.rollout.replicas import _reason
 from verl.workers.rollout.vllm_replica import ReplicaSettings, shared_memory_needed
 
 LONG = "/tmp/" + "x" * 85
@@ -60,6 +64,21 @@ def test_little_shared_memory_is_refused_with_what_there_is_and_what_is_needed()
     require_shared_memory(None, 96 * MIB)
     assert free_shared_memory("/no/such/folder") is None
     assert (free_shared_memory("/dev/shm") or 1) > 0
+
+
+def test_an_engine_without_shared_memory_ends_in_one_line(
+    policy_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before vLLM is imported; and the line is what is left of the actor's traceback."""
+    monkeypatch.setattr(vllm_replica, "free_shared_memory", lambda: 4 * MIB)
+    path = str(policy_folder)
+    settings = ReplicaSettings.from_config(RolloutConfig(), path, "cpu", 512, 0, sleep=False)
+    with pytest.raises(SurroundingsError, match="/dev/shm has 4 MiB free") as caught:
+        vllm_replica.VLLMReplica(settings)
+    line = "".join(traceback.format_exception_only(caught.value)).strip()
+    told = _reason(RayError(f"The actor died\n  File x, line 1\n{line}"))
+    assert told == str(caught.value)
+    assert _reason(RayError("first\nlast")) == "first\nlast"
 
 
 @pytest.mark.parametrize(
@@ -110,6 +129,22 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     assert last[3].startswith("/tmp/router-r1-")
     assert last[4:] == ["/kept", "caf?"]
     assert "TMPDIR is too long for the paths of sockets" in " ".join(run.stdout.split())
+
+
+def test_a_pool_of_any_script_is_checked_in_an_ascii_locale(tmp_path: Path) -> None:
+    pool = "name: p\napi_base: http://127.0.0.1:9/v1\nllms: [{name: 模型, model: é, %s: 1}]\n"
+    (tmp_path / "p.yaml").write_text(pool % "completion_price", encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "router_r1.pool", "check", "--no_calls", str(tmp_path / "p.yaml")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        capture_output=True,
+        encoding="ascii",
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Pool p at http://127.0.0.1:9/v1" in run.stdout
+    assert "no descriptor: ??" in run.stdout
 
 
 def test_a_ray_without_a_home_for_its_token_gets_one(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -38,10 +39,17 @@ logger = logging.getLogger(__name__)
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Composes ``configs/<name>.yaml`` with Hydra overrides."""
-    with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
-        config: DictConfig = compose(config_name=name, overrides=[_lenient(o) for o in overrides])
-    return config
+    """Composes ``configs/<name>.yaml`` with Hydra overrides.
+
+    Raises:
+        ConfigError: if one of the files is no YAML.
+    """
+    try:
+        with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
+            config: DictConfig = compose(config_name=name, overrides=[*map(_lenient, overrides)])
+            return config
+    except yaml.YAMLError as error:  # it names file and line
+        raise ConfigError(f"no YAML file: {' '.join(str(error).split())}") from error
 
 
 def _lenient(override: str) -> str:

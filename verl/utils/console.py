@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 
 from rich.console import Console
@@ -35,7 +36,10 @@ class _OwnOrWarning(logging.Filter):
 
 
 def set_up_logging() -> None:
-    """Readable log lines that do not tear the progress bar."""
+    """Readable log lines that do not tear the progress bar, whatever the locale can show."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # characters that the locale lacks end no command
+            stream.reconfigure(errors="replace")
     handler = RichHandler(console=console, show_path=False, show_level=False, markup=False)
     handler.setFormatter(logging.Formatter("%(message)s", datefmt="%H:%M:%S"))
     handler.addFilter(_OwnOrWarning())

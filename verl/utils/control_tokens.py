@@ -52,7 +52,15 @@ def disarm(text: str, texts: tuple[str, ...]) -> tuple[str, int]:
         for token in texts:
             if token in text:
                 found += text.count(token)
-                text = text.replace(token, f"({token.strip('<>[]|')})")
+                text = text.replace(token, _powerless(token))
         if not found:
             return text, count
         count += found
+
+
+def _powerless(token: str) -> str:
+    """What stands in a token's place: its name in round brackets, spaced out where that would hold
+    the token again (``sop``), nothing where even this would."""
+    name = token.strip("<>[]|")
+    forms = (f"({name})", f"({' '.join(name)})", "")
+    return next(form for form in forms if token not in form)

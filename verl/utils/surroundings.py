@@ -11,7 +11,6 @@ import logging
 import os
 import pwd
 import secrets
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -49,9 +48,6 @@ def prepare_surroundings() -> None:
         SurroundingsError: if no folder can hold sockets or caches.
     """
     os.environ["PYTHONUTF8"] = "1"
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # characters that the locale lacks end no run
-            stream.reconfigure(errors="replace")
     folder = socket_folder(os.environ.get("TMPDIR"))
     if folder is not None:
         logger.info(

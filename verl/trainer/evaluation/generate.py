@@ -95,10 +95,16 @@ def generate(
                 log.append(_record(trajectory, by_uid[trajectory.uid]))
                 progress.advance(bar)
 
-            if missing:
-                source.rollout(missing, options, keep)
+            trajectories = source.rollout(missing, options, keep) if missing else []
     finally:
         log.close()
+    if broken := sum(trajectory.excluded for trajectory in trajectories):
+        logger.warning(
+            "in %d of %d trajectories something else than the policy failed; they are scored as "
+            "they are (evaluation.resume=false asks all anew)",
+            broken,
+            len(trajectories),
+        )
     return len(missing)
 
 
