@@ -173,9 +173,8 @@ class RayPPOTrainer:
             for i, row in enumerate(rows)
             for k in range(rollout.n_agent)
         ]
-        options = RolloutOptions(
-            rollout.temperature, rollout.top_p, rollout.top_k, seed=self.config.trainer.seed
-        )
+        seed = self.config.trainer.seed if rollout.seed_requests else None
+        options = RolloutOptions(rollout.temperature, rollout.top_p, rollout.top_k, seed=seed)
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
