@@ -33,7 +33,7 @@ _CACHES = {
     "WANDB_CONFIG_DIR": "wandb_config",
     "WANDB_DATA_DIR": "wandb_data",
 }
-_RAY_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_RAY_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 MIB = 2**20
 
 
@@ -72,6 +72,8 @@ def has_writable_home() -> bool:
 
 def provide_ray_token() -> None:
     """Gives a Ray that is started here a token of its own where it cannot keep one at home."""
+    if os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return
     given = any(os.environ.get(name) for name in _RAY_TOKEN_VARIABLES)
     kept = Path(os.environ.get("HOME", "/"), ".ray", "auth_token").is_file()
     if not (given or kept or has_writable_home()):
