@@ -313,4 +313,4 @@ def test_trajectories_that_infrastructure_broke_are_told(
     assert "in 2 of 3 trajectories something else than the policy failed" in caplog.text
     caplog.clear()
     assert generate(requests, source, RolloutOptions(temperature=0.0), tmp_path) == 0
-    assert caplog.text == ""
+    assert "something else" not in caplog.text
