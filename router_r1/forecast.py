@@ -9,11 +9,13 @@ evenly over the LLMs that the prompt offers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from router_r1.config import RouterConfig
 from router_r1.pool.config import LLMConfig, PoolConfig
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checklist import CheckLine, Verdict
 
 EXPECTED_CALLS = 1.4
@@ -61,11 +63,35 @@ def forecast_lines(config: RouterConfig, pool: PoolConfig, run: PlannedRun) -> l
         f"about {result.expected_calls:,.0f}, at most {result.most_calls:,} "
         f"({run.training:,} training trajectories; {rounds})"
     )
-    return [CheckLine("calls", Verdict.OK, calls), _dollars_line(pool, result)]
+    lines = [CheckLine("calls", Verdict.OK, calls)]
+    return [*lines, _dollars_line(pool, result)] if is_priced(pool) else lines
+
+
+def spending_totals(pool: PoolConfig) -> tuple[RunningTotal, ...]:
+    """``pool/spent_usd`` as the progress line shows it; nothing where no call costs anything."""
+    if pool.recording.mode == "replay" or not is_priced(pool):
+        return ()
+    title = "simulated" if pool.simulated else "spent"
+    return (RunningTotal("pool/spent_usd", title, show_dollars, pool.budget_usd),)
+
+
+def is_priced(pool: PoolConfig) -> bool:
+    """Whether any LLM asks for money."""
+    return any(llm.prompt_price or llm.completion_price for llm in pool.llms)
+
+
+def show_dollars(amount: float) -> str:
+    """ "$1,234", "$12.34", and two digits of what is less: "$0.0094"."""
+    if amount >= 1000:
+        return f"${amount:,.0f}"
+    if amount >= 1 or amount <= 0:
+        return f"${amount:.2f}"
+    return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
 
 
 def _dollars_line(pool: PoolConfig, result: Forecast) -> CheckLine:
-    dollars = f"about ${result.expected_dollars:,.2f}, at most ${result.most_dollars:,.2f}"
+    expected, most = show_dollars(result.expected_dollars), show_dollars(result.most_dollars)
+    dollars = f"about {expected}, at most {most}"
     if pool.recording.mode == "replay":
         return CheckLine("dollars", Verdict.OK, "none: calls are replayed from the recording")
     if pool.simulated:

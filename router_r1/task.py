@@ -16,7 +16,7 @@ from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
-from router_r1.forecast import forecast_lines
+from router_r1.forecast import forecast_lines, spending_totals
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
@@ -33,6 +33,7 @@ from verl.config.alarms import AlarmRule
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checklist import CheckLine
 from verl.utils.console import console
 from verl.utils.rows import Messages, Row, question
@@ -76,10 +77,11 @@ class RoutingTask(Task):
 
     def check_lines(self, run: PlannedRun) -> list[CheckLine]:
         """Endpoints and keys of the pool; calls and dollars."""
-        return [
-            *pool_lines(self._pool, self.config.api_key),
-            *forecast_lines(self.config, self._pool, run),
-        ]
+        return [*pool_lines(self._pool, self.config.api_key), *self.forecast_lines(run)]
+
+    def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:
+        """Calls and dollars."""
+        return forecast_lines(self.config, self._pool, run)
 
     @property
     def _starts_pool(self) -> bool:
@@ -193,6 +195,10 @@ class RoutingTask(Task):
                 "on; look at cost_coe and at validation/*.jsonl",
             ),
         )
+
+    def running_totals(self) -> tuple[RunningTotal, ...]:
+        """What the calls have cost; nothing for a pool that costs nothing."""
+        return spending_totals(self._pool)
 
     def collect_metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""

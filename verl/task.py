@@ -20,6 +20,7 @@ from verl.config.alarms import AlarmRule
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checklist import CheckLine
 from verl.utils.rows import Messages, Row, chat_messages
 
@@ -82,6 +83,10 @@ class Task(ABC):
         """What ``--check`` says of the task's own surroundings and of what the run may cost."""
         return []
 
+    def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
+        """What the run may use up (calls, money), shown before it begins; asks nobody."""
+        return []
+
     @contextmanager
     def environment(self) -> Iterator[None]:
         """Starts the services that rollouts need and stops them afterwards."""
@@ -124,6 +129,10 @@ class Task(ABC):
 
     def alarm_rules(self) -> tuple[AlarmRule, ...]:
         """Normal ranges of the task's own metrics; training warns when one is left."""
+        return ()
+
+    def running_totals(self) -> tuple[RunningTotal, ...]:
+        """Those of :meth:`collect_metrics` that add up over the run, for the progress line."""
         return ()
 
     def collect_metrics(self) -> dict[str, float]:

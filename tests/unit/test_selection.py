@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from verl.config.ppo import AlgorithmConfig
+from verl.interfaces import RolloutRequest
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
 from verl.trainer.ppo.rollout_log import write_trajectories
@@ -71,7 +72,10 @@ def test_an_excluded_reward_moves_nobodys_advantage(estimator: str) -> None:
 def test_what_was_excluded_can_be_told_afterwards(tmp_path: Path) -> None:
     written = tmp_path / "validation" / "step_0.jsonl"
     trajectories = [trajectory("a"), trajectory("b", excluded=True)]
-    write_trajectories(written, trajectories, {"em": np.array([1.0, 0.0])})
+    row = {"data_source": "nq", "reward_model": {"ground_truth": {"target": "x"}}}
+    asked = [{"role": "user", "content": "Who?"}]
+    requests = [RolloutRequest(trajectory.uid, asked, row=row) for trajectory in trajectories]
+    write_trajectories(written, requests, trajectories, {"em": np.array([1.0, 0.0])})
     records = [json.loads(line) for line in written.read_text(encoding="utf-8").splitlines()]
     assert [(r["uid"], r["excluded"], r["em"]) for r in records] == [
         ("a", False, 1),

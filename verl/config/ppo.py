@@ -99,6 +99,24 @@ class AlgorithmConfig:
 
 
 @dataclass
+class SamplesConfig:
+    """Trajectories of training steps that the run keeps in ``samples/step_N.jsonl``.
+
+    Attributes:
+        per_step: how many of each step; 0 keeps none.
+        keep_steps: of so many newest steps; older files are removed.
+    """
+
+    per_step: int = 4
+    keep_steps: int = 20
+
+    def __post_init__(self) -> None:
+        if self.per_step < 0:
+            raise ConfigError(f"trainer.samples.per_step must be >= 0, got {self.per_step}")
+        require_positive(**{"trainer.samples.keep_steps": self.keep_steps})
+
+
+@dataclass
 class TrainerConfig:
     """The run.
 
@@ -118,6 +136,7 @@ class TrainerConfig:
         logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
         alarms: warnings when a metric leaves its normal range.
+        samples: a few of the trajectories that training samples, kept to be looked at.
     """
 
     project_name: str = "Router-R1"
@@ -138,6 +157,7 @@ class TrainerConfig:
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
+    samples: SamplesConfig = field(default_factory=SamplesConfig)
 
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))

@@ -38,6 +38,8 @@ def main(overrides: list[str]) -> None:
     data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
     refuse_what_cannot_work(config, task, plan.steps)
+    for line in task.forecast_lines(plan):
+        logger.info("%s of this run: %s", line.subject, line.found)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
     with (

@@ -25,6 +25,8 @@ _ARTIFACTS = (
     "curves.png",
     "eval",
     "metrics.jsonl",
+    "report.html",
+    "samples",
     "summary.json",
     "tensorboard",
     "validation",

@@ -15,12 +15,11 @@ from typing import Any
 
 from verl.config.ppo import PPOConfig
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
-from verl.trainer.evaluation.records import EvaluationRecord, RecordLog, keys, read_log
+from verl.trainer.evaluation.records import RecordLog, keys, read_log, record_of
 from verl.trajectory import Trajectory
 from verl.utils.console import progress_bar
 from verl.utils.dataset import PromptDataset
 from verl.utils.redaction import redact
-from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def generate(
             bar = progress.add_task("answering", total=len(requests), completed=len(done))
 
             def keep(trajectory: Trajectory) -> None:
-                log.append(_record(trajectory, by_uid[trajectory.uid]))
+                log.append(record_of(trajectory, by_uid[trajectory.uid]))
                 progress.advance(bar)
 
             trajectories = source.rollout(missing, options, keep) if missing else []
@@ -106,20 +105,3 @@ def generate(
             len(trajectories),
         )
     return len(missing)
-
-
-def _record(trajectory: Trajectory, request: RolloutRequest) -> EvaluationRecord:
-    row = request.row
-    extras = dict(trajectory.extras)
-    domains = extra_info(row).get("domains")
-    if isinstance(domains, list):
-        extras["domains"] = domains
-    return EvaluationRecord(
-        uid=trajectory.uid,
-        sample_index=trajectory.sample_index,
-        data_source=data_source(row),
-        question=question(row) or request.messages[-1]["content"],
-        ground_truth=ground_truth(row),
-        status=trajectory.status.value,
-        extras=extras,
-    )

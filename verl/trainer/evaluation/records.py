@@ -18,6 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from verl.errors import UserError
+from verl.interfaces import RolloutRequest
+from verl.trajectory import Trajectory
+from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +60,24 @@ class EvaluationRecord:
     def key(self) -> tuple[str, int]:
         """Unique in an evaluation."""
         return self.uid, self.sample_index
+
+
+def record_of(trajectory: Trajectory, request: RolloutRequest) -> EvaluationRecord:
+    """A trajectory with the question of the row that it answers; not scored yet."""
+    row = request.row
+    extras = dict(trajectory.extras)
+    domains = extra_info(row).get("domains")
+    if isinstance(domains, list):
+        extras["domains"] = domains
+    return EvaluationRecord(
+        uid=trajectory.uid,
+        sample_index=trajectory.sample_index,
+        data_source=data_source(row),
+        question=question(row) or request.messages[-1]["content"],
+        ground_truth=ground_truth(row),
+        status=trajectory.status.value,
+        extras=extras,
+    )
 
 
 class RecordLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -34,8 +34,10 @@ class TrainingDisplay:
     ) -> None:
         self._progress.stop()
 
-    def show_step(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Prints the step's line and moves the bar."""
+    def show_step(
+        self, step: int, metrics: dict[str, float], totals: Sequence[str], seconds: float
+    ) -> None:
+        """Prints the step's line, ``totals`` at its end, and moves the bar."""
         parts = [f"reward {metrics['critic/score/mean']:6.3f}"]
         em_or_metric = ("reward/em", "EM {:.3f}")
         if "reward/em" not in metrics:
@@ -49,7 +51,7 @@ class TrainingDisplay:
             if name in metrics:
                 parts.append(text.format(metrics[name]))
         width = len(str(self._total_steps))
-        line = f"step {step:{width}d}/{self._total_steps}  " + "  ".join(parts)
+        line = f"step {step:{width}d}/{self._total_steps}  " + "  ".join([*parts, *totals])
         console.print(f"{line}  {seconds:4.1f} s", highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=step)
 
@@ -77,12 +79,14 @@ class TrainingDisplay:
         finally:
             self._progress.remove_task(task)
 
-    def show_validation(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        """Prints one line with the means over all sources."""
+    def show_validation(
+        self, step: int, metrics: dict[str, float], totals: Sequence[str], seconds: float
+    ) -> None:
+        """Prints one line with the means over all sources, ``totals`` at its end."""
         values = {
             name.split("/")[2]: value for name, value in metrics.items() if name.endswith("/all")
         }
-        text = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        text = "  ".join([*(f"{name} {value:.3f}" for name, value in values.items()), *totals])
         console.print(
             f"[bold]validation after {step} steps[/]  {text}  {seconds:4.1f} s",
             highlight=False,

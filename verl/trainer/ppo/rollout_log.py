@@ -1,4 +1,8 @@
-"""Writes trajectories down, for people who want to see what the policy does."""
+"""Trajectories of a training run as files: who wants to see what the policy does reads these.
+
+Guarantees: a file is there whole or not at all; :func:`read_trajectories` gives back every line of
+what :func:`write_trajectories` wrote.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +10,69 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from verl.interfaces import RolloutRequest
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError, record_of
 from verl.trajectory import Trajectory
+
+_IDENTITY = ("uid", "sample_index", "data_source", "question", "ground_truth", "status")
 
 
 def write_trajectories(
-    path: Path, trajectories: Sequence[Trajectory], columns: dict[str, np.ndarray]
+    path: Path,
+    requests: Sequence[RolloutRequest],
+    trajectories: Sequence[Trajectory],
+    columns: dict[str, np.ndarray],
 ) -> None:
-    """One JSON object a line: uid, status, whether it was excluded, what the agent reports, and the
-    reward's numbers.
+    """One flat JSON object a line: the question, its accepted answers and its data source; uid,
+    sample, status and whether it was excluded; the reward's numbers; what the agent reports.
 
-    The file is there whole or not at all.
+    Args:
+        path: of the file; its folder is made.
+        requests, trajectories: N of each, in the same order.
+        columns: each (N,) float64: the reward function's metrics and ``reward``.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        for i, trajectory in enumerate(trajectories):
-            record = {
-                "uid": trajectory.uid,
-                "status": trajectory.status.value,
+    with temporary.open("w", encoding="utf-8", errors="replace") as file:
+        for i, (request, trajectory) in enumerate(zip(requests, trajectories, strict=True)):
+            record = record_of(trajectory, request)
+            line = {
+                **{name: getattr(record, name) for name in _IDENTITY},
                 "excluded": trajectory.excluded,
                 **{name: float(values[i]) for name, values in columns.items()},
-                **trajectory.extras,
+                **record.extras,
             }
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
     os.replace(temporary, path)
+
+
+def read_trajectories(path: Path) -> list[EvaluationRecord]:
+    """The lines of a file as records; every number of a line is among its scores.
+
+    Raises:
+        RecordError: naming the line that cannot be used.
+    """
+    records = []
+    lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
+    for number, line in enumerate(filter(None, lines), start=1):
+        try:
+            records.append(_record(json.loads(line)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(
+                f"{path} line {number} is no trajectory that this version writes: {error!r}"
+            ) from error
+    return records
+
+
+def _record(line: dict[str, Any]) -> EvaluationRecord:
+    identity = {name: line.pop(name) for name in _IDENTITY}
+    scores = {name: float(value) for name, value in line.items() if _is_number(value)}
+    return EvaluationRecord(**identity, extras=line, scores=scores)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

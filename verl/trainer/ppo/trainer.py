@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
-from verl.interfaces import RolloutOptions
+from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport, ValidationResult
+from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.advantage import (
     add_advantages,
     add_token_level_scores,
@@ -40,7 +42,9 @@ from verl.trainer.ppo.metrics import (
     timing_metrics,
 )
 from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.selection import select_for_update
+from verl.trainer.ppo.totals import Totals
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
@@ -48,9 +52,15 @@ from verl.trainer.ppo.update import (
     mini_batches,
     run_update,
 )
-from verl.trainer.ppo.validation import count_excluded, label, validate, validation_metrics
+from verl.trainer.ppo.validation import (
+    count_excluded,
+    label,
+    validate,
+    validation_metrics,
+    validation_requests,
+)
 from verl.trainer.ppo.workers import Workers
-from verl.trajectory import collate
+from verl.trajectory import Trajectory, collate
 from verl.utils.checkpoints import prune_checkpoints, save_reward_state, whole_checkpoint
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
 from verl.utils.plots import plot_curves
@@ -61,6 +71,15 @@ logger = logging.getLogger(__name__)
 
 class TrainingStoppedError(Exception):
     """The task says that this step's rollout, and any further one, is of no use."""
+
+
+@dataclass(frozen=True)
+class TrainingRollout:
+    """What a step learns from: ``batch`` is the collated trajectories, labelled by their rows."""
+
+    requests: list[RolloutRequest]
+    trajectories: list[Trajectory]
+    batch: DataProto
 
 
 class RayPPOTrainer:
@@ -93,6 +112,9 @@ class RayPPOTrainer:
         steps_per_epoch = len(self.train_data) // config.data.train_batch_size
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
+        plan = PlannedRun.of(config, len(self.train_data), len(self.val_data))
+        self.totals = Totals(task.running_totals(), (plan.training or 0) + (plan.validation or 0))
+        self.samples = SampleLog(self.output_dir, trainer.samples)
         self.rng = np.random.default_rng(trainer.seed)
         self.alarms = Alarms(trainer.alarms, task.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
@@ -139,12 +161,13 @@ class RayPPOTrainer:
         self.seconds = {}
         start = time.monotonic()
         with self._timed("gen"):
-            batch, metrics = self._rollout(step, rows)
-        if batch is None:
+            rollout, metrics = self._rollout(step, rows)
+        if rollout is None:
             self._log_skipped(step, metrics)
             return
+        batch = rollout.batch
         with self._timed("reward"):
-            metrics |= self._score(batch)
+            metrics |= self._score(step, rollout)
         with self._timed("log_probs"):
             self._add_log_probs_and_values(batch)
         with self._timed("adv"):
@@ -165,7 +188,9 @@ class RayPPOTrainer:
         ):
             yield rows
 
-    def _rollout(self, step: int, rows: list[int]) -> tuple[DataProto | None, dict[str, float]]:
+    def _rollout(
+        self, step: int, rows: list[int]
+    ) -> tuple[TrainingRollout | None, dict[str, float]]:
         """``n_agent`` trajectories of each row, side by side; None if all are left out."""
         rollout = self.config.actor_rollout_ref.rollout
         requests = [
@@ -183,12 +208,16 @@ class RayPPOTrainer:
         if not selection.kept:
             return None, metrics
         self.workers.engine.sleep()
-        kept = [trajectories[i] for i in selection.kept]
-        batch = collate(kept, _pad_token_id(self.tokenizer))
-        return label(batch, [dict(requests[i].row) for i in selection.kept]), metrics
+        requests = [requests[i] for i in selection.kept]
+        trajectories = [trajectories[i] for i in selection.kept]
+        batch = collate(trajectories, _pad_token_id(self.tokenizer))
+        label(batch, [dict(request.row) for request in requests])
+        return TrainingRollout(requests, trajectories, batch), metrics
 
-    def _score(self, batch: DataProto) -> dict[str, float]:
+    def _score(self, step: int, rollout: TrainingRollout) -> dict[str, float]:
+        batch = rollout.batch
         reward = self.reward_function(batch, validate=False)
+        self.samples.write(step, rollout.requests, rollout.trajectories, reward)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
         metrics = reward_metrics(reward)
         if self.workers.roles.groups:
@@ -257,13 +286,13 @@ class RayPPOTrainer:
             )
         with tolerating(f"the trajectories of the validation at step {step} were not written"):
             path = self.output_dir / "validation" / f"step_{step}.jsonl"
-            write_trajectories(path, trajectories, result.columns)
+            requests = validation_requests(self.val_data)
+            write_trajectories(path, requests, trajectories, result.columns)
         seconds = time.monotonic() - start
         metrics = validation_metrics(result) | count_excluded(trajectories)
-        self.tracking.log(
-            {**metrics, **self.task.collect_metrics(), "timing_s/testing": seconds}, step
-        )
-        self.display.show_validation(step, metrics, seconds)
+        metrics |= self._task_metrics(len(trajectories)) | {"timing_s/testing": seconds}
+        self.tracking.log(metrics, step)
+        self.display.show_validation(step, metrics, self.totals.describe(metrics), seconds)
         return result
 
     def _save(self, step: int) -> None:
@@ -275,17 +304,27 @@ class RayPPOTrainer:
         prune_checkpoints(self.output_dir, step, self.config.trainer.max_ckpt_to_keep)
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
-        metrics |= batch_metrics(batch, self.workers.roles.critic) | self.task.collect_metrics()
+        metrics |= batch_metrics(batch, self.workers.roles.critic)
+        metrics |= self._task_metrics(self._trajectories_per_step)
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
-        self.display.show_step(step, metrics, total)
+        self.display.show_step(step, metrics, self.totals.describe(metrics), total)
         self.alarms.check(step, metrics)
 
     def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
-        self.tracking.log({**metrics, **self.task.collect_metrics()}, step)
+        self.tracking.log(metrics | self._task_metrics(self._trajectories_per_step), step)
         self.display.show_skipped(step, int(metrics["rollout/excluded"]))
+
+    def _task_metrics(self, trajectories: int) -> dict[str, float]:
+        """What the task reports after so many more trajectories, and its totals at the end."""
+        metrics = self.task.collect_metrics()
+        return metrics | self.totals.observe(metrics, trajectories)
+
+    @property
+    def _trajectories_per_step(self) -> int:
+        return self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n_agent
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from verl.config.rollout import SamplingConfig
-from verl.interfaces import RewardFunction, RolloutOptions, RolloutSource
+from verl.interfaces import RewardFunction, RolloutOptions, RolloutRequest, RolloutSource
 from verl.protocol import DataProto
 from verl.task import ValidationResult
 from verl.trajectory import Trajectory, collate
@@ -31,6 +31,11 @@ def label(batch: DataProto, rows: list[dict[str, object]]) -> DataProto:
     return batch.union(DataProto.from_dict(non_tensors=columns))
 
 
+def validation_requests(dataset: PromptDataset) -> list[RolloutRequest]:
+    """Every row once; its uid is the same at every step."""
+    return [dataset.request(i, uid=f"val-{i}") for i in range(len(dataset))]
+
+
 def validate(
     dataset: PromptDataset,
     source: RolloutSource,
@@ -46,15 +51,15 @@ def validate(
 
     Args:
         batch_size: rows in flight together; None takes all.
-        seed: of the run. A row's uid is the same at every step, so sampled validations of a run
-            draw the same noise and differ by the policy alone.
+        seed: of the run. Sampled validations of a run draw the same noise and differ by the
+            policy alone, as a row's uid stays.
     """
     options = RolloutOptions(sampling.temperature, sampling.top_p, sampling.top_k, seed=seed)
     trajectories: list[Trajectory] = []
-    for start in range(0, len(dataset), batch_size or len(dataset)):
-        stop = min(len(dataset), start + (batch_size or len(dataset)))
-        requests = [dataset.request(i, uid=f"val-{i}") for i in range(start, stop)]
-        trajectories += source.rollout(requests, options, on_finished)
+    requests = validation_requests(dataset)
+    size = batch_size or len(requests)
+    for start in range(0, len(requests), size):
+        trajectories += source.rollout(requests[start : start + size], options, on_finished)
     batch = label(collate(trajectories, pad_token_id), dataset.rows)
     reward = reward_function(batch, validate=True)
     columns = {**reward.metrics, "reward": reward.scores}
