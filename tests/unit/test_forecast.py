@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from router_r1.config import RouterConfig
-from router_r1.forecast import forecast, forecast_lines
+from router_r1.forecast import forecast, forecast_lines, show_dollars, spending_totals
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
@@ -106,6 +106,29 @@ def test_a_replay_costs_nothing_and_asks_nobody() -> None:
     lines = forecast_lines(load(), replayed, PlannedRun(1, 64, 0, 0))
     assert by_subject(lines)["dollars"].found.startswith("none")
     assert [line.verdict for line in pool_lines(replayed, None)] == [Verdict.OK]
+
+
+def test_a_pool_without_prices_has_no_dollars() -> None:
+    free = pool(llms=[LLMConfig("Free", "f", completion_price=0.0)])
+    plan = PlannedRun(1, 64, 0, 0)
+    assert list(by_subject(forecast_lines(load(), free, plan))) == ["calls"]
+    assert spending_totals(free) == ()
+
+
+def test_spending_is_on_the_progress_line_unless_calls_are_replayed() -> None:
+    (total,) = spending_totals(pool(budget_usd=5.0))
+    assert (total.metric, total.title, total.limit) == ("pool/spent_usd", "spent", 5.0)
+    assert total.form(0.00941) == "$0.0094"
+    replayed = pool(recording=RecordingConfig(mode="replay", path="calls.sqlite"))
+    assert spending_totals(replayed) == ()
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [(0, "$0.00"), (1234.4, "$1,234"), (12.345, "$12.35"), (0.5, "$0.50"), (0.000123, "$0.00012")],
+)
+def test_dollars_are_written_with_the_digits_that_matter(amount: float, text: str) -> None:
+    assert show_dollars(amount) == text
 
 
 def test_each_endpoint_and_key_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
