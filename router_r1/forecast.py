@@ -9,11 +9,11 @@ evenly over the LLMs that the prompt offers.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from router_r1.config import RouterConfig
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.dollars import show_dollars
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checklist import CheckLine, Verdict
@@ -78,15 +78,6 @@ def spending_totals(pool: PoolConfig) -> tuple[RunningTotal, ...]:
 def is_priced(pool: PoolConfig) -> bool:
     """Whether any LLM asks for money."""
     return any(llm.prompt_price or llm.completion_price for llm in pool.llms)
-
-
-def show_dollars(amount: float) -> str:
-    """ "$1,234", "$12.34", and two digits of what is less: "$0.0094"."""
-    if amount >= 1000:
-        return f"${amount:,.0f}"
-    if amount >= 1 or amount <= 0:
-        return f"${amount:.2f}"
-    return f"${amount:.{1 - math.floor(math.log10(amount))}f}"
 
 
 def _dollars_line(pool: PoolConfig, result: Forecast) -> CheckLine:

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from router_r1.config import RouterConfig
-from router_r1.forecast import forecast, forecast_lines, show_dollars, spending_totals
+from router_r1.forecast import forecast, forecast_lines, spending_totals
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.dollars import show_dollars
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions

@@ -34,6 +34,7 @@ _ARTIFACTS = (
 )
 _EARLIER = "earlier"
 _LOCK = ".lock"
+_HELD_LOCKS = Path("/proc/locks")  # one a line; who waits for one has "->"
 
 
 class RunFolderError(UserError):
@@ -64,6 +65,19 @@ def claim_run_folder(folder: Path, inputs: Sequence[str] = ()) -> Iterator[None]
             logger.info("%s cannot be locked (%s): start no second run there", folder, error)
         _set_aside(folder, inputs)
         yield
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a run on this machine writes into ``folder``; False also where the system does not
+    say. It looks and takes no lock, which could keep a run from starting."""
+    try:
+        inode = (folder / _LOCK).stat().st_ino
+        held = _HELD_LOCKS.read_text(encoding="ascii")
+    except OSError:
+        return False
+    return any(
+        "FLOCK" in line and "->" not in line and f":{inode} " in line for line in held.splitlines()
+    )
 
 
 def _set_aside(folder: Path, inputs: Sequence[str]) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from router_r1.evaluation.report.axes import Axis, draw_axes, linear_axis
 from router_r1.evaluation.report.markup import TIMES, Markup, tag
+from router_r1.evaluation.report.routing import colour_class
 
 _SMOOTHING = 5
 _COLOURS = 7
 _WIDTH, _HEIGHT = 400.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 388.0, 16.0, 196.0
 _VALIDATION = "val/test_score/"
+_LLM_CALLS = "reward/calls/"
 
 Series = list[tuple[float, float]]
 
@@ -57,6 +59,33 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> list[Markup]:
     return figures
 
 
+def llm_curves(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup | None:
+    """Calls a question to each LLM in training, smoothed; None without any figures.
+
+    Args:
+        llms: in the order that gives them their colours.
+    """
+    lines = {llm: _running_mean(series(rows, f"{_LLM_CALLS}{llm}")) for llm in llms}
+    points = [point for line in lines.values() for point in line]
+    if not points:
+        return None
+    x = _step_axis([step for step, _ in points])
+    y = linear_axis([value for _, value in points], _BOTTOM, _TOP, count=4, from_zero=True)
+    drawn = [draw_axes(x, y, "", "")]
+    for llm, line in lines.items():
+        drawn.append(_line(line, x, y, f"llm {colour_class(llm, llms)}"))
+        for step, value in line[-1:]:
+            title = tag("title", f"{llm}, step {step:g}: {value:.3g}")
+            drawn.append(_dot(x(step), y(value), title, colour_class(llm, llms)))
+    return _panel("Calls per question to each LLM", drawn)
+
+
+def llms_of(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The pool's LLMs, in its order, as far as the training metrics name them."""
+    names = (name for row in rows for name in row if name.startswith(_LLM_CALLS))
+    return [name.removeprefix(_LLM_CALLS) for name in dict.fromkeys(names)]
+
+
 def validation_sources(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Datasets that validation reports; ``all`` last, alone if there is only one dataset."""
     names = dict.fromkeys(
@@ -86,17 +115,13 @@ def _figure(
         class_ = "val-all" if source == "all" else f"val-{number % _COLOURS}"
         if len(line) > 1:
             drawn.append(_line(line, x, y, f"val {class_}"))
-        drawn.extend(
-            tag(
-                "circle",
-                tag("title", f"validation {source}, step {step:g}: {value:.4g}"),
-                cx=x(step),
-                cy=y(value),
-                r=3.5,
-                class_=f"dot {class_}",
-            )
-            for step, value in line
-        )
+        for step, value in line:
+            title = tag("title", f"validation {source}, step {step:g}: {value:.4g}")
+            drawn.append(_dot(x(step), y(value), title, class_))
+    return _panel(title, drawn)
+
+
+def _panel(title: str, drawn: Sequence[Markup]) -> Markup:
     svg = tag(
         "svg",
         *drawn,
@@ -131,6 +156,10 @@ def _step_axis(steps: Sequence[float]) -> Axis:
 def _line(points: Series, x: Axis, y: Axis, class_: str) -> Markup:
     path = " ".join(f"{x(step):.1f},{y(value):.1f}" for step, value in points)
     return tag("polyline", points=path, class_=f"line {class_}")
+
+
+def _dot(x: float, y: float, title: Markup, class_: str) -> Markup:
+    return tag("circle", title, cx=x, cy=y, r=3.5, class_=f"dot {class_}")
 
 
 def _running_mean(points: Series) -> Series:

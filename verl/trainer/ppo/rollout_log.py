@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,24 @@ from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, record_of
 from verl.trajectory import Trajectory
 
+VALIDATION_FOLDER = "validation"
+_FILE = re.compile(r"step_(\d+)\.jsonl")
 _IDENTITY = ("uid", "sample_index", "data_source", "question", "ground_truth", "status")
+
+
+def trajectories_file(folder: Path, step: int) -> Path:
+    """Where the trajectories of a step lie."""
+    return folder / f"step_{step}.jsonl"
+
+
+def trajectories_files(folder: Path) -> dict[int, Path]:
+    """Files by step, ascending; none for a folder that does not exist."""
+    found = {
+        int(match.group(1)): path
+        for path in folder.glob("step_*.jsonl")
+        if (match := _FILE.fullmatch(path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 def write_trajectories(

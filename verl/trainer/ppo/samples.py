@@ -13,7 +13,7 @@ import numpy as np
 
 from verl.config.ppo import SamplesConfig
 from verl.interfaces import RewardOutput, RolloutRequest
-from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.rollout_log import trajectories_file, write_trajectories
 from verl.trajectory import Trajectory
 from verl.utils.tracking import tolerating
 
@@ -51,7 +51,7 @@ class SampleLog:
         chosen = spread(len(trajectories), self._config.per_step)
         columns = {**reward.metrics, "reward": reward.scores}
         with tolerating(f"the samples of step {step} were not written"):
-            path = self._folder / f"step_{step}.jsonl"
+            path = trajectories_file(self._folder, step)
             write_trajectories(
                 path,
                 [requests[i] for i in chosen],

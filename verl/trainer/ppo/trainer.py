@@ -41,7 +41,11 @@ from verl.trainer.ppo.metrics import (
     reward_metrics,
     timing_metrics,
 )
-from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.rollout_log import (
+    VALIDATION_FOLDER,
+    trajectories_file,
+    write_trajectories,
+)
 from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.totals import Totals
@@ -285,7 +289,7 @@ class RayPPOTrainer:
                 on_finished=advance,
             )
         with tolerating(f"the trajectories of the validation at step {step} were not written"):
-            path = self.output_dir / "validation" / f"step_{step}.jsonl"
+            path = trajectories_file(self.output_dir / VALIDATION_FOLDER, step)
             requests = validation_requests(self.val_data)
             write_trajectories(path, requests, trajectories, result.columns)
         seconds = time.monotonic() - start

@@ -1,0 +1,173 @@
+"""What a run's folder says of the run, while it is being written.
+
+Guarantees: a folder that is empty, half written, set aside or begun anew is a state, never an
+error; only whole lines count, and nothing that was read before outlives its file.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError
+from verl.trainer.ppo.rollout_log import read_trajectories, trajectories_files
+from verl.trainer.ppo.samples import SAMPLES_FOLDER
+from verl.trainer.run_folder import is_claimed
+from verl.utils.tracking import METRICS_FILE
+
+T = TypeVar("T")
+SHOWN_STEPS = 5
+_QUIET_AFTER_S = 300.0
+_Signature = tuple[int, int, int]
+
+
+class Phase(Enum):
+    """Where a run is."""
+
+    WAITING = "not begun"
+    STARTING = "starting"
+    TRAINING = "training"
+    ENDED = "ended"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True)
+class RunState:
+    """A run as its folder shows it.
+
+    Attributes:
+        name: of the folder.
+        phase: QUIET has not ended, and nothing writes there: it was stopped, or it runs on
+            another machine and takes long.
+        config: of ``config.yaml``, {} until it is there.
+        rows: of ``metrics.jsonl``, in the order written, each with ``step``.
+        samples: trajectories by training step, the newest step first.
+        summary: of ``summary.json``, {} before the end.
+        written_at: when the run last wrote any of these, seconds since 1970; None if never.
+        faults: files that cannot be used, in words.
+    """
+
+    name: str
+    phase: Phase = Phase.WAITING
+    config: dict[str, Any] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    samples: dict[int, list[EvaluationRecord]] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    written_at: float | None = None
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def step(self) -> int:
+        """Training steps done."""
+        return max((row["step"] for row in self.rows), default=0)
+
+    @property
+    def total_steps(self) -> int | None:
+        """As configured; None where the number of epochs says it."""
+        steps = (self.config.get("trainer") or {}).get("total_training_steps")
+        return steps if isinstance(steps, int) else None
+
+
+class RunReader:
+    """Reads a run's folder again and again; a file is parsed once for each time it changes.
+
+    Args:
+        folder: of the run; it need not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._parsed: dict[Path, tuple[_Signature, Any]] = {}
+
+    def read(self) -> RunState:
+        """The state right now."""
+        faults: list[str] = []
+        config_file, metrics_file, summary_file = (
+            self._folder / name for name in ("config.yaml", METRICS_FILE, "summary.json")
+        )
+        config = self._parse(config_file, _object_of_yaml) or {}
+        rows = self._parse(metrics_file, _metrics) or []
+        summary = self._parse(summary_file, _object_of_json) or {}
+        sample_files = _newest_samples(self._folder / SAMPLES_FOLDER)
+        samples = {}
+        for step, path in sample_files.items():
+            try:
+                samples[step] = self._parse(path, read_trajectories) or []
+            except RecordError as error:
+                faults.append(str(error))
+        self._forget_all_but({config_file, metrics_file, summary_file, *sample_files.values()})
+        written_at = max(
+            (signature[1] / 1e9 for signature, _ in self._parsed.values()), default=None
+        )
+        return RunState(
+            name=self._folder.resolve().name,
+            phase=self._phase(bool(rows), bool(config), bool(summary), written_at),
+            config=config,
+            rows=rows,
+            samples=samples,
+            summary=summary,
+            written_at=written_at,
+            faults=faults,
+        )
+
+    def _phase(
+        self, has_rows: bool, has_config: bool, has_summary: bool, written_at: float | None
+    ) -> Phase:
+        if has_summary:
+            return Phase.ENDED
+        fresh = written_at is not None and time.time() - written_at < _QUIET_AFTER_S
+        if is_claimed(self._folder) or fresh:
+            return Phase.TRAINING if has_rows else Phase.STARTING
+        return Phase.QUIET if has_rows or has_config else Phase.WAITING
+
+    def _parse(self, path: Path, parser: Callable[[Path], T]) -> T | None:
+        """What ``parser`` makes of the file; None if it is not there or being written."""
+        try:
+            stat = path.stat()
+            signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+            known = self._parsed.get(path)
+            if known is None or known[0] != signature:
+                known = self._parsed[path] = (signature, parser(path))
+        except (FileNotFoundError, NotADirectoryError, ValueError, yaml.YAMLError):
+            self._parsed.pop(path, None)
+            return None
+        value: T = known[1]
+        return value
+
+    def _forget_all_but(self, paths: set[Path]) -> None:
+        self._parsed = {path: known for path, known in self._parsed.items() if path in paths}
+
+
+def _newest_samples(folder: Path) -> dict[int, Path]:
+    """Files by step, the newest :data:`SHOWN_STEPS`, newest first."""
+    return dict(list(reversed(trajectories_files(folder).items()))[:SHOWN_STEPS])
+
+
+def _metrics(path: Path) -> list[dict[str, Any]]:
+    """Whole lines that hold a step; a line torn by whatever copies the folder is left out."""
+    rows = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+    return rows
+
+
+def _object_of_yaml(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def _object_of_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
