@@ -1,14 +1,17 @@
-"""The end tables of a run: untrained, random, best single LLM, trained, oracle; and spending."""
+"""What a finished run shows: untrained, random, best single LLM, trained, oracle; spending; and
+what to try next."""
 
 from __future__ import annotations
 
 import json
 import os
 from dataclasses import asdict
+from pathlib import Path
 
 from rich.table import Table
 
 from router_r1.config import RouterConfig
+from router_r1.next_steps import next_commands
 from router_r1.pool.ledger import Account, Ledger
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
@@ -16,6 +19,7 @@ from verl.task import TrainingReport, ValidationResult
 from verl.utils.console import console
 
 SETUP_SECONDS_VARIABLE = "ROUTER_R1_SETUP_SECONDS"
+_ANY_QUESTION = "Who wrote the novel that the film Blade Runner is based on?"
 _COLUMNS = ("em", "f1", "cost", "calls")
 _LABELS = {
     "untrained": "untrained policy",
@@ -40,12 +44,13 @@ def write_summary(
         rows["trained"] = _measured(last)
     if first is not None:
         rows["untrained"] = _measured(first)
-    best_llm = ""
+    best_llm, example = "", _ANY_QUESTION
     if config.world is not None:
         world = World(config.world)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
         oracle = Oracle(world, config.pool.prices(), questions)
         best_llm, best = oracle.best_single()
+        example = questions[0].text
         rows["random"] = asdict(oracle.random_routing())
         rows["best_single"] = asdict(best)
         rows["oracle"] = asdict(oracle.oracle(config.cost_coe))
@@ -68,6 +73,14 @@ def write_summary(
         f"{report.output_dir}/",
         highlight=False,
     )
+    _print_next(report.output_dir, example)
+
+
+def _print_next(output_dir: Path, question: str) -> None:
+    console.print("[bold]next[/]")
+    for command, purpose in next_commands(output_dir, question):
+        console.print(f"  {purpose}:", highlight=False)
+        console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _measured(result: ValidationResult) -> dict[str, float]:

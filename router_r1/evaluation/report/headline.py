@@ -7,7 +7,7 @@ whatever the penalty is.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from router_r1.evaluation.report.markup import DASH, TIMES, Markup, join, tag
@@ -77,12 +77,6 @@ def cards(all_summaries: Sequence[DatasetSummary]) -> Markup:
 def table(all_summaries: Sequence[DatasetSummary]) -> Markup:
     """One row a dataset, the average last; each cell the mean and its interval."""
     shown = _columns(all_summaries)
-    head = tag(
-        "tr",
-        tag("th", "dataset", scope="col"),
-        tag("th", "questions", scope="col"),
-        *(tag("th", f.title, scope="col", title=f.explanation) for f in shown),
-    )
     datasets = all_summaries if len(all_summaries) > 2 else all_summaries[:1]
     body = []
     for summary in datasets:
@@ -90,18 +84,41 @@ def table(all_summaries: Sequence[DatasetSummary]) -> Markup:
         count = f"{summary.questions:,}"
         if summary.samples != summary.questions:
             count += f" {TIMES} {summary.samples / summary.questions:.3g}"
-        cells = [tag("td", _cell(figure, summary.estimates.get(figure.column))) for figure in shown]
         name = "average over datasets" if is_average else summary.data_source
-        body.append(
-            tag(
-                "tr",
-                tag("th", name, scope="row"),
-                tag("td", count),
-                *cells,
-                class_="total" if is_average else None,
-            )
-        )
-    return tag("table", tag("thead", head), tag("tbody", *body))
+        body.append(_row(name, count, summary, shown, "total" if is_average else None))
+    return tag("table", _head("dataset", "questions", shown), tag("tbody", *body))
+
+
+def step_table(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> Markup:
+    """One row a validation of a run, each the average over its datasets."""
+    averages = {step: summaries(records)[-1] for step, records in by_step.items()}
+    shown = _columns(list(averages.values()))
+    body = [
+        _row(f"step {step}", f"{summary.questions:,}", summary, shown)
+        for step, summary in averages.items()
+    ]
+    return tag("table", _head("after", "questions", shown), tag("tbody", *body))
+
+
+def _head(first: str, second: str, shown: Sequence[Figure]) -> Markup:
+    row = tag(
+        "tr",
+        tag("th", first, scope="col"),
+        tag("th", second, scope="col"),
+        *(tag("th", figure.title, scope="col", title=figure.explanation) for figure in shown),
+    )
+    return tag("thead", row)
+
+
+def _row(
+    name: str,
+    count: str,
+    summary: DatasetSummary,
+    shown: Sequence[Figure],
+    class_: str | None = None,
+) -> Markup:
+    cells = [tag("td", _cell(figure, summary.estimates.get(figure.column))) for figure in shown]
+    return tag("tr", tag("th", name, scope="row"), tag("td", count), *cells, class_=class_)
 
 
 def _columns(all_summaries: Sequence[DatasetSummary]) -> list[Figure]:

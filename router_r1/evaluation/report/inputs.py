@@ -1,7 +1,8 @@
-"""What a report is made from: the files of an evaluation, and of the training run behind it.
+"""What a report is made from: the files of an evaluation and of the training run behind it, or
+the validations of a run.
 
-Guarantees: only ``questions.parquet`` must exist; a file that is there but cannot be read is an
-error that names it, never a section that is silently missing.
+Guarantees: only ``questions.parquet``, or one file under ``validation``, must exist; a file that is
+there but cannot be read is an error that names it, never a section that is silently missing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from router_r1.evaluation.comparison.file import (
     ComparisonFile,
     EvaluationFileError,
@@ -18,6 +21,8 @@ from router_r1.evaluation.comparison.file import (
     read_json_object,
 )
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
+from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
+from verl.utils.tracking import METRICS_FILE
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,8 @@ class ReportInputs:
         results: of ``results.json``, {} without one.
         comparison: None without a ``comparison.json``.
         metrics: rows of the training run's ``metrics.jsonl``, [] without one.
+        steps: of each record, the training steps done before it was made, ascending; None where
+            the records are an evaluation's.
     """
 
     name: str
@@ -37,6 +44,20 @@ class ReportInputs:
     results: dict[str, Any]
     comparison: ComparisonFile | None
     metrics: list[dict[str, Any]]
+    steps: list[int] | None = None
+
+    @property
+    def by_step(self) -> dict[int, list[EvaluationRecord]]:
+        """Records of each validation, the first one first; {} for an evaluation."""
+        groups: dict[int, list[EvaluationRecord]] = {}
+        for step, record in zip(self.steps or [], self.records, strict=False):
+            groups.setdefault(step, []).append(record)
+        return groups
+
+    @property
+    def newest(self) -> list[EvaluationRecord]:
+        """Records of the last validation; all of an evaluation."""
+        return list(self.by_step.values())[-1] if self.steps else self.records
 
 
 def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
@@ -55,8 +76,50 @@ def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
         records=records,
         results=results or {},
         comparison=read_comparison(folder / "comparison.json"),
-        metrics=_read_metrics(run_folder / "metrics.jsonl"),
+        metrics=_read_metrics(run_folder / METRICS_FILE),
     )
+
+
+def read_run(folder: Path) -> ReportInputs:
+    """Reads the validations of a training run.
+
+    Raises:
+        RecordError: if there is none, or one was written by another version.
+        EvaluationFileError: if another file is there and cannot be read.
+    """
+    records, steps = [], []
+    for step, path in trajectories_files(folder / VALIDATION_FOLDER).items():
+        validation = read_trajectories(path)
+        records += validation
+        steps += [step] * len(validation)
+    if not records:
+        raise RecordError(
+            f"{folder} holds neither an evaluation (questions.parquet, of bash test.sh) nor "
+            "validations of a training run (validation/step_N.jsonl, of bash train.sh)"
+        )
+    return ReportInputs(
+        name=folder.resolve().name,
+        records=records,
+        results=_run_facts(folder / "config.yaml"),
+        comparison=None,
+        metrics=_read_metrics(folder / METRICS_FILE),
+        steps=steps,
+    )
+
+
+def _run_facts(path: Path) -> dict[str, Any]:
+    """Of a run's config, what ``results.json`` says of an evaluation; {} without a config."""
+    if not path.is_file():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return {
+            "pool": config["pool"]["name"],
+            "reward_metric": config["reward_metric"],
+            "cost_coe": config["cost_coe"],
+        }
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,16 @@ def shares_by_domain(records: Sequence[EvaluationRecord]) -> list[RoutingShares]
     )
     groups = sorted(_grouped(pairs), key=lambda group: -group.calls.total())
     return groups[:MAX_DOMAINS]
+
+
+def shares_by_step(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> list[RoutingShares]:
+    """Of each validation of a run, in order."""
+    return _grouped(
+        (f"step {step}", call)
+        for step, records in by_step.items()
+        for record in records
+        for call in record.extras["calls"]
+    )
 
 
 def _grouped(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[RoutingShares]:

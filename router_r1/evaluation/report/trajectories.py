@@ -85,19 +85,21 @@ def encode(
     rule: RewardRule,
     pool: PoolConfig | None,
     size_limit: int,
+    steps: Sequence[int] | None = None,
 ) -> EncodedTrajectories:
     """Encodes all records in at most ``size_limit`` bytes, cutting long texts if it must.
 
     The index is an object: ``sources``, ``llms``, ``outcomes``, ``statuses`` (names that the rest
     refers to by position), ``chunk`` (records a chunk), ``metric``, ``cost_coe``, ``inferred``,
-    and ``rows``: an array per column, one entry a trajectory. A detail is an object: ``gold``,
+    and ``rows``: an array per column, one entry a trajectory; of a run's validations, ``step``
+    among them (from ``steps``, one a record). A detail is an object: ``gold``,
     ``blocks`` ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion
     tokens, cost, dollars, latency in seconds, reply if it is not the observation, neutralised
     tags, flags]), ``branch``, ``follows``, ``fault``, ``cost_reward``. If even the shortest text
     limit is not enough, its result is returned.
     """
-    index = _pack(_index(records, rule))
-    details = [_detail(record, rule, pool) for record in records]
+    index = _pack(index_of(records, rule, steps))
+    details = [detail_of(record, rule, pool) for record in records]
     for limit in _TEXT_LIMITS:
         cut = details if limit is None else [_cut(detail, limit) for detail in details]
         chunks = [_pack(cut[i : i + CHUNK]) for i in range(0, len(cut), CHUNK)]
@@ -107,7 +109,10 @@ def encode(
     return encoded
 
 
-def _index(records: Sequence[EvaluationRecord], rule: RewardRule) -> dict[str, Any]:
+def index_of(
+    records: Sequence[EvaluationRecord], rule: RewardRule, steps: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """The index of :func:`encode`, of at least one record."""
     sources = list(dict.fromkeys(record.data_source for record in records))
     statuses = list(dict.fromkeys(record.status for record in records))
     llms = llm_names(records)
@@ -126,6 +131,8 @@ def _index(records: Sequence[EvaluationRecord], rule: RewardRule) -> dict[str, A
             sum(call["outcome"] != Outcome.OK.value for call in r.extras["calls"]) for r in records
         ],
     }
+    if steps is not None:
+        rows["step"] = list(steps)
     for name in ("em", "f1", "metric", "reward", "format", "cost", "dollars"):
         rows[name] = [_number(r.scores.get(name)) for r in records]
     return {
@@ -141,7 +148,10 @@ def _index(records: Sequence[EvaluationRecord], rule: RewardRule) -> dict[str, A
     }
 
 
-def _detail(record: EvaluationRecord, rule: RewardRule, pool: PoolConfig | None) -> dict[str, Any]:
+def detail_of(
+    record: EvaluationRecord, rule: RewardRule, pool: PoolConfig | None
+) -> dict[str, Any]:
+    """A detail of :func:`encode`."""
     blocks = split_response(record.extras)
     seen = {block.call: block.text for block in blocks if block.kind == OBSERVATION}
     return {

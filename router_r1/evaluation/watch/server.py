@@ -11,11 +11,12 @@ import asyncio
 import json
 import logging
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
-from router_r1.evaluation.watch.page import build_page, content_policy, describe
+from router_r1.evaluation.watch.page import build_page, describe
 from router_r1.evaluation.watch.run_state import RunReader
 from verl.errors import UserError
 
@@ -37,7 +38,6 @@ class WatchServer:
         self._reader = RunReader(folder)
         self._port = port
         self._page = build_page(folder.resolve().name)
-        self._policy = content_policy()
         self._reading = asyncio.Lock()
         app = web.Application(middlewares=[_only_this_machine])
         app.router.add_get("/", self._show_page)
@@ -68,8 +68,7 @@ class WatchServer:
         await self._runner.cleanup()
 
     async def _show_page(self, _: web.Request) -> web.Response:
-        headers = {**_HEADERS, "Content-Security-Policy": self._policy}
-        return web.Response(text=self._page, content_type="text/html", headers=headers)
+        return web.Response(text=self._page, content_type="text/html", headers=_HEADERS)
 
     async def _show_state(self, request: web.Request) -> web.Response:
         """The state as JSON; 204 for the one that the page says it has."""
@@ -84,6 +83,7 @@ class WatchServer:
 
 _HEADERS = {
     "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest stands in the page
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
@@ -91,7 +91,7 @@ _HEADERS = {
 
 @web.middleware
 async def _only_this_machine(
-    request: web.Request, handler: web.RequestHandler
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Refuses a name that a foreign site could have pointed at 127.0.0.1."""
     if request.url.host not in _OWN_NAMES:
