@@ -325,7 +325,7 @@ def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
         tmp_path, hostile, results=hostile_name, comparison=comparison(name=HOSTILE)
     )
     page = write_report(folder).read_text()
-    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    scripts = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     assert len(scripts) == 1
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
     assert f"script-src &#x27;sha256-{digest}&#x27;" in page

@@ -6,13 +6,9 @@ every script but its own and every request; all text of the evaluation is escape
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import logging
 import os
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from router_r1.evaluation.report import headline
@@ -33,11 +29,13 @@ from router_r1.evaluation.report.routing import (
 from router_r1.evaluation.report.trajectories import EncodedTrajectories, encode, llm_names
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
+from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
 from verl.config.validation import ConfigError
 
 SIZE_LIMIT = 9_500_000  # bytes of trajectories; the page around them takes under 0.2 MB
 
 logger = logging.getLogger(__name__)
+_FOLDER = Path(__file__).parent
 
 
 def write_report(folder: Path, run_folder: Path | None = None) -> Path:
@@ -72,16 +70,12 @@ def build_page(inputs: ReportInputs) -> str:
     encoded = encode(inputs.records, rule, _pool(inputs.results), SIZE_LIMIT)
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
-    script, style = _asset("page.js"), _asset("page.css")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sections = _sections(inputs)
-    return Template(_asset("page.html")).substitute(
+    return inline_page(
+        _FOLDER / "page.html",
+        _FOLDER / "page.js",
+        [THEME, TRAJECTORY_STYLE, _FOLDER / "page.css"],
         title=escape(inputs.name),
-        policy=escape(
-            f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
-            f"script-src 'sha256-{digest}'"
-        ),
-        style=style,
         facts=_facts(inputs, rule),
         contents=join(*(tag("a", name, href=f"#{key}") for key, name, _ in sections)),
         sections=join(
@@ -89,12 +83,7 @@ def build_page(inputs: ReportInputs) -> str:
         ),
         count=f"{len(inputs.records):,}",
         data=_data(encoded),
-        script=script,
     )
-
-
-def _asset(name: str) -> str:
-    return resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _pool(results: dict[str, Any]) -> PoolConfig | None:

@@ -1,0 +1,86 @@
+"""Puts an HTML page, its style and its script into one text.
+
+Guarantees: the page holds all that it needs; its policy forbids every script but its own, and
+every request that is not named.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+
+FOLDER = Path(__file__).parent
+THEME = FOLDER / "theme.css"
+TRAJECTORY_STYLE = FOLDER / "trajectory.css"
+
+_IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function |const |let )", re.MULTILINE)
+_LEFT_OVER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
+
+
+class PageError(ValueError):
+    """A script that cannot be bundled: a fault of the program, not of its user."""
+
+
+def bundle(entry: Path) -> str:
+    """An ES module with all that it imports, as the text of one module.
+
+    Modules share one scope there, each after those it imports: their top-level names must differ
+    (the browser refuses the script otherwise), and imports cannot rename.
+
+    Raises:
+        PageError: for an import or export in another form than ``import { a, b } from "./x.js"``
+            and ``export function``, ``const`` or ``let``, or for modules that import each other.
+    """
+    texts: dict[Path, str] = {}
+    _collect(entry.resolve(), texts, ())
+    return "\n".join(texts.values())
+
+
+def _collect(module: Path, texts: dict[Path, str], importers: tuple[Path, ...]) -> None:
+    if module in texts:
+        return
+    if module in importers:
+        raise PageError(f"{module} imports itself, by way of {importers[-1].name}")
+    source = module.read_text(encoding="utf-8")
+    for name in _IMPORT.findall(source):
+        _collect((module.parent / name).resolve(), texts, (*importers, module))
+    text = _EXPORT.sub("", _IMPORT.sub("", source))
+    if left := _LEFT_OVER.search(text):
+        raise PageError(f"{module} cannot be bundled because of this line: {left.group()}")
+    texts[module] = text
+
+
+def inline_page(
+    template: Path, script: Path, styles: Sequence[Path], policy: str = "", **values: str
+) -> str:
+    """The page as HTML.
+
+    Args:
+        template: HTML with the placeholders ``$policy``, ``$style``, ``$script`` and those of
+            ``values``.
+        script: its entry module; the template holds it in ``<script type="module">``.
+        styles: in the order in which they apply.
+        policy: directives to add to the Content-Security-Policy, such as ``connect-src 'self'``.
+        values: markup for the other placeholders.
+    """
+    code = bundle(script)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    directives = [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+        *([policy] if policy else []),
+    ]
+    return Template(template.read_text(encoding="utf-8")).substitute(
+        policy=html.escape("; ".join(directives)),
+        style="\n".join(style.read_text(encoding="utf-8") for style in styles),
+        script=code,
+        **values,
+    )

@@ -1,0 +1,65 @@
+// Draws a trajectory: its blocks, its calls, and what they took in all.
+//
+// A call is an object with the fields of the agent's own records: llm, outcome, prompt_tokens,
+// completion_tokens, cost (completion tokens x $ per 1M), dollars, latency_s, and, where they hold,
+// neutralised (a count), usage_estimated and replayed. llms is the list of the pool's names: an
+// LLM's position in it is its colour.
+import { make } from "./dom.js";
+
+export const UNKNOWN_LLM = "unknown name";
+const FLAGS = ["usage_estimated", "replayed"];
+const KINDS = {
+  think: "think",
+  search: "search",
+  observation: "information",
+  answer: "answer",
+  forged: "information written by the policy itself",
+  loose: "outside of every tag",
+};
+
+export const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
+export const short = (value) => (value === null ? "–" : String(Number(value.toPrecision(3))));
+
+/** The class that gives an LLM its colour. */
+export function llmClass(llms, name) {
+  const place = llms.indexOf(name);
+  return place < 0 || name === UNKNOWN_LLM ? "llm-none" : `llm-${place % 10}`;
+}
+
+/** A block of a trajectory: kind is a key of KINDS, children begin with its text. */
+export function drawBlock(kind, ...children) {
+  return make("div", `block ${kind}`, make("div", "kind", KINDS[kind]), ...children);
+}
+
+export function drawLLM(llms, name) {
+  return make("span", `llm-tag ${llmClass(llms, name)}`, name);
+}
+
+/** The line of facts below the search that made the call. */
+export function drawCall(llms, call) {
+  const facts = [
+    drawLLM(llms, call.llm),
+    make("span", call.outcome === "ok" ? "ok" : "failed", call.outcome.replaceAll("_", " ")),
+    make("span", "", `${short(call.latency_s)} s`),
+    make("span", "", `${call.prompt_tokens} → ${call.completion_tokens} tokens`),
+    make("span", "", `cost ${short(call.cost)}`),
+    make("span", "", `$${short(call.dollars)}`),
+  ];
+  if (call.neutralised) facts.push(make("span", "failed", `${call.neutralised} tags neutralised`));
+  for (const flag of FLAGS) if (call[flag]) facts.push(make("span", "", flag.replaceAll("_", " ")));
+  return make("div", "call", ...facts);
+}
+
+/** What all calls took together; cost and dollars are the trajectory's. */
+export function drawSums(calls, cost, dollars) {
+  const sum = (field) => calls.reduce((all, call) => all + (call[field] ?? 0), 0);
+  const failed = calls.filter((call) => call.outcome !== "ok").length;
+  const pairs = [
+    ["calls", `${calls.length}${failed ? `, ${failed} failed` : ""}`],
+    ["tokens in → out", `${sum("prompt_tokens")} → ${sum("completion_tokens")}`],
+    ["cost (tokens × $/1M)", short(cost)],
+    ["dollars", `$${short(dollars)}`],
+    ["time in calls", `${short(sum("latency_s"))} s`],
+  ];
+  return make("div", "sums", ...pairs.flatMap((pair) => pair.map((text) => make("span", "", text))));
+}
