@@ -50,6 +50,38 @@ export function drawCall(llms, call) {
   return make("div", "call", ...facts);
 }
 
+/** A call from the array that a page's data holds (see report/trajectories.py), with the reply where
+    that is not the observation. */
+export function callOf([llm, outcome, prompt, completion, cost, dollars, latency, reply, neutralised, flags]) {
+  return {
+    llm,
+    outcome,
+    prompt_tokens: prompt,
+    completion_tokens: completion,
+    cost,
+    dollars,
+    latency_s: latency,
+    reply,
+    neutralised,
+    ...Object.fromEntries(flags.map((flag) => [flag, true])),
+  };
+}
+
+/** One [kind, text, place of its call or null] of a trajectory; drawText makes a text's element. */
+export function drawStory(llms, [kind, text, place], calls, drawText = plainText) {
+  const block = drawBlock(kind, drawText(text.trim()));
+  const call = place === null ? null : calls[place];
+  if (kind === "search") {
+    block.append(call === null ? make("div", "call", make("span", "failed", "not routed")) : drawCall(llms, call));
+  }
+  if (kind === "observation" && call !== null && call.reply !== null) {
+    block.append(make("details", "", make("summary", "", "The reply as it came"), drawText(call.reply)));
+  }
+  return block;
+}
+
+const plainText = (text) => make("div", "text", text);
+
 /** What all calls took together; cost and dollars are the trajectory's. */
 export function drawSums(calls, cost, dollars) {
   const sum = (field) => calls.reduce((all, call) => all + (call[field] ?? 0), 0);

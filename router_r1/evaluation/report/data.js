@@ -1,9 +1,13 @@
-// The evaluation's trajectories: base64 of deflated JSON in the page, see trajectories.py.
+// The trajectories of an evaluation, or of a run's validations: base64 of deflated JSON in the page, see trajectories.py.
 import { byId } from "../../web/dom.js";
+import { callOf } from "../../web/trajectory.js";
 
 export let index; // names, rule of the reward, and the rows
 export let rows; // an array a column, one entry a trajectory
-export let total;
+export let questions; // the position of each question's newest trajectory
+export let steps; // of a run's validations, ascending; none for an evaluation
+
+const histories = new Map(); // positions of a question's trajectories, under its newest
 
 const chunks = new Map();
 
@@ -19,8 +23,19 @@ async function unpack(id) {
 export async function load() {
   index = await unpack("index");
   rows = index.rows;
-  total = rows.uid.length;
+  steps = [...new Set(rows.step ?? [])];
+  const found = new Map();
+  for (let i = 0; i < rows.uid.length; i++) {
+    const key = rows.step ? `${rows.sample[i]} ${rows.uid[i]}` : i;
+    if (found.has(key)) found.get(key).push(i);
+    else found.set(key, [i]);
+  }
+  for (const history of found.values()) histories.set(history.at(-1), history);
+  questions = [...histories.keys()];
 }
+
+/** The question's trajectories in the order of their steps, by the position of its newest. */
+export const historyOf = (i) => histories.get(i);
 
 function chunk(place) {
   if (!chunks.has(place)) chunks.set(place, unpack(`chunk-${place}`));
@@ -31,26 +46,10 @@ export async function detailOf(i) {
   return (await chunk(Math.floor(i / index.chunk)))[i % index.chunk];
 }
 
-/** A call as trajectory.js takes it, with the reply where that is not the observation. */
-export function callOf([llm, outcome, prompt, completion, cost, dollars, latency, reply, neutralised, flags]) {
-  return {
-    llm,
-    outcome,
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    cost,
-    dollars,
-    latency_s: latency,
-    reply,
-    neutralised,
-    ...Object.fromEntries(flags.map((flag) => [flag, true])),
-  };
-}
-
 /** Lower-case text of every trajectory. */
 export async function allTexts() {
-  const texts = new Array(total);
-  for (let start = 0, n = 0; start < total; start += index.chunk, n++) {
+  const texts = new Array(rows.uid.length);
+  for (let start = 0, n = 0; start < texts.length; start += index.chunk, n++) {
     (await chunk(n)).forEach((detail, k) => {
       const i = start + k;
       const parts = [rows.uid[i], rows.question[i], ...detail.gold];

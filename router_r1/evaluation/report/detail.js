@@ -1,7 +1,7 @@
 // The open trajectory: its verdict, its story, its reward, what it took.
 import { button, byId, make } from "../../web/dom.js";
-import { drawBlock, drawCall, drawSums } from "../../web/trajectory.js";
-import { callOf, index, rows } from "./data.js";
+import { callOf, drawStory, drawSums, short } from "../../web/trajectory.js";
+import { index, rows } from "./data.js";
 import { query } from "./filters.js";
 import { verdictOf } from "./list.js";
 import { drawReward } from "./reward.js";
@@ -15,11 +15,21 @@ export function backButton() {
   return button("‹ list", () => byId("browser").classList.remove("reading"), "back");
 }
 
-/** Shows trajectory i; move is called with 1 or -1 to go to a neighbour. */
-export function drawDetail(i, detail, move) {
-  const verdict = verdictOf(i);
+/** Shows trajectory i, at the steps of columns (positions, with their details) side by side where
+    there are several; move is called with 1 or -1 to go to a neighbour. */
+export function drawDetail(i, columns, details, move) {
   const page = byId("detail");
-  page.className = verdict;
+  const isOne = columns.length === 1;
+  page.className = isOne ? verdictOf(columns[0]) : "compared";
+  page.replaceChildren(
+    drawCrumbs(i, isOne ? columns[0] : null, move),
+    make("h2", "question", rows.question[i]),
+    ...(isOne ? drawTrajectory(columns[0], details[0]) : drawColumns(columns, details)),
+  );
+  page.scrollTop = 0;
+}
+
+function drawTrajectory(i, detail) {
   const calls = detail.calls.map(callOf);
   const answers = make("dl", "answers");
   answers.append(
@@ -28,18 +38,43 @@ export function drawDetail(i, detail, move) {
     make("dt", "", "Accepted"),
     make("dd", "", detail.gold.join(" · ")),
   );
-  const story = make("div", "", ...detail.blocks.map((block) => drawStory(block, calls)));
-  const sums = make("div", "", make("h3", "", "In all"), drawSums(calls, rows.cost[i], rows.dollars[i]));
-  page.replaceChildren(
-    drawCrumbs(i, verdict, move),
-    make("h2", "question", rows.question[i]),
-    answers,
-    make("div", "parts", story, make("aside", "side", drawReward(i, detail), sums)),
-  );
-  page.scrollTop = 0;
+  return [answers, make("div", "parts", storyOf(detail, calls), asideOf(i, detail, calls))];
 }
 
-function drawCrumbs(i, verdict, move) {
+/** A column a validation: its answer, its story, and folded up how its reward came about. */
+function drawColumns(columns, details) {
+  const drawn = columns.map((i, place) => {
+    const detail = details[place];
+    const calls = detail.calls.map(callOf);
+    const before = columns[place - 1];
+    const isRerouted = place > 0 && rows.calls[i].join() !== rows.calls[before].join();
+    const answer = make("dl", "answers", make("dt", "", "Answer"), make("dd", "given", rows.answer[i] ?? "none given"));
+    const head = make(
+      "div",
+      "column-head",
+      make("h3", "", `Step ${rows.step[i]}`),
+      make("span", "verdict", VERDICTS[verdictOf(i)]),
+      make("span", "", `reward ${short(rows.reward[i])}`),
+      isRerouted ? make("span", "rerouted", "other LLMs") : null,
+    );
+    const reward = make("details", "", make("summary", "", "Reward and sums"), asideOf(i, detail, calls));
+    return make("div", `column ${verdictOf(i)}`, head, answer, storyOf(detail, calls), reward);
+  });
+  const gold = make("dl", "answers", make("dt", "", "Accepted"), make("dd", "", details[0].gold.join(" · ")));
+  return [gold, make("div", "columns", ...drawn)];
+}
+
+function storyOf(detail, calls) {
+  return make("div", "", ...detail.blocks.map((block) => drawStory(index.llms, block, calls, marked)));
+}
+
+function asideOf(i, detail, calls) {
+  const sums = make("div", "", make("h3", "", "In all"), drawSums(calls, rows.cost[i], rows.dollars[i]));
+  return make("aside", "side", drawReward(i, detail), sums);
+}
+
+/** What is known of the question, and of the trajectory k where it stands alone. */
+function drawCrumbs(i, k, move) {
   const link = make("a", "mono", rows.uid[i]);
   link.href = addressOf(i);
   link.title = "Address of this trajectory";
@@ -48,25 +83,13 @@ function drawCrumbs(i, verdict, move) {
     "div",
     "crumbs",
     backButton(),
-    make("span", "verdict", VERDICTS[verdict]),
+    k === null ? null : make("span", "verdict", VERDICTS[verdictOf(k)]),
     make("span", "", index.sources[rows.source[i]]),
     link,
     make("span", "", `sample ${rows.sample[i]}`),
-    make("span", "", index.statuses[rows.status[i]].replaceAll("_", " ")),
+    k === null ? null : make("span", "", index.statuses[rows.status[k]].replaceAll("_", " ")),
     moves,
   );
-}
-
-function drawStory([kind, text, place], calls) {
-  const block = drawBlock(kind, marked(text.trim()));
-  const call = place === null ? null : calls[place];
-  if (kind === "search") {
-    block.append(call === null ? make("div", "call", make("span", "failed", "not routed")) : drawCall(index.llms, call));
-  }
-  if (kind === "observation" && call !== null && call.reply !== null) {
-    block.append(make("details", "", make("summary", "", "The reply as it came"), marked(call.reply)));
-  }
-  return block;
 }
 
 /** The text of a block, with what the search found marked. */

@@ -1,15 +1,23 @@
 // Which trajectories are listed, and in which order.
 import { byId, make } from "../../web/dom.js";
-import { allTexts, index, rows, total } from "./data.js";
+import { allTexts, historyOf, index, questions, rows, steps } from "./data.js";
+import { columnsOf } from "./steps.js";
 
 const TESTS = {
-  right: ["right", (i) => rows.em[i] >= 1],
-  wrong: ["wrong", (i) => !(rows.em[i] >= 1)],
+  right: ["right", (i) => isRight(i)],
+  wrong: ["wrong", (i) => !isRight(i)],
   costly: ["costly", (i) => rows.costly[i]],
   format: ["format failure", (i) => rows.format[i] < 0],
   failed: ["failed calls", (i) => rows.failed[i] > 0],
 };
+// From the first to the last of the validations that stand side by side.
+const CHANGES = {
+  gained: ["became right", (i) => changed(i, (a, b) => !isRight(a) && isRight(b))],
+  lost: ["became wrong", (i) => changed(i, (a, b) => isRight(a) && !isRight(b))],
+  rerouted: ["changed LLM", (i) => changed(i, (a, b) => rows.calls[a].join() !== rows.calls[b].join())],
+};
 const EXPLAINED = { costly: "the dearest tenth", right: "EM 1", wrong: "EM 0" };
+const OPPOSITES = { right: "wrong", wrong: "right", gained: "lost", lost: "gained" };
 const ORDERS = {
   "as evaluated": null,
   "dearest first": (i) => -rows.cost[i],
@@ -24,6 +32,16 @@ let haystack = null; // made at the first search
 
 /** What is searched for, lower case; empty for nothing. */
 export let query = "";
+
+const isRight = (i) => rows.em[i] >= 1;
+
+function changed(i, test) {
+  const columns = columnsOf(i);
+  return columns.length > 1 && test(columns[0], columns.at(-1));
+}
+
+/** The chips' tests; changes only where there are several validations. */
+const tests = () => (steps.length > 1 ? { ...TESTS, ...CHANGES } : TESTS);
 
 /** Fills the controls; onChange is called whenever one of them is used. */
 export function startFilters(onChange) {
@@ -59,13 +77,13 @@ export async function matching() {
   }
   const source = byId("source").selectedIndex - 1;
   const llm = byId("llm").selectedIndex - 1;
-  const tests = [...pressed].map((name) => TESTS[name][1]);
+  const wantedTests = [...pressed].map((name) => tests()[name][1]);
   const passing = [];
-  for (let i = 0; i < total; i++) {
+  for (const i of questions) {
     if (source >= 0 && rows.source[i] !== source) continue;
     if (llm >= 0 && !rows.calls[i].includes(llm)) continue;
-    if (wanted && !haystack[i].includes(wanted)) continue;
-    if (tests.every((test) => test(i))) passing.push(i);
+    if (wanted && !historyOf(i).some((k) => haystack[k].includes(wanted))) continue;
+    if (wantedTests.every((test) => test(i))) passing.push(i);
   }
   const key = ORDERS[byId("order").value];
   if (key) passing.sort((a, b) => key(a) - key(b) || a - b);
@@ -77,11 +95,11 @@ function fillSelect(id, names, onChange) {
   byId(id).addEventListener("change", onChange);
 }
 
-function drawChips(onChange) {
+/** Draws the chips with their counts, which the choice of validations changes. */
+export function drawChips(onChange) {
   byId("chips").replaceChildren(
-    ...Object.entries(TESTS).map(([name, [label, test]]) => {
-      let count = 0;
-      for (let i = 0; i < total; i++) if (test(i)) count++;
+    ...Object.entries(tests()).map(([name, [label, test]]) => {
+      const count = questions.filter(test).length;
       const chip = make("button", "chip", label, make("small", "", count.toLocaleString("en")));
       chip.type = "button";
       chip.dataset.filter = name;
@@ -99,8 +117,7 @@ function drawChips(onChange) {
 function press(name) {
   const on = pressed.delete(name);
   if (!on) pressed.add(name);
-  if (!on && name === "right") pressed.delete("wrong");
-  if (!on && name === "wrong") pressed.delete("right");
+  if (!on) pressed.delete(OPPOSITES[name]);
   showPressed();
 }
 

@@ -21,6 +21,7 @@ from router_r1.evaluation.comparison.file import (
     read_json_object,
 )
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
+from verl.trainer.evaluation.score import QUESTIONS
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
@@ -67,9 +68,9 @@ def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
         RecordError: if ``questions.parquet`` is missing, empty or of another kind.
         EvaluationFileError: if another file is there and cannot be read.
     """
-    records = read_parquet(folder / "questions.parquet")
+    records = read_parquet(folder / QUESTIONS)
     if not records:
-        raise RecordError(f"{folder / 'questions.parquet'} holds no record")
+        raise RecordError(f"{folder / QUESTIONS} holds no record")
     results = read_json_object(folder / "results.json")
     return ReportInputs(
         name=run_folder.resolve().name,

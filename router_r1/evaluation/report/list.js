@@ -1,7 +1,8 @@
 // The list of trajectories; only the rows in sight are in the page.
 import { byId, make } from "../../web/dom.js";
 import { llmClass, number } from "../../web/trajectory.js";
-import { index, rows, total } from "./data.js";
+import { index, questions, rows } from "./data.js";
+import { columnsOf } from "./steps.js";
 
 const ROW = 58; // pixels; page.css agrees
 const SPARE = 6; // rows drawn above and below those in sight
@@ -22,8 +23,9 @@ export function startList(open) {
 export function showList(positions) {
   shown = positions;
   const count = shown.length.toLocaleString("en");
+  const all = questions.length.toLocaleString("en");
   byId("matches").textContent =
-    shown.length === total ? `${count} trajectories` : `${count} of ${total.toLocaleString("en")} trajectories`;
+    shown.length === questions.length ? `${count} trajectories` : `${count} of ${all} trajectories`;
   byId("rows").style.height = `${shown.length * ROW}px`;
   byId("list").scrollTop = 0;
   reveal();
@@ -75,6 +77,7 @@ function drawRow(at, i) {
       "row-facts",
       make("span", "", index.sources[rows.source[i]]),
       asked,
+      drawMarks(i),
       make("span", "numbers", `cost ${number(rows.cost[i], 1)} · reward ${number(rows.reward[i], 2)}`),
     ),
   );
@@ -86,6 +89,17 @@ function drawRow(at, i) {
   row.setAttribute("aria-setsize", shown.length);
   row.addEventListener("click", () => onOpen(i));
   return row;
+}
+
+/** A dot a validation, where several stand side by side. */
+function drawMarks(i) {
+  const columns = columnsOf(i);
+  if (columns.length < 2) return null;
+  return make("span", "marks", ...columns.map((k) => {
+    const mark = make("i", `spot ${verdictOf(k)}`);
+    mark.title = `step ${rows.step[k]}: ${verdictOf(k)}`;
+    return mark;
+  }));
 }
 
 /** Scrolls the list so that the open trajectory is in it. */

@@ -1,9 +1,10 @@
 // The report's two views, the addresses of its trajectories, and its keys.
 import { byId, make, toggleTheme } from "../../web/dom.js";
-import { detailOf, index, load, rows, total } from "./data.js";
+import { detailOf, index, load, questions, rows } from "./data.js";
 import { addressOf, backButton, drawDetail } from "./detail.js";
-import { matching, resetFilters, startFilters } from "./filters.js";
+import { drawChips, matching, resetFilters, startFilters } from "./filters.js";
 import { current, drawRows, neighbour, rowsInSight, select, showList, startList } from "./list.js";
+import { columnsOf, startSteps } from "./steps.js";
 
 async function applyFilters() {
   const positions = await matching();
@@ -23,8 +24,16 @@ function move(step) {
 async function show(i, reading = true) {
   byId("browser").classList.toggle("reading", reading);
   select(i);
-  const detail = await detailOf(i);
-  if (current === i) drawDetail(i, detail, move); // else another was opened meanwhile
+  const columns = columnsOf(i);
+  const details = await Promise.all(columns.map(detailOf));
+  if (current === i) drawDetail(i, columns, details, move); // else another was opened meanwhile
+}
+
+/** Other validations stand side by side. */
+function compareAnew() {
+  drawChips(applyFilters);
+  applyFilters();
+  if (current >= 0) show(current);
 }
 
 /** Position of the trajectory with this address, -1 for none. */
@@ -36,7 +45,7 @@ function find(address) {
   } catch {
     return -1;
   }
-  for (let i = 0; i < total; i++) {
+  for (const i of questions) {
     if (rows.uid[i] === wanted && String(rows.sample[i]) === sample) return i;
   }
   return -1;
@@ -77,7 +86,7 @@ function onKey(event) {
   if (typing) return;
   const page = rowsInSight();
   const inDetail = byId("detail").contains(event.target);
-  const steps = { j: 1, k: -1, PageDown: page, PageUp: -page, Home: -total, End: total };
+  const steps = { j: 1, k: -1, PageDown: page, PageUp: -page, Home: -questions.length, End: questions.length };
   if (!inDetail) Object.assign(steps, { ArrowDown: 1, ArrowUp: -1 });
   if (event.key === "/") byId("search").focus();
   else if (event.key === "r") {
@@ -97,6 +106,7 @@ async function start() {
     return;
   }
   await load();
+  startSteps(compareAnew);
   startFilters(applyFilters);
   startList(open);
   await applyFilters();

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 from router_r1.evaluation.report import headline
 from router_r1.evaluation.report.comparisons import comparison_section, published_section
 from router_r1.evaluation.report.curves import curve_legend, learning_curves
-from router_r1.evaluation.report.inputs import ReportInputs, read_inputs
+from router_r1.evaluation.report.inputs import ReportInputs, read_inputs, read_run
 from router_r1.evaluation.report.markup import Markup, escape, join, tag
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
 from router_r1.evaluation.report.routing import (
@@ -27,15 +26,18 @@ from router_r1.evaluation.report.routing import (
     use_table,
 )
 from router_r1.evaluation.report.trajectories import EncodedTrajectories, encode, llm_names
+from router_r1.evaluation.report.validations import validations_section
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
 from verl.config.validation import ConfigError
+from verl.trainer.evaluation.score import QUESTIONS
 
 SIZE_LIMIT = 9_500_000  # bytes of trajectories; the page around them takes under 0.2 MB
 
 logger = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
+FIGURES_STYLE = _FOLDER / "figures.css"
 
 
 def write_report(folder: Path, run_folder: Path | None = None) -> Path:
@@ -43,9 +45,9 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
 
     Args:
         folder: an evaluation, with ``questions.parquet`` and what else there is of
-            ``results.json`` and ``comparison.json``.
-        run_folder: training run whose ``metrics.jsonl`` gives the learning curves; by default
-            the folder that holds ``folder``.
+            ``results.json`` and ``comparison.json``; or a training run with validations.
+        run_folder: training run whose ``metrics.jsonl`` gives an evaluation's learning curves; by
+            default the folder that holds ``folder``.
 
     Returns:
         Path of the report.
@@ -53,7 +55,11 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
     Raises:
         verl.errors.UserError: if a file is missing or cannot be used.
     """
-    page = build_page(read_inputs(folder, run_folder or folder.resolve().parent))
+    if (folder / QUESTIONS).is_file():
+        inputs = read_inputs(folder, run_folder or folder.resolve().parent)
+    else:
+        inputs = read_run(folder)
+    page = build_page(inputs)
     path = folder / "report.html"
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
@@ -67,28 +73,28 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
 def build_page(inputs: ReportInputs) -> str:
     """The whole page as HTML."""
     rule = reward_rule(inputs.records, inputs.results)
-    encoded = encode(inputs.records, rule, _pool(inputs.results), SIZE_LIMIT)
+    pool = known_pool(inputs.results.get("pool"))
+    encoded = encode(inputs.records, rule, pool, SIZE_LIMIT, inputs.steps)
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
     sections = _sections(inputs)
     return inline_page(
         _FOLDER / "page.html",
         _FOLDER / "page.js",
-        [THEME, TRAJECTORY_STYLE, _FOLDER / "page.css"],
+        [THEME, TRAJECTORY_STYLE, FIGURES_STYLE, _FOLDER / "page.css"],
         title=escape(inputs.name),
         facts=_facts(inputs, rule),
         contents=join(*(tag("a", name, href=f"#{key}") for key, name, _ in sections)),
         sections=join(
             *(tag("section", tag("h2", name), body, id=key) for key, name, body in sections)
         ),
-        count=f"{len(inputs.records):,}",
+        count=f"{len(inputs.newest):,}",
         data=_data(encoded),
     )
 
 
-def _pool(results: dict[str, Any]) -> PoolConfig | None:
+def known_pool(name: str | None) -> PoolConfig | None:
     """The pool that was used, to explain format failures; None where its file is not known."""
-    name = results.get("pool")
     try:
         return load_pool(name) if name else None
     except ConfigError:
@@ -99,6 +105,8 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> Markup:
     """What was evaluated, under the title."""
     results = inputs.results
     facts = {"model": results.get("model"), "pool": results.get("pool")}
+    if inputs.steps:
+        facts["after training steps"] = inputs.steps[-1]
     facts.update(results.get("sampling") or {})
     if rule.metric is not None:
         facts["reward metric"] = rule.metric
@@ -117,7 +125,7 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> Markup:
 
 def _sections(inputs: ReportInputs) -> list[tuple[str, str, Markup]]:
     """(id, name, content) of what there are figures for."""
-    summaries = headline.summaries(inputs.records)
+    summaries = headline.summaries(inputs.newest)
     sections = [
         (
             "results",
@@ -136,6 +144,9 @@ def _sections(inputs: ReportInputs) -> list[tuple[str, str, Markup]]:
     ]
     if inputs.comparison is not None and inputs.comparison.rows:
         sections.append(("comparison", "Comparison", comparison_section(inputs.comparison)))
+    by_step = inputs.by_step
+    if len(by_step) > 1:
+        sections.append(("validations", "Validations", validations_section(by_step)))
     curves = learning_curves(inputs.metrics)
     if curves:
         body = join(curve_legend(inputs.metrics), tag("div", *curves, class_="panels"))
@@ -148,8 +159,8 @@ def _sections(inputs: ReportInputs) -> list[tuple[str, str, Markup]]:
 
 
 def _routing(inputs: ReportInputs) -> Markup:
-    records = inputs.records
-    llms = llm_names(records)
+    records = inputs.newest
+    llms = llm_names(inputs.records)
     by_domain = shares_by_domain(records)
     parts = [
         llm_legend(llms),

@@ -100,8 +100,9 @@ def encode(
     """
     index = _pack(index_of(records, rule, steps))
     details = [detail_of(record, rule, pool) for record in records]
+    source = "questions.parquet" if steps is None else "validation/step_N.jsonl"
     for limit in _TEXT_LIMITS:
-        cut = details if limit is None else [_cut(detail, limit) for detail in details]
+        cut = details if limit is None else [_cut(detail, limit, source) for detail in details]
         chunks = [_pack(cut[i : i + CHUNK]) for i in range(0, len(cut), CHUNK)]
         encoded = EncodedTrajectories(index, chunks, limit)
         if encoded.size <= size_limit:
@@ -184,19 +185,19 @@ def _call(call: dict[str, Any], observed: str | None) -> list[Any]:
     ]
 
 
-def _cut(detail: dict[str, Any], limit: int) -> dict[str, Any]:
+def _cut(detail: dict[str, Any], limit: int, source: str) -> dict[str, Any]:
     calls = [
-        [*call[:7], None if call[7] is None else _shorten(call[7], limit), *call[8:]]
+        [*call[:7], None if call[7] is None else _shorten(call[7], limit, source), *call[8:]]
         for call in detail["calls"]
     ]
-    blocks = [[kind, _shorten(text, limit), call] for kind, text, call in detail["blocks"]]
+    blocks = [[kind, _shorten(text, limit, source), call] for kind, text, call in detail["blocks"]]
     return {**detail, "calls": calls, "blocks": blocks}
 
 
-def _shorten(text: str, limit: int) -> str:
+def _shorten(text: str, limit: int, source: str) -> str:
     if len(text) <= limit:
         return text
-    return f"{text[:limit]} […{len(text) - limit} more characters in questions.parquet]"
+    return f"{text[:limit]} […{len(text) - limit} more characters in {source}]"
 
 
 def _number(value: Any) -> float | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from router_r1.evaluation.report.markup import escape
-from router_r1.evaluation.report.page import FIGURES_STYLE, pool_of
+from router_r1.evaluation.report.page import FIGURES_STYLE, known_pool
 from router_r1.evaluation.report.reward_rule import reward_rule
 from router_r1.evaluation.report.trajectories import detail_of, index_of
 from router_r1.evaluation.watch.overview import overview
@@ -61,6 +61,6 @@ def _samples(state: RunState) -> dict[str, Any] | None:
         return None
     steps = [step for step, samples in state.samples.items() for _ in samples]
     rule = reward_rule(records, state.config)
-    pool = pool_of((state.config.get("pool") or {}).get("name"))
+    pool = known_pool((state.config.get("pool") or {}).get("name"))
     details = [detail_of(record, rule, pool) for record in records]
     return {"index": index_of(records, rule, steps), "details": details}
