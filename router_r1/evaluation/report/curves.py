@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from router_r1.evaluation.report.axes import Axis, draw_axes, linear_axis
-from router_r1.evaluation.report.markup import TIMES, Markup, tag
-from router_r1.evaluation.report.routing import colour_class
+from router_r1.evaluation.report.markup import TIMES, Markup, join, tag
+from router_r1.evaluation.report.routing import colour_class, llm_legend
 
 _SMOOTHING = 5
 _COLOURS = 7
@@ -59,6 +59,15 @@ def learning_curves(rows: Sequence[dict[str, Any]]) -> list[Markup]:
     return figures
 
 
+def learning_section(rows: Sequence[dict[str, Any]]) -> Markup | None:
+    """All curves of a run with their legends; None without any figures."""
+    curves, llms = learning_curves(rows), llms_of(rows)
+    if not curves:
+        return None
+    asked = llm_curves(rows, llms) or ""
+    return join(curve_legend(rows), tag("div", *curves, asked, class_="panels"))
+
+
 def llm_curves(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup | None:
     """Calls a question to each LLM in training, smoothed; None without any figures.
 
@@ -75,9 +84,9 @@ def llm_curves(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup | 
     for llm, line in lines.items():
         drawn.append(_line(line, x, y, f"llm {colour_class(llm, llms)}"))
         for step, value in line[-1:]:
-            title = tag("title", f"{llm}, step {step:g}: {value:.3g}")
-            drawn.append(_dot(x(step), y(value), title, colour_class(llm, llms)))
-    return _panel("Calls per question to each LLM", drawn)
+            hint = f"{llm}, step {step:g}: {value:.3g}"
+            drawn.append(_dot(x(step), y(value), hint, colour_class(llm, llms)))
+    return _panel("Calls per question to each LLM", drawn, llm_legend(llms))
 
 
 def llms_of(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -116,12 +125,12 @@ def _figure(
         if len(line) > 1:
             drawn.append(_line(line, x, y, f"val {class_}"))
         for step, value in line:
-            title = tag("title", f"validation {source}, step {step:g}: {value:.4g}")
-            drawn.append(_dot(x(step), y(value), title, class_))
+            hint = f"validation {source}, step {step:g}: {value:.4g}"
+            drawn.append(_dot(x(step), y(value), hint, class_))
     return _panel(title, drawn)
 
 
-def _panel(title: str, drawn: Sequence[Markup]) -> Markup:
+def _panel(title: str, drawn: Sequence[Markup], legend: Markup | str = "") -> Markup:
     svg = tag(
         "svg",
         *drawn,
@@ -130,7 +139,7 @@ def _panel(title: str, drawn: Sequence[Markup]) -> Markup:
         role="img",
         aria_label=f"{title} by training step",
     )
-    return tag("figure", tag("figcaption", title), svg)
+    return tag("figure", tag("figcaption", title), svg, legend)
 
 
 def curve_legend(rows: Sequence[dict[str, Any]]) -> Markup:
@@ -158,8 +167,8 @@ def _line(points: Series, x: Axis, y: Axis, class_: str) -> Markup:
     return tag("polyline", points=path, class_=f"line {class_}")
 
 
-def _dot(x: float, y: float, title: Markup, class_: str) -> Markup:
-    return tag("circle", title, cx=x, cy=y, r=3.5, class_=f"dot {class_}")
+def _dot(x: float, y: float, hint: str, class_: str) -> Markup:
+    return tag("circle", tag("title", hint), cx=x, cy=y, r=3.5, class_=f"dot {class_}")
 
 
 def _running_mean(points: Series) -> Series:

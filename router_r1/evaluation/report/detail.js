@@ -54,10 +54,9 @@ function drawColumns(columns, details) {
       "column-head",
       make("h3", "", `Step ${rows.step[i]}`),
       make("span", "verdict", VERDICTS[verdictOf(i)]),
-      make("span", "", `reward ${short(rows.reward[i])}`),
       isRerouted ? make("span", "rerouted", "other LLMs") : null,
     );
-    const reward = make("details", "", make("summary", "", "Reward and sums"), asideOf(i, detail, calls));
+    const reward = make("details", "", make("summary", "", `Reward ${short(rows.reward[i])}, and sums`), asideOf(i, detail, calls));
     return make("div", `column ${verdictOf(i)}`, head, answer, storyOf(detail, calls), reward);
   });
   const gold = make("dl", "answers", make("dt", "", "Accepted"), make("dd", "", details[0].gold.join(" · ")));

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from router_r1.evaluation.report import headline
 from router_r1.evaluation.report.comparisons import comparison_section, published_section
-from router_r1.evaluation.report.curves import curve_legend, learning_curves
+from router_r1.evaluation.report.curves import learning_section
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs, read_run
 from router_r1.evaluation.report.markup import Markup, escape, join, tag
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
@@ -147,10 +147,9 @@ def _sections(inputs: ReportInputs) -> list[tuple[str, str, Markup]]:
     by_step = inputs.by_step
     if len(by_step) > 1:
         sections.append(("validations", "Validations", validations_section(by_step)))
-    curves = learning_curves(inputs.metrics)
-    if curves:
-        body = join(curve_legend(inputs.metrics), tag("div", *curves, class_="panels"))
-        sections.append(("learning", "Learning", body))
+    curves = learning_section(inputs.metrics)
+    if curves is not None:
+        sections.append(("learning", "Learning", curves))
     sections.append(("routing", "Routing", _routing(inputs)))
     published = published_section(summaries)
     if published is not None:

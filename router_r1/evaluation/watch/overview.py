@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from router_r1.evaluation.report.curves import curve_legend, learning_curves, llm_curves, llms_of
+from router_r1.evaluation.report.curves import learning_section, llms_of
 from router_r1.evaluation.report.markup import DASH, Markup, join, tag
-from router_r1.evaluation.report.routing import llm_legend
 from router_r1.evaluation.watch.run_state import Phase, RunState
 from router_r1.pool.dollars import show_dollars
 from verl.trainer.ppo.totals import AT_END
@@ -33,15 +32,10 @@ def overview(state: RunState) -> Markup:
     if not state.rows:
         return join(*parts)
     parts.append(tag("div", *_cards(state), class_="cards"))
-    llms = llms_of(state.rows)
-    curves = learning_curves(state.rows)
-    if curves:
-        asked = llm_curves(state.rows, llms)
-        panels = tag("div", *curves, *([asked] if asked else []), class_="panels")
-        legend = curve_legend(state.rows)
-        body = join(legend, llm_legend(llms) if asked else "", panels)
-        parts.append(_section("Learning", body))
-    parts.append(_section("Spending and outcomes", _spending(state.rows, llms)))
+    curves = learning_section(state.rows)
+    if curves is not None:
+        parts.append(_section("Learning", curves))
+    parts.append(_section("Spending and outcomes", _spending(state.rows, llms_of(state.rows))))
     return join(*parts)
 
 
