@@ -1,0 +1,124 @@
+"""The report of a training run: its validations, question by question."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router_r1.evaluation.comparison.file import EvaluationFileError
+from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.curves import llm_curves, llms_of
+from router_r1.evaluation.report.inputs import read_run
+from router_r1.evaluation.report.validations import Changes, changes
+from router_r1.pool.config import PoolConfig
+from router_r1.world.simulated_llm import World
+from tests.run_files import write_validation
+from tests.world_records import world_records
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError
+
+CONFIG = "pool: {name: embedded}\nreward_metric: em\ncost_coe: 0.3\n"
+
+
+@pytest.fixture(scope="module")
+def validations(world: World, embedded_pool: PoolConfig) -> dict[int, list[EvaluationRecord]]:
+    return {step: world_records(world, embedded_pool, 40, seed=step) for step in (0, 20, 100)}
+
+
+@pytest.fixture
+def run(validations: dict[int, list[EvaluationRecord]], tmp_path: Path) -> Path:
+    """A run's folder, as the trainer leaves it."""
+    for step, records in validations.items():
+        write_validation(tmp_path, step, records)
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path
+
+
+def unpack_index(page: str) -> Any:
+    match = re.search(r'id="index">([^<]+)<', page)
+    assert match is not None
+    return json.loads(zlib.decompress(base64.b64decode(match.group(1))))
+
+
+def test_validations_are_read_in_the_order_of_their_steps(
+    run: Path, validations: dict[int, list[EvaluationRecord]]
+) -> None:
+    inputs = read_run(run)
+    assert inputs.steps == [0] * 40 + [20] * 40 + [100] * 40
+    assert [record.key for record in inputs.newest] == [r.key for r in validations[100]]
+    assert list(inputs.by_step) == [0, 20, 100]
+    assert inputs.results == {"pool": "embedded", "reward_metric": "em", "cost_coe": 0.3}
+
+
+def test_the_page_holds_every_trajectory_and_its_step(
+    run: Path, validations: dict[int, list[EvaluationRecord]]
+) -> None:
+    page = write_report(run).read_text(encoding="utf-8")
+    rows = unpack_index(page)["rows"]
+    assert rows["step"] == [0] * 40 + [20] * 40 + [100] * 40
+    assert rows["uid"][:40] == [record.uid for record in validations[0]]
+    assert rows["em"][80:] == [record.scores["em"] for record in validations[100]]
+    found = changes(validations[0], validations[100])
+    assert f"<b>{found.became_right} became right</b>" in page
+    assert "step 100" in page
+    assert "Calls by validation" in page
+
+
+def test_changes_are_counted_question_by_question(
+    validations: dict[int, list[EvaluationRecord]],
+) -> None:
+    right, wrong = (
+        next(r for r in validations[0] if r.scores["em"] == em and len(r.extras["calls"]) == 1)
+        for em in (1.0, 0.0)
+    )
+
+    def of(record: EvaluationRecord, uid: str, llm: str) -> EvaluationRecord:
+        calls = [{**record.extras["calls"][0], "llm": llm}]
+        return replace(record, uid=uid, extras={**record.extras, "calls": calls})
+
+    before = [of(right, "a", "Atlas"), of(wrong, "b", "Atlas"), of(wrong, "c", "Atlas")]
+    after = [of(wrong, "a", "Atlas"), of(right, "b", "Draco"), of(wrong, "c", "Atlas")]
+    new = of(right, "only later", "Draco")
+    assert changes(before, [*after, new]) == Changes(1, 1, 1, questions=3)
+    assert changes(before, list(reversed(before))) == Changes(0, 0, 0, questions=3)
+
+
+def test_a_run_with_one_validation_has_nothing_to_compare(
+    validations: dict[int, list[EvaluationRecord]], tmp_path: Path
+) -> None:
+    write_validation(tmp_path, 0, validations[0])
+    page = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'id="validations"' not in page
+    assert "became right</b>" not in page
+
+
+def test_a_folder_that_is_neither_run_nor_evaluation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"neither an evaluation .* nor validations"):
+        write_report(tmp_path)
+
+
+def test_a_config_of_another_kind_is_named(run: Path) -> None:
+    (run / "config.yaml").write_text("pool: 3\n", encoding="utf-8")
+    with pytest.raises(EvaluationFileError, match=r"config\.yaml"):
+        read_run(run)
+
+
+def test_whom_training_asks_is_drawn_from_its_metrics() -> None:
+    rows = [
+        {"step": 1, "reward/calls/Atlas": 1.0, "reward/calls/Draco": 0.0},
+        {"step": 2, "reward/calls/Atlas": 0.5, "reward/calls/Draco": 0.5},
+        {"step": 2, "val/test_score/EM/all": 0.5},
+    ]
+    llms = llms_of(rows)
+    assert llms == ["Atlas", "Draco"]
+    figure = llm_curves(rows, llms)
+    assert figure is not None
+    assert figure.count("<polyline") == 2
+    assert "Draco, step 2: 0.25" in figure, "smoothed over both steps"
+    assert llm_curves([rows[2]], []) is None
