@@ -23,7 +23,7 @@ def next_commands(output_dir: Path, question: str) -> list[tuple[str, str]]:
     program = _PROGRAM if shutil.which(_PROGRAM) else _from_here(Path(sys.prefix, "bin", _PROGRAM))
     commands = []
     if actor := find_newest_actor(output_dir):
-        command = [program, "ask", question, "--model_path", _from_here(actor)]
+        command = [program, "ask", "--question", question, "--model_path", _from_here(actor)]
         commands.append((shlex.join(command), "ask the trained router"))
     report = [program, "report", _from_here(output_dir)]
     commands.append((shlex.join(report), "see how its answers changed, question by question"))

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
 from tests.integration.commands import ROOT, SMALL, Command, start
+from verl.trainer.ppo.rollout_log import read_trajectories
 
 pytestmark = pytest.mark.engine
 PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
@@ -64,6 +65,29 @@ def test_it_writes_what_the_contract_lists(small_run: tuple[Command, Path]) -> N
     assert len(list((folder / "validation").glob("step_*.jsonl"))) == 2
     rows = (folder / "validation" / "step_0.jsonl").read_text().splitlines()
     assert len(rows) == 24
+
+
+def test_it_says_before_and_while_it_trains_what_it_costs(small_run: tuple[Command, Path]) -> None:
+    command, folder = small_run
+    before, training = command.output.split("starting 2 cpu ranks")
+    assert re.search(r"calls of this run: about [\d,]+, at most", before)
+    assert re.search(r"dollars of this run: none are paid; simulated: about \$0\.\d+", before)
+    assert len(re.findall(r"step \d/3 .* simulated \$[\d.]+ of about \$[\d.]+", training)) == 3
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    spent, at_end = "pool/spent_usd", "pool/spent_usd_at_end"
+    assert lines[-1][at_end] == pytest.approx(lines[-1][spent]), "nothing more was to come"
+    assert all(line[at_end] > line[spent] for line in lines[:-1])
+
+
+def test_it_keeps_samples_and_names_what_to_try_next(small_run: tuple[Command, Path]) -> None:
+    command, folder = small_run
+    for step in (1, 2, 3):
+        records = read_trajectories(folder / "samples" / f"step_{step}.jsonl")
+        assert len({record.question for record in records}) == 4
+        assert all(record.extras["response_text"] for record in records)
+        assert {"reward", "em", "cost"} <= records[0].scores.keys()
+    assert f"router-r1 report {folder}" in command.output
+    assert "router-r1 ask --question" in command.output
 
 
 def test_metrics_have_the_contracts_names(small_run: tuple[Command, Path]) -> None:

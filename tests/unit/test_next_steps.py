@@ -27,7 +27,7 @@ def test_commands_can_be_pasted_into_a_shell(run: Path) -> None:
     program, *arguments = shlex.split(ask)
     assert program.endswith("router-r1")
     actor = "outputs/my run/checkpoints/global_step_3/actor"
-    assert arguments == ["ask", QUESTION, "--model_path", actor]
+    assert arguments == ["ask", "--question", QUESTION, "--model_path", actor]
     assert shlex.split(report)[1:] == ["report", "outputs/my run"]
 
 

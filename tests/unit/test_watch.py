@@ -75,6 +75,17 @@ def test_figures_are_those_of_the_newest_rows() -> None:
         assert text in shown, text
 
 
+def test_a_run_that_has_only_been_validated_is_drawn_without_a_scale_of_nothing() -> None:
+    shown = overview(training({"step": 0, "val/test_score/EM/all": 0.125, "pool/spent_usd/A": 0.1}))
+    assert "e-09" not in shown
+    assert 'scope="row">A</th>' in shown, "whom a validation asked is known"
+
+
+def test_after_the_last_step_nothing_but_a_validation_is_left() -> None:
+    assert "last validation is under way" in phase_text(training(row(40)))
+    assert "10 s left" in phase_text(training(row(39)))
+
+
 def test_every_phase_says_what_is_going_on() -> None:
     told = {phase_text(RunState("run", phase)) for phase in Phase}
     assert len(told) == len(Phase)

@@ -16,6 +16,7 @@ _WIDTH, _HEIGHT = 400.0, 236.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 388.0, 16.0, 196.0
 _VALIDATION = "val/test_score/"
 _LLM_CALLS = "reward/calls/"
+_LLM_SPENDING = "pool/spent_usd/"
 
 Series = list[tuple[float, float]]
 
@@ -90,9 +91,15 @@ def llm_curves(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup | 
 
 
 def llms_of(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The pool's LLMs, in its order, as far as the training metrics name them."""
-    names = (name for row in rows for name in row if name.startswith(_LLM_CALLS))
-    return [name.removeprefix(_LLM_CALLS) for name in dict.fromkeys(names)]
+    """The pool's LLMs, in its order, as far as the metrics name them."""
+    named = dict.fromkeys(
+        name.removeprefix(prefix)
+        for row in rows
+        for name in row
+        for prefix in (_LLM_CALLS, _LLM_SPENDING)
+        if name.startswith(prefix)
+    )
+    return list(named)
 
 
 def validation_sources(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -156,8 +163,8 @@ def _step_axis(steps: Sequence[float]) -> Axis:
     """Whole steps, without room at the ends."""
     axis = linear_axis(steps, _LEFT, _RIGHT)
     low, high = min(steps), max(steps)
-    if high == low:
-        return axis
+    if high == low:  # the first step: there is room for the next
+        return Axis(low, low + 1, _LEFT, _RIGHT, (low,))
     ticks = tuple(tick for tick in axis.ticks if low <= tick <= high and tick == int(tick))
     return Axis(low, high, _LEFT, _RIGHT, ticks)
 

@@ -51,6 +51,8 @@ def phase_text(state: RunState) -> str:
         return f"The run has ended{took}. A new one of the same name appears here by itself."
     if state.phase is Phase.QUIET:
         return "Nothing is being written: the run was stopped, or is slow and on another machine."
+    if state.total_steps and state.step >= state.total_steps:
+        return "All steps are done; the last validation is under way."
     left = _seconds_left(state)
     return f"Training; about {_duration(left)} left." if left is not None else "Training."
 
@@ -106,11 +108,12 @@ def _spending(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup:
     """A row an LLM: how often the newest steps asked it, and what it has cost so far."""
     last_step: dict[str, Any] = next((row for row in reversed(rows) if _SCORE in row), {})
     last: dict[str, Any] = next((row for row in reversed(rows) if _SPENT in row), {})
+    of_step = f", step {last_step['step']}" if last_step else ""
     head = tag(
         "tr",
         tag("th", "LLM", scope="col"),
-        tag("th", f"calls per question, step {last_step.get('step', DASH)}", scope="col"),
-        tag("th", "failed for reasons of its own", scope="col"),
+        tag("th", f"calls per question{of_step}", scope="col"),
+        tag("th", "share that infrastructure broke, lately", scope="col"),
         tag("th", "$ so far", scope="col"),
     )
     body = [

@@ -151,9 +151,9 @@ def _newest_samples(folder: Path) -> dict[int, Path]:
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
-    """Whole lines that hold a step; a line torn by whatever copies the folder is left out."""
+    """Lines that hold a step; one that is half written, or torn by a copy, is left out."""
     rows = []
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    for line in path.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
         except ValueError:

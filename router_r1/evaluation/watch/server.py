@@ -16,12 +16,12 @@ from pathlib import Path
 
 from aiohttp import web
 
+from router_r1.evaluation.report.arguments import DEFAULT_PORT
 from router_r1.evaluation.watch.page import build_page, describe
 from router_r1.evaluation.watch.run_state import RunReader
 from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
-DEFAULT_PORT = 8321
 _HOST = "127.0.0.1"
 _OWN_NAMES = ("127.0.0.1", "localhost")
 

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
-_WINDOW = 10
+_WINDOW = 10  # observations that a rate is taken from
 AT_END = "_at_end"
+
+
+class Kind(Enum):
+    """What trajectories are rolled out for: validation samples otherwise than training does."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
 
 
 @dataclass(frozen=True)
@@ -34,39 +42,42 @@ class RunningTotal:
 class Totals:
     """Follows running totals through a run.
 
-    The trajectories still to come are taken to use what those of the last 10 observations did,
-    since a policy that learns changes what it uses.
+    The trajectories still to come are taken to use what those of their kind did: in the last ten
+    steps, since a policy that learns changes what it uses, and in the last validation. A kind that
+    was not seen yet is taken to use what the other does.
 
     Args:
         totals: of the task.
-        planned: trajectories of the whole run, validation's included.
+        planned: trajectories of the whole run by kind.
     """
 
-    def __init__(self, totals: Sequence[RunningTotal], planned: int) -> None:
+    def __init__(self, totals: Sequence[RunningTotal], planned: Mapping[Kind, int]) -> None:
         self._totals = totals
-        self._planned = planned
-        self._done = 0
-        self._seen: dict[str, deque[tuple[int, float]]] = {
-            total.metric: deque([(0, 0.0)], maxlen=_WINDOW + 1) for total in totals
-        }
+        self._left = dict(planned)
+        self._value = {total.metric: 0.0 for total in totals}
+        self._used = {total.metric: _by_kind() for total in totals}
 
-    def observe(self, metrics: Mapping[str, float], trajectories: int) -> dict[str, float]:
+    def observe(
+        self, metrics: Mapping[str, float], trajectories: int, kind: Kind
+    ) -> dict[str, float]:
         """``{metric}_at_end`` for each total in ``metrics``.
 
         Args:
             metrics: of a step or a validation, with the totals so far.
             trajectories: that it rolled out.
+            kind: of those.
         """
-        self._done += trajectories
+        self._left[kind] = max(0, self._left[kind] - trajectories)
         estimates = {}
         for total in self._totals:
             if total.metric not in metrics:
                 continue
-            value, seen = metrics[total.metric], self._seen[total.metric]
-            seen.append((self._done, value))
-            (first_done, first_value), more = seen[0], max(0, self._planned - self._done)
-            rate = (value - first_value) / max(1, self._done - first_done)
-            at_end = value + rate * more
+            value, used = metrics[total.metric], self._used[total.metric]
+            used[kind].append((trajectories, value - self._value[total.metric]))
+            self._value[total.metric] = value
+            at_end = value + sum(
+                self._left[other] * _rate(used[other] or used[kind]) for other in Kind
+            )
             if total.limit is not None:
                 at_end = max(value, min(at_end, total.limit))
             estimates[total.metric + AT_END] = at_end
@@ -80,3 +91,16 @@ class Totals:
             for total in self._totals
             if total.metric + AT_END in metrics
         ]
+
+
+_Observations = deque[tuple[int, float]]
+"""Trajectories, and what they used."""
+
+
+def _by_kind() -> dict[Kind, _Observations]:
+    return {Kind.TRAINING: deque(maxlen=_WINDOW), Kind.VALIDATION: deque(maxlen=1)}
+
+
+def _rate(observed: _Observations) -> float:
+    """Used per trajectory."""
+    return sum(used for _, used in observed) / max(1, sum(count for count, _ in observed))

@@ -48,7 +48,7 @@ from verl.trainer.ppo.rollout_log import (
 )
 from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.selection import select_for_update
-from verl.trainer.ppo.totals import Totals
+from verl.trainer.ppo.totals import Kind, Totals
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
@@ -117,7 +117,8 @@ class RayPPOTrainer:
         trainer = config.trainer
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
         plan = PlannedRun.of(config, len(self.train_data), len(self.val_data))
-        self.totals = Totals(task.running_totals(), (plan.training or 0) + (plan.validation or 0))
+        planned = {Kind.TRAINING: plan.training or 0, Kind.VALIDATION: plan.validation or 0}
+        self.totals = Totals(task.running_totals(), planned)
         self.samples = SampleLog(self.output_dir, trainer.samples)
         self.rng = np.random.default_rng(trainer.seed)
         self.alarms = Alarms(trainer.alarms, task.alarm_rules())
@@ -294,7 +295,9 @@ class RayPPOTrainer:
             write_trajectories(path, requests, trajectories, result.columns)
         seconds = time.monotonic() - start
         metrics = validation_metrics(result) | count_excluded(trajectories)
-        metrics |= self._task_metrics(len(trajectories)) | {"timing_s/testing": seconds}
+        metrics |= self._task_metrics(len(trajectories), Kind.VALIDATION) | {
+            "timing_s/testing": seconds
+        }
         self.tracking.log(metrics, step)
         self.display.show_validation(step, metrics, self.totals.describe(metrics), seconds)
         return result
@@ -309,7 +312,7 @@ class RayPPOTrainer:
 
     def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic)
-        metrics |= self._task_metrics(self._trajectories_per_step)
+        metrics |= self._task_metrics(self._trajectories_per_step, Kind.TRAINING)
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
@@ -318,13 +321,15 @@ class RayPPOTrainer:
 
     def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
-        self.tracking.log(metrics | self._task_metrics(self._trajectories_per_step), step)
+        self.tracking.log(
+            metrics | self._task_metrics(self._trajectories_per_step, Kind.TRAINING), step
+        )
         self.display.show_skipped(step, int(metrics["rollout/excluded"]))
 
-    def _task_metrics(self, trajectories: int) -> dict[str, float]:
+    def _task_metrics(self, trajectories: int, kind: Kind) -> dict[str, float]:
         """What the task reports after so many more trajectories, and its totals at the end."""
         metrics = self.task.collect_metrics()
-        return metrics | self.totals.observe(metrics, trajectories)
+        return metrics | self.totals.observe(metrics, trajectories, kind)
 
     @property
     def _trajectories_per_step(self) -> int:
