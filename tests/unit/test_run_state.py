@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from router_r1.evaluation.watch.page import describe
 from router_r1.evaluation.watch.run_state import SHOWN_STEPS, Phase, RunReader
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
@@ -56,6 +58,24 @@ def test_a_run_is_followed_line_by_line(tmp_path: Path) -> None:
         file.write('ore/mean": 0.75}\n')
     state = reader.read()
     assert (state.step, state.rows[-1]["critic/score/mean"]) == (2, 0.75)
+
+
+def test_values_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    line = '{"step": 1, "a": NaN, "b": null, "c": "text", "d": [1], "e": 0.5, "f": Infinity}\n'
+    (tmp_path / "metrics.jsonl").write_text(line, encoding="utf-8")
+    (tmp_path / "config.yaml").write_text("trainer: [a, list]\npool: text\n", encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"seconds": "many"}', encoding="utf-8")
+    state = RunReader(tmp_path).read()
+    assert state.rows == [{"step": 1, "e": 0.5}]
+    assert (state.total_steps, state.group("pool"), state.total_seconds) == (None, {}, None)
+    assert describe(state)["phase"] == "ended"
+
+
+def test_samples_of_another_task_are_named(tmp_path: Path, records: list[EvaluationRecord]) -> None:
+    write_samples(tmp_path, 1, [replace(records[0], extras={"sum": 3})])
+    state = RunReader(tmp_path).read()
+    assert state.samples == {}
+    assert "step_1.jsonl line 1 is no router's trajectory" in state.faults[0]
 
 
 def test_torn_and_foreign_lines_do_not_hide_the_others(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from verl.trainer.evaluation.score import QUESTIONS
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
+_ROUTED = {"calls", "policy_text", "response_text"}  # what the routing agent reports
+
 
 @dataclass(frozen=True)
 class ReportInputs:
@@ -90,7 +92,7 @@ def read_run(folder: Path) -> ReportInputs:
     """
     records, steps = [], []
     for step, path in trajectories_files(folder / VALIDATION_FOLDER).items():
-        validation = read_trajectories(path)
+        validation = read_routed(path)
         records += validation
         steps += [step] * len(validation)
     if not records:
@@ -106,6 +108,21 @@ def read_run(folder: Path) -> ReportInputs:
         metrics=_read_metrics(folder / METRICS_FILE),
         steps=steps,
     )
+
+
+def read_routed(path: Path) -> list[EvaluationRecord]:
+    """A file of a router's trajectories.
+
+    Raises:
+        RecordError: if it was written by another version, or by a run of another task.
+    """
+    records = read_trajectories(path)
+    for number, record in enumerate(records, start=1):
+        if missing := _ROUTED - record.extras.keys():
+            raise RecordError(
+                f"{path} line {number} is no router's trajectory: it lacks {', '.join(missing)}"
+            )
+    return records
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

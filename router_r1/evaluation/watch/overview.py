@@ -46,8 +46,8 @@ def phase_text(state: RunState) -> str:
     if state.phase is Phase.STARTING:
         return "The run has begun; its first figures come with the first validation or step."
     if state.phase is Phase.ENDED:
-        seconds = (state.summary.get("seconds") or {}).get("total")
-        took = f" after {_duration(seconds)}" if isinstance(seconds, int | float) else ""
+        seconds = state.total_seconds
+        took = f" after {_duration(seconds)}" if seconds is not None else ""
         return f"The run has ended{took}. A new one of the same name appears here by itself."
     if state.phase is Phase.QUIET:
         return "Nothing is being written: the run was stopped, or is slow and on another machine."
@@ -177,7 +177,7 @@ def _values(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[float]
 
 
 def _is_simulated(state: RunState) -> bool:
-    return bool((state.config.get("pool") or {}).get("simulated"))
+    return bool(state.group("pool").get("simulated"))
 
 
 def _shown(value: float | None, form: str) -> str:

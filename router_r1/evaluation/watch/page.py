@@ -61,6 +61,6 @@ def _samples(state: RunState) -> dict[str, Any] | None:
         return None
     steps = [step for step, samples in state.samples.items() for _ in samples]
     rule = reward_rule(records, state.config)
-    pool = known_pool((state.config.get("pool") or {}).get("name"))
+    pool = known_pool(state.group("pool").get("name"))
     details = [detail_of(record, rule, pool) for record in records]
     return {"index": index_of(records, rule, steps), "details": details}

@@ -7,6 +7,7 @@ error; only whole lines count, and nothing that was read before outlives its fil
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +17,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from router_r1.evaluation.report.inputs import read_routed
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError
-from verl.trainer.ppo.rollout_log import read_trajectories, trajectories_files
+from verl.trainer.ppo.rollout_log import trajectories_files
 from verl.trainer.ppo.samples import SAMPLES_FOLDER
 from verl.trainer.run_folder import is_claimed
 from verl.utils.tracking import METRICS_FILE
@@ -69,10 +71,22 @@ class RunState:
         return max((row["step"] for row in self.rows), default=0)
 
     @property
+    def total_seconds(self) -> float | None:
+        """That the run took, once it has ended."""
+        seconds = self.summary.get("seconds")
+        total = seconds.get("total") if isinstance(seconds, dict) else None
+        return float(total) if isinstance(total, int | float) else None
+
+    @property
     def total_steps(self) -> int | None:
         """As configured; None where the number of epochs says it."""
-        steps = (self.config.get("trainer") or {}).get("total_training_steps")
+        steps = self.group("trainer").get("total_training_steps")
         return steps if isinstance(steps, int) else None
+
+    def group(self, name: str) -> dict[str, Any]:
+        """A group of the config; {} where it has none."""
+        group = self.config.get(name)
+        return group if isinstance(group, dict) else {}
 
 
 class RunReader:
@@ -99,7 +113,7 @@ class RunReader:
         samples = {}
         for step, path in sample_files.items():
             try:
-                samples[step] = self._parse(path, read_trajectories) or []
+                samples[step] = self._parse(path, read_routed) or []
             except RecordError as error:
                 faults.append(str(error))
         self._forget_all_but({config_file, metrics_file, summary_file, *sample_files.values()})
@@ -128,14 +142,14 @@ class RunReader:
         return Phase.QUIET if has_rows or has_config else Phase.WAITING
 
     def _parse(self, path: Path, parser: Callable[[Path], T]) -> T | None:
-        """What ``parser`` makes of the file; None if it is not there or being written."""
+        """What ``parser`` makes of the file; None if it is not there, or cannot be read yet."""
         try:
             stat = path.stat()
             signature = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             known = self._parsed.get(path)
             if known is None or known[0] != signature:
                 known = self._parsed[path] = (signature, parser(path))
-        except (FileNotFoundError, NotADirectoryError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError, yaml.YAMLError):
             self._parsed.pop(path, None)
             return None
         value: T = known[1]
@@ -151,7 +165,7 @@ def _newest_samples(folder: Path) -> dict[int, Path]:
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
-    """Lines that hold a step; one that is half written, or torn by a copy, is left out."""
+    """The numbers of each line that holds a step; a half-written or torn line is left out."""
     rows = []
     for line in path.read_bytes().split(b"\n"):
         try:
@@ -159,8 +173,12 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
+            rows.append({name: value for name, value in row.items() if _is_finite(value)})
     return rows
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _object_of_yaml(path: Path) -> dict[str, Any]:
