@@ -50,8 +50,8 @@ export function drawCall(llms, call) {
   return make("div", "call", ...facts);
 }
 
-/** What all calls took together; cost and dollars are the trajectory's. */
-export function drawSums(calls, cost, dollars) {
+/** What all calls took together; cost and dollars are the trajectory's, more are [label, text] pairs. */
+export function drawSums(calls, cost, dollars, more = []) {
   const sum = (field) => calls.reduce((all, call) => all + (call[field] ?? 0), 0);
   const failed = calls.filter((call) => call.outcome !== "ok").length;
   const pairs = [
@@ -60,6 +60,7 @@ export function drawSums(calls, cost, dollars) {
     ["cost (tokens × $/1M)", short(cost)],
     ["dollars", `$${short(dollars)}`],
     ["time in calls", `${short(sum("latency_s"))} s`],
+    ...more,
   ];
   return make("div", "sums", ...pairs.flatMap((pair) => pair.map((text) => make("span", "", text))));
 }
