@@ -82,7 +82,7 @@ export class Exchange {
     const answered = end.router.status === "answered";
     if (answered) this.#story.append(this.#drawAnswer(end.answer));
     else this.#story.append(make("p", "remark", ENDINGS[end.router.status]));
-    const own = [["the router's own tokens", String(end.usage.completion_tokens)], ["time in all", `${short(end.seconds)} s`]];
+    const own = [["router's tokens", String(end.usage.completion_tokens)], ["time in all", `${short(end.seconds)} s`]];
     const { cost, dollars } = end.usage.pool;
     this.element.append(make("div", "total", drawSums(end.router.calls, cost, dollars, own)));
     return answered ? `Answer: ${end.answer}` : ENDINGS[end.router.status];
@@ -90,7 +90,11 @@ export class Exchange {
 
   #drawAnswer(answer) {
     const block = drawBlock("answer", make("div", "text", answer || "(empty)"));
-    if (this.accepted !== null) block.append(make("div", "accepted", `The world's own answer: ${this.accepted}`));
+    if (this.accepted !== null) {
+      const right = answer.toLowerCase() === this.accepted.toLowerCase();
+      const mark = right ? "✓" : "✗";
+      block.append(make("div", `accepted ${right ? "right" : ""}`, `${mark} The world's own answer: ${this.accepted}`));
+    }
     return block;
   }
 

@@ -29,6 +29,7 @@ async function connect() {
   byId("ask-form").hidden = false;
   byId("model").textContent = card.id;
   const names = card.router.llms.map((llm) => llm.name);
+  byId("choice").hidden = false;
   byId("pool").replaceChildren(
     ...card.router.llms.map((llm) =>
       make("li", "", drawLLM(names, llm.name), ` $${llm.completion_price} per 1M tokens`, make("div", "about", llm.descriptor)),
@@ -39,10 +40,11 @@ async function connect() {
   }
   showSurroundings();
   focusQuestion();
-  toEnd();
+  if (records.length) toEnd();
 }
 
 function askForKey(fault) {
+  byId("welcome").hidden = byId("log").childElementCount > 0;
   byId("key-form").hidden = false;
   byId("ask-form").hidden = true;
   byId("key-fault").textContent = fault;
