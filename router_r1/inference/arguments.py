@@ -70,7 +70,7 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and engine")
     model.add_argument(
         "--model_path",
-        help="checkpoint folder or hub name; default: the quickstart's newest checkpoint",
+        help="checkpoint folder or hub name; default: the newest checkpoint in outputs/",
     )
     model.add_argument("--engine", choices=ENGINES, default=defaults.engine)
     model.add_argument(

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 _AT_ONCE = 32
 _END_WORDS = ("exit", "quit")
 _EPILOG = """\
-With no arguments: the quickstart's model answers an example question, with the embedded pool.
+With no arguments: the newest trained model answers an example question of the embedded world.
 Questions piped into the command are answered one after the other.
 Results go to standard output, everything else to standard error.
 """

@@ -74,7 +74,7 @@ class RouterSettings:
 
 
 def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSettings:
-    """The settings that the arguments mean; ``root`` is where the quickstart's model is sought.
+    """The settings that the arguments mean; ``root`` is where a trained model is sought.
 
     Raises:
         UserError: if there is no such model or pool, or values contradict each other.
@@ -126,13 +126,15 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
 
 
 def default_model(root: Path) -> str:
-    """The newest checkpoint of the quickstart, else the policy of its cold start.
+    """The newest checkpoint of the run that saved last, else the policy of the cold start.
 
     Raises:
         UserError: if there is neither.
     """
-    if actor := find_newest_actor(root / "outputs" / "quickstart"):
-        return str(actor)
+    found = (find_newest_actor(run) for run in (root / "outputs").glob("*"))
+    actors = [actor for actor in found if actor is not None]
+    if actors:
+        return str(max(actors, key=lambda actor: (actor / "config.json").stat().st_mtime))
     cold_start = root / ".cache" / "cold_start"
     if (cold_start / _COLD_START_MARK).is_file():
         return str(cold_start)

@@ -21,8 +21,9 @@ from verl.trainer.launch import run_as_command
 logger = logging.getLogger(__name__)
 KEY_VARIABLE = "ROUTER_R1_SERVE_KEY"
 _EPILOG = f"""\
-Clients send the key in the environment variable {KEY_VARIABLE}; without one the server listens on
-this machine only. The last user message of a conversation is the question.
+With no arguments: serves the newest trained model of outputs/. Open the address it prints in a
+browser to ask it. Clients send the key in the environment variable {KEY_VARIABLE}; without one the
+server listens on this machine only. The last user message of a conversation is the question.
 """
 
 
@@ -40,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = ServerConfig()
     parser = argparse.ArgumentParser(
         prog="python -m router_r1.serve",
-        description="Serves a trained router as an OpenAI-compatible chat model.",
+        description="Serves a trained router: a chat page, and an OpenAI-compatible API.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -119,6 +120,7 @@ def _serve(router: Router, config: ServerConfig) -> None:
             f"cannot listen on {config.host}:{config.port}: {error.strerror or error}"
         ) from error
     logger.info("serving %s on %s (Ctrl-C stops)", config.model_name, url)
+    logger.info("to ask it in a browser: %s", url.removesuffix("v1"))
     if config.api_key is None:
         logger.info("no key is asked for: $%s is not set", KEY_VARIABLE)
     try:

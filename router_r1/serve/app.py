@@ -1,11 +1,11 @@
 """The HTTP server around a router.
 
 Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /metrics`` (all three need the
-key, where there is one), ``GET /health``.
+key, where there is one), ``GET /health``, and ``GET /``, a page to ask the router on.
 
 Guarantees: every request ends in an answer or in an error body of the OpenAI API; a client that
 goes away cancels its trajectory, in the engine and in the pool; a request that ends, however it
-ends, gives back its place.
+ends, gives back its place; a page of another site cannot ask in its reader's name.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from aiohttp import web
 
 from router_r1.inference.router import QuestionTooLongError, Router
 from router_r1.serve.admission import Admission
+from router_r1.serve.card import model_card
 from router_r1.serve.errors import (
     INVALID_REQUEST,
     APIError,
     engine_failed,
+    foreign_page,
     internal_error,
     unauthorized,
     unknown_model,
 )
 from router_r1.serve.metrics import Metrics
+from router_r1.serve.page import page_response
 from router_r1.serve.protocol import ChatRequest, Completion, parse_chat_request
 from router_r1.serve.reasoning import ReasoningObserver
+from router_r1.serve.stream import StreamObserver
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
@@ -43,6 +48,7 @@ from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CHAT_PATH = "/v1/chat/completions"
+_OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
@@ -98,6 +104,7 @@ class RouterServer:
         )
         app.add_routes(
             [
+                web.get("/", self._page),
                 web.post(_CHAT_PATH, self._chat),
                 web.get("/v1/models", self._models),
                 web.get("/v1/models/{model}", self._model),
@@ -154,8 +161,11 @@ class RouterServer:
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        # Browsers send this by themselves, and pages cannot change it.
+        if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
+            raise foreign_page()
         key = self._config.api_key
-        if key is not None and request.path != "/health":
+        if key is not None and request.path not in _OPEN_PATHS:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             is_right = hmac.compare_digest(given.strip().encode(errors="replace"), key.encode())
             if scheme.lower() != "bearer" or not is_right:
@@ -176,6 +186,9 @@ class RouterServer:
 
     # -- endpoints --------------------------------------------------------------------------
 
+    async def _page(self, _: web.Request) -> web.Response:
+        return page_response()
+
     async def _health(self, _: web.Request) -> web.Response:
         if self._engine_died:
             return web.json_response({"status": "the engine has died"}, status=503)
@@ -187,19 +200,15 @@ class RouterServer:
         )
 
     async def _models(self, _: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [self._model_card()]})
+        return web.json_response({"object": "list", "data": [self._model_card]})
 
     async def _model(self, request: web.Request) -> web.Response:
         self._require_model(request.match_info["model"])
-        return web.json_response(self._model_card())
+        return web.json_response(self._model_card)
 
+    @cached_property
     def _model_card(self) -> dict[str, Any]:
-        return {
-            "id": self._config.model_name,
-            "object": "model",
-            "created": self._started,
-            "owned_by": "router-r1",
-        }
+        return model_card(self._config.model_name, self._started, self._router.settings)
 
     def _require_model(self, model: str) -> None:
         if model != self._config.model_name:
@@ -246,12 +255,12 @@ class RouterServer:
         )
         await response.prepare(request)
         await _send(response, completion.chunk(role="assistant", content=""))
-        pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        observer = ReasoningObserver(pieces.put_nowait, self.metrics.count_call)
+        chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        observer = StreamObserver(completion, chunks.put_nowait, self.metrics.count_call)
         task = asyncio.create_task(self._router.answer(rollout, observer, options))
-        task.add_done_callback(lambda _: pieces.put_nowait(None))
+        task.add_done_callback(lambda _: chunks.put_nowait(None))
         try:
-            await _send_pieces(response, completion, pieces)
+            await _send_chunks(response, chunks)
             trajectory: Trajectory = await task
             for chunk in completion.last_chunks(trajectory, chat.include_usage):
                 await _send(response, chunk)
@@ -268,19 +277,19 @@ class RouterServer:
         return response
 
 
-async def _send_pieces(
-    response: web.StreamResponse, completion: Completion, pieces: asyncio.Queue[str | None]
+async def _send_chunks(
+    response: web.StreamResponse, chunks: asyncio.Queue[dict[str, Any] | None]
 ) -> None:
-    """Sends reasoning until None comes; a comment now and then keeps proxies from hanging up."""
+    """Sends chunks until None comes; a comment now and then keeps proxies from hanging up."""
     while True:
         try:
-            piece = await asyncio.wait_for(pieces.get(), _KEEP_ALIVE_S)
+            chunk = await asyncio.wait_for(chunks.get(), _KEEP_ALIVE_S)
         except TimeoutError:
             await response.write(b": waiting for the pool\n\n")
             continue
-        if piece is None:
+        if chunk is None:
             return
-        await _send(response, completion.chunk(reasoning_content=piece))
+        await _send(response, chunk)
 
 
 async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:

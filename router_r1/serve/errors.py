@@ -48,6 +48,11 @@ def unauthorized() -> APIError:
     return APIError(401, "a valid API key is needed", "invalid_api_key")
 
 
+def foreign_page() -> APIError:
+    """A browser asks for a page of another site."""
+    return APIError(403, "pages of other sites may not ask this server", "foreign_page")
+
+
 def unknown_model(model: str, served: str) -> APIError:
     """A model that is not served here."""
     return APIError(

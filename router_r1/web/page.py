@@ -19,7 +19,7 @@ THEME = FOLDER / "theme.css"
 TRAJECTORY_STYLE = FOLDER / "trajectory.css"
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
-_EXPORT = re.compile(r"^export (?=(?:async )?function |const |let )", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?function |class |const |let )", re.MULTILINE)
 _LEFT_OVER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
@@ -35,7 +35,8 @@ def bundle(entry: Path) -> str:
 
     Raises:
         PageError: for an import or export in another form than ``import { a, b } from "./x.js"``
-            and ``export function``, ``const`` or ``let``, or for modules that import each other.
+            and ``export function``, ``class``, ``const`` or ``let``, or for modules that import
+            each other.
     """
     texts: dict[Path, str] = {}
     _collect(entry.resolve(), texts, ())

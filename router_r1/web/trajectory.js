@@ -20,6 +20,10 @@ const KINDS = {
 export const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
 export const short = (value) => (value === null ? "–" : String(Number(value.toPrecision(3))));
 
+/** Dollars in decimals, however few they are: a call can cost less than a millionth. */
+export const money = (value) =>
+  value === null ? "–" : `$${value.toLocaleString("en", { maximumSignificantDigits: 3, useGrouping: false })}`;
+
 /** The class that gives an LLM its colour. */
 export function llmClass(llms, name) {
   const place = llms.indexOf(name);
@@ -43,7 +47,7 @@ export function drawCall(llms, call) {
     make("span", "", `${short(call.latency_s)} s`),
     make("span", "", `${call.prompt_tokens} → ${call.completion_tokens} tokens`),
     make("span", "", `cost ${short(call.cost)}`),
-    make("span", "", `$${short(call.dollars)}`),
+    make("span", "", money(call.dollars)),
   ];
   if (call.neutralised) facts.push(make("span", "failed", `${call.neutralised} tags neutralised`));
   for (const flag of FLAGS) if (call[flag]) facts.push(make("span", "", flag.replaceAll("_", " ")));
@@ -82,16 +86,17 @@ export function drawStory(llms, [kind, text, place], calls, drawText = plainText
 
 const plainText = (text) => make("div", "text", text);
 
-/** What all calls took together; cost and dollars are the trajectory's. */
-export function drawSums(calls, cost, dollars) {
+/** What all calls took together; cost and dollars are the trajectory's, more are [label, text] pairs. */
+export function drawSums(calls, cost, dollars, more = []) {
   const sum = (field) => calls.reduce((all, call) => all + (call[field] ?? 0), 0);
   const failed = calls.filter((call) => call.outcome !== "ok").length;
   const pairs = [
     ["calls", `${calls.length}${failed ? `, ${failed} failed` : ""}`],
     ["tokens in → out", `${sum("prompt_tokens")} → ${sum("completion_tokens")}`],
     ["cost (tokens × $/1M)", short(cost)],
-    ["dollars", `$${short(dollars)}`],
+    ["dollars", money(dollars)],
     ["time in calls", `${short(sum("latency_s"))} s`],
+    ...more,
   ];
   return make("div", "sums", ...pairs.flatMap((pair) => pair.map((text) => make("span", "", text))));
 }

@@ -71,20 +71,28 @@ def _devtools_address(process: subprocess.Popen[str]) -> str:
 
 
 class Page:
-    """One tab; ``problems`` holds console errors, exceptions and requests that left the file.
+    """One tab; ``problems`` holds console errors, exceptions and requests that left the page.
 
     Args:
         address: of the browser's DevTools.
         width, height: of the window, in pixels.
         dark: which colour scheme the tab prefers.
+        origin: of the server whose page it shows, such as ``http://127.0.0.1:8000/``; None for a
+            file, which may ask for nothing.
     """
 
     def __init__(
-        self, address: str, width: int = 1280, height: int = 800, dark: bool = False
+        self,
+        address: str,
+        width: int = 1280,
+        height: int = 800,
+        dark: bool = False,
+        origin: str | None = None,
     ) -> None:
         self._address = address
         self._size = (width, height)
         self._scheme = "dark" if dark else "light"
+        self._own = ("file:", "data:", "blob:", "about:", *([origin] if origin else []))
         self._numbers = itertools.count(1)
         self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self.problems: list[str] = []
@@ -141,7 +149,7 @@ class Page:
                 self.problems.append(details["entry"]["text"])
             elif method == "Network.requestWillBeSent":
                 url = details["request"]["url"]
-                if not url.startswith(("file:", "data:", "blob:", "about:")):
+                if not url.startswith(self._own):
                     self.problems.append(f"request to {url}")
 
     async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -175,6 +183,10 @@ class Page:
         await self.send("Page.navigate", url="about:blank")
         await self.send("Page.navigate", url=f"{path.resolve().as_uri()}{fragment}")
         return int(await self.wait_for("document.documentElement?.dataset.ready"))
+
+    async def type(self, text: str) -> None:
+        """Text into whatever has the focus."""
+        await self.send("Input.insertText", text=text)
 
     async def press(self, key: str) -> None:
         """One key on whatever has the focus."""

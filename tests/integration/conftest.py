@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.router import Router, open_router
+from router_r1.inference.settings import resolve
 from router_r1.pool.config import PoolConfig
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
+from router_r1.world.simulated_llm import World
 from tests.integration.commands import ROOT, SMALL, Command, start
+from tests.integration.serving import POOL_KEY
 from verl.config.ppo import RayConfig
 from verl.trainer.launch import ray_cluster
 
@@ -28,6 +33,23 @@ def served_pool(embedded_pool: PoolConfig) -> Iterator[PoolConfig]:
     """The embedded pool behind its real HTTP server, answering without delay."""
     with simulated_pool(embedded_pool, WorldConfig(), time_scale=0.0) as url:
         yield replace(embedded_pool, api_base=url, request_timeout_s=2.0, retry_backoff_s=0.01)
+
+
+@pytest.fixture(scope="session")
+def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]:
+    """A router that knows the format, on the one vLLM engine of all serving tests."""
+    arguments = RouterArguments(
+        model_path=str(cold_start_folder), pool="embedded", api_key=POOL_KEY
+    )
+    pool = replace(served_pool, request_timeout_s=1.0, max_retries=0)
+    with open_router(replace(resolve(arguments), pool=pool)) as router:
+        yield router
+
+
+@pytest.fixture(scope="session")
+def questions(world: World) -> list[str]:
+    """Questions of the embedded world's test split."""
+    return [question.text for question in world.knowledge.questions("test")[:64]]
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,10 @@ import asyncio
 import contextlib
 import json
 import shutil
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,47 +18,18 @@ import openai
 import pytest
 from transformers import AutoTokenizer
 
-from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.record import Answer
-from router_r1.inference.router import Router, open_router
-from router_r1.inference.settings import resolve
+from router_r1.inference.router import Router
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.pool.config import PoolConfig
-from router_r1.serve.app import RouterServer, ServerConfig
-from router_r1.world.simulated_llm import World
+from router_r1.serve.app import RouterServer
 from tests.integration.faults import fault
+from tests.integration.serving import KEY, POOL_KEY, engine_of, idle_state, served, until
 from verl.interfaces import RolloutOptions, RolloutRequest, SamplingParams
 from verl.utils.generation_config import end_of_turn_ids
 from verl.workers.rollout.hf_engine import HFEngine
 
 pytestmark = pytest.mark.engine
-KEY = "sk-key-of-the-server"
-POOL_KEY = "sk-key-of-the-pool"
-
-
-@pytest.fixture(scope="module")
-def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]:
-    arguments = RouterArguments(
-        model_path=str(cold_start_folder), pool="embedded", api_key=POOL_KEY
-    )
-    pool = replace(served_pool, request_timeout_s=1.0, max_retries=0)
-    with open_router(replace(resolve(arguments), pool=pool)) as router:
-        yield router
-
-
-@pytest.fixture(scope="module")
-def questions(world: World) -> list[str]:
-    return [question.text for question in world.knowledge.questions("test")[:64]]
-
-
-@contextmanager
-def served(router: Router, **config: Any) -> Iterator[tuple[RouterServer, str]]:
-    server = RouterServer(router, ServerConfig(port=0, api_key=KEY, **config))
-    url = router.run(server.start())
-    try:
-        yield server, url
-    finally:
-        router.run(server.stop())
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +47,6 @@ def client(server: tuple[RouterServer, str]) -> Iterator[openai.OpenAI]:
 def ask(client: openai.OpenAI, question: str, **options: Any) -> Any:
     messages = [{"role": "user", "content": question}]
     return client.chat.completions.create(**{"model": "router-r1", "messages": messages, **options})
-
-
-def engine_of(router: Router) -> Any:
-    return router._manager._engine
-
-
-async def idle_state(router: Router) -> tuple[int, int]:
-    """Requests in the engine, and tasks on the router's loop beside this one."""
-    core = engine_of(router)._replica._engine
-    return core.get_num_unfinished_requests(), len(asyncio.all_tasks()) - 1
-
-
-def until(condition: Any, patience_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def test_hf_and_vllm_write_the_same_greedy_tokens(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -54,7 +56,13 @@ def test_the_default_model_is_the_newest_that_is_there(tmp_path: Path) -> None:
     checkpoint(tmp_path, "quickstart", 9)
     newest = checkpoint(tmp_path, "quickstart", 40)
     (checkpoint(tmp_path, "quickstart", 80) / "config.json").unlink()  # cut off while saving
-    checkpoint(tmp_path, "another", 99)
+    assert default_model(tmp_path) == str(newest)
+    later = checkpoint(tmp_path, "another", 5)
+    for age_s, actor in ((100, newest), (50, later)):
+        saved = time.time() - age_s
+        os.utime(actor / "config.json", (saved, saved))
+    assert default_model(tmp_path) == str(later)
+    os.utime(newest / "config.json")
     assert default_model(tmp_path) == str(newest)
 
 

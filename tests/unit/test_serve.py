@@ -239,7 +239,7 @@ def test_any_bytes_for_a_key_are_let_in_or_refused(given: bytes) -> None:
         server = RouterServer(cast(Router, None), ServerConfig(port=0, api_key="k"))
         url = urlsplit(await server.start())
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
-        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % given)
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n" % given)
         line = await reader.readline()
         writer.close()
         await server.stop()

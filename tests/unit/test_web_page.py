@@ -35,7 +35,7 @@ def test_a_module_stands_once_and_after_all_that_it_imports(tmp_path: Path) -> N
         'import a from "./a.js";',
         'import { a } from "elsewhere";',
         "export default 3;",
-        "export class A {}",
+        "export { a };",
     ],
 )
 def test_what_cannot_be_bundled_is_shown(tmp_path: Path, line: str) -> None:

@@ -1,0 +1,50 @@
+"""The model's card: what is served, and for whom wants to ask it, what it can ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from router_r1.inference.settings import RouterSettings
+from router_r1.world.knowledge import Knowledge, Question
+
+_EXAMPLES = 8
+
+
+def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, Any]:
+    """An entry of ``/v1/models``.
+
+    Beside the API's own fields: ``router.llms``, the LLMs that the router is offered, with
+    descriptors and prices ($ per 1M tokens), and ``router.examples``, questions that it can be
+    tried with and their answers. Only the embedded world has examples.
+    """
+    pool = settings.pool
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "router-r1",
+        "router": {
+            "llms": [
+                {
+                    "name": llm.name,
+                    "descriptor": llm.descriptor,
+                    "prompt_price": llm.prompt_price,
+                    "completion_price": llm.completion_price,
+                }
+                for llm in pool.offered
+            ],
+            "examples": [
+                {"question": question.text, "answer": question.answer}
+                for question in (_examples(settings) if pool.simulated else ())
+            ],
+        },
+    }
+
+
+def _examples(settings: RouterSettings) -> list[Question]:
+    """Test questions, those that need two calls and those that need one in turn."""
+    questions = Knowledge(settings.world).questions("test")
+    hard = [question for question in questions if len(question.hops) > 1]
+    easy = [question for question in questions if len(question.hops) == 1]
+    pairs = zip(hard[: _EXAMPLES // 2], easy[: _EXAMPLES // 2], strict=False)
+    return [question for pair in pairs for question in pair]
