@@ -48,7 +48,7 @@ function askForKey(fault) {
   byId("key-form").hidden = false;
   byId("ask-form").hidden = true;
   byId("key-fault").textContent = fault;
-  byId("key").focus();
+  byId("key").focus({ preventScroll: true });
 }
 
 const accepted = (question) =>
@@ -142,7 +142,7 @@ function clear() {
 
 /** Not on a touch screen: its keyboard would hide the answer. */
 function focusQuestion() {
-  if (!matchMedia("(pointer: coarse)").matches) byId("question").focus();
+  if (!matchMedia("(pointer: coarse)").matches) byId("question").focus({ preventScroll: true });
 }
 
 function onKey(event) {
