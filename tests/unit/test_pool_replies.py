@@ -435,5 +435,6 @@ def test_the_ledger_gives_each_llms_share_of_failures() -> None:
         _, client = ask(pool_at(endpoint.url), calls=4)
     name = "pool/infrastructure_failures/A"
     assert client.ledger.outcomes_of["A"] == {Outcome.OK: 1, Outcome.REFUSED: 3}
+    assert client.ledger.describe_failures() == "A 3 of 4 calls (refused)"
     assert client.ledger.collect_metrics()[name] == 0.75
     assert client.ledger.collect_metrics()[name] == 0.0
