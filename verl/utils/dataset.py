@@ -19,6 +19,7 @@ from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
+from verl.utils.arrow import arrow_path
 from verl.utils.chat_template import ChatTemplate, UnrenderableChatError
 from verl.utils.rows import (
     Messages,
@@ -227,7 +228,7 @@ def _read(path: Path, prompt_key: str) -> list[Row]:
     if not path.is_file():
         raise DataError(f"no such data file: {path}")
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(arrow_path(path))
     except Exception as error:  # pyarrow raises whatever a damaged file leads it to
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
     missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in table.column_names]
