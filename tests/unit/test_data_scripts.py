@@ -178,14 +178,15 @@ def test_folders_in_any_script_work_in_an_ascii_locale(tmp_path: Path, source_di
     """As a user starts it, with Python's own UTF-8 mode switched off."""
     named = source_dir.rename(tmp_path / "Bücher")
     out = tmp_path / "本"
+    root = Path(qa_train_merge.__file__).parents[1]
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     script = subprocess.run(
         [
             *(sys.executable, "data_process/qa_train_merge.py", "--data_sources=nq"),
             *("--source_dir", str(named), "--local_dir", str(out)),
         ],
-        cwd=Path(qa_train_merge.__file__).parents[1],
-        env={**os.environ, **locale},
+        cwd=root,
+        env={**os.environ, **locale, "PYTHONPATH": str(root)},
         capture_output=True,
         check=False,
     )
