@@ -369,3 +369,8 @@ def test_a_reason_to_stop_at_the_end_is_told_with_what_is_kept(tmp_path: Path) -
     with pytest.raises(UserError, match="the budget is used up; 2 of 3 trajectories are kept"):
         generate(nq_requests(3), source, GREEDY, tmp_path, lambda: "the budget is used up")
     assert source.asked == ["nq/0", "nq/1", "nq/2"]
+
+
+def test_a_reason_to_stop_does_not_spoil_an_evaluation_that_is_whole(tmp_path: Path) -> None:
+    source = FlakySource({})
+    assert generate(nq_requests(3), source, GREEDY, tmp_path, lambda: "many calls failed") == 3

@@ -115,10 +115,14 @@ def generate(
     if len(first) < len(requests):
         there = len(requests) - len(first)
         logger.info("%d of %d trajectories are there already", there, len(requests))
-    for _ in range(_PASSES):
-        reason = _roll_out(missing, source, options, path, stop_reason) if missing else None
+    for number in range(_PASSES):
+        if not missing:
+            break
+        if number > 0:
+            logger.info("asking %d trajectories that failed once more", len(missing))
+        reason = _roll_out(missing, source, options, path, stop_reason)
         missing = _missing(requests, path)
-        if reason is not None:
+        if missing and reason is not None:
             raise _stopped(reason, len(requests) - len(missing), len(requests), folder)
     if missing:
         words = describe_failures()
