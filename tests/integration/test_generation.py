@@ -397,7 +397,7 @@ def labelled(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ({}, r"Atlas \d+ of \d+ calls \((server_error|unavailable)\)"),
+        ({}, r"\w+ \d+ of \d+ calls \((server_error|unavailable)\)"),
         ({"budget_usd": 1e-3}, "the budget is used up"),
     ],
 )
