@@ -398,7 +398,7 @@ def labelled(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
     ("limits", "words"),
     [
         ({}, r"\w+ \d+ of \d+ calls \((server_error|unavailable)\)"),
-        ({"budget_usd": 1e-3}, "the budget is used up"),
+        ({"budget_usd": 1e-4}, "the budget is used up"),
     ],
 )
 def test_an_evaluation_whose_llms_fail_keeps_what_is_sound_and_goes_on_later(
