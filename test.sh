@@ -7,7 +7,7 @@
 #   bash test.sh evaluation.n_samples=4 actor_rollout_ref.rollout.val.temperature=1.0
 #                                                  overrides as for train.sh
 #
-# Interrupted, it goes on where it was. Results lie in <the run's folder>/eval/.
+# Interrupted, or stopped because LLMs could not be reached, it goes on where it was. Results lie in <the run's folder>/eval/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

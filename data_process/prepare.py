@@ -24,6 +24,7 @@ from data_process.flashrag import DATASETS, SourceFile, SourceQuestion, read_sou
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
 from verl.errors import UserError
+from verl.utils.arrow import arrow_path
 from verl.utils.console import console, progress_bar, set_up_logging, show_error
 from verl.utils.dataset import DataError, PromptDataset
 
@@ -54,6 +55,15 @@ def run(preparation: Preparation, description: str, arguments: Sequence[str] | N
         prepare(preparation, args)
     except UserError as error:
         show_error(error)
+        sys.exit(2)
+    except OSError as error:  # a folder that cannot be made, a file that cannot be read
+        words = error.strerror or str(error).partition("\n")[0]
+        show_error(
+            DataError(
+                f"{error.filename2 or error.filename or args.local_dir}: {words}; choose another "
+                "--local_dir or --source_dir"
+            )
+        )
         sys.exit(2)
 
 
@@ -137,7 +147,7 @@ def _write(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), temporary)
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), arrow_path(temporary))
         readable = len(PromptDataset([str(temporary)], "prompt"))
         if readable != len(rows):
             raise DataError(f"{path}: {len(rows)} rows were written, {readable} can be read")

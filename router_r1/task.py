@@ -177,6 +177,10 @@ class RoutingTask(Task):
             "the next call may cost more than what is left"
         )
 
+    def describe_failures(self) -> str:
+        """The LLMs whose calls failed, with their share."""
+        return self._client.ledger.describe_failures()
+
     def alarm_rules(self) -> tuple[AlarmRule, ...]:
         """Formats that fail, and a policy that stops calling or calls without end."""
         return (

@@ -108,7 +108,10 @@ class RolloutSource(Protocol):
         options: RolloutOptions,
         on_finished: Callable[[Trajectory], None] | None = None,
     ) -> list[Trajectory]:
-        """Blocks until every request has its trajectory; ``on_finished`` is called as each ends."""
+        """Blocks until every request has its trajectory; ``on_finished`` is called as each ends.
+
+        An exception of ``on_finished`` ends the rollout and is raised.
+        """
         ...
 
 

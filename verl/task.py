@@ -124,8 +124,16 @@ class Task(ABC):
         """The reward of a batch of trajectories."""
 
     def stop_reason(self) -> str | None:
-        """Why no further rollout makes sense; None while one does. Asked after each."""
+        """Why no further rollout makes sense; None while one does.
+
+        Asked after each rollout; in an evaluation also now and then within, on whatever thread
+        the rollout source reports its trajectories.
+        """
         return None
+
+    def describe_failures(self) -> str:
+        """What has failed so far that is not the policy's doing, in a few words; may be empty."""
+        return ""
 
     def alarm_rules(self) -> tuple[AlarmRule, ...]:
         """Normal ranges of the task's own metrics; training warns when one is left."""

@@ -2,7 +2,7 @@
 
 Guarantees: every request yields exactly one trajectory, in request order, whatever the pool does;
 each ends in one named status; the ids of a trajectory are those the engine saw and sampled; one
-in which infrastructure failed a call is marked as excluded from training.
+in which infrastructure failed a call, or the spending limit refused one, is marked as excluded.
 """
 
 from __future__ import annotations
@@ -229,6 +229,7 @@ class LLMGenerationManager:
             run.observer.on_result(result)
             run.valid_actions += result.outcome is Outcome.OK
             run.trajectory.excluded |= result.outcome.infrastructure
+            run.trajectory.excluded |= result.outcome is Outcome.BUDGET
             observation = encode_observation(
                 result.text, self._tokenizer, self._limits.max_obs_length
             )

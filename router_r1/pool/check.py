@@ -33,7 +33,7 @@ _ADVICE = {
     Outcome.SERVER_ERROR: "the endpoint fails",
     Outcome.MALFORMED: "the reply is no chat completion; is this an OpenAI-compatible API?",
     Outcome.INVALID_QUERY: "the endpoint says the request is invalid; look at its parameters",
-    Outcome.EMPTY: "an empty reply; reasoning needs more room: raise max_tokens",
+    Outcome.EMPTY: "an empty reply",
     Outcome.BUDGET: "budget_usd does not allow a single call",
 }
 

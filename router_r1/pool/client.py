@@ -200,7 +200,7 @@ def _result(llm: LLMConfig, attempt: Attempt, latency_s: float) -> CallResult:
         attempt.completion_tokens,
         latency_s=latency_s,
         usage_estimated=attempt.usage_estimated,
-        detail=attempt.detail,
+        detail="; ".join(filter(None, (attempt.detail, attempt.advice))),
     )
     return _priced(result, llm)
 

@@ -90,7 +90,9 @@ class PoolConfig:
         request_timeout_s: limit of one call, all retries included, pauses that the endpoint asks
             for not.
         queue_timeout_s: longest wait of one call for a free place and in such pauses, together.
-        max_retries: of one call, on 408/409/425/429/5xx and connection errors.
+        max_retries: of one call, on 408/409/425/429/5xx and connection errors; attempts that the
+            endpoint answered with a pause to keep (Retry-After) are not counted, the two time
+            limits bound them.
         retry_backoff_s: first wait between retries; it doubles, with jitter.
         breaker_failures: failed attempts in a row after which an LLM is left alone.
         breaker_cooldown_s: for so long.

@@ -22,6 +22,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from router_r1.pool.advice import refused_fields
+from router_r1.pool.ending import advise_on_empty, describe_empty
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Outcome
 from router_r1.pool.proxies import proxy_for
 from router_r1.pool.recording import Request
@@ -65,6 +66,7 @@ class Attempt:
         text: of an OK one.
         prompt_tokens, completion_tokens, usage_estimated: as billed.
         detail: of a failed one, the endpoint's words.
+        advice: of a failed one, what mends it, where its reply tells.
     """
 
     outcome: Outcome
@@ -75,6 +77,7 @@ class Attempt:
     completion_tokens: int = 0
     usage_estimated: bool = False
     detail: str = ""
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,12 +200,12 @@ class Endpoint:
         return self._succeeded(reply, content, max_tokens)
 
     def _succeeded(self, reply: Reply, content: bytes, max_tokens: int) -> Attempt:
-        text, detail = None, ""
+        text, detail, advice = None, "", ""
         if reply.outcome is Outcome.OK:
             text = self._without_secrets(reply.text)[: MAX_CHARACTERS_PER_TOKEN * max_tokens]
         elif reply.outcome is Outcome.EMPTY:
-            ending = "ended at max_tokens" if reply.cut else "holds no text"
-            detail = f"the reply {ending}; {reply.completion_tokens} tokens were billed"
+            detail = f"{describe_empty(reply.ending)}; {reply.completion_tokens} tokens were billed"
+            advice = advise_on_empty(reply.ending, max_tokens)
         else:
             words = self.harmless(words_of(parse_body(content)))
             detail = words or f"{len(content)} bytes that are no completion"
@@ -213,6 +216,7 @@ class Endpoint:
             completion_tokens=reply.completion_tokens,
             usage_estimated=reply.usage_estimated,
             detail=detail,
+            advice=advice,
         )
 
     def _failed(

@@ -67,6 +67,20 @@ class Ledger:
         """Over all LLMs."""
         return sum(account.spent_usd for account in self.accounts.values())
 
+    def describe_failures(self) -> str:
+        """Each LLM with calls that infrastructure failed: how many, and mostly how; the worst
+        first."""
+        failed = {
+            name: Counter({o: n for o, n in outcomes.items() if o.infrastructure})
+            for name, outcomes in self.outcomes_of.items()
+        }
+        return ", ".join(
+            f"{name} {failures.total()} of {self.outcomes_of[name].total()} calls "
+            f"({failures.most_common(1)[0][0].value})"
+            for name, failures in sorted(failed.items(), key=lambda item: -item[1].total())
+            if failures
+        )
+
     def collect_metrics(self) -> dict[str, float]:
         """``pool/outcome/*`` and ``pool/infrastructure_failures/*``: of the calls since the last
         collection; the rest: sums so far."""

@@ -1,8 +1,9 @@
 """The line to one LLM: its place in the queue, its pauses, its attempts.
 
 Guarantees: a call waits for places and pauses ``queue_timeout_s`` at most, and sends for
-``request_timeout_s`` at most, retries and the time between them included; limits and circuit
-breaker learn from every attempt, and hold whatever callers do.
+``request_timeout_s`` at most, retries and the time between them included; a pause that the
+endpoint asks for is part of waiting and uses up no retry; limits and circuit breaker learn from
+every attempt, and hold whatever callers do.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Line:
             llm.concurrency, llm.requests_per_minute, pool.queue_timeout_s
         )
         self._breaker = CircuitBreaker(pool.breaker_failures, pool.breaker_cooldown_s)
-        self._warned: set[Outcome] = set()
+        self._warned: set[tuple[Outcome, str]] = set()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[TimeLeft]:
@@ -85,13 +86,8 @@ class Line:
     async def call(self, request: Request, left: TimeLeft) -> Attempt:
         """Sends until the call has ended; to be awaited in a place."""
         last = Attempt(Outcome.UNAVAILABLE)
-        for number in range(self._pool.max_retries + 1):
-            if number > 0:
-                backoff = self._pool.retry_backoff_s * 2 ** (number - 1)
-                if not await self._rest(backoff * self._rng.uniform(0.5, 1.5), left):
-                    break
-            if self._breaker.is_open:
-                break
+        retries = 0
+        while not self._breaker.is_open:
             if not await self._wait_to_start(left):
                 if last.outcome is Outcome.UNAVAILABLE:  # nothing was sent yet
                     last = Attempt(Outcome.RATE_LIMITED)
@@ -99,18 +95,40 @@ class Line:
             if not self._breaker.admits():
                 break
             last = await self._send_once(request, left)
-            if not last.retry or last.retry_after_s > left.waiting_s:
+            if not last.retry:
+                break
+            if last.retry_after_s > 0:
+                rested = await self._rest_as_asked(last.retry_after_s, left)
+            else:
+                rested = await self._back_off(retries, left)
+                retries += 1
+            if not rested:
                 break
         self._warn(last)
         return last
 
-    @staticmethod
-    async def _rest(seconds: float, left: TimeLeft) -> bool:
-        """Lets a failure pass; False if the call has no time for it."""
-        if seconds > left.sending_s:
+    async def _back_off(self, retries: int, left: TimeLeft) -> bool:
+        """Lets a failure pass; False if the call has no retry or no time left for it."""
+        seconds = self._pool.retry_backoff_s * 2**retries * self._rng.uniform(0.5, 1.5)
+        if retries >= self._pool.max_retries or seconds > left.sending_s:
             return False
         await asyncio.sleep(seconds)
         left.sending_s -= seconds
+        return True
+
+    async def _rest_as_asked(self, pause_s: float, left: TimeLeft) -> bool:
+        """Rests briefly; the pause itself holds for all calls (:meth:`_wait_to_start`).
+
+        The rest bounds how often a call is sent where the endpoint asks for next to no pause.
+
+        Returns:
+            False if the call has no time for the pause, or to send again.
+        """
+        seconds = self._pool.retry_backoff_s * self._rng.uniform(0.5, 1.5)
+        if max(pause_s, seconds) > left.waiting_s or left.sending_s <= 0:
+            return False
+        await asyncio.sleep(seconds)
+        left.waiting_s -= seconds
         return True
 
     async def _wait_to_start(self, left: TimeLeft) -> bool:
@@ -159,15 +177,13 @@ class Line:
         """Says once what only the pool file or the account can mend."""
         if attempt.outcome not in (Outcome.REFUSED, Outcome.EMPTY, Outcome.MALFORMED):
             return
-        if attempt.outcome in self._warned:
+        if (attempt.outcome, attempt.advice) in self._warned:
             return
-        self._warned.add(attempt.outcome)
-        advice = {
-            Outcome.REFUSED: "check its model name, key and request options",
-            Outcome.EMPTY: f"reasoning may need more than max_tokens={self._llm.max_tokens}: raise "
-            "it, or ask for less reasoning",
-            Outcome.MALFORMED: "check base_url",
-        }[attempt.outcome]
+        self._warned.add((attempt.outcome, attempt.advice))
+        if attempt.outcome is Outcome.REFUSED:
+            advice = "check its model name, key and request options"
+        else:
+            advice = attempt.advice or "check base_url"
         logger.warning(
             "%s: %s call (%s); %s. Further ones are counted only.",
             *(self._llm.name, attempt.outcome.value, attempt.detail or "no words", advice),

@@ -81,7 +81,8 @@ class CallResult:
             not; of a replayed call, that of the recorded one.
         usage_estimated: the endpoint did not say what it bills; the tokens are our own count.
         replayed: taken from a recording, nothing was spent.
-        detail: of a failed call, the endpoint's own words, cut and without keys; not recorded.
+        detail: of a failed call, the endpoint's own words, cut and without keys, and what mends it
+            where the reply tells; not recorded.
     """
 
     llm: str

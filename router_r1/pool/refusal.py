@@ -38,6 +38,7 @@ _RETRY_AFTER_KEYS = ("retryafter", "retrydelay", "retryafterseconds", "retryafte
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?) ?(ms|s|seconds)?", re.IGNORECASE)
 _LONGEST_WORDS = 400
 _DEEPEST = 6
+_LONGEST_LIST = 8
 
 
 def find_error(body: dict[str, Any]) -> Any:
@@ -54,6 +55,12 @@ def find_error(body: dict[str, Any]) -> Any:
     worded = any(isinstance(body.get(name), str | list) for name in _WORD_KEYS)
     coded = any(_status_in(body.get(name)) for name in _STATUS_KEYS)
     return body if says_so or worded or coded else None
+
+
+def error_in_list(body: Any) -> dict[str, Any] | None:
+    """The first object in a list that holds an error (Gemini's way to send one); else None."""
+    items = body[:_LONGEST_LIST] if isinstance(body, list) else []
+    return next((i for i in items if isinstance(i, dict) and find_error(i) is not None), None)
 
 
 def status_of_error(error: Any) -> int:
@@ -88,7 +95,7 @@ def _words(value: Any, depth: int) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, list) and depth:
-        for item in value[:8]:
+        for item in value[:_LONGEST_LIST]:
             yield from _words(item, depth - 1)
     elif isinstance(value, dict) and depth:
         if isinstance(value.get("loc"), list):  # FastAPI names the field of a complaint so
@@ -138,7 +145,7 @@ def pause_of(headers: Mapping[str, str], error: Any) -> float:
 
 def _pauses(value: Any, depth: int) -> Iterator[float]:
     if isinstance(value, list) and depth:
-        for item in value[:8]:
+        for item in value[:_LONGEST_LIST]:
             yield from _pauses(item, depth - 1)
     if not isinstance(value, dict) or not depth:
         return

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from router_r1.pool.ending import Ending, ending_of
 from router_r1.pool.outcome import Outcome
 from router_r1.pool.reasoning import Said, read_message
-from router_r1.pool.refusal import find_error
+from router_r1.pool.refusal import error_in_list, find_error
 from router_r1.pool.streaming import is_stream, join_stream
 
 LONGEST_BODY_BYTES = 32 * 2**20
@@ -36,7 +37,7 @@ class Reply:
         prompt_tokens, completion_tokens: as billed; see :mod:`router_r1.pool.outcome`.
         usage_estimated: whether one of them is our own count.
         error: what the body holds instead of a completion.
-        cut: the endpoint ended the text at ``max_tokens``.
+        ending: why the endpoint ended the text.
     """
 
     outcome: Outcome
@@ -45,7 +46,7 @@ class Reply:
     completion_tokens: int = 0
     usage_estimated: bool = False
     error: Any = None
-    cut: bool = False
+    ending: Ending = Ending.UNSTATED
 
 
 def estimate_tokens(text: str) -> int:
@@ -67,6 +68,7 @@ def read_reply(
         body = _parse(_unpacked(content), charset)
     except (ValueError, LookupError, RecursionError, OSError, EOFError, zlib.error):
         return Reply(Outcome.MALFORMED)
+    body = error_in_list(body) or body
     if not isinstance(body, dict):
         return Reply(Outcome.MALFORMED)
     billed = _billed(body.get("usage"))
@@ -90,7 +92,7 @@ def read_reply(
         prompt_tokens,
         completion_tokens,
         usage_estimated=None in billed,
-        cut=choice.get("finish_reason") == "length",
+        ending=ending_of(choice.get("finish_reason")),
     )
 
 

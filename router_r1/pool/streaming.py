@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from router_r1.pool.refusal import find_error
+from router_r1.pool.refusal import error_in_list, find_error
 
 _STREAM_START = re.compile(rb"\s*(?:data|event|id|retry)?:")
 _LONGEST_START = 256
@@ -43,6 +43,7 @@ def join_stream(text: str) -> dict[str, Any]:
     usage: Any = None
     for data in _events(text):
         event = json.loads(data)
+        event = error_in_list(event) or event
         if not isinstance(event, dict):
             raise ValueError("an event that is no object")
         usage = event.get("usage") or usage

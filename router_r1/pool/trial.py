@@ -13,6 +13,8 @@ from router_r1.pool.request_options import RequestOptions
 
 # Endpoints name one field at a time; there are five that can be wrong.
 _MOST_CHANGES = 6
+# A person waits; in a run, calls wait for an endpoint as long as the pool file lets them.
+_LONGEST_WAIT_S = 30.0
 _ABOUT_THE_REQUEST = (Outcome.REFUSED, Outcome.INVALID_QUERY)
 
 
@@ -48,7 +50,8 @@ async def try_llm(pool: PoolConfig, llm: LLMConfig, question: str) -> Trial:
 
 
 async def _ask(pool: PoolConfig, llm: LLMConfig, question: str) -> CallResult:
-    client = PoolClient(replace(pool, llms=[llm]))
+    wait_s = min(pool.queue_timeout_s, _LONGEST_WAIT_S)
+    client = PoolClient(replace(pool, llms=[llm], queue_timeout_s=wait_s))
     try:
         return await client.ask(llm.name, question)
     finally:

@@ -25,6 +25,7 @@ from router_r1.pool.outcome import Outcome
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import CHAOS, fault, faults
 from verl.config.rollout import RolloutConfig
+from verl.errors import UserError
 from verl.interfaces import (
     GenerationOutput,
     OnTokens,
@@ -387,6 +388,61 @@ def test_chaos_loses_nothing_and_leaks_nothing(
     assert used[1] - used[0] < 64 * 2**20
 
 
+def labelled(requests: Sequence[RolloutRequest]) -> list[RolloutRequest]:
+    """With rows as an evaluation has them."""
+    row = {"data_source": "w", "reward_model": {"ground_truth": {"target": ["x"]}}}
+    return [replace(r, row={**row, "extra_info": {"question": r.uid}}) for r in requests]
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ({}, r"\w+ \d+ of \d+ calls \((server_error|unavailable)\)"),
+        ({"budget_usd": 1e-4}, "the budget is used up"),
+    ],
+)
+def test_an_evaluation_whose_llms_fail_keeps_what_is_sound_and_goes_on_later(
+    engine: RolloutReplicas,
+    policy_tokenizer: Any,
+    requests: list[RolloutRequest],
+    served_pool: PoolConfig,
+    tmp_path: Path,
+    limits: dict[str, float],
+    words: str,
+) -> None:
+    """Every call fails, or the money ends on the way; then all is well again."""
+    rows, log = labelled(requests), tmp_path / TRAJECTORIES
+
+    def evaluate(pool: PoolConfig) -> int:
+        manager = LLMGenerationManager(engine, policy_tokenizer, pool, LIMITS)
+        client = manager.client
+        try:
+            return generate(
+                rows,
+                manager,
+                GREEDY,
+                tmp_path,
+                lambda: "the budget is used up" if client.budget.exhausted else None,
+                client.ledger.describe_failures,
+            )
+        finally:
+            manager.close()
+            engine.end_sessions()
+
+    rate = 0.0 if limits else 1.0
+    with fault(served_pool, "status_500", rate), pytest.raises(UserError, match=words):
+        evaluate(replace(served_pool, max_retries=0, **limits))
+    kept = read_log(log)
+    assert len(kept) < len(rows)
+    assert evaluate(served_pool) == len(rows) - len(kept)
+    records = read_log(log)
+    assert records[: len(kept)] == kept
+    assert sorted(r.uid for r in records) == sorted(r.uid for r in rows)
+    outcomes = {call["outcome"] for r in records for call in r.extras["calls"]}
+    assert Outcome.OK.value in outcomes
+    assert not outcomes & {*BROKEN, Outcome.BUDGET.value}
+
+
 def test_an_interrupted_evaluation_goes_on_where_it_was(
     engine: RolloutReplicas,
     policy_tokenizer: Any,
@@ -395,11 +451,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     tmp_path: Path,
 ) -> None:
     """A log cut off in its 13th line: what ended before is kept, the rest is asked once more."""
-    labelled = [
-        replace(r, row={"data_source": "w", "reward_model": {"ground_truth": {"target": ["x"]}}})
-        for r in requests[:24]
-    ]
-    rows = [replace(r, row={**r.row, "extra_info": {"question": r.uid}}) for r in labelled]
+    rows = labelled(requests[:24])
     manager = LLMGenerationManager(engine, policy_tokenizer, served_pool, LIMITS)
     log = tmp_path / TRAJECTORIES
     try:

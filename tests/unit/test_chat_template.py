@@ -18,7 +18,9 @@ from verl.utils.chat_template import ChatTemplate
 from verl.utils.control_tokens import disarm, turn_control_texts
 from verl.utils.dataset import DataError, PromptDataset
 
-REFUSING_TEMPLATE = "{{ raise_exception('roles must alternate') }}"
+REFUSING_TEMPLATE = (
+    "{% if messages[0].role == 'user' %}{{ raise_exception('roles must alternate') }}{% endif %}hm"
+)
 WITH_BOS = "{{ bos_token }}" + CHAT_TEMPLATE
 CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who is Bimo?"}]
 
@@ -69,9 +71,34 @@ def test_options_are_a_setting_of_the_run(make_tokenizer: MakeTokenizer, tmp_pat
 def test_messages_that_the_template_refuses_are_named(
     make_tokenizer: MakeTokenizer, tmp_path: Path
 ) -> None:
-    dataset = PromptDataset([write(tmp_path / "rows.parquet", [ROW])], "prompt")
-    with pytest.raises(DataError, match=r"row 0: .* refuses its messages: roles must alternate"):
+    """With file and row in it, whatever files were read before."""
+    fine = {**ROW, "prompt": [{"role": "assistant", "content": "hm"}]}
+    files = [
+        write(tmp_path / "fine.parquet", [fine] * 3),
+        write(tmp_path / "rows.parquet", [fine, ROW]),
+    ]
+    dataset = PromptDataset(files, "prompt")
+    with pytest.raises(
+        DataError, match=r"row 1 of .*/rows\.parquet .* refuses its messages: roles must alternate"
+    ):
         dataset.check_lengths(make_tokenizer(REFUSING_TEMPLATE), 100)
+
+
+def test_prompts_that_are_too_long_are_named_by_file_and_row(
+    make_tokenizer: MakeTokenizer, tmp_path: Path
+) -> None:
+    long = {**ROW, "prompt": [{"role": "user", "content": "word " * 200}]}
+    files = [
+        write(tmp_path / "one.parquet", [ROW, ROW, long]),
+        write(tmp_path / "two.parquet", [long, ROW, long]),
+    ]
+    dataset = PromptDataset(files, "prompt")
+    with pytest.raises(DataError) as refused:
+        dataset.check_lengths(make_tokenizer(CHAT_TEMPLATE), 100)
+    assert f": rows 2 of {files[0]}; 0, 2 of {files[1]} (counted from 0); " in str(refused.value)
+    many = PromptDataset([write(tmp_path / "many.parquet", [long] * 9)], "prompt")
+    with pytest.raises(DataError, match=r"9 of 9 prompts .*: rows 0, 1, 2, 3, 4 of .* and others"):
+        many.check_lengths(make_tokenizer(CHAT_TEMPLATE), 100)
 
 
 def test_control_tokens_typed_into_a_question_are_counted_and_powerless(tokenizer: Any) -> None:

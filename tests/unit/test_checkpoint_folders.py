@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from verl.config.ppo import TrainerConfig
 from verl.config.validation import ConfigError
+from verl.trainer.run_folder import claim_run_folder
 from verl.utils.checkpoints import find_newest_actor, prune_checkpoints, step_folder
 
 
@@ -54,6 +57,56 @@ def test_an_unfinished_checkpoint_is_not_the_newest(tmp_path: Path) -> None:
     step_folder(tmp_path, 2).mkdir()
     assert find_newest_actor(tmp_path) == step_folder(tmp_path, 1) / "actor"
     assert find_newest_actor(tmp_path / "elsewhere") is None
+
+
+# Writes or removes a checkpoint of many files; says so and goes on until it is killed.
+KILLED = """
+import sys
+from pathlib import Path
+from verl.utils.checkpoints import prune_checkpoints, whole_checkpoint
+
+folder = Path(sys.argv[1])
+
+def pause(event, args):
+    if event == sys.argv[2] and "file_300" in str(args[0]):
+        print("now", flush=True)
+        sys.stdin.read()
+
+if sys.argv[2] == "os.remove":
+    sys.addaudithook(pause)
+    prune_checkpoints(folder, 2, 1)
+else:
+    with whole_checkpoint(folder, 3) as partial:
+        (partial / "actor").mkdir()
+        (partial / "actor" / "config.json").write_text("{}")
+        sys.addaudithook(pause)
+        for i in range(600):
+            (partial / "actor" / f"file_{i}").write_text("x")
+"""
+
+
+@pytest.mark.parametrize(("moment", "whole"), [("open", {1, 2}), ("os.remove", {2})])
+def test_a_run_that_is_killed_leaves_only_whole_checkpoints_under_their_names(
+    tmp_path: Path, moment: str, whole: set[int]
+) -> None:
+    """SIGKILL while a checkpoint is written, and while an old one is removed."""
+    make(tmp_path, 1, 2)
+    for i in range(600):
+        (step_folder(tmp_path, 1) / f"file_{i}").touch()
+    command = [sys.executable, "-c", KILLED, str(tmp_path), moment]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"now\n"
+        process.kill()
+    folders = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    (leftover,) = folders - {f"global_step_{step}" for step in whole}
+    assert leftover.endswith(".partial")
+    assert find_newest_actor(tmp_path) == step_folder(tmp_path, 2) / "actor"
+    with claim_run_folder(tmp_path):
+        (earlier,) = (tmp_path / "earlier").iterdir()
+        assert steps_in(earlier) == whole
+        assert find_newest_actor(tmp_path) is None
 
 
 def test_at_least_one_is_kept() -> None:

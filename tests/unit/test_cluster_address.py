@@ -9,6 +9,7 @@ import socket
 import pytest
 
 from verl.config.ppo import RayConfig
+from verl.trainer.check.cluster import joins_cluster
 from verl.trainer.cluster import (
     OWN,
     PROJECT_ROOT,
@@ -44,14 +45,17 @@ def test_address_and_variable(
     assert choose_address(configured) == address
 
 
-def test_joining_by_the_environment_is_announced(
+def test_joining_by_the_environment_is_announced_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
-    with caplog.at_level(logging.INFO):
-        choose_address(None)
-    assert "10.0.0.1:6379" in caplog.text
-    assert "ray.address=local" in caplog.text
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    caplog.set_level(logging.INFO)
+    assert joins_cluster(RayConfig())
+    cluster = ray_cluster(RayConfig(), num_ranks=1)
+    with pytest.raises(ClusterError, match="no Ray head answers"):
+        cluster.__enter__()
+    (record,) = caplog.records
+    assert "127.0.0.1:9, because RAY_ADDRESS is set (ray.address=local" in record.message
 
 
 @pytest.mark.parametrize("address", ["http://head:8265", "ray://head:10001", "head", ":1", "a:b"])

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +150,48 @@ def test_mistakes_end_with_a_reason_and_no_file(
     assert stop.value.code == 2
     assert words in capsys.readouterr().out.replace("\n", " ")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "words"),
+    [
+        ("a_file/sub", "a_file/sub: Not a directory; choose another --local_dir"),
+        ("x" * 300, "File name too long; choose another --local_dir"),
+        ("taken", "taken/train_nh_qwen.parquet: Is a directory; choose another --local_dir"),
+        ("not_\udcff_utf8", "Arrow takes only paths in UTF-8"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_one_line(
+    tmp_path: Path, source_dir: Path, folder: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_file").touch()
+    (tmp_path / "taken" / "train_nh_qwen.parquet").mkdir(parents=True)
+    out = str(tmp_path / folder)
+    with pytest.raises(SystemExit) as stop:
+        prepared(qa_train_merge, tmp_path, source_dir, "--data_sources=nq", "--local_dir", out)
+    assert stop.value.code == 2
+    assert words in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["train_nh_qwen.parquet"]
+
+
+def test_folders_in_any_script_work_in_an_ascii_locale(tmp_path: Path, source_dir: Path) -> None:
+    """As a user starts it, with Python's own UTF-8 mode switched off."""
+    named = source_dir.rename(tmp_path / "Bücher")
+    out = tmp_path / "本"
+    root = Path(qa_train_merge.__file__).parents[1]
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    script = subprocess.run(
+        [
+            *(sys.executable, "data_process/qa_train_merge.py", "--data_sources=nq"),
+            *("--source_dir", str(named), "--local_dir", str(out)),
+        ],
+        cwd=root,
+        env={**os.environ, **locale, "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert script.returncode == 0, script.stderr
+    assert len(PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt")) == 40
 
 
 def read_lines(folder: Path, *lines: str | bytes) -> SourceFile:

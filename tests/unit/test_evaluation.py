@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from verl.config.validation import to_dataclass
 from verl.errors import UserError
-from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
+from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer.evaluation.generate import TRAJECTORIES, generate, prepare_folder
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
@@ -286,31 +286,91 @@ def test_trajectories_of_another_seed_are_kept_apart_where_tokens_are_sampled(
     assert (tmp_path / f"replaced_{TRAJECTORIES}").exists() is starts_anew
 
 
-def test_trajectories_that_infrastructure_broke_are_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+CHAT = [{"role": "user", "content": "Who?"}]
+NQ_ROW = {"data_source": "nq", "reward_model": {"ground_truth": {"target": ["x"]}}}
+
+
+class FlakySource:
+    """Breaks the trajectories of some questions, each so many times.
+
+    Args:
+        broken: how often, by uid.
+    """
+
+    def __init__(self, broken: dict[str, int]) -> None:
+        self.broken = Counter(broken)
+        self.asked: list[str] = []
+
+    def rollout(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory]:
+        assert options.temperature == 0.0
+        assert on_finished is not None
+        ended = []
+        for request in requests:
+            self.asked.append(request.uid)
+            broken = self.broken[request.uid] > 0
+            self.broken[request.uid] -= 1
+            trajectory = Trajectory(request.uid, [], TrajectoryStatus.ANSWERED, excluded=broken)
+            ended.append(trajectory)
+            on_finished(trajectory)
+        return ended
+
+
+def nq_requests(count: int) -> list[RolloutRequest]:
+    return [RolloutRequest(f"nq/{i}", CHAT, row=NQ_ROW) for i in range(count)]
+
+
+GREEDY = RolloutOptions(temperature=0.0)
+
+
+def test_a_trajectory_that_infrastructure_broke_is_asked_once_more(tmp_path: Path) -> None:
+    source = FlakySource({"nq/1": 1})
+    assert generate(nq_requests(3), source, GREEDY, tmp_path) == 3
+    assert source.asked == ["nq/0", "nq/1", "nq/2", "nq/1"]
+    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES)] == ["nq/0", "nq/2", "nq/1"]
+
+
+def test_broken_trajectories_are_not_done_and_a_second_evaluation_asks_them(
+    tmp_path: Path,
 ) -> None:
-    row = {"data_source": "nq", "reward_model": {"ground_truth": {"target": ["x"]}}}
-    chat = [{"role": "user", "content": "Who?"}]
-    requests = [RolloutRequest(f"nq/{i}", chat, row=row) for i in range(3)]
+    source = FlakySource({"nq/1": 2, "nq/2": 2})
+    with pytest.raises(UserError) as stopped:
+        generate(nq_requests(3), source, GREEDY, tmp_path, describe_failures=lambda: "A is down")
+    assert str(stopped.value).startswith(
+        "2 trajectories failed for no fault of the policy's (A is down); 1 of 3 trajectories are "
+        f"kept in {tmp_path}: "
+    )
+    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES)] == ["nq/0"]
+    source.asked.clear()
+    assert generate(nq_requests(3), source, GREEDY, tmp_path) == 2
+    assert source.asked == ["nq/1", "nq/2"]
+    assert len(read_log(tmp_path / TRAJECTORIES)) == 3
 
-    class Source:
-        def rollout(
-            self,
-            requests: Sequence[RolloutRequest],
-            _: RolloutOptions,
-            on_finished: Callable[[Trajectory], None],
-        ) -> list[Trajectory]:
-            ended = [
-                Trajectory(r.uid, [], TrajectoryStatus.ANSWERED, excluded=r.uid != "nq/0")
-                for r in requests
-            ]
-            for trajectory in ended:
-                on_finished(trajectory)
-            return ended
 
-    source = cast(RolloutSource, Source())
-    assert generate(requests, source, RolloutOptions(temperature=0.0), tmp_path) == 3
-    assert "in 2 of 3 trajectories something else than the policy failed" in caplog.text
-    caplog.clear()
-    assert generate(requests, source, RolloutOptions(temperature=0.0), tmp_path) == 0
-    assert "something else" not in caplog.text
+def test_an_evaluation_stops_on_the_way_when_the_task_says_so(tmp_path: Path) -> None:
+    """The LLMs are lost after 100 of 1000 questions."""
+    source = FlakySource({f"nq/{i}": 9 for i in range(100, 1000)})
+
+    def stop_reason() -> str | None:
+        return "nobody answers" if len(source.asked) > 100 else None
+
+    with pytest.raises(UserError, match="nobody answers; 100 of 1000 trajectories are kept"):
+        generate(nq_requests(1000), source, GREEDY, tmp_path, stop_reason)
+    assert len(source.asked) < 200
+    assert len(read_log(tmp_path / TRAJECTORIES)) == 100
+
+
+def test_a_reason_to_stop_at_the_end_is_told_with_what_is_kept(tmp_path: Path) -> None:
+    source = FlakySource({"nq/2": 1})
+    with pytest.raises(UserError, match="the budget is used up; 2 of 3 trajectories are kept"):
+        generate(nq_requests(3), source, GREEDY, tmp_path, lambda: "the budget is used up")
+    assert source.asked == ["nq/0", "nq/1", "nq/2"]
+
+
+def test_a_reason_to_stop_does_not_spoil_an_evaluation_that_is_whole(tmp_path: Path) -> None:
+    source = FlakySource({})
+    assert generate(nq_requests(3), source, GREEDY, tmp_path, lambda: "many calls failed") == 3

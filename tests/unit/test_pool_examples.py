@@ -23,7 +23,16 @@ from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.request_options import RequestOptions
 from tests.pool_dialects import DIALECTS, mistral, only_streaming, openrouter, refusing, vllm
-from tests.pool_stub import Behaviour, StubEndpoint, in_turn, ok, pool_at, stub
+from tests.pool_stub import (
+    Answer,
+    Behaviour,
+    StubEndpoint,
+    completion,
+    in_turn,
+    ok,
+    pool_at,
+    stub,
+)
 
 KEYS = ("OPENROUTER_API_KEY", "AZURE_OPENAI_API_KEY", "MISTRAL_API_KEY", "VLLM_API_KEY")
 
@@ -185,12 +194,33 @@ def test_check_gives_up_where_the_words_name_nothing(
     assert "change its entry" not in output
 
 
-def test_check_says_that_an_empty_reply_needs_more_room(
+@pytest.mark.parametrize(
+    ("finish_reason", "words"),
+    [
+        ("length", ("ended at max_tokens; 2 tokens were billed", "raise it")),
+        ("content_filter", ("a content filter", "2 tokens were billed", "loosen the filter")),
+    ],
+)
+def test_check_says_what_an_empty_reply_needs(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    finish_reason: str,
+    words: tuple[str, ...],
+) -> None:
+    answer = completion({"content": "<think>hm"}, finish_reason, 9, 2)
+    code, _, _ = checked(in_turn(answer), tmp_path)
+    assert code == 1
+    told = " ".join(capsys.readouterr().out.split())
+    assert "an empty reply (" in told
+    assert all(word in told for word in words)
+
+
+def test_check_does_not_wait_for_long_where_the_pool_file_lets_calls_wait(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, _ = checked(in_turn(ok("<think>hm")), tmp_path)
-    assert code == 1
-    assert "raise max_tokens (the reply holds no text; 2 tokens" in capsys.readouterr().out
+    code, endpoint, _ = checked(in_turn(Answer({}, 429, {"Retry-After": "120"})), tmp_path)
+    assert (code, len(endpoint.sent)) == (1, 1)
+    assert "rate limited" in capsys.readouterr().out
 
 
 def test_check_of_a_bad_key_is_one_line(

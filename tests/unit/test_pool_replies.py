@@ -63,6 +63,9 @@ def answered(*answers: Answer, **changes: Any) -> tuple[CallResult, StubEndpoint
         Answer({"code": 429, "msg": "busy"}),
         Answer({"choices": [{"error": {"code": 502, "message": "x"}, "finish_reason": "error"}]}),
         Answer({"error": {"code": 503}}),
+        Answer([{"error": {"code": 503, "message": "overloaded", "status": "UNAVAILABLE"}}]),
+        Answer([7, {"choices": []}, {"error": "Too many requests"}]),
+        stream([{"error": {"code": 503, "message": "overloaded"}}]),
         stream({"error": {"code": 502, "message": "x"}, "choices": []}),
         error(425, "too early"),
     ],
@@ -140,6 +143,38 @@ def test_an_empty_reply_is_billed_told_and_not_asked_again(
     assert len(endpoint.sent) == 1
     assert "max_tokens=512: raise it" in caplog.text
     assert not result.outcome.infrastructure
+
+
+@pytest.mark.parametrize(
+    ("finish_reason", "advice", "raises_max_tokens"),
+    [
+        ("length", "max_tokens=512: raise it", True),
+        ("MAX_TOKENS", "max_tokens=512: raise it", True),
+        (None, "max_tokens=512: raise it", True),
+        (["length"], "max_tokens=512: raise it", True),
+        ("content_filter", "loosen the filter", False),
+        ("SAFETY", "loosen the filter", False),
+        ("tool_calls", "offers no tools", False),
+        ("function_call", "offers no tools", False),
+        ("stop", "it was not cut", False),
+    ],
+)
+def test_an_empty_reply_advises_what_its_finish_reason_calls_for(
+    finish_reason: Any, advice: str, raises_max_tokens: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    result, _ = answered(completion({"content": None}, finish_reason, 9, 2))
+    assert result.outcome is Outcome.EMPTY
+    told = " ".join(caplog.text.split())
+    assert advice in told
+    assert advice in result.detail
+    assert ("raise it" in told) is raises_max_tokens
+
+
+def test_each_kind_of_empty_reply_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    filtered, cut = (completion({}, reason, 9, 2) for reason in ("content_filter", "length"))
+    with stub(in_turn(filtered, cut, filtered, cut)) as endpoint:
+        ask(pool_at(endpoint.url, concurrency=1), calls=4)
+    assert [("filter" in record.message) for record in caplog.records] == [True, False]
 
 
 def test_an_empty_reply_that_does_not_say_its_bill_is_estimated_with_its_reasoning() -> None:
@@ -325,6 +360,26 @@ def test_a_pause_beyond_the_calls_limit_is_waited_for_by_all() -> None:
     assert time.monotonic() - start >= 1.5
 
 
+def test_a_pause_that_the_endpoint_asks_for_uses_up_no_retry() -> None:
+    pause = Answer({}, 429, {"Retry-After": "0.02"})
+    result, endpoint = answered(*[pause] * 4, ok(), max_retries=0)
+    assert (result.outcome, len(endpoint.sent)) == (Outcome.OK, 5)
+    resting = Answer({}, 503, {"Retry-After": "0.02"})
+    broken = Answer({}, 503)
+    result, endpoint = answered(
+        *(pause, broken, resting, pause, broken, ok()), max_retries=1, breaker_failures=100
+    )
+    assert (result.outcome, len(endpoint.sent)) == (Outcome.SERVER_ERROR, 5)
+
+
+def test_an_endpoint_that_asks_for_pauses_without_end_is_left_once_the_time_is_up() -> None:
+    """Next to no pause is asked for: the backoff bounds how often the call is sent."""
+    busy = Answer({}, 429, {"Retry-After": "0.001"})
+    result, endpoint = answered(busy, queue_timeout_s=0.5, retry_backoff_s=0.1)
+    assert result.outcome is Outcome.RATE_LIMITED
+    assert 4 <= len(endpoint.sent) <= 11
+
+
 def test_those_behind_wait_as_well() -> None:
     busy = Answer({}, 429, {"Retry-After": "1.5"})
     with stub(in_turn(busy, ok())) as endpoint:
@@ -380,5 +435,6 @@ def test_the_ledger_gives_each_llms_share_of_failures() -> None:
         _, client = ask(pool_at(endpoint.url), calls=4)
     name = "pool/infrastructure_failures/A"
     assert client.ledger.outcomes_of["A"] == {Outcome.OK: 1, Outcome.REFUSED: 3}
+    assert client.ledger.describe_failures() == "A 3 of 4 calls (refused)"
     assert client.ledger.collect_metrics()[name] == 0.75
     assert client.ledger.collect_metrics()[name] == 0.0

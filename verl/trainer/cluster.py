@@ -94,13 +94,6 @@ def choose_address(configured: str | None) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ClusterError(f"{source}={address!r} is not local, auto or host:port")
-    if source == ADDRESS_VARIABLE:
-        logger.info(
-            "joining the Ray cluster at %s, because %s is set (ray.address=local starts one for "
-            "this run)",
-            address,
-            source,
-        )
     return address
 
 
@@ -117,6 +110,12 @@ def _start(num_cpus: int) -> None:
 
 
 def _join(address: str) -> None:
+    if address == os.environ.get(ADDRESS_VARIABLE, "").strip():
+        logger.info(
+            "joining the Ray cluster at %s, because %s is set (ray.address=local starts one for "
+            "this run)",
+            *(address, ADDRESS_VARIABLE),
+        )
     if address != "auto":
         _require_listener(address)
     try:

@@ -60,7 +60,7 @@ def main(overrides: list[str]) -> None:
             options = RolloutOptions(
                 val.temperature, val.top_p, val.top_k, seed=config.trainer.seed
             )
-            generate(requests, source, options, folder)
+            generate(requests, source, options, folder, task.stop_reason, task.describe_failures)
         finally:
             engine.shutdown()
 

@@ -47,7 +47,8 @@ def prune_checkpoints(output_dir: Path, step: int, keep: int | None) -> None:
         return
     ours = sorted((s, folder) for s, folder in _step_folders(output_dir) if s <= step)
     for _, folder in ours[:-keep]:
-        shutil.rmtree(folder)
+        # A run that is killed here leaves nothing half removed under a checkpoint's name.
+        shutil.rmtree(folder.rename(_partial(folder)))
 
 
 def _step_folders(output_dir: Path) -> list[tuple[int, Path]]:
@@ -65,11 +66,16 @@ def whole_checkpoint(output_dir: Path, step: int) -> Iterator[Path]:
     remove_partial_checkpoints(output_dir)
     final = step_folder(output_dir, step)
     final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f"{final.name}{_PARTIAL}")
+    partial = _partial(final)
     partial.mkdir()
     yield partial
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
+
+
+def _partial(folder: Path) -> Path:
+    """The name of a checkpoint of which only a part may be there."""
+    return folder.with_name(f"{folder.name}{_PARTIAL}")
 
 
 def remove_partial_checkpoints(output_dir: Path) -> None:

@@ -19,6 +19,7 @@ from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
+from verl.utils.arrow import arrow_path
 from verl.utils.chat_template import ChatTemplate, UnrenderableChatError
 from verl.utils.rows import (
     Messages,
@@ -67,11 +68,13 @@ class PromptDataset:
         self._prompt_key = prompt_key
         self._render = render
         self.rows: list[Row] = []
+        self._origins: list[tuple[str, int]] = []
         for file in files:
             rows = _read(Path(file), prompt_key)
             rows = rows if limit is None else rows[: limit - len(self.rows)]
             self._refuse_bad_rows(file, rows, check)
             self.rows += rows
+            self._origins += [(file, number) for number in range(len(rows))]
 
     def _refuse_bad_rows(
         self, file: str, rows: list[Row], check: Callable[[Row], None] | None
@@ -119,17 +122,28 @@ class PromptDataset:
         try:
             lengths = template.lengths(self._messages(row) for row in self.rows)
         except UnrenderableChatError as error:
+            file, number = self._origins[error.number]
             raise DataError(
-                f"row {error.number}: the model's chat template refuses its messages: {error}"
+                f"row {number} of {file} (rows count from 0): the model's chat template refuses "
+                f"its messages: {error}"
             ) from error
         long = [i for i, length in enumerate(lengths) if length > max_start_length]
         if long:
             raise DataError(
                 f"{len(long)} of {len(lengths)} prompts are longer than data.max_start_length="
-                f"{max_start_length} tokens (longest: {max(lengths)}; rows "
-                f"{', '.join(map(str, long[:_SHOWN_LENGTHS]))}…); prompts are never cut: raise "
-                "the limit or drop these rows"
+                f"{max_start_length} tokens (longest: {max(lengths)}): {self._places(long)}; "
+                "prompts are never cut: raise the limit or drop these rows"
             )
+
+    def _places(self, indices: Sequence[int]) -> str:
+        """Some of the rows by file, as a person would look them up."""
+        by_file: dict[str, list[str]] = {}
+        for index in indices[:_SHOWN_LENGTHS]:
+            file, number = self._origins[index]
+            by_file.setdefault(file, []).append(str(number))
+        shown = "; ".join(f"{', '.join(numbers)} of {file}" for file, numbers in by_file.items())
+        more = " and others" if len(indices) > _SHOWN_LENGTHS else ""
+        return f"rows {shown}{more} (counted from 0)"
 
 
 @dataclass(frozen=True)
@@ -214,7 +228,7 @@ def _read(path: Path, prompt_key: str) -> list[Row]:
     if not path.is_file():
         raise DataError(f"no such data file: {path}")
     try:
-        table = pyarrow.parquet.read_table(path)
+        table = pyarrow.parquet.read_table(arrow_path(path))
     except Exception as error:  # pyarrow raises whatever a damaged file leads it to
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
     missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in table.column_names]

@@ -1,7 +1,9 @@
 """Rolls every question of an evaluation out, and writes each trajectory down as it ends.
 
-Guarantees: every question gets its ``n_samples`` trajectories, none twice; what ended before an
-interruption is kept and not asked again, unless the evaluation has changed since.
+Guarantees: every question gets its ``n_samples`` trajectories, none twice, or the evaluation ends
+in :class:`EvaluationStoppedError`; what ended before an interruption is kept and not asked again,
+unless the evaluation has changed since; a trajectory that something else than the policy broke is
+not kept.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from verl.config.ppo import PPOConfig
+from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
 from verl.trainer.evaluation.records import RecordLog, keys, read_log, record_of
 from verl.trajectory import Trajectory
@@ -25,8 +29,19 @@ logger = logging.getLogger(__name__)
 
 TRAJECTORIES = "trajectories.jsonl"
 _SETTINGS = "settings.json"
+# After so many trajectories the task is asked whether to go on.
+_PORTION = 64
+_PASSES = 2
 # These do not shape a trajectory; of the trainer only the seed does, where tokens are sampled.
 _IRRELEVANT = ("trainer", "ray", "critic", "algorithm", "api_key")
+
+
+class EvaluationStoppedError(UserError):
+    """An evaluation that could not answer every question."""
+
+
+class _StopRolloutError(Exception):
+    """Ends a rollout; carries the task's reason."""
 
 
 def evaluation_rows(dataset: PromptDataset, n_samples: int) -> list[RolloutRequest]:
@@ -76,32 +91,85 @@ def _weights(model_path: Path) -> str:
 
 
 def generate(
-    requests: list[RolloutRequest], source: RolloutSource, options: RolloutOptions, folder: Path
+    requests: list[RolloutRequest],
+    source: RolloutSource,
+    options: RolloutOptions,
+    folder: Path,
+    stop_reason: Callable[[], str | None] = lambda: None,
+    describe_failures: Callable[[], str] = lambda: "",
 ) -> int:
-    """Rolls out what the folder's log lacks; how many trajectories that was."""
+    """Rolls out what the folder's log lacks; how many trajectories that was.
+
+    A trajectory that something else than the policy broke is asked once more, and not kept if it
+    breaks again.
+
+    Args:
+        stop_reason, describe_failures: see :class:`verl.task.Task`.
+
+    Raises:
+        EvaluationStoppedError: if ``stop_reason`` gives one, or trajectories are still missing.
+    """
     path = folder / TRAJECTORIES
+    first = missing = _missing(requests, path)
+    if len(first) < len(requests):
+        there = len(requests) - len(first)
+        logger.info("%d of %d trajectories are there already", there, len(requests))
+    for number in range(_PASSES):
+        if not missing:
+            break
+        if number > 0:
+            logger.info("asking %d trajectories that failed once more", len(missing))
+        reason = _roll_out(missing, source, options, path, stop_reason)
+        missing = _missing(requests, path)
+        if missing and reason is not None:
+            raise _stopped(reason, len(requests) - len(missing), len(requests), folder)
+    if missing:
+        words = describe_failures()
+        because = f" ({words})" if words else ""
+        reason = f"{len(missing)} trajectories failed for no fault of the policy's{because}"
+        raise _stopped(reason, len(requests) - len(missing), len(requests), folder)
+    return len(first)
+
+
+def _missing(requests: list[RolloutRequest], path: Path) -> list[RolloutRequest]:
     done = keys(read_log(path))
-    missing = [r for r in requests if (r.uid, r.sample_index) not in done]
+    return [request for request in requests if (request.uid, request.sample_index) not in done]
+
+
+def _stopped(reason: str, kept: int, wanted: int, folder: Path) -> EvaluationStoppedError:
+    return EvaluationStoppedError(
+        f"{reason}; {kept} of {wanted} trajectories are kept in {folder}: the same command asks "
+        "for the rest, and python -m verl.trainer.main_eval scores these alone"
+    )
+
+
+def _roll_out(
+    requests: list[RolloutRequest],
+    source: RolloutSource,
+    options: RolloutOptions,
+    path: Path,
+    stop_reason: Callable[[], str | None],
+) -> str | None:
+    """Rolls out and keeps what is sound; why it was stopped, None if it came to its end."""
     by_uid = {request.uid: request for request in requests}
-    if done:
-        logger.info("%d of %d trajectories are there already", len(done), len(requests))
     log = RecordLog(path)
+    ended = 0
     try:
         with progress_bar() as progress:
-            bar = progress.add_task("answering", total=len(requests), completed=len(done))
+            bar = progress.add_task("answering", total=len(requests))
 
             def keep(trajectory: Trajectory) -> None:
-                log.append(record_of(trajectory, by_uid[trajectory.uid]))
+                nonlocal ended
+                ended += 1
+                if not trajectory.excluded:
+                    log.append(record_of(trajectory, by_uid[trajectory.uid]))
                 progress.advance(bar)
+                if ended % _PORTION == 0 and (reason := stop_reason()):
+                    raise _StopRolloutError(reason)
 
-            trajectories = source.rollout(missing, options, keep) if missing else []
+            source.rollout(requests, options, keep)
+    except _StopRolloutError as stop:
+        return str(stop)
     finally:
         log.close()
-    if broken := sum(trajectory.excluded for trajectory in trajectories):
-        logger.warning(
-            "in %d of %d trajectories something else than the policy failed; they are scored as "
-            "they are (evaluation.resume=false asks all anew)",
-            broken,
-            len(trajectories),
-        )
-    return len(missing)
+    return stop_reason()

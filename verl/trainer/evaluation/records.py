@@ -20,6 +20,7 @@ import pyarrow.parquet
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
 from verl.trajectory import Trajectory
+from verl.utils.arrow import arrow_path
 from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
@@ -149,7 +150,7 @@ def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        pyarrow.parquet.write_table(pa.table(columns), temporary)
+        pyarrow.parquet.write_table(pa.table(columns), arrow_path(temporary))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -164,7 +165,7 @@ def read_parquet(path: Path) -> list[EvaluationRecord]:
     if not path.is_file():
         raise RecordError(f"no such file: {path}; bash test.sh writes it")
     try:
-        rows = pyarrow.parquet.read_table(path).to_pylist()
+        rows = pyarrow.parquet.read_table(arrow_path(path)).to_pylist()
         return [_from_row(row) for row in rows]
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise RecordError(f"{path} is no file of evaluation records: {error}") from error
