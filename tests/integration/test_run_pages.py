@@ -63,8 +63,9 @@ def test_the_validations_of_a_run_stand_side_by_side(
     for step, records in validations.items():
         write_validation(tmp_path, step, records)
     report = write_report(tmp_path)
-    expected = changes(validations[0], validations[40])
+    expected, earlier = (changes(validations[0], validations[last]) for last in (40, 20))
     assert min(expected.became_right, expected.became_wrong) > 2, "else the test shows nothing"
+    assert expected.became_wrong != earlier.became_wrong, "else a list that stays goes unseen"
 
     async def steps(page: Page) -> None:
         async def count() -> int:
@@ -94,7 +95,12 @@ def test_the_validations_of_a_run_stand_side_by_side(
         # Another choice of validations: the filter compares the first with the last of them.
         await press("#steps .chip:nth-of-type(5)")
         await page.wait_for("document.querySelectorAll('.column').length === 2")
-        assert await count() == changes(validations[0], validations[20]).became_right
+        await page.press("r")
+        await press("#steps .chip:nth-of-type(5)")
+        await press("[data-filter=lost]")
+        assert await count() == expected.became_wrong
+        await press("#steps .chip:nth-of-type(5)")
+        await page.wait_for(f"parseInt(matches.textContent) === {earlier.became_wrong}")
 
     visit(devtools, f"{report.resolve().as_uri()}#trajectories", steps)
 
