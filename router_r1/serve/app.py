@@ -161,11 +161,13 @@ class RouterServer:
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path in _OPEN_PATHS:
+            return await handler(request)
         # Browsers send this by themselves, and pages cannot change it.
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
             raise foreign_page()
         key = self._config.api_key
-        if key is not None and request.path not in _OPEN_PATHS:
+        if key is not None:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             is_right = hmac.compare_digest(given.strip().encode(errors="replace"), key.encode())
             if scheme.lower() != "bearer" or not is_right:
