@@ -39,7 +39,7 @@ class RouterSettings:
 
     Attributes:
         model_path: folder or hub name.
-        engine: one of :data:`verl.workers.rollout.local.ENGINES`.
+        engine: one of :data:`verl.config.rollout.ENGINES`.
         device: "cpu" or "cuda".
         rollout: settings of the engine.
         seed: of the engine's own stream; ``options`` hold the same for the questions.

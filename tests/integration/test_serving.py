@@ -26,7 +26,8 @@ from router_r1.inference.router import Router, open_router
 from router_r1.inference.settings import resolve
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.pool.config import PoolConfig
-from router_r1.serve.app import RouterServer, ServerConfig
+from router_r1.serve.app import RouterServer
+from router_r1.serve.config import ServerConfig
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault
 from verl.interfaces import RolloutOptions, RolloutRequest, SamplingParams

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.arguments import report_parser
 from verl.errors import UserError
 from verl.utils.console import set_up_logging, show_error
-
-_DEFAULT_FOLDER = Path("outputs/quickstart/eval")
 
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Writes the report and says where; a user's mistake ends in one line and exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m router_r1.evaluation.report",
-        description="Writes EVAL_FOLDER/report.html from what an evaluation left there.",
-    )
-    parser.add_argument(
-        "folder",
-        metavar="EVAL_FOLDER",
-        nargs="?",
-        type=Path,
-        default=_DEFAULT_FOLDER,
-        help="what test.sh wrote (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--run_folder", type=Path, help="training run with metrics.jsonl (default: the parent)"
-    )
-    arguments = parser.parse_args()
+    parsed = report_parser().parse_args(arguments)
+    # Only now what takes seconds to import: the help is there at once.
+    from router_r1.evaluation.report.page import write_report
+
     set_up_logging()
     try:
-        path = write_report(arguments.folder, arguments.run_folder)
+        path = write_report(parsed.folder, parsed.run_folder)
     except UserError as error:
         show_error(error)
         sys.exit(2)
