@@ -53,7 +53,7 @@ def uv_settings(config_list: str, environment: Mapping[str, str]) -> dict[str, s
     return {
         name: value
         for name, value in settings.items()
-        if name not in environment and _FORMERLY.get(name) not in environment
+        if name not in environment and _FORMERLY.get(name, name) not in environment
     }
 
 
