@@ -82,5 +82,5 @@ compile_for_a_python_that_will_not() {
   if [[ -z "${PYTHONDONTWRITEBYTECODE:-}" ]]; then return; fi
   local site
   site=$("$venv"/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-  "$venv"/bin/python -m compileall -q -j 0 "$site"/{torch,vllm,ray,transformers} >/dev/null 2>&1 || true
+  "$venv"/bin/python -m compileall -q -j 0 "$site"/{torch,vllm,ray} >/dev/null 2>&1 || true
 }
