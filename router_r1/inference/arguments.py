@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from data_process.prompt_pool import STYLES
+from data_process.prompt_styles import STYLES
 from verl.config.rollout import ENGINES
 from verl.config.validation import ConfigError, require_positive
 
