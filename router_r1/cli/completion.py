@@ -32,7 +32,8 @@ _router_r1() {
   local -a found
   found=("${(@f)$("${words[1]}" completion next "${(@)words[2,CURRENT]}" 2>/dev/null)}")
   if [[ -n "${found[1]}" ]]; then
-    compadd -S '' -a found
+    compadd -S '' -- ${(M)found:#*=}
+    compadd -- ${found:#*=}
   else
     _files
   fi
