@@ -11,11 +11,14 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 source scripts/recipe.sh
+if asks_for_help "$@"; then exec sed -n '2,/^set/s/^# \{0,1\}//p' test.sh; fi
+export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 choose_recipe scoring "$@"
 choose_packages "$@"
 bash scripts/setup.sh
+python=$PWD/$VENV/bin/python script=$PWD/data_process/qa_test_gen.py
+cd "${ROUTER_R1_WORKING_FOLDER:-.}"  # where `router-r1` was called, if it was
 
 overrides=(${RECIPE:+"recipe=$RECIPE"})
 if [[ -n "${MODEL_PATH:-}" ]]; then
@@ -27,12 +30,12 @@ if [[ -n "${DATASETS:-}" ]]; then
   for dataset in ${DATASETS//,/ }; do files+=("data/nq_search/test_${dataset}_qwen.parquet"); done
   for file in "${files[@]}"; do
     if [[ ! -f $file ]]; then
-      echo "no $file; prepare it: $VENV/bin/python data_process/qa_test_gen.py --data_sources $DATASETS" >&2
+      echo "no $file; prepare it: $python $script --data_sources $DATASETS" >&2
       exit 2
     fi
   done
   list=$(IFS=,; echo "${files[*]}")
   overrides+=("evaluation.files=[$list]")
 fi
-"$VENV/bin/python" -m verl.trainer.main_generation "${overrides[@]}" "$@"
-exec "$VENV/bin/python" -m verl.trainer.main_eval "${overrides[@]}" "$@"
+"$python" -m verl.trainer.main_generation "${overrides[@]}" "$@"
+exec "$python" -m verl.trainer.main_eval "${overrides[@]}" "$@"

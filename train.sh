@@ -7,6 +7,8 @@
 #   bash train.sh --check [--gpus 4x80] …          what the run needs and what there is; trains not
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
+source scripts/recipe.sh
+if asks_for_help "$@"; then exec sed -n '2,/^set/s/^# \{0,1\}//p' train.sh; fi
 
 module=main_ppo
 verb=training
@@ -25,11 +27,12 @@ if [[ $module == main_ppo && " $*" == *" --gpus"* ]]; then
   exit 2
 fi
 
-source scripts/recipe.sh
 choose_recipe "$verb" "$@"
 choose_packages "$@"
 export PYTHONUTF8=1  # text is UTF-8 whatever the locale says
 SECONDS=0
 bash scripts/setup.sh
 export ROUTER_R1_SETUP_SECONDS=$SECONDS
-exec "$VENV/bin/python" -m "verl.trainer.$module" ${RECIPE:+recipe=$RECIPE} "$@"
+python=$PWD/$VENV/bin/python
+cd "${ROUTER_R1_WORKING_FOLDER:-.}"  # where `router-r1` was called, if it was
+exec "$python" -m "verl.trainer.$module" ${RECIPE:+recipe=$RECIPE} "$@"

@@ -19,7 +19,6 @@ from router_r1.reward.normalization import normalize_answer
 from verl.utils.dataset import DataError
 
 REPOSITORY = "RUC-NLPIR/FlashRAG_datasets"
-DATASETS = ("nq", "triviaqa", "popqa", "hotpotqa", "2wikimultihopqa", "musique", "bamboogle")
 # Up to here a float names every whole number.
 _EXACT_FLOATS = 2.0**53
 

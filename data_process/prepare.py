@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,71 +17,15 @@ import pyarrow as pa
 import pyarrow.parquet
 from rich.table import Table
 
-from data_process.flashrag import DATASETS, SourceFile, SourceQuestion, read_source
+from data_process.flashrag import SourceFile, SourceQuestion, read_source
+from data_process.preparation import DATASETS, Preparation, run
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
-from verl.errors import UserError
 from verl.utils.arrow import arrow_path
-from verl.utils.console import console, progress_bar, set_up_logging, show_error
+from verl.utils.console import console, progress_bar
 from verl.utils.dataset import DataError, PromptDataset
 
-
-@dataclass(frozen=True)
-class Preparation:
-    """What one of the three scripts makes (contract section 5).
-
-    Attributes:
-        splits: of each source, the first that exists is taken.
-        num_samples: rows per source; fewer where the source has fewer.
-        file_name: with fields ``{source}`` and ``{model}``; without ``{source}`` all sources go
-            into one file.
-        default_sources: of ``--data_sources``.
-    """
-
-    splits: tuple[str, ...]
-    num_samples: int
-    file_name: str
-    default_sources: tuple[str, ...]
-
-
-def run(preparation: Preparation, description: str, arguments: Sequence[str] | None = None) -> None:
-    """A script's main: parses, prepares, reports; exits with 2 on a user's mistake."""
-    set_up_logging()
-    args = _parser(preparation, description).parse_args(arguments)
-    try:
-        prepare(preparation, args)
-    except UserError as error:
-        show_error(error)
-        sys.exit(2)
-    except OSError as error:  # a folder that cannot be made, a file that cannot be read
-        words = error.strerror or str(error).partition("\n")[0]
-        show_error(
-            DataError(
-                f"{error.filename2 or error.filename or args.local_dir}: {words}; choose another "
-                "--local_dir or --source_dir"
-            )
-        )
-        sys.exit(2)
-
-
-def _parser(preparation: Preparation, description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--data_sources",
-        default=",".join(preparation.default_sources),
-        help=f"comma list of: {', '.join(DATASETS)}",
-    )
-    parser.add_argument("--model", choices=("qwen", "llama"), default="qwen", help="prompt style")
-    parser.add_argument("--local_dir", type=Path, default=Path("data/nq_search"), help="output")
-    parser.add_argument(
-        "--source_dir", type=Path, help="folder with <dataset>/<split>.jsonl instead of the hub"
-    )
-    parser.add_argument(
-        "--num_samples", type=int, default=preparation.num_samples, help="rows per source"
-    )
-    parser.add_argument("--seed", type=int, default=42)
-    parser.add_argument("--pool", default="paper", help="pool name or YAML path, for the prompt")
-    return parser
+__all__ = ["Preparation", "prepare", "run"]
 
 
 def prepare(preparation: Preparation, args: argparse.Namespace) -> list[Path]:

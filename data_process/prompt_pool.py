@@ -6,11 +6,10 @@ world's tiny policy, which cannot follow instructions and learns the task from i
 
 from __future__ import annotations
 
+from data_process.prompt_styles import STYLES as STYLES
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import paper_pool
 from verl.config.validation import require_choice
-
-STYLES = ("qwen", "llama", "compact")
 
 _INSTRUCTION_TEMPLATE = """\
 Your task is to answer a question, with the help of other language models where you need it.

@@ -1,7 +1,6 @@
 """Benchmark files: 500 random test rows of each source, one parquet file a source."""
 
-from data_process.flashrag import DATASETS
-from data_process.prepare import Preparation, run
+from data_process.preparation import DATASETS, Preparation, run
 
 PREPARATION = Preparation(
     splits=("test", "dev", "train"),

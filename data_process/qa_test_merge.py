@@ -1,6 +1,6 @@
 """Validation file: 100 random test rows of each source, in one parquet file."""
 
-from data_process.prepare import Preparation, run
+from data_process.preparation import Preparation, run
 
 PREPARATION = Preparation(
     splits=("test", "dev", "train"),

@@ -1,6 +1,6 @@
 """Training file: 7000 random training rows of each source, in one parquet file."""
 
-from data_process.prepare import Preparation, run
+from data_process.preparation import Preparation, run
 
 PREPARATION = Preparation(
     splits=("train",),

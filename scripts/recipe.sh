@@ -6,6 +6,10 @@ has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 # An empty CUDA_VISIBLE_DEVICES hides all GPUs from a run.
 may_use_gpu() { [[ -n "${CUDA_VISIBLE_DEVICES-all}" ]] && has_gpu; }
 
+asks_for_help() { # arguments …
+  [[ " $* " == *" --help "* || " $* " == *" -h "* ]]
+}
+
 # Sets RECIPE unless it is set, or the overrides ("$@") name one; says which.
 choose_recipe() { # verb, overrides …
   local verb=$1

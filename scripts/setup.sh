@@ -4,11 +4,14 @@
 #
 #   ROUTER_R1_LOCK=cpu|cuda   which lock (default: cuda where nvidia-smi finds a GPU, else cpu)
 #   PYTHON=/path/to/python    which interpreter (default: the first of python3.11 … python3)
+#   ROUTER_R1_INSTALLER=pip   without uv, which else is fetched where it is not there
 #   ROUTER_R1_FLASH_ATTN=1    also build flash-attn (CUDA only; takes many minutes)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 source scripts/recipe.sh
+source scripts/platform.sh
+source scripts/installers.sh
 
 fail() {
   echo "set-up failed: $*" >&2
@@ -33,34 +36,6 @@ require_disk() { # folder, GiB
   free_kib=$(df -Pk "$1" | awk 'NR == 2 { print $4 }')
   ((free_kib >= $2 * 1024 * 1024)) ||
     fail "$1 has $((free_kib / 1024 / 1024)) GiB free, the installation needs $2 GiB"
-}
-
-show_progress() { # process id, log, number of packages
-  while kill -0 "$1" 2>/dev/null; do
-    [[ -t 1 ]] && printf '\r  %d of %d packages' "$(grep -c '^Collecting' "$2" || true)" "$3"
-    sleep 1
-  done
-  [[ -t 1 ]] && printf '\r\033[K'
-  wait "$1"
-}
-
-install_lock() { # lock file
-  local log=$venv/install.log torch_pin
-  torch_pin=$(awk '/^torch==/ { print $1 }' "$1")
-  : >"$log"
-  # A CPU build of torch is on PyTorch's own index, unless the configured one offers it.
-  if [[ "$torch_pin" == *+cpu ]]; then
-    "$venv"/bin/pip install --no-deps "$torch_pin" >"$log" 2>&1 ||
-      "$venv"/bin/pip install --no-deps "$torch_pin" \
-        --index-url https://download.pytorch.org/whl/cpu >>"$log" 2>&1 ||
-      fail "pip cannot get $torch_pin, neither from its configured index nor from
-download.pytorch.org: $(grep -E '^ERROR' "$log" | tail -1); see $log"
-  fi
-  "$venv"/bin/pip install --no-deps -r "$1" >>"$log" 2>&1 &
-  show_progress $! "$log" "$(grep -cE '^[A-Za-z0-9]' "$1")" ||
-    fail "pip cannot install $1: $(grep -E '^ERROR' "$log" | tail -1); see $log"
-  "$venv"/bin/pip install --no-deps --no-build-isolation -e . >>"$log" 2>&1 ||
-    fail "pip cannot install this project: $(tail -1 "$log"); see $log"
 }
 
 # Once for a set of packages: a build that failed is not tried again at every start.
@@ -104,6 +79,7 @@ is_complete() {
   is_installed "$stamp" && { [[ $wants_flash == 0 ]] || is_installed "$flash_stamp"; }
 }
 
+require_wheels
 choose_packages
 lock=$ROUTER_R1_LOCK
 venv=$VENV
@@ -128,15 +104,24 @@ if ! is_installed "$stamp"; then
     require_disk . "$needed_gib"
     require_disk "${TMPDIR:-/tmp}" "$download_gib"
   fi
-  echo "installing the $lock packages into $venv with $("$python" --version) (2 to 4 minutes)"
-  fresh=()
   # The two builds of vLLM are one module: neither is installed over the other.
+  fresh=()
   if [[ -f $stamp && "$(cat "$stamp")" != "$lock "* ]]; then fresh=(--clear); fi
-  if [[ ! -x $venv/bin/pip || ${#fresh[@]} -gt 0 ]]; then
-    "$python" -m venv "${fresh[@]}" "$venv" ||
-      fail "python -m venv does not work here; on Debian: apt install python3-venv"
+  if [[ ! -x $venv/bin/python || ${#fresh[@]} -gt 0 ]]; then
+    "$python" -m venv --without-pip "${fresh[@]}" "$venv" ||
+      fail "$python cannot make a virtual environment"
   fi
-  install_lock "$lock_file"
+  log=$venv/install.log
+  : >"$log"
+  find_uv "$python" "$lock_file" "$log"
+  installer="pip (2 to 4 minutes)"
+  if [[ -n "$uv" ]]; then installer="uv (under a minute, plus downloads)"; fi
+  echo "installing the $lock packages into $venv with $("$python" --version) and $installer"
+  if [[ -z "$uv" ]] || ! install_by_uv "$python" "$lock_file" "$log"; then
+    if [[ -n "$uv" ]]; then echo "uv cannot install them (see $log); trying pip"; fi
+    install_by_pip "$python" "$lock_file" "$log"
+  fi
+  compile_for_a_python_that_will_not
   if [[ $lock == cuda ]]; then
     warn_of_missing_compiler
     if has_gpu; then probe_torch; fi

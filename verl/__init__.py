@@ -1,5 +1,22 @@
-"""A small RL framework for language models: Ray single controller, FSDP2 workers, vLLM rollout."""
+"""A small RL framework for language models: Ray single controller, FSDP2 workers, vLLM rollout.
 
-from verl.protocol import DataProto
+``verl.DataProto`` is imported when it is first asked for: it brings torch, which takes seconds, and
+most of the package does without.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from verl.protocol import DataProto
 
 __all__ = ["DataProto"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DataProto":
+        from verl.protocol import DataProto
+
+        return DataProto
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from verl.protocol import DataProto
-from verl.trajectory import Trajectory
+if TYPE_CHECKING:  # they bring torch, which reading data and computing rewards do without
+    from verl.protocol import DataProto
+    from verl.trajectory import Trajectory
 
 
 @dataclass(frozen=True)

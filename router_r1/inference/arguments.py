@@ -1,15 +1,25 @@
-"""The command-line arguments about model, pool and engine that infer_vllm.py and serve share."""
+"""The command line of asking, and what it shares with serving: model, pool, engine.
+
+Importing it brings no torch: a command line is parsed before what takes seconds is imported.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from data_process.prompt_pool import STYLES
+from data_process.prompt_styles import STYLES
+from verl.config.rollout import ENGINES
 from verl.config.validation import ConfigError, require_positive
-from verl.workers.rollout.local import ENGINES
+
+_ASKING = """\
+With no arguments: the newest trained model answers an example question of the embedded world.
+Questions piped into the command are answered one after the other.
+Results go to standard output, everything else to standard error.
+"""
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,38 @@ class RouterArguments:
             ConfigError: for a value out of its range.
         """
         return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+
+
+def asking_parser(prog: str = "infer_vllm.py") -> argparse.ArgumentParser:
+    """The arguments of asking on the command line; ``prog`` is the command's name in its help."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Asks a trained router, and shows how it comes to its answer.",
+        epilog=_ASKING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    asked = parser.add_mutually_exclusive_group()
+    asked.add_argument("--question", help="one question")
+    asked.add_argument(
+        "--questions_file",
+        metavar="FILE",
+        help="one a line, or JSONL or parquet with a field 'question'; - is standard input",
+    )
+    asked.add_argument("--interactive", action="store_true", help="ask at a prompt")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a question instead of the text"
+    )
+    add_router_arguments(parser)
+    return parser
+
+
+def parse_asking(arguments: Sequence[str]) -> argparse.Namespace:
+    """Reads the command line of asking; ends the process on arguments that do not go together."""
+    parser = asking_parser()
+    namespace = parser.parse_args(arguments)
+    if namespace.json and namespace.interactive:
+        parser.error("--json goes with --question or --questions_file, not with --interactive")
+    return namespace
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command ``infer_vllm.py``: asks a trained router on the command line."""
+"""Asks a trained router on the command line: one question, many, or at a prompt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from router_r1.inference.arguments import RouterArguments, add_router_arguments
+from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.questions import STDIN, read_questions, stdin_has_questions
 from router_r1.inference.record import Answer
 from router_r1.inference.router import QuestionTooLongError, Router, open_router
@@ -26,19 +26,10 @@ from verl.interfaces import RolloutRequest
 logger = logging.getLogger(__name__)
 _AT_ONCE = 32
 _END_WORDS = ("exit", "quit")
-_EPILOG = """\
-With no arguments: the newest trained model answers an example question of the embedded world.
-Questions piped into the command are answered one after the other.
-Results go to standard output, everything else to standard error.
-"""
 
 
-def main(arguments: list[str]) -> None:
-    """Parses, starts the router, answers."""
-    parser = _parser()
-    namespace = parser.parse_args(arguments)
-    if namespace.json and namespace.interactive:
-        parser.error("--json goes with --question or --questions_file, not with --interactive")
+def ask(namespace: argparse.Namespace) -> None:
+    """Starts the router and answers, as :func:`parse_asking` has read the command line."""
     results = claim_stdout()
     settings = resolve(RouterArguments.from_namespace(namespace))
     questions = None if namespace.interactive else _questions(namespace, settings)
@@ -54,28 +45,6 @@ def main(arguments: list[str]) -> None:
                 _show_all(router, asked, results)
     except BrokenPipeError:
         abandon(results)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="infer_vllm.py",
-        description="Asks a trained router, and shows how it comes to its answer.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    asked = parser.add_mutually_exclusive_group()
-    asked.add_argument("--question", help="one question")
-    asked.add_argument(
-        "--questions_file",
-        metavar="FILE",
-        help="one a line, or JSONL or parquet with a field 'question'; - is standard input",
-    )
-    asked.add_argument("--interactive", action="store_true", help="ask at a prompt")
-    parser.add_argument(
-        "--json", action="store_true", help="one JSON object a question instead of the text"
-    )
-    add_router_arguments(parser)
-    return parser
 
 
 def _questions(namespace: argparse.Namespace, settings: RouterSettings) -> list[str]:

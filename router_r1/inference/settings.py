@@ -39,7 +39,7 @@ class RouterSettings:
 
     Attributes:
         model_path: folder or hub name.
-        engine: one of :data:`verl.workers.rollout.local.ENGINES`.
+        engine: one of :data:`verl.config.rollout.ENGINES`.
         device: "cpu" or "cuda".
         rollout: settings of the engine.
         seed: of the engine's own stream; ``options`` hold the same for the questions.
@@ -73,13 +73,16 @@ class RouterSettings:
         return self.pool.simulated and self.pool.api_base is None
 
 
-def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSettings:
-    """The settings that the arguments mean; ``root`` is where a trained model is sought.
+def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSettings:
+    """The settings that the arguments mean; ``root`` is where a trained model is sought (None: in
+    the folder we are in, then in the repository).
 
     Raises:
         UserError: if there is no such model or pool, or values contradict each other.
     """
-    model_path = arguments.model_path or default_model(root)
+    model_path = arguments.model_path or default_model(
+        *((root,) if root is not None else (Path.cwd(), PROJECT_ROOT))
+    )
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
     # What a training run records or may spend is its own business.
@@ -125,19 +128,21 @@ def resolve(arguments: RouterArguments, root: Path = PROJECT_ROOT) -> RouterSett
     )
 
 
-def default_model(root: Path) -> str:
-    """The newest checkpoint of the run that saved last, else the policy of the cold start.
+def default_model(*roots: Path) -> str:
+    """The newest checkpoint of the run that saved last, else the policy of the cold start, in the
+    first of the folders that has one.
 
     Raises:
         UserError: if there is neither.
     """
-    found = (find_newest_actor(run) for run in (root / "outputs").glob("*"))
-    actors = [actor for actor in found if actor is not None]
-    if actors:
-        return str(max(actors, key=lambda actor: (actor / "config.json").stat().st_mtime))
-    cold_start = root / ".cache" / "cold_start"
-    if (cold_start / _COLD_START_MARK).is_file():
-        return str(cold_start)
+    for root in roots:
+        found = (find_newest_actor(run) for run in (root / "outputs").glob("*"))
+        actors = [actor for actor in found if actor is not None]
+        if actors:
+            return str(max(actors, key=lambda actor: (actor / "config.json").stat().st_mtime))
+        cold_start = root / ".cache" / "cold_start"
+        if (cold_start / _COLD_START_MARK).is_file():
+            return str(cold_start)
     raise UserError(
         "there is no trained model yet: run `bash train.sh` (the quickstart takes minutes), or "
         "name one with --model_path"

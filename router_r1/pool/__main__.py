@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
-from router_r1.pool.check import check_pool
+from router_r1.pool.arguments import pool_parser
 from router_r1.pool.config import PoolConfig
-from router_r1.pool.describe import draft_descriptors
-from router_r1.pool.loading import load_pool
-from router_r1.pool.recording import export_parquet
 from verl.errors import UserError
 from verl.utils.console import console, set_up_logging, show_error
 
@@ -22,7 +17,13 @@ from verl.utils.console import console, set_up_logging, show_error
 def main(arguments: list[str] | None = None) -> int:
     """Runs a subcommand; the exit code."""
     set_up_logging()
-    args = _parser().parse_args(arguments)
+    args = pool_parser().parse_args(arguments)
+    # Only now what takes a second to import: the help is there at once.
+    from router_r1.pool.check import check_pool
+    from router_r1.pool.describe import draft_descriptors
+    from router_r1.pool.loading import load_pool
+    from router_r1.pool.recording import export_parquet
+
     try:
         if args.command == "export":
             count = export_parquet(args.recording, args.output)
@@ -52,29 +53,6 @@ def _reachable(pool: PoolConfig) -> Iterator[PoolConfig]:
 
     with simulated_pool(pool, WorldConfig()) as url:
         yield replace(pool, api_base=url)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m router_r1.pool", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser(
-        "check", help="validate a pool file and ask each LLM one tiny question"
-    )
-    check.add_argument("--no_calls", action="store_true", help="ask no LLM, spend nothing")
-    describe = commands.add_parser(
-        "describe", help="let a strong LLM draft the descriptor of each LLM"
-    )
-    describe.add_argument("--writer", help="LLM of the pool that writes (default: the dearest)")
-    describe.add_argument(
-        "--output", type=Path, required=True, help="gets the pool file with the drafts"
-    )
-    for command in (check, describe):
-        command.add_argument("pool", help="name under configs/pool, or path of a YAML file")
-        command.add_argument("--api_base", help="instead of the pool's endpoint")
-    export = commands.add_parser("export", help="write a recording as parquet")
-    export.add_argument("recording", type=Path, help="the SQLite file")
-    export.add_argument("output", type=Path, help="the parquet file")
-    return parser
 
 
 if __name__ == "__main__":

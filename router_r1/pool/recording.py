@@ -15,9 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet
-
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.reasoning import split_reasoning
 from verl.config.paths import PATH
@@ -185,6 +182,9 @@ def export_parquet(recording: Path, target: Path) -> int:
             ).fetchall()
     except sqlite3.DatabaseError as error:
         raise UserError(f"{recording} is no recording: {error}") from error
+    import pyarrow as pa
+    import pyarrow.parquet
+
     columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
     target.parent.mkdir(parents=True, exist_ok=True)
     table = pa.table(dict(zip(_COLUMNS, map(list, columns), strict=True)))

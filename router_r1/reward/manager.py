@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
 from verl.config.validation import require_choice, require_positive
 from verl.interfaces import RewardOutput
-from verl.protocol import DataProto
+
+if TYPE_CHECKING:
+    from verl.protocol import DataProto
 
 
 @dataclass

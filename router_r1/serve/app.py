@@ -18,7 +18,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -27,6 +27,7 @@ from aiohttp import web
 from router_r1.inference.router import QuestionTooLongError, Router
 from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
+from router_r1.serve.config import ServerConfig
 from router_r1.serve.errors import (
     INVALID_REQUEST,
     APIError,
@@ -52,30 +53,6 @@ _OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
-
-
-@dataclass(frozen=True)
-class ServerConfig:
-    """Where and for whom to serve.
-
-    Attributes:
-        host, port: to listen on; port 0 takes a free one.
-        model_name: as clients call it.
-        api_key: that clients must send; None asks for none.
-        max_concurrency: trajectories under way at once.
-        max_queue: requests that may wait beside them.
-        max_body_bytes: of a request.
-        shutdown_grace_s: that requests under way have to end when the server is stopped.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    model_name: str = "router-r1"
-    api_key: str | None = None
-    max_concurrency: int = 64
-    max_queue: int = 256
-    max_body_bytes: int = 1 << 20
-    shutdown_grace_s: float = 30.0
 
 
 class RouterServer:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from router_r1.inference.router import Router
-from router_r1.serve.app import RouterServer, ServerConfig
+from router_r1.serve.app import RouterServer
+from router_r1.serve.config import ServerConfig
 
 KEY = "sk-key-of-the-server"
 POOL_KEY = "sk-key-of-the-pool"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from router_r1.evaluation.baselines.carrot import CarrotRouter
+from router_r1.evaluation.baselines.catalogue import DEFAULT_EMBEDDER
 from router_r1.evaluation.baselines.contest import Played, Prompt, SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import (
-    DEFAULT_EMBEDDER,
     TfidfEmbedder,
     load_embedder,
 )

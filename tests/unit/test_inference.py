@@ -66,6 +66,18 @@ def test_the_default_model_is_the_newest_that_is_there(tmp_path: Path) -> None:
     assert default_model(tmp_path) == str(newest)
 
 
+def test_the_folder_we_are_in_comes_before_the_repository(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, repository = tmp_path / "here", tmp_path / "repository"
+    here.mkdir()
+    theirs = checkpoint(repository, "quickstart", 40)
+    assert default_model(here, repository) == str(theirs)
+    ours = checkpoint(here, "quickstart", 1)
+    monkeypatch.chdir(here)
+    assert default_model(here, repository) == resolve(RouterArguments()).model_path == str(ours)
+
+
 def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
     cold = tmp_path / ".cache" / "cold_start"
     cold.mkdir(parents=True)

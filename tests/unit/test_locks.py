@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,26 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 def pins(lock: str) -> dict[str, Version]:
     """Name to pinned version."""
-    lines = (LOCKS / f"{lock}.lock").read_text().splitlines()
-    pairs = [line.split(";")[0].split("==") for line in lines if line[:1].isalnum()]
-    return {canonicalize_name(name.split("[")[0]): Version(v.strip()) for name, v in pairs}
+    return {
+        canonicalize_name(name.split("[")[0]): Version(version)
+        for name, version in re.findall(r"^([a-zA-Z0-9][^=\s]*)==([^\s;]+)", text(lock), re.M)
+    }
+
+
+def text(lock: str) -> str:
+    return (LOCKS / f"{lock}.lock").read_text()
+
+
+def hashes(lock: str) -> dict[str, list[str]]:
+    """Name to the SHA-256 of the files that may be installed."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in text(lock).splitlines():
+        if line[:1].isalnum():
+            name = canonicalize_name(re.split(r"[=\[]", line)[0])
+        elif match := re.match(r"    --hash=sha256:([0-9a-f]{64})\b", line):
+            found.setdefault(name, []).append(match.group(1))
+    return found
 
 
 def violations(pinned: dict[str, Version], python: str) -> list[str]:
@@ -47,6 +65,23 @@ def test_the_pins_fit_together(lock: str, python: str) -> None:
     pinned = pins(lock)
     assert len(pinned) > 150
     assert violations(pinned, python) == []
+
+
+@pytest.mark.parametrize("lock", ["cpu", "cuda"])
+def test_every_pin_has_hashes(lock: str) -> None:
+    assert set(hashes(lock)) == set(pins(lock))
+
+
+def test_torchs_cpu_build_may_come_from_every_place_that_has_it() -> None:
+    """A wheel on this disk, or PyTorch's own for each Python and processor."""
+    listed = (LOCKS / "torch-cpu.sha256").read_text().splitlines()
+    version = pins("cpu")["torch"]
+    wheels = {name: digest for digest, name in map(str.split, listed)}
+    assert hashes("cpu")["torch"] == list(wheels.values())
+    for python in PYTHONS:
+        tag = f"cp{python.replace('.', '')}"
+        for machine in ("x86_64", "aarch64"):
+            assert f"torch-{version}-{tag}-{tag}-manylinux_2_28_{machine}.whl" in wheels
 
 
 def test_the_cuda_lock_keeps_to_vllms_bound_for_newer_pythons() -> None:

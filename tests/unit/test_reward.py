@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,11 @@ from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from router_r1.reward.normalization import NORMALIZATIONS
 from tests.conftest import reference_file, reference_rows
 from verl.config.validation import ConfigError
-from verl.protocol import DataProto
+
+
+def make_batch(**columns: Any) -> Any:
+    """A DataProto; skips where there is no torch (see scripts/locks/portable.txt)."""
+    return pytest.importorskip("verl.protocol", exc_type=ImportError).DataProto.from_dict(**columns)
 
 
 def test_every_reference_row() -> None:
@@ -121,7 +126,7 @@ def test_unicode_normalization_equates_what_the_papers_rule_tells_apart(
 
 
 def test_the_normalization_is_a_setting(embedded_pool: PoolConfig) -> None:
-    batch = DataProto.from_dict(
+    batch = make_batch(
         non_tensors={"extras": [_extra("O\u2019Brien", 1.0)], "ground_truth": [["O'Brien"]]}
     )
     scores = {}
@@ -136,7 +141,7 @@ def test_the_normalization_is_a_setting(embedded_pool: PoolConfig) -> None:
 
 def test_a_trajectory_without_answer_matches_no_answer(embedded_pool: PoolConfig) -> None:
     extra = _extra("x", 1.0) | {"policy_text": "<think>a</think>"}
-    batch = DataProto.from_dict(non_tensors={"extras": [extra], "ground_truth": [["The", ""]]})
+    batch = make_batch(non_tensors={"extras": [extra], "ground_truth": [["The", ""]]})
     function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
     assert function(batch, validate=True).metrics["em"].tolist() == [0.0]
 
@@ -234,7 +239,7 @@ def _score(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     function = RoutingRewardFunction(RewardConfig(), pool, "em", cost_coe)
     golds = [["yes sir"]] * len(extras)
-    batch = DataProto.from_dict(non_tensors={"extras": extras, "ground_truth": golds})
+    batch = make_batch(non_tensors={"extras": extras, "ground_truth": golds})
     output = function(batch, validate=validate)
     return output.scores, output.metrics
 
@@ -265,7 +270,7 @@ def test_an_answer_inside_a_reply_is_not_the_policys(embedded_pool: PoolConfig) 
 
 def test_validation_does_not_move_the_cost_window(embedded_pool: PoolConfig) -> None:
     function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.5)
-    batch = DataProto.from_dict(
+    batch = make_batch(
         non_tensors={"extras": [_extra("yes sir", 3.0)], "ground_truth": [["yes sir"]]}
     )
     before = function.state_dict()

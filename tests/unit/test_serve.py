@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from router_r1.inference.router import Router
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.outcome import CallResult, Outcome
-from router_r1.serve.__main__ import _parser, _server_config
 from router_r1.serve.admission import Admission
-from router_r1.serve.app import RouterServer, ServerConfig
+from router_r1.serve.app import RouterServer
+from router_r1.serve.config import ServerConfig, server_config, serving_parser
 from router_r1.serve.errors import APIError
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import ChatRequest, parse_chat_request
@@ -217,7 +217,7 @@ def test_admission_queues_then_refuses_and_gives_places_back() -> None:
 
 
 def config_of(*arguments: str) -> Any:
-    return _server_config(_parser().parse_args(arguments))
+    return server_config(serving_parser().parse_args(arguments))
 
 
 def test_without_a_key_only_this_machine_may_connect(monkeypatch: pytest.MonkeyPatch) -> None:

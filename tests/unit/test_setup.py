@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, script: str = "scripts/setup.sh", **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "scripts/setup.sh"],
+        ["bash", script],
         cwd=folder,
-        env={**os.environ, "ROUTER_R1_LOCK": "cpu", **environment},
+        env={
+            **os.environ,
+            "ROUTER_R1_LOCK": "cpu",
+            "ROUTER_R1_INSTALLER": "pip",
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=120,
@@ -144,14 +153,157 @@ def test_a_missing_header_of_python_is_a_warning(copy: Path) -> None:
     assert "warning: /none/Python.h is missing" in result.stdout
 
 
+HASH = "0" * 64
+
+
+def lock(copy: Path, pin: str) -> None:
+    (copy / "scripts" / "locks" / "cpu.lock").write_text(f"{pin} \\\n    --hash=sha256:{HASH}\n")
+
+
 def test_a_missing_wheel_is_named_and_leaves_no_stamp(copy: Path) -> None:
     """No index answers; the next run starts over instead of believing itself done."""
-    (copy / "scripts" / "locks" / "cpu.lock").write_text("no-such-package==1.0\n")
+    lock(copy, "no-such-package==1.0")
     result = run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1")
     assert result.returncode == 1
     assert "pip cannot install" in result.stderr
     assert "no-such-package" in result.stderr
     assert not (copy / ".venv" / "installed").exists()
+
+
+@pytest.fixture
+def wheels(tmp_path: Path) -> Path:
+    """A folder of wheels with a package of one module; nobody's hash is all zeros."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr(
+            "tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
+        )
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    return folder
+
+
+def test_a_file_that_is_not_the_locks_is_refused(copy: Path, wheels: Path) -> None:
+    lock(copy, "tiny==1.0")
+    result = run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
+    assert result.returncode == 1
+    assert "DO NOT MATCH THE HASHES" in result.stderr
+    assert not list((copy / ".venv").rglob("tiny.py"))
+
+
+def put_uv_on_path(folder: Path, script: str = "") -> str:
+    """A uv that writes down how it was called; ``script`` may end it with a failure."""
+    note = f'echo "$* [$UV_FIND_LINKS]" >> {folder}/uv.log'
+    return put_on_path(folder, "uv", f"{note}\n{script}")
+
+
+def test_uv_installs_by_hash_from_where_pip_is_configured_to_look(copy: Path) -> None:
+    path = put_uv_on_path(copy)
+    result = run(
+        copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_INSTALLER="uv", PIP_FIND_LINKS="/a /b"
+    )
+    assert result.returncode == 0, result.stderr
+    lock_line, project_line = (copy / "uv.log").read_text().splitlines()
+    common = "pip install --python .venv/bin/python --no-deps"
+    assert lock_line == f"{common} --require-hashes -r scripts/locks/cpu.lock [/a,/b]"
+    assert project_line == f"{common} --no-build-isolation -e . [/a,/b]"
+    assert "and uv" in result.stdout
+    assert (copy / ".venv" / "installed").exists()
+
+
+def test_torchs_cpu_build_comes_from_pytorchs_index_where_the_configured_has_none(
+    copy: Path,
+) -> None:
+    failing = f'[ "$(wc -l < {copy}/uv.log)" != 1 ]'
+    path = put_uv_on_path(copy, failing)
+    result = run(copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_INSTALLER="uv")
+    assert result.returncode == 0, result.stderr
+    calls = (copy / "uv.log").read_text().splitlines()
+    assert len(calls) == 4
+    assert "-r .venv/torch.lock --default-index https://download.pytorch.org/whl/cpu" in calls[1]
+    assert "-r scripts/locks/cpu.lock" in calls[2]
+
+
+def test_pip_takes_over_where_uv_fails(copy: Path) -> None:
+    put_installed_packages(copy / ".venv", pip=f'echo "$*" >> {copy}/pip.log')
+    path = put_uv_on_path(copy, "exit 2")
+    result = run(copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_INSTALLER="uv")
+    assert result.returncode == 0, result.stderr
+    assert "uv cannot install them (see .venv/install.log); trying pip" in result.stdout
+    assert "--require-hashes -r scripts/locks/cpu.lock" in (copy / "pip.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("tools", "named"),
+    [
+        ({"uname": "case $1 in -s) echo Darwin;; *) echo arm64;; esac"}, "runs macOS (arm64)"),
+        ({"uname": "case $1 in -s) echo Linux;; *) echo armv7l;; esac"}, "processor is armv7l"),
+        ({"getconf": "case $1 in LONG_BIT) echo 32;; *) echo glibc 2.36;; esac"}, "32-bit"),
+        ({"getconf": "case $1 in LONG_BIT) echo 64;; *) exit 1;; esac"}, "no glibc (musl"),
+        ({"getconf": "case $1 in LONG_BIT) echo 64;; *) echo glibc 2.17;; esac"}, "has glibc 2.17"),
+    ],
+)
+def test_a_platform_without_wheels_is_told_what_works(
+    copy: Path, tools: dict[str, str], named: str
+) -> None:
+    """By set-up, and by the tests' own script; before anything is made."""
+    path = ""
+    for name, script in tools.items():
+        path = put_on_path(copy, name, script)
+    for command in ("scripts/setup.sh", "scripts/run_tests.sh"):
+        result = run(copy, command, PATH=path)
+        assert result.returncode == 1
+        assert result.stdout == ""
+        first, *rest = result.stderr.splitlines()
+        assert named in first
+        for words in ("docker run", "scripts/locks/portable.txt", "tests/unit/test_reward.py"):
+            assert any(words in line for line in rest)
+    assert not (copy / ".venv").exists()
+
+
+def test_the_tests_named_for_other_platforms_exist() -> None:
+    names = (ROOT / "scripts" / "locks" / "portable.txt").read_text().splitlines()
+    patterns = " ".join(n.removeprefix("# tests:") for n in names if n.startswith("# tests:"))
+    assert all(list(ROOT.glob(pattern)) for pattern in patterns.split())
+
+
+def settings(config_list: str, **environment: str) -> dict[str, str]:
+    return runpy.run_path(str(ROOT / "scripts/pip_settings.py"))["uv_settings"](
+        config_list, environment
+    )
+
+
+def test_pips_settings_become_uvs() -> None:
+    found = settings(
+        "global.index-url='https://user:secret@mirror/simple'\n"
+        "global.find-links='/far'\n"
+        "install.find-links='/near'\n"
+        ":env:.extra-index-url='https://a/simple file:///b'\n"
+        "global.cert='/etc/ca.pem'\n"
+        "global.no-index='true'\n"
+        "global.timeout='60'\n"
+        "freeze.user='true'\n"
+    )
+    assert found == {
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_DEFAULT_INDEX": "https://user:secret@mirror/simple",
+        "UV_FIND_LINKS": "/near",
+        "UV_INDEX": "https://a/simple file:///b",
+        "SSL_CERT_FILE": "/etc/ca.pem",
+        "UV_NO_INDEX": "true",
+        "UV_HTTP_TIMEOUT": "60",
+    }
+
+
+def test_what_is_set_for_uv_is_kept() -> None:
+    found = settings(
+        "global.index-url='https://mirror'\nglobal.cert='/pip.pem'",
+        UV_INDEX_URL="https://mine",
+        SSL_CERT_FILE="/mine.pem",
+    )
+    assert found == {"UV_INDEX_STRATEGY": "unsafe-best-match"}
 
 
 def choose(copy: Path, command: str, **environment: str) -> list[str]:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from verl.config.validation import ConfigError, require_choice, require_positive
 
+# What generates in this process: vLLM, or transformers for a tiny model.
+ENGINES = ("vllm", "hf")
+
 
 @dataclass
 class SamplingConfig:

@@ -1,15 +1,10 @@
-"""What the entry points share: composing the config, and errors a user can read.
-
-Guarantees: a user's mistake ends in one clear line and exit code 2; Ctrl-C in 130.
-"""
+"""What the entry points of training share: composing the config, and importing its task."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +14,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
-from transformers.utils.logging import disable_progress_bar
 
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError, to_dataclass
-from verl.errors import UserError
 from verl.task import Task
 from verl.trainer.cluster import ray_cluster as ray_cluster
-from verl.utils.console import console, set_up_logging, show_error
-from verl.utils.garbage import spare_the_collector
-from verl.utils.redaction import redact_override
-from verl.utils.surroundings import prepare_surroundings
+from verl.utils.command import run_as_command as run_as_command
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
-_NO_PLACE_TO_WRITE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
 
@@ -107,28 +95,3 @@ def import_task(config: DictConfig) -> type[Task]:
     if not issubclass(task_class, Task):
         raise ConfigError(f"task._target_={target!r} is not a verl.task.Task")
     return task_class
-
-
-def run_as_command(main: Callable[[list[str]], None]) -> None:
-    """Runs an entry point on the command line's overrides and exits with its code."""
-    set_up_logging()
-    disable_progress_bar()
-    spare_the_collector()
-    overrides = sys.argv[1:]
-    # Trackers record the command line.
-    sys.argv[1:] = [redact_override(override) for override in overrides]
-    try:
-        prepare_surroundings()
-        main(overrides)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        show_error(error)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in _NO_PLACE_TO_WRITE:
-            raise
-        # Arrow puts the path into the text.
-        show_error(UserError(f"cannot write {error.filename or 'a file'}: {error.strerror}"))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("[bold]interrupted[/]: every process of this run has been stopped")
-        sys.exit(130)

@@ -14,8 +14,6 @@ from sklearn.preprocessing import Normalizer
 
 from verl.config.validation import ConfigError
 
-DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
-
 
 class Embedder(Protocol):
     """Made without arguments, fitted once, then asked."""

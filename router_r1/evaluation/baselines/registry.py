@@ -66,21 +66,19 @@ def _oracles(setting: Setting) -> list[Contestant]:
 
 
 # Name to (what it is, how it is made). One that gives nothing is not to be had in the setting.
-BASELINES: dict[str, tuple[str, Callable[[Setting], list[Contestant]]]] = {
-    "random": ("a random LLM", lambda s: [RandomRouter(s.names, s.seed)]),
-    "single": ("each single LLM", lambda s: [SingleLLM(name) for name in s.names]),
-    "cheapest": ("the LLM with the lowest price", lambda s: [cheapest(s.llms)]),
-    "largest": ("the LLM with the highest price", lambda s: [largest(s.llms)]),
-    "knn": ("k nearest neighbours", lambda _: [KNNRouter()]),
-    "mlp": ("multi-layer perceptron", lambda s: [MLPRouter(s.seed)]),
-    "carrot": (
-        "cost-aware, in the manner of CARROT",
-        lambda s: [CarrotRouter(weight) for weight in s.cost_weights],
-    ),
-    "graph": ("in the manner of GraphRouter", lambda s: [GraphRouter(s.seed)]),
-    "fusion": ("in the manner of FusionFactory", lambda s: [FusionRouter(s.seed)]),
-    "retrieval": ("in the manner of Search-R1; needs a retriever", _retrieval),
-    "oracle": ("the embedded world's best route, played", _oracles),
+# In the order of the catalogue, which says what each is.
+BASELINES: dict[str, Callable[[Setting], list[Contestant]]] = {
+    "random": lambda s: [RandomRouter(s.names, s.seed)],
+    "single": lambda s: [SingleLLM(name) for name in s.names],
+    "cheapest": lambda s: [cheapest(s.llms)],
+    "largest": lambda s: [largest(s.llms)],
+    "knn": lambda _: [KNNRouter()],
+    "mlp": lambda s: [MLPRouter(s.seed)],
+    "carrot": lambda s: [CarrotRouter(weight) for weight in s.cost_weights],
+    "graph": lambda s: [GraphRouter(s.seed)],
+    "fusion": lambda s: [FusionRouter(s.seed)],
+    "retrieval": _retrieval,
+    "oracle": _oracles,
 }
 
 
@@ -96,7 +94,7 @@ def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Contes
             f"no such baseline: {', '.join(unknown)}; choose from {', '.join(BASELINES)}"
         )
     made: list[Contestant] = []
-    for name, (_, make) in BASELINES.items():
+    for name, make in BASELINES.items():
         if names is not None and name not in names:
             continue
         contestants = make(setting)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from router_r1.evaluation.baselines.embedding import DEFAULT_EMBEDDER
-from router_r1.evaluation.baselines.registry import BASELINES
+from router_r1.evaluation.baselines.catalogue import DEFAULT_EMBEDDER, DESCRIPTIONS
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.knowledge import WorldConfig
 from verl.config.validation import ConfigError
@@ -65,7 +64,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     Raises:
         ConfigError: for options that do not go together.
     """
-    args = _parser().parse_args(arguments)
+    args = comparison_parser().parse_args(arguments)
     if bool(args.test_files) != bool(args.train_files):
         raise ConfigError("real data needs both --train_files and --test_files")
     if args.world and args.test_files:
@@ -78,10 +77,13 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def _parser() -> argparse.ArgumentParser:
-    listed = "\n".join(f"  {name:<10} {what}" for name, (what, _) in BASELINES.items())
+def comparison_parser(
+    prog: str = "python -m router_r1.evaluation.compare",
+) -> argparse.ArgumentParser:
+    """The arguments; ``prog`` is the command's name in its help."""
+    listed = "\n".join(f"  {name:<10} {what}" for name, what in DESCRIPTIONS.items())
     parser = argparse.ArgumentParser(
-        prog="python -m router_r1.evaluation.compare",
+        prog=prog,
         description="Compares routers with baselines on the same questions, pool and costs.",
         epilog=f"baselines:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter,

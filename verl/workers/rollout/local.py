@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from verl.config.rollout import RolloutConfig
+from verl.config.rollout import ENGINES, RolloutConfig
 from verl.config.validation import require_choice
 from verl.interfaces import GenerationEngine
 from verl.utils.device import require_vllm_build
-
-ENGINES = ("vllm", "hf")
 
 
 class LocalEngine(GenerationEngine, Protocol):
@@ -28,7 +26,7 @@ def start_engine(
     max_model_len: int,
     seed: int = 0,
 ) -> LocalEngine:
-    """Starts an engine of :data:`ENGINES` with the weights in ``model_path``.
+    """Starts an engine of :data:`verl.config.rollout.ENGINES` with the weights in ``model_path``.
 
     ``max_model_len`` is the longest context in tokens.
 

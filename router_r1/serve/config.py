@@ -1,0 +1,121 @@
+"""Where and for whom to serve, and the command line that says so.
+
+Importing it brings no torch: a command line is parsed before what takes seconds is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from dataclasses import dataclass
+
+from router_r1.inference.arguments import add_router_arguments
+from verl.config.validation import ConfigError, require_positive
+from verl.errors import UserError
+
+KEY_VARIABLE = "ROUTER_R1_SERVE_KEY"
+_EPILOG = f"""\
+With no arguments: serves the newest trained model of outputs/. Open the address it prints in a
+browser to ask it. Clients send the key in the environment variable {KEY_VARIABLE}; without one the
+server listens on this machine only. The last user message of a conversation is the question.
+"""
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Where and for whom to serve.
+
+    Attributes:
+        host, port: to listen on; port 0 takes a free one.
+        model_name: as clients call it.
+        api_key: that clients must send; None asks for none.
+        max_concurrency: trajectories under way at once.
+        max_queue: requests that may wait beside them.
+        max_body_bytes: of a request.
+        shutdown_grace_s: that requests under way have to end when the server is stopped.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model_name: str = "router-r1"
+    api_key: str | None = None
+    max_concurrency: int = 64
+    max_queue: int = 256
+    max_body_bytes: int = 1 << 20
+    shutdown_grace_s: float = 30.0
+
+
+def serving_parser(prog: str = "python -m router_r1.serve") -> argparse.ArgumentParser:
+    """The arguments of serving; ``prog`` is the command's name in its help."""
+    defaults = ServerConfig()
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Serves a trained router: a chat page, and an OpenAI-compatible API.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    server = parser.add_argument_group("server")
+    server.add_argument("--host", default=defaults.host)
+    server.add_argument("--port", type=int, default=defaults.port, help="0 takes a free one")
+    server.add_argument("--served_model_name", default=defaults.model_name)
+    server.add_argument(
+        "--max_concurrency",
+        type=int,
+        default=defaults.max_concurrency,
+        help="trajectories under way at once",
+    )
+    server.add_argument(
+        "--max_queue",
+        type=int,
+        default=defaults.max_queue,
+        help="requests that may wait beside them; more are refused (429)",
+    )
+    server.add_argument(
+        "--shutdown_grace_s",
+        type=float,
+        default=defaults.shutdown_grace_s,
+        help="seconds that requests under way have to end",
+    )
+    add_router_arguments(parser)
+    return parser
+
+
+def server_config(namespace: argparse.Namespace) -> ServerConfig:
+    """Checks the server's arguments.
+
+    Raises:
+        UserError: for a value out of range, or an open door: a host beyond loopback without key.
+    """
+    require_positive(
+        **{
+            "--max_concurrency": namespace.max_concurrency,
+            "--shutdown_grace_s": namespace.shutdown_grace_s,
+        }
+    )
+    if namespace.max_queue < 0:
+        raise ConfigError(f"--max_queue must be >= 0, got {namespace.max_queue}")
+    key = os.environ.get(KEY_VARIABLE) or None
+    if key is None and not _is_loopback(namespace.host):
+        raise UserError(
+            f"--host {namespace.host} is open to other machines and there is no key: set "
+            f"{KEY_VARIABLE}, or serve on 127.0.0.1"
+        )
+    return ServerConfig(
+        host=namespace.host,
+        port=namespace.port,
+        model_name=namespace.served_model_name,
+        api_key=key,
+        max_concurrency=namespace.max_concurrency,
+        max_queue=namespace.max_queue,
+        shutdown_grace_s=namespace.shutdown_grace_s,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
