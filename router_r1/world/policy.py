@@ -74,7 +74,7 @@ def policy_config(tokenizer: PreTrainedTokenizerFast, size: PolicySize) -> Qwen2
         num_key_value_heads=size.num_attention_heads,
         max_position_embeddings=size.max_position_embeddings,
         initializer_range=size.initializer_range,
-        tie_word_embeddings=True,
+        tie_word_embeddings=False,  # raising an LLM's logit must not change how its name is read
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
