@@ -1,4 +1,8 @@
-"""What one turn of the policy asks for (contract section 3)."""
+"""What one turn of the policy asks for.
+
+The first complete ``<search>…</search>`` or ``<answer>…</answer>`` of a turn is its action; nothing
+else in the turn asks for anything.
+"""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def _result(llm: LLMConfig, attempt: Attempt, latency_s: float) -> CallResult:
 
 
 def _priced(result: CallResult, llm: LLMConfig) -> CallResult:
-    """With the contract's cost and the true dollars, at the pool's present prices."""
+    """With cost (completion tokens x $ per 1M) and dollars, at the pool's present prices."""
     cost = result.completion_tokens * llm.completion_price
     dollars = (cost + result.prompt_tokens * llm.prompt_price) / 1e6
     return replace(result, cost=cost, dollars=dollars)

@@ -12,8 +12,8 @@ _LLAMA_SIZES = (
 def resolve_original_name(name: str) -> tuple[str, float]:
     """API model and temperature for a name the policy wrote; ("", 0) if none matches.
 
-    The order of the rules is contract section 2; "creative writing" means Palmyra by design of
-    the original, and "mixtral" does not contain "mistral".
+    The order decides: qwen, palmyra or creative, llama, mistral, mixtral, granite, gemma. So
+    "creative writing" means Palmyra, as in the original, and "mixtral" does not contain "mistral".
     """
     lowered = name.strip().lower()
     if "qwen" in lowered:

@@ -1,4 +1,8 @@
-"""The hierarchical reward: format first, then the outcome, then cost (contract section 4)."""
+"""The hierarchical reward: format first, then the outcome, then cost.
+
+A broken format earns its penalty whatever the answer; a wrong answer earns 0 whatever the cost; a
+right one earns ``(1 - cost_coe) * outcome + cost_coe * cost_reward``.
+"""
 
 from router_r1.reward.cost import CostNormalizer
 from router_r1.reward.format import extract_answer, format_reward

@@ -1,4 +1,8 @@
-"""From a trajectory's raw cost to a reward in [0, 1] (contract section 4)."""
+"""From a trajectory's raw cost to a reward in [0, 1].
+
+With r the square root of the cost and lo, hi the 5th and 95th percentile of the last ones, r
+included: ``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The format rules (contract section 4): 0.0 if all hold, else a penalty.
+"""The format rules: 0.0 if all hold, else a penalty.
 
-The rules come in three groups, each with its own penalty: tags that are broken, a response whose
-blocks are not those of a router's answer, and a call that cannot be routed.
+The rules come in three groups, each with its own penalty, as docs/method.md numbers them: tags that
+are broken (1 to 4), a response whose blocks are not those of a router's answer (5 to 7), and a call
+that cannot be routed (8 and 9).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def format_reward(
 
 
 def _tags_are_broken(response: str, blocks: list[tuple[str, str]]) -> bool:
-    """Rules 1 to 4."""
+    """No complete block, tags without partner, a thought without words, a tag inside a block."""
     if not blocks:
         return True
     if any(response.count(f"<{tag}>") != response.count(f"</{tag}>") for tag in TAGS):
@@ -62,7 +63,7 @@ def _tags_are_broken(response: str, blocks: list[tuple[str, str]]) -> bool:
 
 
 def _structure_is_right(response: str, blocks: list[tuple[str, str]]) -> bool:
-    """Rules 5 to 7."""
+    """One answer, a thought, as many replies as calls; thought first, answer last."""
     counts = {tag: sum(1 for name, _ in blocks if name == tag) for tag in TAGS}
     text = response.strip()
     return (
@@ -75,7 +76,10 @@ def _structure_is_right(response: str, blocks: list[tuple[str, str]]) -> bool:
 
 
 def call_is_valid(content: str, pool: PoolConfig) -> bool:
-    """Rules 8 and 9, for the content of one search block."""
+    """Whether a search block's content is ``name: query`` with a name of the pool.
+
+    There is exactly one ":", no placeholder, and the query does not contain the name.
+    """
     lowered = content.strip().lower()
     name, separator, query = lowered.partition(":")
     name, query = name.strip(), query.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def combine(format_score: float, outcome: float, cost_reward: float, cost_coe: float) -> float:
-    """The reward of one trajectory (contract section 4).
+    """The reward of one trajectory.
 
     Args:
         format_score: 0.0, or the format penalty.

@@ -1,4 +1,4 @@
-"""The update does not depend on how the batch is cut (design section 10, invariant 4)."""
+"""The update does not depend on how the batch is cut: micro-batches, padding, packing, ranks."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ def test_no_key_reaches_what_a_run_writes(small_run: tuple[Command, Path]) -> No
 def test_spending_adds_up_from_the_calls_to_the_summary(
     small_run: tuple[Command, Path],
 ) -> None:
-    """Invariant 7, to the money: recorded calls, metrics and the last table agree."""
+    """Books balance to the cent: recorded calls, metrics and the last table agree."""
     _, folder = small_run
     summary = json.loads((folder / "summary.json").read_text())
     spent = sum(account["spent_usd"] for account in summary["spending"].values())

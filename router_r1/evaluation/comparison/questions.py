@@ -39,7 +39,9 @@ def world_questions(knowledge: Knowledge, split: str) -> list[Question]:
 
 
 def read_questions(files: Sequence[str]) -> list[Question]:
-    """Rows of parquet files in the format of contract section 5.
+    """The questions of parquet files whose rows are those that training reads.
+
+    A row says ``data_source``, ``prompt`` and ``reward_model.ground_truth.target``.
 
     Raises:
         DataError: if a file cannot be used, or a row does not say its question.

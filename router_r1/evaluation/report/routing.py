@@ -36,7 +36,7 @@ class LLMUse:
     Attributes:
         calls, failed: counts.
         share: of all calls.
-        cost_share: of all that calls cost, in the contract's unit.
+        cost_share: of all that calls cost, in completion tokens x $ per 1M.
         tokens: mean completion tokens of calls that did not fail.
         latency_s: median seconds of calls that did not fail; None if all failed.
     """

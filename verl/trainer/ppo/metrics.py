@@ -1,4 +1,4 @@
-"""Numbers of a training step under the names of contract section 7."""
+"""Numbers of a training step, under the names that the original's metrics have."""
 
 from __future__ import annotations
 

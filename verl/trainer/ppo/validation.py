@@ -15,7 +15,7 @@ from verl.trajectory import Trajectory, collate
 from verl.utils.dataset import PromptDataset
 from verl.utils.rows import ground_truth
 
-# Reported names of the reward function's columns (contract section 7).
+# Reported names of the reward function's columns; tools and dashboards read them.
 _REPORTED = {"em": "EM", "f1": "F1", "cost": "cost", "reward": "reward", "route_cnt": "route_cnt"}
 ALL_SOURCES = "all"
 
