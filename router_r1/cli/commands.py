@@ -51,7 +51,7 @@ class ScriptCommand(Command):
 
 _WHAT_TO_TRAIN = (
     ("recipe", "one of these; default: quickstart, with a GPU paper_qwen"),
-    ("pool", "the LLMs: a name under configs/pool, or a YAML file"),
+    ("pool", "the LLMs: a name under configs/pool"),
     ("api_base", "OpenAI-compatible endpoint of the pool"),
     ("cost_coe", "weight of the calls' cost in the reward, 0 to 1"),
     ("pool.budget_usd", "training stops before it spends more"),
@@ -70,7 +70,7 @@ _WHAT_TO_SCORE = (
     ("evaluation.n_samples", "answers to each question"),
     ("evaluation.limit", "only so many questions"),
     ("actor_rollout_ref.rollout.val.temperature", "0 is greedy"),
-    ("pool", "the LLMs: a name under configs/pool, or a YAML file"),
+    ("pool", "the LLMs: a name under configs/pool"),
     ("api_base", "OpenAI-compatible endpoint of the pool"),
 )
 

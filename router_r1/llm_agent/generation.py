@@ -1,7 +1,7 @@
 """The routing loop: one coroutine a trajectory, no barrier between turns.
 
 A trajectory has ``max_turns`` turns that may call an LLM, and one more that may not: a search in it
-gets no reply. It ends with the first answer.
+gets no reply. It ends with the first answer, or when it has no turn or no room left.
 
 Guarantees: every request yields exactly one trajectory, in request order, whatever the pool does;
 each ends in one named status; the ids of a trajectory are those the engine saw and sampled; one
