@@ -43,9 +43,6 @@ class RolloutConfig:
         update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
             which are held at a time; a larger tensor is a piece of its own.
         n_agent: trajectories sampled per training prompt.
-        seed_requests: give each generation of training a seed of its own, from the run's, the
-            prompt, the sample and the turn, so that a run repeats; else the engines' streams, which
-            start from different seeds, draw the noise.
         val: sampling in validation.
     """
 
@@ -66,7 +63,6 @@ class RolloutConfig:
     top_p: float = 1.0
     top_k: int = -1
     n_agent: int = 1
-    seed_requests: bool = True
     val: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.0))
 
     def __post_init__(self) -> None:

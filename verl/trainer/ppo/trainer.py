@@ -203,8 +203,9 @@ class RayPPOTrainer:
             for i, row in enumerate(rows)
             for k in range(rollout.n_agent)
         ]
-        seed = self.config.trainer.seed if rollout.seed_requests else None
-        options = RolloutOptions(rollout.temperature, rollout.top_p, rollout.top_k, seed=seed)
+        options = RolloutOptions(
+            rollout.temperature, rollout.top_p, rollout.top_k, seed=self.config.trainer.seed
+        )
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
