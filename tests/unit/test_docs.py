@@ -175,4 +175,4 @@ def anchors(document: Path) -> set[str]:
 
 
 def test_the_readme_stays_one_page() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 130
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 140
