@@ -23,7 +23,7 @@ from verl.trainer.ppo.rollout_log import read_trajectories
 
 pytestmark = pytest.mark.engine
 PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
-CONTRACT_METRICS = (
+METRICS = (
     *(
         f"critic/{name}/{statistic}"
         for name in ("score", "rewards", "advantages", "returns", "values", "cost", "metric")
@@ -49,7 +49,7 @@ def test_it_ends_well_and_leaves_no_process(small_run: tuple[Command, Path]) -> 
         assert words in command.output
 
 
-def test_it_writes_what_the_contract_lists(small_run: tuple[Command, Path]) -> None:
+def test_it_writes_all_that_a_run_leaves(small_run: tuple[Command, Path]) -> None:
     _, folder = small_run
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     config = yaml.safe_load((folder / "config.yaml").read_text())
@@ -90,13 +90,13 @@ def test_it_keeps_samples_and_names_what_to_try_next(small_run: tuple[Command, P
     assert "router-r1 ask --question" in command.output
 
 
-def test_metrics_have_the_contracts_names(small_run: tuple[Command, Path]) -> None:
+def test_metrics_keep_their_names(small_run: tuple[Command, Path]) -> None:
     _, folder = small_run
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "critic/score/mean" in line]
     assert [line["step"] for line in steps] == [1, 2, 3]
     for line in steps:
-        assert [name for name in CONTRACT_METRICS if name not in line] == []
+        assert [name for name in METRICS if name not in line] == []
         assert line["env/ratio_of_valid_action"] > 0.5, "the cold start knows the format"
     validation = next(line for line in lines if "val/test_score/EM/all" in line)
     for name in ("EM", "F1", "cost", "reward", "route_cnt"):

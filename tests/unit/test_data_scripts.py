@@ -66,7 +66,7 @@ def prepared(script: Any, tmp_path: Path, source_dir: Path, *arguments: str) -> 
     return out
 
 
-def test_rows_have_the_contracts_schema(tmp_path: Path, source_dir: Path) -> None:
+def test_rows_have_the_fields_that_training_reads(tmp_path: Path, source_dir: Path) -> None:
     out = prepared(qa_train_merge, tmp_path, source_dir, "--data_sources", "nq")
     rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
     assert len(rows) == 40

@@ -28,7 +28,9 @@ def files(embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory) -
     return write_world(World(small), embedded_pool, tmp_path_factory.mktemp("world"))
 
 
-def test_world_files_have_the_contracts_rows(files: dict[str, Path], tokenizer: Any) -> None:
+def test_world_files_have_the_rows_that_training_reads(
+    files: dict[str, Path], tokenizer: Any
+) -> None:
     data = PromptDataset([str(files["train"])], "prompt")
     assert len(data) == 50
     row = data.rows[0]

@@ -157,7 +157,7 @@ def test_random_routing_is_what_playing_gives(
     assert cost == pytest.approx(expected.cost, rel=0.05)
 
 
-def test_the_oracle_knows_the_contracts_cost_reward(oracle: Oracle) -> None:
+def test_the_oracle_weighs_cost_as_the_reward_does(oracle: Oracle) -> None:
     """At cost_coe 1 a dear specialist never beats a cheap one that is nearly as good."""
     normalizer = CostNormalizer()
     for cost in (0.7, 5.7, 62.4):
