@@ -1,4 +1,4 @@
-"""Writes the world's questions as parquet files with the rows of contract section 5.
+"""Writes the world's questions as parquet files with the rows that training reads.
 
 Guarantees: a file is there whole or not at all.
 """

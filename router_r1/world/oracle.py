@@ -86,8 +86,8 @@ class Oracle:
     def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
         """The route with the highest expected reward ``em * ((1 - a) + a * c)``, a = cost_coe.
 
-        The cost reward c is that of contract section 4 with the 5th and 95th percentiles of
-        random routing; a tie goes to the cheaper route.
+        The cost reward c is ``1 - clip((sqrt(cost) - low) / (high - low), 0, 1)`` between the 5th
+        and 95th percentiles of sqrt(cost) under random routing; a tie goes to the cheaper route.
         """
         low, high = self._cost_percentiles
 

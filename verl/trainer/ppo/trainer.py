@@ -162,7 +162,7 @@ class RayPPOTrainer:
         return first, last
 
     def _step(self, step: int, rows: list[int]) -> None:
-        """One training step: the six arrows of the design."""
+        """One training step: rollout, reward, log-probs and values, advantages, update, publish."""
         self.seconds = {}
         start = time.monotonic()
         with self._timed("gen"):
