@@ -15,6 +15,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.world.knowledge import WorldConfig
 from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
+from tests.integration.chromium import chromium, chromium_path
 from tests.integration.commands import ROOT, SMALL, Command, start
 from tests.integration.serving import POOL_KEY
 from verl.config.ppo import RayConfig
@@ -26,6 +27,15 @@ def ray_session() -> Iterator[None]:
     """Real Ray, once for all tests."""
     with ray_cluster(RayConfig(num_cpus=4), num_ranks=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def devtools() -> Iterator[str]:
+    """Address of a running Chromium."""
+    if chromium_path() is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with chromium() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

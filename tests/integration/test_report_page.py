@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 from router_r1.evaluation.report import write_report
 from router_r1.pool.config import PoolConfig
-from tests.integration.chromium import Page, chromium, chromium_path
+from tests.integration.chromium import Page
 from tests.world_records import HOSTILE, large_world, world_records
 from verl.trainer.evaluation.records import EvaluationRecord, write_parquet
 
@@ -33,15 +33,6 @@ def report(records: list[EvaluationRecord], tmp_path_factory: pytest.TempPathFac
     write_parquet(folder / "questions.parquet", records)
     (folder / "results.json").write_text(json.dumps({"model": HOSTILE, "pool": "embedded"}))
     return write_report(folder)
-
-
-@pytest.fixture(scope="module")
-def devtools() -> Iterator[str]:
-    """Address of a running Chromium."""
-    if chromium_path() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with chromium() as address:
-        yield address
 
 
 def visit(devtools: str, report: Path, fragment: str, steps: Callable[[Page], Awaitable[Any]]):

@@ -16,7 +16,7 @@ from router_r1.evaluation.report import write_report
 from router_r1.evaluation.report.validations import changes
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
-from tests.integration.chromium import Page, chromium, chromium_path
+from tests.integration.chromium import Page
 from tests.integration.commands import Command, start
 from tests.run_files import write_samples, write_validation
 from tests.world_records import HOSTILE, world_records
@@ -24,15 +24,6 @@ from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.run_folder import claim_run_folder
 
 STEPS = (0, 10, 20, 30, 40)
-
-
-@pytest.fixture(scope="module")
-def devtools() -> Iterator[str]:
-    """Address of a running Chromium."""
-    if chromium_path() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with chromium() as address:
-        yield address
 
 
 def visit(devtools: str, url: str, steps: Callable[[Page], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from router_r1.inference.router import Router
 from router_r1.pool.config import PoolConfig
 from router_r1.serve.app import RouterServer
-from tests.integration.chromium import Page, chromium, chromium_path
+from tests.integration.chromium import Page
 from tests.integration.faults import fault
 from tests.integration.serving import KEY, idle_state, served, until
 
@@ -49,15 +49,6 @@ def open_server(router: Router) -> Iterator[tuple[RouterServer, str]]:
     """A server that asks for no key, and the address of its page."""
     with served(router, api_key=None) as (server, url):
         yield server, url.removesuffix("v1")
-
-
-@pytest.fixture(scope="module")
-def devtools() -> Iterator[str]:
-    """Address of a running Chromium."""
-    if chromium_path() is None:
-        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    with chromium() as address:
-        yield address
 
 
 def visit(devtools: str, address: str, steps: Steps, expected: tuple[str, ...] = ()) -> Any:
