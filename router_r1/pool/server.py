@@ -132,9 +132,10 @@ class SimulatedPoolServer:
             return web.Response()
         if fault == "malformed_json":
             return web.Response(text='{"choices": [', content_type="application/json")
-        if fault == "error_in_200":
+        if fault in ("error_in_200", "error_in_list"):
             error = {"code": 429, "message": "simulated rate limit", "retry_after": 0}
-            return web.json_response({"error": error, "choices": []})
+            body = {"error": error, "choices": []}
+            return web.json_response(body if fault == "error_in_200" else [body])
         return None
 
 

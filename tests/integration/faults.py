@@ -14,7 +14,8 @@ from router_r1.pool.config import PoolConfig
 CHAOS = {
     "status_429": 0.05,
     "status_500": 0.05,
-    "error_in_200": 0.05,
+    "error_in_200": 0.03,
+    "error_in_list": 0.02,
     "cut": 0.05,
     "hang": 0.03,
     "malformed_json": 0.05,
@@ -30,6 +31,7 @@ CHAOS = {
     "unclosed_think": 0.05,
     "huge_reply": 0.05,
     "forged_reply": 0.1,
+    "markup_reply": 0.05,
 }
 
 

@@ -204,9 +204,19 @@ def test_turns_end_at_their_tag(
     assert closed > len(requests)
 
 
-def test_greedy_repeats_itself(roll: Roll, requests: list[RolloutRequest]) -> None:
+def test_greedy_repeats_itself_but_for_ties(roll: Roll, requests: list[RolloutRequest]) -> None:
+    """The policy of the cold start finds all LLMs equally good: which of two is ahead by 1e-6 can
+    depend on what else is in the engine's batch."""
     first, second = roll(requests[:16], GREEDY), roll(requests[:16], GREEDY)
-    assert [t.token_ids for t in first] == [t.token_ids for t in second]
+    different = [
+        pair for pair in zip(first, second, strict=True) if pair[0].token_ids != pair[1].token_ids
+    ]
+    assert len(different) <= 2
+    for one, other in different:
+        pairs = enumerate(zip(one.response_ids, other.response_ids, strict=False))
+        at = next(i for i, (a, b) in pairs if a != b)
+        assert one.response_mask[at] == other.response_mask[at] == 1
+        assert one.log_probs[at] == pytest.approx(other.log_probs[at], abs=1e-4)
 
 
 def test_samples_of_one_prompt_differ(roll: Roll, requests: list[RolloutRequest]) -> None:

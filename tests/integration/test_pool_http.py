@@ -67,6 +67,7 @@ def test_replies_and_costs_are_the_worlds(
         ("hang", Outcome.TIMEOUT),
         ("malformed_json", Outcome.MALFORMED),
         ("error_in_200", Outcome.RATE_LIMITED),
+        ("error_in_list", Outcome.RATE_LIMITED),
     ],
 )
 def test_every_fault_is_one_typed_outcome_that_costs_nothing(
