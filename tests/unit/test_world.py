@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, exact_match, extract_answer, format_reward
@@ -164,6 +166,23 @@ def test_the_oracle_weighs_cost_as_the_reward_does(oracle: Oracle) -> None:
         normalizer(cost)
     assert normalizer.peek(5.7) > normalizer.peek(62.4)
     assert oracle.oracle(0.9).cost < oracle.oracle(0.0).cost
+
+
+def test_what_is_learned_about_choosing_an_llm_does_not_change_how_its_name_is_read(
+    policy_folder: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(policy_folder)
+    model = AutoModelForCausalLM.from_pretrained(policy_folder)
+    (name,) = tokenizer.encode(" Draco", add_special_tokens=False)
+    ids = tokenizer("<think> for sport Draco", return_tensors="pt").input_ids
+    assert name in ids[0]
+    with torch.no_grad():
+        before = model(ids).logits
+        model.get_output_embeddings().weight[name] += 1.0
+        change = model(ids).logits - before
+    assert change[..., name].abs().min() > 0
+    change[..., name] = 0
+    assert change.abs().max() == 0
 
 
 def test_a_split_too_small_for_its_questions_is_refused() -> None:
