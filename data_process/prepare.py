@@ -18,14 +18,12 @@ import pyarrow.parquet
 from rich.table import Table
 
 from data_process.flashrag import SourceFile, SourceQuestion, read_source
-from data_process.preparation import DATASETS, Preparation, run
+from data_process.preparation import DATASETS, Preparation
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
 from verl.utils.arrow import arrow_path
 from verl.utils.console import console, progress_bar
 from verl.utils.dataset import DataError, PromptDataset
-
-__all__ = ["Preparation", "prepare", "run"]
 
 
 def prepare(preparation: Preparation, args: argparse.Namespace) -> list[Path]:
