@@ -48,7 +48,7 @@ def _reachable(pool: PoolConfig) -> Iterator[PoolConfig]:
     if not pool.simulated or pool.api_base:
         yield pool
         return
-    from router_r1.world.knowledge import WorldConfig
+    from router_r1.world.config import WorldConfig
     from router_r1.world.process import simulated_pool
 
     with simulated_pool(pool, WorldConfig()) as url:

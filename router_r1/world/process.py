@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import WorldConfig
+from router_r1.world.config import WorldConfig
 
 logger = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0

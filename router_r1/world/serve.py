@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from router_r1.pool.server import SimulatedPoolServer, serve
-from router_r1.world.knowledge import WorldConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 
 

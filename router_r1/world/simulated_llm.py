@@ -10,7 +10,8 @@ import hashlib
 from dataclasses import dataclass
 
 from router_r1.pool.server import SimulatedReply
-from router_r1.world.knowledge import Hop, Knowledge, WorldConfig
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import Hop, Knowledge
 
 UNKNOWN_REPLY = "I do not know."
 

@@ -23,8 +23,8 @@ from router_r1.evaluation.retrieval.world_corpus import world_corpus
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import write_world
-from router_r1.world.knowledge import WorldConfig
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault

@@ -17,7 +17,7 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
-from router_r1.world.knowledge import WorldConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.process import simulated_pool
 from tests.integration.faults import fault
 

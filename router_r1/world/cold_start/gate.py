@@ -17,9 +17,10 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
-from router_r1.world.traces import PHRASES
 from verl.config.validation import to_dataclass
 from verl.trainer.sft.gate import GateReport
 
