@@ -27,8 +27,8 @@ from router_r1.world.cold_start.policy import policy_config, world_texts
 from router_r1.world.cold_start.tokenizer import build_tokenizer
 from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
-from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
+from router_r1.world.simulated_pool import simulated_pool
 from verl.config.alarms import AlarmRule
 from verl.interfaces import GenerationEngine
 from verl.task import Task, TrainingReport

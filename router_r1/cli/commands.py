@@ -145,8 +145,8 @@ COMMANDS: tuple[Command, ...] = (
             ("pool describe mine --output configs/pool/mine2.yaml", "draft descriptors"),
             ("pool export calls.sqlite calls.parquet", "a recording as a table"),
         ),
-        parser="router_r1.pool.arguments:pool_parser",
-        main="router_r1.pool.__main__:main",
+        parser="router_r1.cli.pool:pool_parser",
+        main="router_r1.cli.pool:main",
     ),
     ModuleCommand(
         "data",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from router_r1.pool.server import SimulatedReply
+from router_r1.pool.hosted.server import SimulatedReply
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Knowledge
 
