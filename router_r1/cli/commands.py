@@ -158,8 +158,8 @@ COMMANDS: tuple[Command, ...] = (
             ),
             ("data test --data_sources nq,hotpotqa --model qwen", "500 of each, for `test`"),
         ),
-        parser="router_r1.cli.data:data_parser",
-        main="router_r1.cli.data:main",
+        parser="data_process.command:data_parser",
+        main="data_process.command:main",
     ),
     ScriptCommand(
         "check",
