@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from router_r1.evaluation.baselines.contest import Call, Contestant, Played
-from router_r1.evaluation.comparison.asking import SharedAsker
+from router_r1.evaluation.baselines.contest import Ask, Call, Contestant, Played
 from router_r1.evaluation.comparison.questions import Question
 from router_r1.reward.outcome import exact_match, f1_score
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -19,14 +18,14 @@ from verl.trajectory import TrajectoryStatus
 async def judge(
     contestant: Contestant,
     questions: Sequence[Question],
-    asker: SharedAsker,
+    ask: Ask,
     on_answer: Callable[[], None],
     normalization: str = "paper",
 ) -> list[EvaluationRecord]:
     """One scored record per question, in order; ``normalization`` is that of the answers."""
 
     async def one(question: Question) -> EvaluationRecord:
-        played = await contestant.answer(question.prompt, asker.ask)
+        played = await contestant.answer(question.prompt, ask)
         on_answer()
         return to_record(question, played, normalization)
 
