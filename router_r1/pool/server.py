@@ -15,12 +15,14 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from router_r1.pool.config import QUERY_MARKER
 from router_r1.pool.faults import FAULT_KINDS, Faults, change_text, respond
+from verl.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -172,10 +174,7 @@ async def serve(server: SimulatedPoolServer, host: str, port: int, ready_file: s
     await site.start()
     bound_port = runner.addresses[0][1]
     url = f"http://{host}:{bound_port}/v1"
-    temporary = f"{ready_file}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(url)
-    os.replace(temporary, ready_file)
+    write_text(Path(ready_file), url)
     parent = os.getppid()
     try:
         while os.getppid() == parent:
