@@ -143,17 +143,17 @@ class TrainerConfig:
         samples: a few of the trajectories that training samples, kept to be looked at.
     """
 
-    project_name: str = "Router-R1"
-    experiment_name: str = "router-r1"
+    project_name: str = "verl"
+    experiment_name: str = "ppo"
     total_epochs: int = 15
-    total_training_steps: int | None = 225
-    save_freq: int = 15
+    total_training_steps: int | None = None
+    save_freq: int = -1
     max_ckpt_to_keep: int | None = None
-    test_freq: int = 15
+    test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
     nnodes: int = 1
-    n_gpus_per_node: int = 4
+    n_gpus_per_node: int = 1
     device: str = "auto"
     cpu_threads: int = 1
     start_timeout_s: float = 1800.0
