@@ -21,6 +21,7 @@ from pathlib import Path
 
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.server import SimulatedPoolServer, listening
+from verl.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0
@@ -104,9 +105,7 @@ def main() -> None:
 async def _serve(server: SimulatedPoolServer, port: int, ready_file: Path) -> None:
     parent = os.getppid()
     async with listening(server.application(), port) as url:
-        temporary = ready_file.with_suffix(".tmp")
-        temporary.write_text(url, encoding="utf-8")
-        os.replace(temporary, ready_file)
+        write_text(ready_file, url)
         while os.getppid() == parent:
             await asyncio.sleep(1.0)
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from verl.algorithms.maths import masked_mean
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
-from verl.trainer.ppo.core_algos import masked_mean
 
 
 def summary(name: str, values: torch.Tensor | np.ndarray) -> dict[str, float]:
