@@ -74,7 +74,7 @@ class CallCache:
             given_up = not call.waiting and not call.task.done()
             if given_up:
                 call.task.cancel()
-            if True and self._shared.get(key) is call:
+            if (given_up or not self._once) and self._shared.get(key) is call:
                 del self._shared[key]
 
     def keep(self, request: Request, result: CallResult) -> None:
