@@ -18,6 +18,7 @@ from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
 from router_r1.forecast import forecast_lines, spending_totals
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
@@ -49,6 +50,7 @@ class RoutingTask(Task):
     """
 
     config_class = RouterConfig
+    record_class = RoutedTrajectory
 
     def __init__(self, config: RouterConfig) -> None:
         super().__init__(config)
