@@ -27,7 +27,7 @@ from router_r1.llm_agent.turn_text import STOP_STRINGS, cut_after_stop, opened_t
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
+from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
 from verl.utils.seeding import generation_seed
@@ -207,11 +207,8 @@ class LLMGenerationManager:
         request = run.request
         output = await self._engine.generate(
             run.token_ids,
-            SamplingParams(
+            options.generation(
                 max_tokens=min(self._limits.max_response_length, room),
-                temperature=options.temperature,
-                top_p=options.top_p,
-                top_k=options.top_k,
                 stop=STOP_STRINGS,
                 seed=_turn_seed(request, number, options),
             ),

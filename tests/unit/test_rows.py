@@ -18,7 +18,7 @@ from router_r1.evaluation.comparison.questions import read_questions
 from router_r1.reward.normalization import normalize_answer
 from router_r1.task import RoutingTask
 from tests.routed import routed
-from verl.config.rollout import SamplingConfig
+from verl.config.sampling import Sampling
 from verl.config.validation import ConfigError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer import main_generation, main_ppo
@@ -125,7 +125,7 @@ def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, fo
     """Length check, validation, evaluation, scoring, on every row."""
     dataset.check_lengths(tokenizer, 4096)
     source, reward = AnswersByTheBook(), task.build_reward_function()
-    result, _ = validate(dataset, source, reward, SamplingConfig(), 0, None, step=0, seed=0)
+    result, _ = validate(dataset, source, reward, Sampling(), 0, None, step=0, seed=0)
     assert result.mean("em") == 1.0
     metrics = validation_metrics(result)
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)

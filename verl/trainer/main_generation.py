@@ -58,9 +58,7 @@ def main(overrides: list[str]) -> None:
             source = task.build_rollout_source(engine, tokenizer)
             engine.wait_until_ready()
             val = config.actor_rollout_ref.rollout.val
-            options = RolloutOptions(
-                val.temperature, val.top_p, val.top_k, seed=config.trainer.seed
-            )
+            options = RolloutOptions.of(val, config.trainer.seed)
             generate(requests, source, options, folder, task.stop_reason, task.describe_failures)
         finally:
             engine.shutdown()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from verl.errors import UserError
 from verl.interfaces import RolloutRequest
 from verl.trajectory import RecordT, Trajectory
 from verl.utils.arrow import arrow_path
+from verl.utils.files import written_whole
 from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
@@ -174,13 +174,8 @@ def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
             [record.scores.get(name) for record in records], pa.float64()
         )
     columns[_EXTRAS] = [json.dumps(record.agent_to_json()) for record in records]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with written_whole(path) as temporary:
         pyarrow.parquet.write_table(pa.table(columns), arrow_path(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_parquet(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:

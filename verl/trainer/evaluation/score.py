@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from verl.trainer.evaluation.records import (
 )
 from verl.trainer.evaluation.summary import DatasetSummary, summarise
 from verl.trajectory import AgentRecord, RecordT
+from verl.utils.files import write_text
 
 QUESTIONS = "questions.parquet"
 RESULTS = "results.json"
@@ -74,9 +74,7 @@ def score_folder(
     summaries = summarise(scored)
     write_parquet(folder / QUESTIONS, scored)
     content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
-    temporary = folder / f".{RESULTS}.tmp-{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / RESULTS)
+    write_text(folder / RESULTS, json.dumps(content, indent=2) + "\n")
     return summaries
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from verl.algorithms.maths import masked_mean
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
-from verl.trainer.ppo.core_algos import masked_mean
 from verl.trajectory import AgentRecord
 
 

@@ -7,7 +7,6 @@ what :func:`write_trajectories` wrote.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, record_of
 from verl.trajectory import RecordT, Trajectory
+from verl.utils.files import written_whole
 
 VALIDATION_FOLDER = "validation"
 _FILE = re.compile(r"step_(\d+)\.jsonl")
@@ -53,9 +53,10 @@ def write_trajectories(
         requests, trajectories: N of each, in the same order.
         columns: each (N,) float64: the reward function's metrics and ``reward``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="replace") as file,
+    ):
         for i, (request, trajectory) in enumerate(zip(requests, trajectories, strict=True)):
             record = record_of(trajectory, request)
             line = {
@@ -65,7 +66,6 @@ def write_trajectories(
                 **record.agent_to_json(),
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
 def read_trajectories(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:

@@ -203,9 +203,7 @@ class RayPPOTrainer:
             for i, row in enumerate(rows)
             for k in range(rollout.n_agent)
         ]
-        options = RolloutOptions(
-            rollout.temperature, rollout.top_p, rollout.top_k, seed=self.config.trainer.seed
-        )
+        options = RolloutOptions.of(rollout, self.config.trainer.seed)
         trajectories = self.source.rollout(requests, options)
         if reason := self.task.stop_reason():
             raise TrainingStoppedError(reason)
