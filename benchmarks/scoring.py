@@ -17,8 +17,9 @@ from rich.table import Table
 
 from router_r1.pool.loading import load_pool
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
 from verl.trainer.evaluation.records import EvaluationRecord, RecordLog, read_log, write_parquet
 from verl.trainer.evaluation.score import score_folder, score_records

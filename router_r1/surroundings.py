@@ -21,12 +21,12 @@ from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
-from router_r1.world.cold_start import ensure_cold_start
+from router_r1.world.cold_start.policy import policy_config, world_texts
+from router_r1.world.cold_start.tokenizer import build_tokenizer
+from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
-from router_r1.world.policy import policy_config, world_texts
-from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
-from router_r1.world.tokenizer import build_tokenizer
+from router_r1.world.simulated_pool import simulated_pool
 from verl.task import Surroundings
 from verl.trainer.check.plan import PlannedRun
 from verl.utils.checklist import CheckLine

@@ -16,10 +16,11 @@ from router_r1.llm_agent.observation import neutralise, render_observation
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, combine, exact_match, extract_answer, f1_score
 from router_r1.reward.format import format_reward
+from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
-from router_r1.world.traces import PHRASES
 from verl.trainer.evaluation.records import EvaluationRecord
 
 HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'></script>&amp;"

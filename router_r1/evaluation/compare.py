@@ -36,17 +36,17 @@ from router_r1.evaluation.comparison.rows import (
 from router_r1.evaluation.comparison.saved import kind_of, read_saved
 from router_r1.evaluation.comparison.sweep import sweep_points
 from router_r1.evaluation.comparison.table import tables
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.evaluation.retrieval.serve import MODEL, retrieval_endpoint
-from router_r1.evaluation.retrieval.world_corpus import world_corpus
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
 from router_r1.pool.loading import load_pool
+from router_r1.world.config import WorldConfig
+from router_r1.world.corpus import world_corpus
 from router_r1.world.knowledge import Question as WorldQuestion
-from router_r1.world.knowledge import WorldConfig
 from router_r1.world.oracle import Oracle
-from router_r1.world.process import simulated_pool
 from router_r1.world.simulated_llm import World
+from router_r1.world.simulated_pool import simulated_pool
 from verl.config.validation import ConfigError
 from verl.trainer.launch import run_as_command
 from verl.utils.console import console, progress_bar

@@ -17,14 +17,14 @@ from router_r1.evaluation.compare import main
 from router_r1.evaluation.comparison.asking import SharedAsker, SilentPoolError
 from router_r1.evaluation.comparison.judging import judge
 from router_r1.evaluation.comparison.questions import Question, world_questions
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.evaluation.retrieval.serve import retrieval_endpoint
-from router_r1.evaluation.retrieval.world_corpus import world_corpus
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.retrieval import retrieval_endpoint
 from router_r1.pool.loading import load_pool
+from router_r1.world.config import WorldConfig
+from router_r1.world.corpus import world_corpus
 from router_r1.world.dataset import write_world
-from router_r1.world.knowledge import WorldConfig
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault

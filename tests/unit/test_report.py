@@ -328,7 +328,7 @@ def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
     scripts = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     assert len(scripts) == 1
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
-    assert f"script-src &#x27;sha256-{digest}&#x27;" in page
+    assert f"script-src &#39;sha256-{digest}&#39;" in page
     assert "window.pwned=1</script>" not in page
     assert "&lt;script&gt;window.pwned=1" in page
     assert not re.search(r"(src|href)=[\"'](?!#|data:)", page)
