@@ -8,6 +8,7 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.reports import RoutingReports
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.surroundings import RoutingSurroundings
@@ -24,6 +25,7 @@ class RoutingTask(Task):
     """
 
     config_class = RouterConfig
+    record_class = RoutedTrajectory
 
     def __init__(self, config: RouterConfig) -> None:
         super().__init__(config)

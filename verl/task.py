@@ -23,6 +23,7 @@ from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.totals import RunningTotal
+from verl.trajectory import AgentRecord
 from verl.utils.checklist import CheckLine
 from verl.utils.rows import Messages, Row, chat_messages
 
@@ -139,9 +140,15 @@ class Reports:
 
 
 class Task(ABC):
-    """Base class of tasks; ``config_class`` is the root config that its YAML is checked against."""
+    """Base class of tasks.
+
+    Attributes:
+        config_class: the root config that its YAML is checked against.
+        record_class: what its agent tells of a trajectory.
+    """
 
     config_class: ClassVar[type[PPOConfig]] = PPOConfig
+    record_class: ClassVar[type[AgentRecord]] = AgentRecord
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -90,21 +90,21 @@ def test_costs_add_up_from_the_calls(
         served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
     )
     assert again == single
-    calls = {(call["llm"], call["query"]) for r in [*single, *routed] for call in r.extras["calls"]}
+    calls = {(c.result.llm, c.query) for r in [*single, *routed] for c in r.trajectory.calls}
     assert sent == len(calls)
     for record in [*single, *routed]:
         cost = dollars = 0.0
-        for call in record.extras["calls"]:
-            llm = served_pool.resolve(call["llm"])
-            reply = world.reply(call["llm"], call["query"])
+        for call in record.trajectory.calls:
+            llm = served_pool.resolve(call.result.llm)
+            reply = world.reply(call.result.llm, call.query)
             assert llm is not None
-            assert call["reply"] == reply.text
+            assert call.result.text == reply.text
             cost += reply.completion_tokens * llm.completion_price
             dollars += reply.completion_tokens * llm.completion_price / 1e6
             dollars += reply.prompt_tokens * llm.prompt_price / 1e6
         assert record.scores["cost"] == pytest.approx(cost)
         assert record.scores["dollars"] == pytest.approx(dollars)
-        assert record.scores["route_cnt"] == len(record.extras["calls"])
+        assert record.scores["route_cnt"] == len(record.trajectory.calls)
 
 
 def test_the_pool_file_alone_adds_retrieval(
@@ -131,7 +131,7 @@ def test_the_pool_file_alone_adds_retrieval(
     assert 0.2 < sum(record.scores["em"] for record in records) / len(records) < 0.7
     assert max(record.scores["num_turns"] for record in records) == 2
     for record in records:
-        words = sum(len(call["reply"].split()) for call in record.extras["calls"])
+        words = sum(len((call.result.text or "").split()) for call in record.trajectory.calls)
         assert record.scores["cost"] == pytest.approx(words * 0.1)
 
 

@@ -32,7 +32,13 @@ def main(overrides: list[str]) -> None:
     }
     wanted = config.evaluation
     score_folder(
-        folder / TRAJECTORIES, folder, reward_function, facts, wanted.limit, wanted.n_samples
+        folder / TRAJECTORIES,
+        task.record_class,
+        folder,
+        reward_function,
+        facts,
+        wanted.limit,
+        wanted.n_samples,
     )
     reports.evaluation(folder)
 

@@ -21,6 +21,7 @@ from verl.trainer.evaluation.generate import (
 )
 from verl.trainer.evaluation.records import keys, read_log
 from verl.trainer.launch import load_task_config, run_as_command
+from verl.trajectory import AgentRecord
 from verl.utils.checkpoints import newest_actor
 from verl.utils.dataset import PromptDataset, load_tokenizer
 from verl.utils.device import require_vllm_build
@@ -43,9 +44,9 @@ def main(overrides: list[str]) -> None:
     dataset.check_lengths(
         tokenizer, config.data.max_start_length, config.data.apply_chat_template_kwargs
     )
-    folder = prepare_folder(config, model_path)
+    folder = prepare_folder(config, model_path, task.record_class)
     requests = evaluation_rows(dataset, config.evaluation.n_samples)
-    done = keys(read_log(folder / TRAJECTORIES))
+    done = keys(read_log(folder / TRAJECTORIES, AgentRecord))
     if done >= {(request.uid, request.sample_index) for request in requests}:
         logger.info("all %d trajectories are in %s already", len(requests), folder)
         return

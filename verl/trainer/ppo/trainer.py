@@ -209,7 +209,7 @@ class RayPPOTrainer:
         if reason := self.surroundings.stop_reason():
             raise TrainingStoppedError(reason)
         selection = select_for_update(trajectories, self.workers.roles.groups)
-        metrics = environment_metrics([t.extras for t in trajectories]) | selection.metrics()
+        metrics = environment_metrics([t.record for t in trajectories]) | selection.metrics()
         if not selection.kept:
             return None, metrics
         self.workers.engine.sleep()
