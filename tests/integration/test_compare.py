@@ -89,23 +89,23 @@ def test_costs_add_up_from_the_calls(
         served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
     )
     assert [record.scores for record in again] == [record.scores for record in single]
-    calls = [call for record in [*single, *again, *routed] for call in record.extras["calls"]]
-    dollars_of = {(call["llm"], call["query"]): call["dollars"] for call in calls}
+    calls = [call for record in [*single, *again, *routed] for call in record.trajectory.calls]
+    dollars_of = {(call.result.llm, call.query): call.result.dollars for call in calls}
     assert spent == pytest.approx(sum(dollars_of.values()))
-    assert sum(not call["replayed"] for call in calls) == len(dollars_of) < len(calls)
+    assert sum(not call.result.replayed for call in calls) == len(dollars_of) < len(calls)
     for record in [*single, *routed]:
         cost = dollars = 0.0
-        for call in record.extras["calls"]:
-            llm = served_pool.resolve(call["llm"])
-            reply = world.reply(call["llm"], call["query"])
+        for call in record.trajectory.calls:
+            llm = served_pool.resolve(call.result.llm)
+            reply = world.reply(call.result.llm, call.query)
             assert llm is not None
-            assert call["reply"] == reply.text
+            assert call.result.text == reply.text
             cost += reply.completion_tokens * llm.completion_price
             dollars += reply.completion_tokens * llm.completion_price / 1e6
             dollars += reply.prompt_tokens * llm.prompt_price / 1e6
         assert record.scores["cost"] == pytest.approx(cost)
         assert record.scores["dollars"] == pytest.approx(dollars)
-        assert record.scores["route_cnt"] == len(record.extras["calls"])
+        assert record.scores["route_cnt"] == len(record.trajectory.calls)
 
 
 def test_the_pool_file_alone_adds_retrieval(
@@ -131,7 +131,7 @@ def test_the_pool_file_alone_adds_retrieval(
     assert 0.2 < sum(record.scores["em"] for record in records) / len(records) < 0.7
     assert max(record.scores["num_turns"] for record in records) == 2
     for record in records:
-        words = sum(len(call["reply"].split()) for call in record.extras["calls"])
+        words = sum(len((call.result.text or "").split()) for call in record.trajectory.calls)
         assert record.scores["cost"] == pytest.approx(words * 0.1)
 
 
