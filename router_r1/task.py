@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row
 from router_r1.evaluation.report import write_report
-from router_r1.evaluation.results import print_results
 from router_r1.forecast import forecast_lines, spending_totals
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
@@ -37,6 +36,9 @@ from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checklist import CheckLine
 from verl.utils.console import console
 from verl.utils.rows import Messages, Row, question
+
+if TYPE_CHECKING:
+    from verl.utils.plots import Chart
 
 logger = logging.getLogger(__name__)
 
@@ -200,6 +202,12 @@ class RoutingTask(Task):
             ),
         )
 
+    def charts(self) -> Sequence[Chart]:
+        """Reward, EM, cost, calls, entropy and KL."""
+        from router_r1.evaluation.charts import routing_charts  # draws, which costs time to import
+
+        return routing_charts()
+
     def running_totals(self) -> tuple[RunningTotal, ...]:
         """What the calls have cost; nothing for a pool that costs nothing."""
         return spending_totals(self._pool)
@@ -226,6 +234,8 @@ class RoutingTask(Task):
 
     def report_evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""
+        from router_r1.evaluation.tables import print_results  # as above
+
         print_results(folder)
         page = write_report(folder, Path(self.config.trainer.default_local_dir))
         console.print(f"report: {page}", highlight=False)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from router_r1.evaluation.frames import called_llm, llm_names
 from router_r1.evaluation.report.reward_rule import (
     RewardRule,
     branch_of,
@@ -28,7 +29,6 @@ from router_r1.pool.outcome import Outcome
 from router_r1.reward import extract_answer
 from verl.trainer.evaluation.records import EvaluationRecord
 
-UNKNOWN_LLM = "unknown name"
 CHUNK = 250
 _COSTLY_QUANTILE = 0.9
 _FLAGS = ("usage_estimated", "replayed")
@@ -54,30 +54,6 @@ class EncodedTrajectories:
     def size(self) -> int:
         """Bytes in the page."""
         return len(self.index) + sum(map(len, self.chunks))
-
-
-def llm_names(records: Sequence[EvaluationRecord]) -> list[str]:
-    """The pool's LLMs as far as the records know them, then :data:`UNKNOWN_LLM` if it was used."""
-    known = dict.fromkeys(
-        name.removeprefix("calls/")
-        for record in records
-        for name in record.scores
-        if name.startswith("calls/")
-    )
-    unknown = False
-    for record in records:
-        for call in record.extras["calls"]:
-            if call["outcome"] == Outcome.UNKNOWN_LLM.value:
-                unknown = True
-            else:
-                known.setdefault(call["llm"])
-    return [*known, UNKNOWN_LLM] if unknown else list(known)
-
-
-def called_llm(call: dict[str, Any]) -> str:
-    """The LLM a call counts for: the pool's name, or :data:`UNKNOWN_LLM`."""
-    unknown = call["outcome"] == Outcome.UNKNOWN_LLM.value
-    return UNKNOWN_LLM if unknown else str(call["llm"])
 
 
 def encode(
