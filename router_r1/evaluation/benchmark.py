@@ -17,11 +17,13 @@ from router_r1.evaluation.comparison import read_json_object
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.world import knowledge
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
 from router_r1.world.simulated_llm import World
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
 from verl.trainer.evaluation.score import QUESTIONS, RESULTS
+from verl.trajectory import AgentRecord
 from verl.utils.dataset import DataError, PromptDataset
 from verl.utils.rows import chat_messages, ground_truth, question
 
@@ -80,7 +82,7 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
         train, test = read_questions(args.train_files), read_questions(args.test_files)
         title, world = "Comparison", None
     else:
-        world = World(knowledge.WorldConfig(seed=args.world_seed))
+        world = World(WorldConfig(seed=args.world_seed))
         if not set(world.llms) <= {llm.name for llm in pool.llms}:
             raise ConfigError(
                 f"pool {pool.name!r} is not the embedded world's; give --train_files and "
@@ -152,7 +154,7 @@ def kind_of(name: str) -> str:
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
-    """Scored records of these questions, of a router that was evaluated before.
+    """Scored records of these questions, of a router evaluated before; of its agent, nothing.
 
     Raises:
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
@@ -167,7 +169,8 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    records = [r for r in read_parquet(path) if (r.data_source, r.question) in wanted]
+    saved = read_parquet(path, AgentRecord)
+    records = [r for r in saved if (r.data_source, r.question) in wanted]
     missing = wanted - {(r.data_source, r.question) for r in records}
     if missing:
         raise RecordError(

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
-from router_r1.evaluation.answer import Ask, SharedCalls, to_record
+from router_r1.evaluation.answer import Answer, Ask, limited, to_record
 from router_r1.evaluation.baselines.base import Baseline, collect_training_set
 from router_r1.evaluation.baselines.embedding import load_embedder
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
@@ -34,15 +34,15 @@ from router_r1.evaluation.comparison import (
     write_comparison,
 )
 from router_r1.evaluation.expected import per_hop_rows, single_shot_row
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.evaluation.retrieval.serve import MODEL, retrieval_endpoint
-from router_r1.evaluation.retrieval.world_corpus import world_corpus
 from router_r1.evaluation.tables import comparison_tables
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.world.knowledge import WorldConfig
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
+from router_r1.world.config import WorldConfig
+from router_r1.world.corpus import world_corpus
 from router_r1.world.oracle import Oracle
-from router_r1.world.process import simulated_pool
+from router_r1.world.simulated_pool import simulated_pool
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.launch import run_as_command
@@ -91,10 +91,11 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
     async with running_pool(benchmark, args.retriever) as (pool, retriever):
         setting = _setting(benchmark, pool, retriever, args)
         baselines = make_baselines(args.baselines, setting)
-        client = PoolClient(pool)
+        # However many baselines ask it, an LLM gets a query once; each is charged as if alone.
+        client = PoolClient(pool, once=True)
+        ask = limited(client.ask)
         try:
             await client.check()
-            ask = SharedCalls(client).ask
             await _train([b for b in baselines if b.learns], benchmark, setting, ask, args.embedder)
             return await _measure(baselines, benchmark.test, ask, args.normalization)
         finally:
@@ -172,10 +173,10 @@ async def answer_all(
     ask: Ask,
     on_answer: Callable[[], None] = lambda: None,
     normalization: str = "paper",
-) -> list[EvaluationRecord]:
+) -> list[EvaluationRecord[Answer]]:
     """One scored record per question, in order."""
 
-    async def one(question: Question) -> EvaluationRecord:
+    async def one(question: Question) -> EvaluationRecord[Answer]:
         answer = await baseline.answer(question.prompt, ask)
         on_answer()
         return to_record(question, answer, normalization)

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from router_r1.evaluation.records import RoutedRecord
+from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.outcome import Outcome
-from verl.trainer.evaluation.records import EvaluationRecord
 
 UNKNOWN_LLM = "unknown name"
 MAX_DOMAINS = 24
 _CALL_COLUMNS = ["step", "source", "domain", "llm", "answered", "cost", "tokens", "latency_s"]
 
 
-def called_llm(call: Mapping[str, Any]) -> str:
+def called_llm(call: Call) -> str:
     """The LLM a call counts for: the pool's name, or :data:`UNKNOWN_LLM`."""
-    unknown = call["outcome"] == Outcome.UNKNOWN_LLM.value
-    return UNKNOWN_LLM if unknown else str(call["llm"])
+    unknown = call.result.outcome is Outcome.UNKNOWN_LLM
+    return UNKNOWN_LLM if unknown else call.result.llm
 
 
-def llm_names(records: Iterable[EvaluationRecord]) -> list[str]:
+def llm_names(records: Iterable[RoutedRecord]) -> list[str]:
     """The pool's LLMs as far as the records know them, then :data:`UNKNOWN_LLM` if it was used."""
     columns = [name for record in records for name in record.scores if name.startswith("calls/")]
-    asked = [called_llm(call) for record in records for call in record.extras["calls"]]
+    asked = [called_llm(call) for record in records for call in record.trajectory.calls]
     names = dict.fromkeys([*(name.removeprefix("calls/") for name in columns), *asked])
     return sorted(names, key=UNKNOWN_LLM.__eq__)
 
 
-def calls_frame(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> pd.DataFrame:
+def calls_frame(by_step: Mapping[int, Sequence[RoutedRecord]]) -> pd.DataFrame:
     """A line a call: ``step``, ``source``, ``domain``, ``llm``, ``answered`` and, in the units of
     the pool, ``cost``, ``tokens`` (of the completion) and ``latency_s``.
 
@@ -43,15 +43,15 @@ def calls_frame(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> pd.DataFra
             record.data_source,
             str(domains[min(number, len(domains) - 1)]) if domains else None,
             called_llm(call),
-            call["outcome"] == Outcome.OK.value,
-            call["cost"],
-            call["completion_tokens"],
-            call["latency_s"],
+            call.ok,
+            call.result.cost,
+            call.result.completion_tokens,
+            call.result.latency_s,
         )
         for step, records in by_step.items()
         for record in records
-        for domains in [record.extras.get("domains")]
-        for number, call in enumerate(record.extras["calls"])
+        for domains in [record.domains]
+        for number, call in enumerate(record.trajectory.calls)
     ]
     return pd.DataFrame(lines, columns=_CALL_COLUMNS)
 
@@ -106,7 +106,7 @@ class Changes:
     questions: int
 
 
-def changes(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Changes:
+def changes(before: Sequence[RoutedRecord], after: Sequence[RoutedRecord]) -> Changes:
     """From one validation to another; a question that one of them lacks counts in nothing."""
     pairs = _answers(before).join(_answers(after), how="inner", lsuffix="_before")
     was, became = pairs["is_right_before"].astype(bool), pairs["is_right"].astype(bool)
@@ -118,9 +118,9 @@ def changes(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord
     )
 
 
-def _answers(records: Sequence[EvaluationRecord]) -> pd.DataFrame:
+def _answers(records: Sequence[RoutedRecord]) -> pd.DataFrame:
     """By uid and sample: whether the answer is right, and whom it asked."""
     keys = pd.MultiIndex.from_tuples([record.key for record in records], names=["uid", "sample"])
     right = [record.scores.get("em", 0.0) >= 1 for record in records]
-    asked = [tuple(called_llm(call) for call in record.extras["calls"]) for record in records]
+    asked = [tuple(called_llm(call) for call in record.trajectory.calls) for record in records]
     return pd.DataFrame({"is_right": right, "asked": asked}, index=keys)

@@ -18,8 +18,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router_r1.evaluation.comparison import EvaluationFileError
-from router_r1.evaluation.frames import calls_by, calls_by_domain, calls_frame, llm_names, llm_use
+from router_r1.evaluation.frames import (
+    called_llm,
+    calls_by,
+    calls_by_domain,
+    calls_frame,
+    llm_names,
+    llm_use,
+)
 from router_r1.evaluation.published import BENCHMARKS, published_rows
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.report.reward_rule import (
     branch_of,
@@ -30,19 +38,19 @@ from router_r1.evaluation.report.reward_rule import (
 from router_r1.evaluation.report.segments import split_response
 from router_r1.evaluation.report.trajectories import encode
 from router_r1.evaluation.tables import summaries_of
-from router_r1.llm_agent.observation import render_observation
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.conftest import REFERENCE
+from tests.routed import call, routed
 from tests.world_records import HOSTILE, world_records
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
+from verl.trainer.evaluation.records import RecordError, write_parquet
 from verl.trainer.evaluation.summary import summarise
 
 COST_COE = 0.3
 
 
 @pytest.fixture(scope="module")
-def records(world: World, embedded_pool: PoolConfig) -> list[EvaluationRecord]:
+def records(world: World, embedded_pool: PoolConfig) -> list[RoutedRecord]:
     return world_records(world, embedded_pool, 2600, COST_COE)
 
 
@@ -50,7 +58,7 @@ def unpack(text: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(text)))
 
 
-def write_evaluation(folder: Path, records: list[EvaluationRecord], **files: Any) -> Path:
+def write_evaluation(folder: Path, records: list[RoutedRecord], **files: Any) -> Path:
     """An evaluation's folder; ``files`` are JSON contents by name without suffix."""
     write_parquet(folder / "questions.parquet", records)
     for name, content in files.items():
@@ -68,20 +76,9 @@ def comparison(**row: Any) -> dict[str, Any]:
 # -- the response's blocks -----------------------------------------------------------------------
 
 
-def extras(turns: list[str], replies: list[str | None], left: int | None = None) -> dict[str, Any]:
-    """Of a trajectory whose last ``left`` replies did not fit into the context."""
-    shown = replies if left is None else replies[: len(replies) - left]
-    padded = [render_observation(reply) for reply in shown] + [""] * (len(turns) - len(shown))
-    return {
-        "response_text": "".join(turn + block for turn, block in zip(turns, padded, strict=True)),
-        "policy_text": "".join(turns),
-        "calls": [{"reply": reply} for reply in replies],
-    }
-
-
 def test_blocks_tell_searches_and_replies_which_call_is_theirs():
     turns = ["<think>a</think><search>X: q</search>", "<search>Y: r</search>", "<answer>z</answer>"]
-    blocks = split_response(extras(turns, ["one", None]))
+    blocks = split_response(routed(turns, [call(reply="one"), call(reply=None)]))
     assert [(block.kind, block.text, block.call) for block in blocks] == [
         ("think", "a", None),
         ("search", "X: q", 0),
@@ -93,13 +90,13 @@ def test_blocks_tell_searches_and_replies_which_call_is_theirs():
 
 
 def test_a_reply_that_did_not_fit_still_belongs_to_its_search():
-    blocks = split_response(extras(["<search>X: q</search>"], ["long"], left=1))
+    blocks = split_response(routed(["<search>X: q</search>"], [call()], unread=1))
     assert [(block.kind, block.call) for block in blocks] == [("search", 0)]
 
 
 def test_an_information_block_of_the_policys_own_is_forged():
     turns = ["<search>no colon</search>\n\n<information>Me.</information>\n\n<answer>z</answer>"]
-    kinds = [block.kind for block in split_response(extras(turns, []))]
+    kinds = [block.kind for block in split_response(routed(turns))]
     assert kinds == ["search", "forged", "answer"]
 
 
@@ -124,12 +121,14 @@ REPLY = st.sampled_from(
 
 @given(st.lists(st.tuples(TURN, REPLY), max_size=4), TURN)
 def test_every_reply_is_found_whatever_the_policy_writes(steps, last):
-    given_extras = extras([turn for turn, _ in steps] + [last], [reply for _, reply in steps])
-    blocks = split_response(given_extras)
+    trajectory = routed(
+        [turn for turn, _ in steps] + [last], [call(reply=reply) for _, reply in steps]
+    )
+    blocks = split_response(trajectory)
     found = [block.call for block in blocks if block.kind == "observation"]
     assert found == list(range(len(steps)))
     text = "".join(block.text for block in blocks)
-    plain = re.sub(r"</?(think|search|information|answer)>", "", given_extras["response_text"])
+    plain = re.sub(r"</?(think|search|information|answer)>", "", trajectory.response_text)
     rebuilt = re.sub(r"</?(think|search|information|answer)>", "", text)
     assert "".join(rebuilt.split()) == "".join(plain.split())
 
@@ -182,14 +181,15 @@ def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
         assert details[i]["gold"] == record.ground_truth
         for name in ("em", "f1", "reward", "format", "cost", "dollars"):
             assert rows[name][i] == pytest.approx(record.scores[name], rel=1e-6)
-        assert rows["failed"][i] == record.extras["failed_calls"]
+        assert rows["failed"][i] == record.trajectory.failed_calls
         observed = {block[2]: block[1] for block in details[i]["blocks"] if "obs" in block[0]}
-        assert len(details[i]["calls"]) == len(record.extras["calls"])
-        for number, call in enumerate(record.extras["calls"]):
+        assert len(details[i]["calls"]) == len(record.trajectory.calls)
+        for number, made in enumerate(record.trajectory.calls):
             shown = details[i]["calls"][number]
-            tokens = [call["prompt_tokens"], call["completion_tokens"]]
-            assert shown[:4] == [call["llm"], call["outcome"], *tokens]
-            assert call["reply"] in (shown[7], observed[number])
+            result = made.result
+            tokens = [result.prompt_tokens, result.completion_tokens]
+            assert shown[:4] == [result.llm, result.outcome.value, *tokens]
+            assert result.text in (shown[7], observed[number])
     costly = [cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if flag]
     assert min(costly) >= max(
         cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if not flag
@@ -199,10 +199,7 @@ def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
 
 def test_texts_are_cut_where_the_page_would_be_too_large(records, embedded_pool):
     words = " ".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(400))
-    first = replace(
-        records[0],
-        extras={**records[0].extras, "response_text": words, "policy_text": words},
-    )
+    first = replace(records[0], trajectory=routed([words]))
     rule = reward_rule(records, {})
     whole = encode([first] * 3, rule, embedded_pool, size_limit=10_000_000)
     cut = encode([first] * 3, rule, embedded_pool, size_limit=2500)
@@ -238,13 +235,13 @@ def test_headline_figures_are_those_of_the_summary(records):
 
 
 def test_calls_add_up_however_they_are_grouped(records):
-    calls = sum(len(record.extras["calls"]) for record in records)
+    calls = sum(len(record.trajectory.calls) for record in records)
     llms = llm_names(records)
     frame = calls_frame({0: records})
     use = llm_use(frame, llms)
     assert list(use.index) == llms
     assert use["calls"].sum() == len(frame) == calls
-    assert use["failed"].sum() == sum(r.extras["failed_calls"] for r in records)
+    assert use["failed"].sum() == sum(r.trajectory.failed_calls for r in records)
     assert use["cost_share"].sum() == pytest.approx(1.0)
     by_source, by_domain = calls_by(frame, "source", llms), calls_by_domain(frame, llms)
     assert list(by_source.index) == list(dict.fromkeys(r.data_source for r in records))
@@ -255,8 +252,8 @@ def test_calls_add_up_however_they_are_grouped(records):
 
 
 def test_an_llm_that_nobody_asked_or_that_only_failed_has_its_line(records):
-    failed = next(r for r in records if r.extras["failed_calls"])
-    asked = failed.extras["calls"][0]["llm"]
+    failed = next(r for r in records if r.trajectory.failed_calls)
+    asked = called_llm(failed.trajectory.calls[0])
     use = llm_use(calls_frame({0: [failed]}).head(1), ["Idle", asked])
     assert use.loc["Idle", "calls"] == use.loc["Idle", "tokens"] == 0
     assert (use.loc[asked, "calls"], use.loc[asked, "failed"]) == (1, 1)
@@ -265,7 +262,7 @@ def test_an_llm_that_nobody_asked_or_that_only_failed_has_its_line(records):
 
 
 def test_names_that_the_policy_invented_count_as_one(records):
-    assert "Zodiac" in {call["llm"] for record in records for call in record.extras["calls"]}
+    assert "Zodiac" in {made.result.llm for record in records for made in record.trajectory.calls}
     names = llm_names(records)
     assert names[-1] == "unknown name"
     assert "Zodiac" not in names

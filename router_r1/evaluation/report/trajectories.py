@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from router_r1.evaluation.frames import called_llm, llm_names
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report.reward_rule import (
     RewardRule,
     branch_of,
@@ -24,10 +25,9 @@ from router_r1.evaluation.report.reward_rule import (
     format_fault,
 )
 from router_r1.evaluation.report.segments import OBSERVATION, split_response
+from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
-from router_r1.reward import extract_answer
-from verl.trainer.evaluation.records import EvaluationRecord
 
 CHUNK = 250
 _COSTLY_QUANTILE = 0.9
@@ -57,7 +57,7 @@ class EncodedTrajectories:
 
 
 def encode(
-    records: Sequence[EvaluationRecord],
+    records: Sequence[RoutedRecord],
     rule: RewardRule,
     pool: PoolConfig | None,
     size_limit: int,
@@ -87,7 +87,7 @@ def encode(
 
 
 def index_of(
-    records: Sequence[EvaluationRecord], rule: RewardRule, steps: Sequence[int] | None = None
+    records: Sequence[RoutedRecord], rule: RewardRule, steps: Sequence[int] | None = None
 ) -> dict[str, Any]:
     """The index of :func:`encode`, of at least one record."""
     sources = list(dict.fromkeys(record.data_source for record in records))
@@ -101,12 +101,10 @@ def index_of(
         "source": [sources.index(r.data_source) for r in records],
         "status": [statuses.index(r.status) for r in records],
         "question": [r.question for r in records],
-        "answer": [extract_answer(r.extras["policy_text"]) for r in records],
+        "answer": [r.trajectory.answer for r in records],
         "costly": [int(cost >= threshold and cost > 0) for cost in costs],
-        "calls": [[llms.index(called_llm(call)) for call in r.extras["calls"]] for r in records],
-        "failed": [
-            sum(call["outcome"] != Outcome.OK.value for call in r.extras["calls"]) for r in records
-        ],
+        "calls": [[llms.index(called_llm(call)) for call in r.trajectory.calls] for r in records],
+        "failed": [r.trajectory.failed_calls for r in records],
     }
     if steps is not None:
         rows["step"] = list(steps)
@@ -125,17 +123,15 @@ def index_of(
     }
 
 
-def detail_of(
-    record: EvaluationRecord, rule: RewardRule, pool: PoolConfig | None
-) -> dict[str, Any]:
+def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -> dict[str, Any]:
     """A detail of :func:`encode`."""
-    blocks = split_response(record.extras)
+    blocks = split_response(record.trajectory)
     seen = {block.call: block.text for block in blocks if block.kind == OBSERVATION}
     return {
         "gold": record.ground_truth,
         "blocks": [[block.kind, block.text, block.call] for block in blocks],
         "calls": [
-            _call(call, seen.get(number)) for number, call in enumerate(record.extras["calls"])
+            _call(call, seen.get(number)) for number, call in enumerate(record.trajectory.calls)
         ],
         "branch": branch_of(record),
         "follows": follows(record, rule),
@@ -144,20 +140,21 @@ def detail_of(
     }
 
 
-def _call(call: dict[str, Any], observed: str | None) -> list[Any]:
-    reply = call.get("reply")
+def _call(call: Call, observed: str | None) -> list[Any]:
+    result = call.result
+    reply = result.text
     is_shown = reply is not None and reply.strip() == (observed or "").strip()
     return [
-        call["llm"],
-        call["outcome"],
-        call["prompt_tokens"],
-        call["completion_tokens"],
-        _number(call["cost"]),
-        _number(call["dollars"]),
-        _number(call["latency_s"]),
+        result.llm,
+        result.outcome.value,
+        result.prompt_tokens,
+        result.completion_tokens,
+        _number(result.cost),
+        _number(result.dollars),
+        _number(result.latency_s),
         None if is_shown else reply,
-        call.get("neutralised", 0),
-        [flag for flag in _FLAGS if call.get(flag)],
+        call.neutralised,
+        [flag for flag in _FLAGS if getattr(result, flag)],
     ]
 
 
