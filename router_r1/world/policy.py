@@ -27,7 +27,7 @@ class PolicySize:
     """
 
     hidden_size: int = 256
-    intermediate_size: int = 512
+    intermediate_size: int = 256
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
     initializer_range: float = 0.06
