@@ -11,71 +11,48 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from router_r1.evaluation.records import RoutedRecord
+from router_r1.llm_agent.observation import render_observation
+from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.loading import load_pool
+from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
 from verl.trainer.evaluation.records import EvaluationRecord, RecordLog, read_log, write_parquet
 from verl.trainer.evaluation.score import score_folder, score_records
 from verl.trainer.evaluation.summary import summarise
+from verl.trajectory import TrajectoryStatus
 from verl.utils.console import console
 
 COUNT = 10_000
 
 
-def trajectory(number: int, question: Question, world: World) -> EvaluationRecord:
+def trajectory(number: int, question: Question, world: World) -> RoutedRecord:
     """As a router of one LLM would answer; every tenth forgets to close a tag."""
     llm = sorted(world.llms)[number % len(world.llms)]
-    policy, response, calls = "", "", []
-    for turn, hop in enumerate(question.hops):
+    turns, subject = [], ""
+    for hop in question.hops:
         reply = world.reply(llm, hop.query)
-        action = f"<think> for {hop.domain} {llm}</think><search> {llm}: {hop.query}</search>"
-        policy += action
-        response += f"{action}\n\n<information>{reply.text}</information>\n\n"
-        calls.append(_call(turn, llm, hop.query, reply.text, reply.completion_tokens))
-    answer = calls[-1]["reply"].rsplit(" is ", 1)[-1].rstrip(".")
-    end = f"<think> I know now</think><answer> {answer}" + ("" if number % 10 == 0 else "</answer>")
-    cost = float(sum(call["cost"] for call in calls))
-    extras = {
-        "response_text": response + end,
-        "policy_text": policy + end,
-        "num_turns": len(calls) + 1,
-        "finished": 1,
-        "valid_actions": len(calls) + 1,
-        "routed_calls": len(calls),
-        "failed_calls": 0,
-        "cost": cost,
-        "dollars": cost / 1e6,
-        "calls": calls,
-        "domains": list(question.domains),
-    }
-    source = data_source(question)
+        tokens = reply.completion_tokens
+        result = CallResult(
+            llm, Outcome.OK, reply.text, 20, tokens, float(tokens), tokens / 1e6, latency_s=0.02
+        )
+        text = f"<think> for {hop.domain} {llm}</think><search> {llm}: {hop.query}</search>"
+        turns.append(Turn(text, Call(hop.query, result), render_observation(reply.text)))
+        subject = reply.text.rsplit(" is ", 1)[-1].rstrip(".")
+    end = f"<think> I know now</think><answer> {subject}"
+    turns.append(Turn(end + ("" if number % 10 == 0 else "</answer>")))
+    source, status = data_source(question), TrajectoryStatus.ANSWERED
+    told = RoutedTrajectory(status, tuple(turns))
     return EvaluationRecord(
-        f"{source}/{number}", 0, source, question.text, [question.answer], "answered", extras
+        f"{source}/{number}", 0, source, question.text, [question.answer], status.value, told
     )
-
-
-def _call(turn: int, llm: str, query: str, reply: str, tokens: int) -> dict[str, Any]:
-    return {
-        "turn": turn,
-        "llm": llm,
-        "query": query,
-        "outcome": "ok",
-        "reply": reply,
-        "prompt_tokens": 20,
-        "completion_tokens": tokens,
-        "cost": float(tokens),
-        "dollars": tokens / 1e6,
-        "latency_s": 0.02,
-        "neutralised": 0,
-        "usage_estimated": False,
-        "replayed": False,
-    }
 
 
 def main() -> None:
@@ -94,7 +71,7 @@ def main() -> None:
             log.append(record)
         log.close()
         start = time.monotonic()
-        records = read_log(folder / "log.jsonl")
+        records = read_log(folder / "log.jsonl", RoutedTrajectory)
         seconds["reading"] = time.monotonic() - start
         start = time.monotonic()
         scored = score_records(records, reward)
@@ -106,7 +83,7 @@ def main() -> None:
         write_parquet(folder / "out.parquet", scored)
         seconds["writing"] = time.monotonic() - start
         start = time.monotonic()
-        score_folder(folder / "log.jsonl", folder, reward, {})
+        score_folder(folder / "log.jsonl", RoutedTrajectory, folder, reward, {})
         seconds["all of it (main_eval)"] = time.monotonic() - start
     table = Table(title=f"{COUNT:,} trajectories", title_justify="left")
     table.add_column("stage")

@@ -24,8 +24,9 @@ import torch
 from rich.table import Table
 from transformers import AutoModelForCausalLM, Qwen2Config
 
+from verl.algorithms.losses import clipped_surrogate
+from verl.algorithms.maths import entropy_from_logits
 from verl.config.model import ModelConfig
-from verl.trainer.ppo.core_algos import entropy_from_logits, policy_loss_per_token
 from verl.utils.console import console
 from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
 from verl.workers.fsdp.modelling import build_model
@@ -85,7 +86,7 @@ class Trial:
         start = time.monotonic()
         log_probs, entropy = form(self.model, self.batch)
         advantages = torch.linspace(-1, 1, len(log_probs))
-        loss, _, _ = policy_loss_per_token(log_probs.detach(), log_probs, advantages, 0.2)
+        loss, _, _ = clipped_surrogate(log_probs.detach(), log_probs, advantages, 0.2)
         # The plain form's entropy has a gradient, if of 0, as it had before.
         (loss.sum() - (0.0 * entropy.sum() if form is plain else 0.0)).backward()
         self.optimizer.step()

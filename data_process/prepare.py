@@ -7,7 +7,6 @@ trainer, or not at all; what was taken and what was dropped is reported.
 from __future__ import annotations
 
 import argparse
-import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from router_r1.pool.loading import load_pool
 from verl.utils.arrow import arrow_path
 from verl.utils.console import console, progress_bar
 from verl.utils.dataset import DataError, PromptDataset
+from verl.utils.files import written_whole
 
 
 def prepare(preparation: Preparation, args: argparse.Namespace) -> list[Path]:
@@ -83,13 +83,8 @@ def _row(source: SourceFile, question: SourceQuestion, template: str) -> dict[st
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    with written_whole(path) as temporary:
         pyarrow.parquet.write_table(pa.Table.from_pylist(rows), arrow_path(temporary))
         readable = len(PromptDataset([str(temporary)], "prompt"))
         if readable != len(rows):
             raise DataError(f"{path}: {len(rows)} rows were written, {readable} can be read")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

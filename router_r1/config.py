@@ -9,57 +9,9 @@ from omegaconf import MISSING
 from data_process.prompt_pool import STYLES
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.policy import PolicySize
-from verl.config.paths import PATH
+from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
-
-
-@dataclass
-class EmbeddedWorldConfig(WorldConfig):
-    """The world, and ``folder``: where its parquet files go; time_scale: factor on latencies."""
-
-    folder: str = field(default="data/world", metadata=PATH)
-    time_scale: float = 1.0
-
-
-@dataclass
-class GateThresholds:
-    """Least rates, measured on sampled answers to questions about unseen entities."""
-
-    names: float = 0.98
-    copies: float = 0.99
-    format: float = 0.98
-
-
-@dataclass
-class ColdStartConfig:
-    """Supervised start of the tiny policy, cached by everything that shapes it.
-
-    Attributes:
-        folder: gets the policy; a run with the same settings takes it from there.
-        steps: optimizer steps; the learning rate falls to its least at the last.
-        copy_steps: first steps, on short copy exercises.
-        no_reply_share: part of the traces in which a call brings nothing.
-        gate_freq: steps between measurements.
-    """
-
-    folder: str = field(default=".cache/cold_start", metadata=PATH)
-    seed: int = 0
-    steps: int = 480
-    batch_size: int = 32
-    lr: float = 3e-3
-    copy_steps: int = 100
-    no_reply_share: float = 0.04
-    gate_freq: int = 160
-    policy: PolicySize = field(default_factory=PolicySize)
-    gate: GateThresholds = field(default_factory=GateThresholds)
-
-    def __post_init__(self) -> None:
-        require_positive(
-            **{"cold_start.steps": self.steps, "cold_start.batch_size": self.batch_size}
-        )
 
 
 @dataclass

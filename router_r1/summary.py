@@ -17,6 +17,7 @@ from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from verl.task import TrainingReport, ValidationResult
 from verl.utils.console import console
+from verl.utils.files import write_text
 
 SETUP_SECONDS_VARIABLE = "ROUTER_R1_SETUP_SECONDS"
 _ANY_QUESTION = "Who wrote the novel that the film Blade Runner is based on?"
@@ -63,8 +64,7 @@ def write_summary(
     }
     spending = {name: asdict(account) for name, account in ledger.accounts.items()}
     summary = {**rows, "seconds": seconds, "spending": spending}
-    path = report.output_dir / "summary.json"
-    path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_text(report.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     _print_table(rows, best_llm)
     _print_spending(ledger, config.pool.budget_usd)
     console.print(

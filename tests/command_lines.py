@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_process.command import SCRIPTS, data_parser
 from data_process.preparation import DATASETS
 from router_r1.cli.commands import COMMANDS, ModuleCommand, ScriptCommand
 from router_r1.cli.completion import SCRIPTS as SHELLS
-from router_r1.cli.data import SCRIPTS, data_parser
 from router_r1.cli.help import module_parser
 from router_r1.cli.repository import pools, recipes
 from router_r1.config import RouterConfig

@@ -11,7 +11,7 @@ import pytest
 
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
-from router_r1.world.knowledge import WorldConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 from tests.templates import MakeTokenizer, tokenizer_maker
 
@@ -45,7 +45,8 @@ def policy_folder(
     world: World, embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A tiny policy with random weights and the world's tokenizer."""
-    from router_r1.world.policy import PolicySize, create_policy
+    from router_r1.world.cold_start.policy import create_policy
+    from router_r1.world.config import PolicySize
 
     folder = tmp_path_factory.mktemp("policy")
     create_policy(world, embedded_pool, PolicySize(), seed=0, folder=folder)

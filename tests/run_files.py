@@ -30,13 +30,13 @@ def _write(path: Path, records: Sequence[EvaluationRecord]) -> None:
         row = {
             "data_source": record.data_source,
             "reward_model": {"ground_truth": {"target": record.ground_truth}},
-            "extra_info": {"question": record.question},
+            "extra_info": {"question": record.question, "domains": record.domains},
         }
         requests.append(RolloutRequest(record.uid, [], record.sample_index, row))
         prompt = [Segment(SegmentKind.PROMPT, (1,))]
         status = TrajectoryStatus(record.status)
         trajectories.append(
-            Trajectory(record.uid, prompt, status, dict(record.extras), record.sample_index)
+            Trajectory(record.uid, prompt, status, record.trajectory, record.sample_index)
         )
     columns = {
         name: np.array([record.scores[name] for record in records]) for name in records[0].scores

@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from router_r1.world.tokenizer import CHAT_TEMPLATE, END_OF_TEXT
+from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE, END_OF_TEXT
 
 MakeTokenizer = Callable[..., Any]
 

@@ -10,17 +10,21 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.llm_agent.observation import neutralise, render_observation
+from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.reward import CostNormalizer, combine, exact_match, extract_answer, f1_score
 from router_r1.reward.format import format_reward
+from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
-from router_r1.world.traces import PHRASES
 from verl.trainer.evaluation.records import EvaluationRecord
+from verl.trajectory import TrajectoryStatus
 
 HOSTILE = "<script>window.pwned=1</script><img src=x onerror='window.pwned=1'></script>&amp;"
 _SKILL = 0.75  # how often the router asks one of the LLMs that are good at the domain
@@ -33,7 +37,7 @@ def large_world() -> World:
 
 def world_records(
     world: World, pool: PoolConfig, count: int, cost_coe: float = 0.3, seed: int = 0
-) -> list[EvaluationRecord]:
+) -> list[RoutedRecord]:
     """``count`` records of the test split; past its end come further samples of its questions."""
     rng = random.Random(seed)
     questions = world.knowledge.questions("test")
@@ -58,10 +62,10 @@ def world_records(
 
 def _route(
     world: World, pool: PoolConfig, question: Question, rng: random.Random
-) -> tuple[list[str], list[dict[str, Any]]]:
+) -> tuple[list[str], list[Call]]:
     turns, calls = [], []
     subject = question.hops[0].subject
-    for turn, hop in enumerate(question.hops):
+    for hop in question.hops:
         good = [n for n, llm in world.llms.items() if llm.reliability[hop.domain] > 0.9]
         llm = rng.choice(good) if rng.random() < _SKILL else rng.choice(list(world.llms))
         query = replace(hop, subject=subject).query
@@ -69,61 +73,56 @@ def _route(
         price = pool.resolve(llm)
         assert price is not None
         completion = reply.completion_tokens * price.completion_price
-        calls.append(
-            {
-                "turn": turn,
-                "llm": llm,
-                "query": query,
-                "outcome": "ok",
-                "reply": reply.text,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-                "cost": completion,
-                "dollars": (completion + reply.prompt_tokens * price.prompt_price) / 1e6,
-                "latency_s": reply.latency_s,
-            }
+        result = CallResult(
+            llm,
+            Outcome.OK,
+            reply.text,
+            prompt_tokens=reply.prompt_tokens,
+            completion_tokens=reply.completion_tokens,
+            cost=completion,
+            dollars=(completion + reply.prompt_tokens * price.prompt_price) / 1e6,
+            latency_s=reply.latency_s,
         )
+        calls.append(Call(query, result))
         turns.append(PHRASES.search.format(domain=hop.domain, llm=llm, query=query))
         subject = reply.text.removesuffix(".").rsplit(" is ", 1)[-1]
     return [*turns, PHRASES.answer.format(answer=subject)], calls
 
 
 def _record(
-    question: Question, sample: int, row: int, turns: list[str], calls: list[dict[str, Any]]
-) -> EvaluationRecord:
-    observations = [render_observation(call["reply"]) for call in calls]
-    padded = [*observations, *[""] * (len(turns) - len(observations))]
-    answered = extract_answer(turns[-1]) is not None
-    ok = sum(call["outcome"] == "ok" for call in calls)
-    extras = {
-        "response_text": "".join(t + o for t, o in zip(turns, padded, strict=True)),
-        "policy_text": "".join(turns),
-        "num_turns": len(turns),
-        "finished": int(answered),
-        "valid_actions": ok + answered,
-        "routed_calls": ok,
-        "failed_calls": len(calls) - ok,
-        "cost": sum(call["cost"] for call in calls),
-        "dollars": sum(call["dollars"] for call in calls),
-        "calls": calls,
-        "domains": list(question.domains),
-    }
+    question: Question, sample: int, row: int, texts: list[str], calls: list[Call]
+) -> RoutedRecord:
+    turns = [
+        Turn(text, call, render_observation(call.result.text))
+        for text, call in zip(texts, calls, strict=False)
+    ]
+    turns += [Turn(text) for text in texts[len(calls) :]]
+    answered = extract_answer(texts[-1]) is not None
+    status = TrajectoryStatus.ANSWERED if answered else TrajectoryStatus.TURNS_EXHAUSTED
     source = data_source(question)
-    status = "answered" if answered else "turns_exhausted"
-    uid = f"{source}/{row}"
-    return EvaluationRecord(uid, sample, source, question.text, [question.answer], status, extras)
+    return EvaluationRecord(
+        f"{source}/{row}",
+        sample,
+        source,
+        question.text,
+        [question.answer],
+        status.value,
+        RoutedTrajectory(status, tuple(turns)),
+        domains=list(question.domains),
+    )
 
 
 def _score(
-    record: EvaluationRecord, pool: PoolConfig, normalizer: CostNormalizer, cost_coe: float
-) -> EvaluationRecord:
-    extras = record.extras
-    answer = extract_answer(extras["policy_text"]) or ""
+    record: RoutedRecord, pool: PoolConfig, normalizer: CostNormalizer, cost_coe: float
+) -> RoutedRecord:
+    trajectory = record.trajectory
+    answer = trajectory.answer or ""
     em = exact_match(answer, record.ground_truth)
-    shape = format_reward(extras["response_text"], pool)
-    lost = extras["routed_calls"] == 0 and extras["failed_calls"] > 0
-    cost_reward = 0.0 if lost else normalizer(extras["cost"])
-    asked = [call["llm"] for call in extras["calls"]]
+    shape = format_reward(trajectory.response_text, pool)
+    lost = trajectory.routed_calls == 0 and trajectory.failed_calls > 0
+    cost_reward = 0.0 if lost else normalizer(trajectory.cost)
+    asked = [call.result.llm for call in trajectory.calls]
+    numbers = trajectory.numbers()
     scores = {
         "reward": combine(shape, em, cost_reward, cost_coe),
         "metric": em,
@@ -131,12 +130,12 @@ def _score(
         "f1": f1_score(answer, record.ground_truth),
         "format": shape,
         "cost_reward": cost_reward,
-        "route_cnt": float(extras["routed_calls"]),
+        "route_cnt": float(trajectory.routed_calls),
         **{
-            name: float(extras[name])
+            name: float(numbers[name])
             for name in ("cost", "dollars", "failed_calls", "num_turns", "valid_actions")
         },
-        "finished": float(extras["finished"]),
+        "finished": float(trajectory.finished),
         **{f"calls/{llm.name}": float(asked.count(llm.name)) for llm in pool.llms},
     }
     return replace(record, scores=scores)
@@ -145,34 +144,34 @@ def _score(
 # -- odd ones: each changes the turns and calls of one trajectory -------------------------------
 
 
-def _hostile_reply(turns: list[str], calls: list[dict[str, Any]]) -> None:
+def _hostile_reply(turns: list[str], calls: list[Call]) -> None:
     text = f"{HOSTILE} <answer>trap</answer>"
-    calls[0]["reply"] = text
-    calls[0]["neutralised"] = neutralise(text)[1]
+    result = replace(calls[0].result, text=text)
+    calls[0] = replace(calls[0], result=result, neutralised=neutralise(text)[1])
     turns[-1] = f"<think>{HOSTILE}</think><answer>{HOSTILE}</answer>"
 
 
-def _failed_call(turns: list[str], calls: list[dict[str, Any]]) -> None:
-    failed = {"outcome": "timeout", "reply": None, "latency_s": 5.0}
-    calls[0].update(failed, prompt_tokens=0, completion_tokens=0, cost=0.0, dollars=0.0)
+def _failed_call(turns: list[str], calls: list[Call]) -> None:
+    failed = CallResult(calls[0].result.llm, Outcome.TIMEOUT, latency_s=5.0)
+    calls[0] = Call(calls[0].query, failed)
     turns[-1] = PHRASES.give_up
 
 
-def _unknown_llm(turns: list[str], calls: list[dict[str, Any]]) -> None:
-    turns[0] = turns[0].replace(calls[0]["llm"], "Zodiac")
-    _failed_call(turns, calls)
-    calls[0].update(llm="Zodiac", outcome="unknown_llm", latency_s=0.0)
+def _unknown_llm(turns: list[str], calls: list[Call]) -> None:
+    turns[0] = turns[0].replace(calls[0].result.llm, "Zodiac")
+    calls[0] = Call(calls[0].query, CallResult("Zodiac", Outcome.UNKNOWN_LLM))
+    turns[-1] = PHRASES.give_up
 
 
-def _no_answer(turns: list[str], _calls: list[dict[str, Any]]) -> None:
+def _no_answer(turns: list[str], _calls: list[Call]) -> None:
     turns[-1] = "<think> I know now</think><search> no colon here</search> and on, and on"
 
 
-def _forged_reply(turns: list[str], _calls: list[dict[str, Any]]) -> None:
+def _forged_reply(turns: list[str], _calls: list[Call]) -> None:
     turns[-1] = "\n\n<information>It is me.</information>\n\n" + turns[-1]
 
 
-_ODD: tuple[Callable[[list[str], list[dict[str, Any]]], None], ...] = (
+_ODD: tuple[Callable[[list[str], list[Call]], None], ...] = (
     _hostile_reply,
     _failed_call,
     _unknown_llm,

@@ -12,29 +12,25 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from verl.config.sampling import Sampling
+
 if TYPE_CHECKING:  # they bring torch, which reading data and computing rewards do without
     from verl.protocol import DataProto
     from verl.trajectory import Trajectory
 
 
-@dataclass(frozen=True)
-class SamplingParams:
+@dataclass(kw_only=True)
+class SamplingParams(Sampling):
     """How the engine samples one generation.
 
     Attributes:
         max_tokens: upper bound of tokens in this generation.
-        temperature: 0.0 is greedy.
-        top_p: nucleus; 1.0 samples the full distribution (what the trainer scores).
-        top_k: -1 switches it off.
         stop: strings that end the generation; the text that completed the stop is kept.
         seed: of this generation's own random stream, so that its noise depends on no other
             request and no replica; None draws from the engine's. Greedy sampling needs none.
     """
 
     max_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
     stop: tuple[str, ...] = ()
     seed: int | None = None
 
@@ -83,21 +79,42 @@ class RolloutRequest:
     row: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class RolloutOptions:
-    """Sampling of a whole rollout (see :class:`SamplingParams` for the fields).
+@dataclass(kw_only=True)
+class RolloutOptions(Sampling):
+    """Sampling of a whole rollout.
 
-    ``max_tokens`` bounds the tokens of a trajectory after its prompt, sampled and observed; None
-    leaves it to the source's own limits. ``seed`` is the run's: the source derives each
-    generation's own from it (see :func:`verl.utils.seeding.generation_seed`); None leaves sampling
-    unseeded.
+    Attributes:
+        max_tokens: bounds the tokens of a trajectory after its prompt, sampled and observed; None
+            leaves it to the source's own limits.
+        seed: the run's: the source derives each generation's own from it (see
+            :func:`verl.utils.seeding.generation_seed`); None leaves sampling unseeded.
     """
 
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
     max_tokens: int | None = None
     seed: int | None = None
+
+    @classmethod
+    def of(cls, sampling: Sampling, seed: int | None) -> RolloutOptions:
+        """As ``sampling`` says."""
+        return cls(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            seed=seed,
+        )
+
+    def generation(
+        self, max_tokens: int, stop: tuple[str, ...], seed: int | None
+    ) -> SamplingParams:
+        """Of one generation of the rollout; for the arguments see :class:`SamplingParams`."""
+        return SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=max_tokens,
+            stop=stop,
+            seed=seed,
+        )
 
 
 class RolloutSource(Protocol):

@@ -7,15 +7,17 @@ Guarantees:
 
 * ``token_ids`` is the exact sequence the engine was conditioned on and sampled, in order;
 * ``response_mask`` is 1 on sampled (action) tokens and 0 on every other token;
-* every trajectory ends in exactly one :class:`TrajectoryStatus`.
+* every trajectory ends in exactly one :class:`TrajectoryStatus`;
+* what the agent did beside sampling is one typed :class:`AgentRecord`, which ``verl`` never looks
+  into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -57,15 +59,53 @@ class Segment:
             )
 
 
+@dataclass(frozen=True)
+class AgentRecord:
+    """What an agent tells of a trajectory beside its tokens: text, turns, what tools did.
+
+    The reward reads it, the files of a run keep it. An agent that has something to tell derives a
+    dataclass from this one; fields that JSON has no form for need :meth:`to_json` and
+    :meth:`from_json` of its own.
+    """
+
+    def numbers(self) -> dict[str, float]:
+        """What metrics are made of, by name; by default the fields that are numbers."""
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """What :meth:`to_json` gave; names that it does not write are left alone.
+
+        Raises:
+            KeyError, TypeError, ValueError: for the data of another agent or version.
+        """
+        return cls(**{field.name: content[field.name] for field in fields(cls)})
+
+
+RecordT = TypeVar("RecordT", bound=AgentRecord, covariant=True)
+
+
+def _nothing() -> Any:
+    return AgentRecord()
+
+
 @dataclass
-class Trajectory:
+class Trajectory(Generic[RecordT]):
     """One rollout of one prompt.
 
     Attributes:
         uid: identity of the prompt; the ``n`` samples of one prompt share it (GRPO's group).
         segments: the first is the prompt, the rest alternate as the agent wrote and read.
         status: how it ended.
-        extras: numbers and records the agent reports (turns, cost, calls …); opaque to ``verl``.
+        record: what the agent tells of it.
         sample_index: tells the samples of one prompt apart.
         excluded: what happened in it was not the policy's doing (a tool could not be reached), so
             training learns nothing from it; the agent sets it.
@@ -74,7 +114,7 @@ class Trajectory:
     uid: str
     segments: list[Segment]
     status: TrajectoryStatus = TrajectoryStatus.FAILED
-    extras: dict[str, Any] = field(default_factory=dict)
+    record: RecordT = field(default_factory=_nothing)
     sample_index: int = 0
     excluded: bool = False
 
@@ -138,7 +178,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
     * ``response_attention_mask`` (B, R) int64: 1 on sampled and observed tokens
     * ``rollout_log_probs`` (B, R) float32
 
-    and non-tensor ``uid``, ``status`` and ``extras`` (object arrays of length B).
+    and non-tensor ``uid``, ``status`` and ``record`` (object arrays of length B).
     """
     if not trajectories:
         raise ValueError("cannot collate an empty list of trajectories")
@@ -165,7 +205,7 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
     for name, values in {
         "uid": [t.uid for t in trajectories],
         "status": [t.status.value for t in trajectories],
-        "extras": [t.extras for t in trajectories],
+        "record": [t.record for t in trajectories],
     }.items():
         column = np.empty(len(trajectories), dtype=object)
         column[:] = values

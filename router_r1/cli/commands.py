@@ -145,8 +145,8 @@ COMMANDS: tuple[Command, ...] = (
             ("pool describe mine --output configs/pool/mine2.yaml", "draft descriptors"),
             ("pool export calls.sqlite calls.parquet", "a recording as a table"),
         ),
-        parser="router_r1.pool.arguments:pool_parser",
-        main="router_r1.pool.__main__:main",
+        parser="router_r1.cli.pool:pool_parser",
+        main="router_r1.cli.pool:main",
     ),
     ModuleCommand(
         "data",
@@ -158,8 +158,8 @@ COMMANDS: tuple[Command, ...] = (
             ),
             ("data test --data_sources nq,hotpotqa --model qwen", "500 of each, for `test`"),
         ),
-        parser="router_r1.cli.data:data_parser",
-        main="router_r1.cli.data:main",
+        parser="data_process.command:data_parser",
+        main="data_process.command:main",
     ),
     ScriptCommand(
         "check",

@@ -13,7 +13,8 @@ from typing import Any, Self
 
 from data_process.prompt_styles import STYLES
 from verl.config.rollout import ENGINES
-from verl.config.validation import ConfigError, require_positive
+from verl.config.sampling import require_sampling
+from verl.config.validation import require_positive
 
 _ASKING = """\
 With no arguments: the newest trained model answers an example question of the embedded world.
@@ -47,10 +48,7 @@ class RouterArguments:
     max_obs_length: int | None = None
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ConfigError(f"--temperature must be >= 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"--top_p must be in (0, 1], got {self.top_p}")
+        require_sampling(self.temperature, self.top_p, prefix="--")
         lengths = [field.name for field in fields(self) if field.name.startswith("max_")]
         require_positive(**{f"--{name}": getattr(self, name) for name in lengths})
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from router_r1.reward.format import extract_answer
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trajectory import SegmentKind, Trajectory
 
 
-def final_answer(trajectory: Trajectory) -> str | None:
+def final_answer(trajectory: Trajectory[RoutedTrajectory]) -> str | None:
     """The answer that is scored; None if the trajectory ended without one."""
-    if not trajectory.extras["finished"]:
-        return None
-    return extract_answer(trajectory.extras["policy_text"])
+    return trajectory.record.answer if trajectory.record.finished else None
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Answer:
         answer: None if there is none.
         status: how the trajectory ended (:class:`verl.trajectory.TrajectoryStatus`).
         turns: generations of the policy.
-        calls: every call, in order (the fields of ``LLMGenerationManager``'s records).
+        calls: every call, in order (see :meth:`RoutedTrajectory.calls_to_json`).
         cost: of all calls, completion tokens x $ per 1M.
         dollars: of all calls.
         trajectory: what the policy wrote and read after the prompt.
@@ -41,18 +39,18 @@ class Answer:
     trajectory: str
 
     @classmethod
-    def of(cls, question: str, trajectory: Trajectory) -> Answer:
+    def of(cls, question: str, trajectory: Trajectory[RoutedTrajectory]) -> Answer:
         """The record of a finished trajectory."""
-        extras = trajectory.extras
+        record = trajectory.record
         return cls(
             question=question,
             answer=final_answer(trajectory),
             status=trajectory.status.value,
-            turns=extras["num_turns"],
-            calls=extras["calls"],
-            cost=extras["cost"],
-            dollars=extras["dollars"],
-            trajectory=extras["response_text"],
+            turns=len(record.turns),
+            calls=record.calls_to_json(),
+            cost=record.cost,
+            dollars=record.dollars,
+            trajectory=record.response_text,
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
-from router_r1.world.process import simulated_pool
+from router_r1.world.simulated_pool import simulated_pool
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory

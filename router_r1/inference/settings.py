@@ -14,12 +14,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from router_r1.config import EmbeddedWorldConfig, RouterConfig
+from router_r1.config import RouterConfig
 from router_r1.inference.arguments import RouterArguments
 from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
+from router_r1.world.config import EmbeddedWorldConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError

@@ -16,6 +16,7 @@ from rich.text import Text
 from router_r1.inference.sections import SectionReader
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.parsing import Action
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.trajectory import Trajectory, TrajectoryStatus
 
@@ -113,17 +114,17 @@ class TerminalView(TrajectoryObserver):
         )
         self._line("call", "bold magenta", " · ".join(parts), "magenta")
 
-    def on_end(self, trajectory: Trajectory) -> None:
+    def on_end(self, trajectory: Trajectory[RoutedTrajectory]) -> None:
         """The sum of it."""
-        extras = trajectory.extras
+        record = trajectory.record
         if trajectory.status is not TrajectoryStatus.ANSWERED:
             self._line("", "", _ENDINGS[trajectory.status], "yellow")
-        calls = extras["calls"]
-        parts = [_count(extras["num_turns"], "turn"), _count(len(calls), "call")]
-        if extras["failed_calls"]:
-            parts.append(f"{extras['failed_calls']} failed")
-        tokens = sum(call["prompt_tokens"] + call["completion_tokens"] for call in calls)
-        parts += [f"{tokens} tokens", f"cost {extras['cost']:.4g}", dollars(extras["dollars"])]
+        parts = [_count(len(record.turns), "turn"), _count(len(record.calls), "call")]
+        if record.failed_calls:
+            parts.append(f"{record.failed_calls} failed")
+        results = [call.result for call in record.calls]
+        tokens = sum(result.prompt_tokens + result.completion_tokens for result in results)
+        parts += [f"{tokens} tokens", f"cost {record.cost:.4g}", dollars(record.dollars)]
         self._line("total", "dim", " · ".join(parts), "dim")
 
     def _write(self, section: str, text: str) -> None:

@@ -14,19 +14,20 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import TAG_NAMES, encode_observation
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
-from router_r1.llm_agent.parsing import parse_action
+from router_r1.llm_agent.parsing import Action, parse_action
+from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.llm_agent.turn_text import STOP_STRINGS, cut_after_stop, opened_thought
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest, SamplingParams
+from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
 from verl.utils.seeding import generation_seed
@@ -58,17 +59,17 @@ class GenerationLimits:
 class _Run:
     """A trajectory in the making."""
 
-    trajectory: Trajectory
+    request: RolloutRequest
+    segments: list[Segment]
     observer: TrajectoryObserver
-    neutralised: int
-    response_text: str = ""
-    policy_text: str = ""
-    turns: int = 0
-    valid_actions: int = 0
-    calls: list[dict[str, Any]] | None = None
+    turns: list[Turn] = field(default_factory=list)
+
+    @property
+    def token_ids(self) -> list[int]:
+        return [token for segment in self.segments for token in segment.token_ids]
 
     def add(self, kind: SegmentKind, ids: Sequence[int], log_probs: Sequence[float] = ()) -> None:
-        self.trajectory.segments.append(Segment(kind, tuple(ids), tuple(log_probs)))
+        self.segments.append(Segment(kind, tuple(ids), tuple(log_probs)))
 
 
 class LLMGenerationManager:
@@ -110,16 +111,16 @@ class LLMGenerationManager:
         requests: Sequence[RolloutRequest],
         options: RolloutOptions,
         on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> list[Trajectory]:
+    ) -> list[Trajectory[RoutedTrajectory]]:
         """One trajectory per request, in order; blocks until all have ended."""
 
-        async def one(request: RolloutRequest) -> Trajectory:
+        async def one(request: RolloutRequest) -> Trajectory[RoutedTrajectory]:
             trajectory = await self.run_one(request, options)
             if on_finished is not None:
                 on_finished(trajectory)
             return trajectory
 
-        async def all_of_them() -> list[Trajectory]:
+        async def all_of_them() -> list[Trajectory[RoutedTrajectory]]:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(one(request)) for request in requests]
             return [task.result() for task in tasks]
@@ -168,89 +169,87 @@ class LLMGenerationManager:
         request: RolloutRequest,
         options: RolloutOptions,
         observer: TrajectoryObserver | None = None,
-    ) -> Trajectory:
+    ) -> Trajectory[RoutedTrajectory]:
         """One trajectory; to be awaited on the rollouts' event loop (see :meth:`run`).
 
         ``observer`` follows it and changes nothing about it. Cancelling ends generation and calls.
         """
         prompt = self._template.render(request.messages)
-        segment = Segment(SegmentKind.PROMPT, prompt.token_ids)
-        trajectory = Trajectory(request.uid, [segment], sample_index=request.sample_index)
-        run = _Run(trajectory, observer or _NOBODY, prompt.neutralised, calls=[])
+        run = _Run(request, [Segment(SegmentKind.PROMPT, prompt.token_ids)], observer or _NOBODY)
         if opened := opened_thought(prompt.text):
-            run.response_text = run.policy_text = opened
             run.observer.on_text(opened)
-        session = f"{request.uid}/{request.sample_index}"
         status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
-            ended = await self._turn(run, session, turn, options)
+            ended = await self._turn(run, turn, options)
             if ended is not None:
                 status = ended
                 break
-        trajectory = self._finish(run, status)
+        record = RoutedTrajectory(status, tuple(run.turns), opened, prompt.neutralised)
+        trajectory = Trajectory(
+            request.uid,
+            run.segments,
+            status,
+            record,
+            request.sample_index,
+            excluded=any(_excludes(call.result) for call in record.calls),
+        )
         run.observer.on_end(trajectory)
         return trajectory
 
     async def _turn(
-        self, run: _Run, session: str, turn: int, options: RolloutOptions
+        self, run: _Run, number: int, options: RolloutOptions
     ) -> TrajectoryStatus | None:
         """Generates and acts; the status if the trajectory ends here."""
-        context = run.trajectory.token_ids
         room = self._room(run, options)
         if room <= 0:
             return TrajectoryStatus.TRUNCATED
         stream = TurnText(run.observer, self._decode)
+        request = run.request
         output = await self._engine.generate(
-            context,
-            SamplingParams(
+            run.token_ids,
+            options.generation(
                 max_tokens=min(self._limits.max_response_length, room),
-                temperature=options.temperature,
-                top_p=options.top_p,
-                top_k=options.top_k,
                 stop=STOP_STRINGS,
-                seed=_turn_seed(run.trajectory, turn, options),
+                seed=_turn_seed(request, number, options),
             ),
-            session,
+            f"{request.uid}/{request.sample_index}",
             None if run.observer is _NOBODY else stream.push,
         )
         stream.end()
         run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
-        text = cut_after_stop(self._decode(output.token_ids))
-        run.response_text += text
-        run.policy_text += text
-        run.turns += 1
-        action = parse_action(text)
+        turn = Turn(cut_after_stop(self._decode(output.token_ids)))
+        run.turns.append(turn)
+        action = parse_action(turn.text)
         run.observer.on_turn_end(action)
         if action.kind == "answer":
-            run.valid_actions += 1
             return TrajectoryStatus.ANSWERED
         if output.finish_reason == "length" and len(output.token_ids) >= room:
             return TrajectoryStatus.TRUNCATED
-        if action.kind == "search" and turn < self._limits.max_turns:
-            run.observer.on_call(action.llm_name, action.query)
-            result = await self._client.ask(action.llm_name, action.query)
-            run.observer.on_result(result)
-            run.valid_actions += result.outcome is Outcome.OK
-            run.trajectory.excluded |= result.outcome.infrastructure
-            run.trajectory.excluded |= result.outcome is Outcome.BUDGET
-            observation = encode_observation(
-                result.text, self._tokenizer, self._limits.max_obs_length
-            )
-            self._record_call(run, turn, action.query, result, observation.neutralised)
-            after = len(run.trajectory.token_ids) + len(observation.token_ids)
-            if after >= self._limits.max_prompt_length:
-                return TrajectoryStatus.TRUNCATED
-            run.add(SegmentKind.OBSERVATION, observation.token_ids)
-            run.response_text += observation.text
-            run.observer.on_observation(observation.text)
+        if action.kind == "search" and number < self._limits.max_turns:
+            return await self._call(run, action)
+        return None
+
+    async def _call(self, run: _Run, action: Action) -> TrajectoryStatus | None:
+        """Asks, and lets the policy read the reply if there is room for it."""
+        run.observer.on_call(action.llm_name, action.query)
+        result = await self._client.ask(action.llm_name, action.query)
+        run.observer.on_result(result)
+        block = encode_observation(result.text, self._tokenizer, self._limits.max_obs_length)
+        turn = replace(run.turns[-1], call=Call(action.query, result, block.neutralised))
+        fits = len(run.token_ids) + len(block.token_ids) < self._limits.max_prompt_length
+        run.turns[-1] = replace(turn, observation=block.text) if fits else turn
+        if not fits:
+            return TrajectoryStatus.TRUNCATED
+        run.add(SegmentKind.OBSERVATION, block.token_ids)
+        run.observer.on_observation(block.text)
         return None
 
     def _room(self, run: _Run, options: RolloutOptions) -> int:
         """Tokens that the trajectory may still grow by."""
-        used = len(run.trajectory.token_ids)
+        used = len(run.token_ids)
         room = self._limits.max_prompt_length - used
         if options.max_tokens is not None:
-            room = min(room, len(run.trajectory.prompt_ids) + options.max_tokens - used)
+            room = min(room, len(run.segments[0].token_ids) + options.max_tokens - used)
         return room
 
     def _decode(self, ids: Sequence[int]) -> str:
@@ -258,54 +257,16 @@ class LLMGenerationManager:
         kept = [token for token in ids if token not in self._special_ids]
         return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
 
-    @staticmethod
-    def _record_call(
-        run: _Run, turn: int, query: str, result: CallResult, neutralised: int
-    ) -> None:
-        assert run.calls is not None
-        run.calls.append(
-            {
-                "turn": turn,
-                "llm": result.llm,
-                "query": query,
-                "outcome": result.outcome.value,
-                "reply": result.text,
-                "prompt_tokens": result.prompt_tokens,
-                "completion_tokens": result.completion_tokens,
-                "cost": result.cost,
-                "dollars": result.dollars,
-                "latency_s": result.latency_s,
-                "neutralised": neutralised,
-                "usage_estimated": result.usage_estimated,
-                "replayed": result.replayed,
-            }
-        )
 
-    @staticmethod
-    def _finish(run: _Run, status: TrajectoryStatus) -> Trajectory:
-        calls = run.calls or []
-        answered = [call for call in calls if call["outcome"] == Outcome.OK.value]
-        run.trajectory.status = status
-        run.trajectory.extras = {
-            "response_text": run.response_text,
-            "policy_text": run.policy_text,
-            "num_turns": run.turns,
-            "finished": int(status is TrajectoryStatus.ANSWERED),
-            "valid_actions": run.valid_actions,
-            "routed_calls": len(answered),
-            "failed_calls": len(calls) - len(answered),
-            "cost": sum(call["cost"] for call in calls),
-            "dollars": sum(call["dollars"] for call in calls),
-            "neutralised": run.neutralised,
-            "calls": calls,
-        }
-        return run.trajectory
+def _excludes(result: CallResult) -> bool:
+    """Whether a call ended as it did for no fault of the policy's."""
+    return result.outcome.infrastructure or result.outcome is Outcome.BUDGET
 
 
-def _turn_seed(trajectory: Trajectory, turn: int, options: RolloutOptions) -> int | None:
+def _turn_seed(request: RolloutRequest, turn: int, options: RolloutOptions) -> int | None:
     if options.seed is None:
         return None
-    return generation_seed(options.seed, trajectory.uid, trajectory.sample_index, turn)
+    return generation_seed(options.seed, request.uid, request.sample_index, turn)
 
 
 async def _make_client(

@@ -17,8 +17,8 @@ from verl.utils import control_tokens
 
 TAG_NAMES = ("think", "search", "information", "answer")
 
-_OPEN = "\n\n<information>"
-_CLOSE = "</information>\n\n"
+OPEN = "\n\n<information>"
+CLOSE = "</information>\n\n"
 _TAG_LIKE = re.compile(r"<(\s*/?\s*(?:" + "|".join(TAG_NAMES) + r")\b[^>]{0,64})>", re.IGNORECASE)
 _CONTROL_CHARACTER = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
@@ -72,7 +72,7 @@ def neutralise(reply: str, controls: tuple[str, ...] = ()) -> tuple[str, int]:
 def render_observation(reply: str | None) -> str:
     """The information block of a reply; a failed call gives the block of ``None``."""
     text = "None" if reply is None else neutralise(reply)[0].strip()
-    return f"{_OPEN}{text}{_CLOSE}"
+    return f"{OPEN}{text}{CLOSE}"
 
 
 def encode_observation(
@@ -99,8 +99,8 @@ def encode_observation(
         # Keep the share of characters that the budget allows, and at least one fewer.
         inner = inner[: min(len(inner) - 1, int(len(inner) * max_tokens / len(ids)))].rstrip()
         ids = _encode(inner, tokenizer)
-    return Observation(ids, f"{_OPEN}{inner}{_CLOSE}", neutralised)
+    return Observation(ids, f"{OPEN}{inner}{CLOSE}", neutralised)
 
 
 def _encode(inner: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(tokenizer.encode(f"{_OPEN}{inner}{_CLOSE}", add_special_tokens=False))
+    return list(tokenizer.encode(f"{OPEN}{inner}{CLOSE}", add_special_tokens=False))

@@ -39,6 +39,12 @@ class Action:
         return self.content.split(":", 1)[-1].strip()
 
 
+def extract_answer(text: str) -> str | None:
+    """The last answer block's content, stripped; None if there is none."""
+    matches = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    return matches[-1].strip() if matches else None
+
+
 def parse_action(text: str) -> Action:
     """The first complete search or answer of a turn; a search that breaks a rule is "invalid"."""
     match = _ACTION.search(text)

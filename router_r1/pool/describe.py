@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from router_r1.pool.outcome import Outcome
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.utils.console import console, progress_bar
+from verl.utils.files import write_text
 
 _TASK = (
     "Write one paragraph of two or three plain sentences on the language model {name} (API name "
@@ -75,12 +75,7 @@ def _write(path: Path, pool: PoolConfig) -> None:
     """Only what differs from the defaults, as a person would write it."""
     content = _changed(pool)
     content["llms"] = [_changed(llm) for llm in pool.llms]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    temporary.write_text(
-        yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100), encoding="utf-8"
-    )
-    os.replace(temporary, path)
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
 
 
 def _changed(config: Any) -> dict[str, Any]:

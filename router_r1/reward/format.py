@@ -88,9 +88,3 @@ def call_is_valid(content: str, pool: PoolConfig) -> bool:
     if any(placeholder in lowered for placeholder in PLACEHOLDERS) or name in query:
         return False
     return pool.resolve(name) is not None
-
-
-def extract_answer(response: str) -> str | None:
-    """The last answer block's content, stripped; None if there is none."""
-    matches = re.findall(r"<answer>(.*?)</answer>", response, re.DOTALL)
-    return matches[-1].strip() if matches else None

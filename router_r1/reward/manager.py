@@ -7,6 +7,7 @@ of the cost reward untouched; a trajectory whose calls all failed gets no cost c
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.cost import CostNormalizer
-from router_r1.reward.format import FormatPenalties, extract_answer, format_reward
+from router_r1.reward.format import FormatPenalties, format_reward
 from router_r1.reward.joined import combine
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
@@ -22,6 +23,7 @@ from verl.config.validation import require_choice, require_positive
 from verl.interfaces import RewardOutput
 
 if TYPE_CHECKING:
+    from router_r1.llm_agent.trajectory import Call, RoutedTrajectory
     from verl.protocol import DataProto
 
 
@@ -66,12 +68,12 @@ class RoutingRewardFunction:
         self._normalizer = CostNormalizer(config.cost_window)
 
     def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
-        """Scores trajectories; reads the columns ``extras`` and ``ground_truth``."""
-        extras = batch.non_tensor_batch["extras"]
+        """Scores trajectories; reads the columns ``record`` and ``ground_truth``."""
+        records = batch.non_tensor_batch["record"]
         golds = batch.non_tensor_batch["ground_truth"]
         rows = [
-            self._score_one(extra, list(gold), validate)
-            for extra, gold in zip(extras, golds, strict=True)
+            self._score_one(record, list(gold), validate)
+            for record, gold in zip(records, golds, strict=True)
         ]
         columns = {
             name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]
@@ -79,20 +81,20 @@ class RoutingRewardFunction:
         return RewardOutput(scores=columns.pop("reward"), metrics=columns)
 
     def _score_one(
-        self, extra: dict[str, Any], gold: list[str], validate: bool
+        self, record: RoutedTrajectory, gold: list[str], validate: bool
     ) -> dict[str, float]:
-        answer = extract_answer(extra["policy_text"]) or ""  # which is never right
+        answer = record.answer or ""  # which is never right
         scores = {
             "em": exact_match(answer, gold, self._normalization),
             "f1": f1_score(answer, gold, self._normalization),
         }
-        cost = float(extra["cost"])
-        all_failed = extra["routed_calls"] == 0 and extra["failed_calls"] > 0
+        cost = float(record.cost)
+        all_failed = record.routed_calls == 0 and record.failed_calls > 0
         if all_failed:
             cost_reward = 0.0
         else:
             cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
-        format_score = format_reward(extra["response_text"], self._pool, self._penalties)
+        format_score = format_reward(record.response_text, self._pool, self._penalties)
         outcome = scores[self._reward_metric]
         return {
             "reward": combine(format_score, outcome, cost_reward, self._cost_coe),
@@ -102,18 +104,18 @@ class RoutingRewardFunction:
             "format_failure": float(format_score < 0),
             "cost_reward": cost_reward,
             "cost": cost,
-            "dollars": float(extra["dollars"]),
-            "route_cnt": float(extra["routed_calls"]),
-            "failed_calls": float(extra["failed_calls"]),
-            "num_turns": float(extra["num_turns"]),
-            "valid_actions": float(extra["valid_actions"]),
-            "finished": float(extra["finished"]),
-            **self._calls_by_llm(extra["calls"]),
+            "dollars": float(record.dollars),
+            "route_cnt": float(record.routed_calls),
+            "failed_calls": float(record.failed_calls),
+            "num_turns": float(len(record.turns)),
+            "valid_actions": float(record.valid_actions),
+            "finished": float(record.finished),
+            **self._calls_by_llm(record.calls),
         }
 
-    def _calls_by_llm(self, calls: list[dict[str, Any]]) -> dict[str, float]:
+    def _calls_by_llm(self, calls: Sequence[Call]) -> dict[str, float]:
         """``calls/{llm}``: how often each LLM of the pool was asked."""
-        asked = Counter(call["llm"] for call in calls)
+        asked = Counter(call.result.llm for call in calls)
         return {f"calls/{llm.name}": float(asked[llm.name]) for llm in self._pool.llms}
 
     def state_dict(self) -> dict[str, Any]:

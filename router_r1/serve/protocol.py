@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from router_r1.inference.record import final_answer, sampled_tokens
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import read_conversation
 from router_r1.serve.errors import APIError, malformed
 from verl.trajectory import Trajectory, TrajectoryStatus
@@ -178,7 +179,7 @@ class Completion:
         self._shared = {"id": identifier, "created": int(time.time()), "model": model}
         self._remarks = {"warnings": list(warnings)} if warnings else {}
 
-    def whole(self, trajectory: Trajectory, reasoning: str) -> dict[str, Any]:
+    def whole(self, trajectory: Trajectory[RoutedTrajectory], reasoning: str) -> dict[str, Any]:
         """The body of a plain completion."""
         message = {
             "role": "assistant",
@@ -198,7 +199,9 @@ class Completion:
         """One chunk of a streamed completion, with ``delta`` of the message."""
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
 
-    def last_chunks(self, trajectory: Trajectory, include_usage: bool) -> list[dict[str, Any]]:
+    def last_chunks(
+        self, trajectory: Trajectory[RoutedTrajectory], include_usage: bool
+    ) -> list[dict[str, Any]]:
         """Answer, end and, if wanted, usage."""
         end = self._chunk([{"index": 0, "delta": {}, "finish_reason": _reason(trajectory)}])
         end |= {"router": routing(trajectory), **self._remarks}
@@ -211,37 +214,37 @@ class Completion:
         return {**self._shared, "object": "chat.completion.chunk", "choices": choices}
 
 
-def usage(trajectory: Trajectory) -> dict[str, Any]:
+def usage(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
     """The router's own tokens, and what the pool took; ``cost``: completion tokens x $ per 1M."""
     prompt, completion = len(trajectory.prompt_ids), sampled_tokens(trajectory)
-    extras = trajectory.extras
-    calls = extras["calls"]
+    record = trajectory.record
+    results = [call.result for call in record.calls]
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "pool": {
-            "calls": len(calls),
-            "failed_calls": extras["failed_calls"],
-            "prompt_tokens": sum(call["prompt_tokens"] for call in calls),
-            "completion_tokens": sum(call["completion_tokens"] for call in calls),
-            "cost": extras["cost"],
-            "dollars": extras["dollars"],
+            "calls": len(results),
+            "failed_calls": record.failed_calls,
+            "prompt_tokens": sum(result.prompt_tokens for result in results),
+            "completion_tokens": sum(result.completion_tokens for result in results),
+            "cost": record.cost,
+            "dollars": record.dollars,
         },
     }
 
 
-def routing(trajectory: Trajectory) -> dict[str, Any]:
+def routing(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
     """How the trajectory went: its end, and each call without its reply."""
     return {
         "status": trajectory.status.value,
-        "turns": trajectory.extras["num_turns"],
+        "turns": len(trajectory.record.turns),
         "calls": [
             {name: value for name, value in call.items() if name != "reply"}
-            for call in trajectory.extras["calls"]
+            for call in trajectory.record.calls_to_json()
         ],
     }
 
 
-def _reason(trajectory: Trajectory) -> str:
+def _reason(trajectory: Trajectory[RoutedTrajectory]) -> str:
     return "stop" if trajectory.status is TrajectoryStatus.ANSWERED else "length"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
 THEME = FOLDER / "theme.css"
@@ -58,17 +59,16 @@ def _collect(module: Path, texts: dict[Path, str], importers: tuple[Path, ...]) 
 
 
 def inline_page(
-    template: Path, script: Path, styles: Sequence[Path], policy: str = "", **values: str
+    template: Path, script: Path, styles: Sequence[Path], policy: str = "", **values: object
 ) -> str:
     """The page as HTML.
 
     Args:
-        template: HTML with the placeholders ``$policy``, ``$style``, ``$script`` and those of
-            ``values``.
-        script: its entry module; the template holds it in ``<script type="module">``.
+        template: extends ``base.html``, the head of every page.
+        script: its entry module.
         styles: in the order in which they apply.
         policy: directives to add to the Content-Security-Policy, such as ``connect-src 'self'``.
-        values: markup for the other placeholders.
+        values: for the template; what is not markup is escaped.
     """
     code = bundle(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
@@ -79,9 +79,26 @@ def inline_page(
         f"script-src 'sha256-{digest}'",
         *([policy] if policy else []),
     ]
-    return Template(template.read_text(encoding="utf-8")).substitute(
-        policy=html.escape("; ".join(directives)),
-        style="\n".join(style.read_text(encoding="utf-8") for style in styles),
-        script=code,
+    return render(
+        template,
+        policy="; ".join(directives),
+        style=Markup("\n".join(style.read_text(encoding="utf-8") for style in styles)),
+        script=Markup(code),
         **values,
     )
+
+
+def render(template: Path, **values: object) -> Markup:
+    """A template, which may include those beside it and those of this package.
+
+    Raises:
+        jinja2.UndefinedError: for a value that the template needs and does not get.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, FOLDER]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return Markup(environment.get_template(template.name).render(**values))

@@ -10,6 +10,7 @@ import random
 import re
 from dataclasses import dataclass
 
+from router_r1.world.config import WorldConfig
 from router_r1.world.names import NameSource
 from verl.config.validation import ConfigError
 
@@ -34,30 +35,6 @@ RELATION_DOMAIN = {
     **{relation: domain for domain, names in PERSON_RELATIONS.items() for relation in names},
     **{relation: domain for domain, (relation, _) in BRIDGE_RELATIONS.items()},
 }
-
-
-@dataclass
-class WorldConfig:
-    """Size of the world.
-
-    Attributes:
-        seed: of names, facts and replies.
-        train_entities, eval_entities: subjects per domain, in train and in each other split.
-        train_questions, validation_questions, test_questions: rows of each parquet file.
-        two_hop_share: part of the questions that need two calls.
-    """
-
-    seed: int = 7
-    train_entities: int = 500
-    eval_entities: int = 120
-    train_questions: int = 6000
-    validation_questions: int = 400
-    test_questions: int = 400
-    two_hop_share: float = 0.4
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.two_hop_share <= 1.0:
-            raise ConfigError(f"world.two_hop_share must be in [0, 1], got {self.two_hop_share}")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from router_r1.pool.server import SimulatedReply
-from router_r1.world.knowledge import Hop, Knowledge, WorldConfig
+from router_r1.pool.hosted.server import SimulatedReply
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import Hop, Knowledge
 
 UNKNOWN_REPLY = "I do not know."
 

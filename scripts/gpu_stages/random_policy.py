@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from router_r1.pool.loading import load_pool
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.policy import PolicySize, create_policy
+from router_r1.world.cold_start.policy import create_policy
+from router_r1.world.config import PolicySize, WorldConfig
 from router_r1.world.simulated_llm import World
 
 

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from gpu_stages import STAGES
+from verl.utils.files import write_text
 
 
 class Figures:
@@ -26,9 +26,7 @@ class Figures:
     def record(self, name: str, value: Any) -> None:
         """Notes one figure."""
         self._figures[name] = value
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._figures, indent=1) + "\n")
-        os.replace(temporary, self._path)
+        write_text(self._path, json.dumps(self._figures, indent=1) + "\n")
         logging.info("%s: %s", name, value)
 
 

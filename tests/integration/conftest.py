@@ -12,9 +12,9 @@ from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.router import Router, open_router
 from router_r1.inference.settings import resolve
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.process import simulated_pool
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
+from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.chromium import chromium, chromium_path
 from tests.integration.commands import ROOT, SMALL, Command, start
 from tests.integration.serving import POOL_KEY

@@ -14,17 +14,17 @@ from router_r1.evaluation.baselines.fixed import SingleLLM
 from router_r1.evaluation.baselines.hops import HopRouter
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.evaluation.compare import main
-from router_r1.evaluation.comparison.asking import SharedAsker, SilentPoolError
+from router_r1.evaluation.comparison.asking import SilentPoolError
 from router_r1.evaluation.comparison.judging import judge
 from router_r1.evaluation.comparison.questions import Question, world_questions
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.evaluation.retrieval.serve import retrieval_endpoint
-from router_r1.evaluation.retrieval.world_corpus import world_corpus
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.retrieval import retrieval_endpoint
 from router_r1.pool.loading import load_pool
+from router_r1.world.config import WorldConfig
+from router_r1.world.corpus import world_corpus
 from router_r1.world.dataset import write_world
-from router_r1.world.knowledge import WorldConfig
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from tests.integration.faults import fault
@@ -38,17 +38,16 @@ def questions(world: World) -> list[Question]:
 
 def judged(
     pool: PoolConfig, contestants: list[Contestant], questions: list[Question]
-) -> tuple[list[list[EvaluationRecord]], int]:
-    """Records of each contestant, and how many calls were sent."""
+) -> tuple[list[list[EvaluationRecord]], float]:
+    """Records of each contestant, and what was spent."""
 
-    async def run() -> tuple[list[list[EvaluationRecord]], int]:
-        client = PoolClient(pool)
-        asker = SharedAsker(client)
+    async def run() -> tuple[list[list[EvaluationRecord]], float]:
+        client = PoolClient(pool, once=True)
         try:
-            records = [await judge(c, questions, asker, lambda: None) for c in contestants]
+            records = [await judge(c, questions, client.ask, lambda: None) for c in contestants]
         finally:
             await client.close()
-        return records, client.ledger.outcomes.total()
+        return records, client.ledger.spent_usd
 
     return asyncio.run(run())
 
@@ -86,25 +85,27 @@ def test_costs_add_up_from_the_calls(
     played = HopRouter(
         "oracle", "oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0)
     )
-    (single, again, routed), sent = judged(
+    (single, again, routed), spent = judged(
         served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
     )
-    assert again == single
-    calls = {(call["llm"], call["query"]) for r in [*single, *routed] for call in r.extras["calls"]}
-    assert sent == len(calls)
+    assert [record.scores for record in again] == [record.scores for record in single]
+    calls = [call for record in [*single, *again, *routed] for call in record.trajectory.calls]
+    dollars_of = {(call.result.llm, call.query): call.result.dollars for call in calls}
+    assert spent == pytest.approx(sum(dollars_of.values()))
+    assert sum(not call.result.replayed for call in calls) == len(dollars_of) < len(calls)
     for record in [*single, *routed]:
         cost = dollars = 0.0
-        for call in record.extras["calls"]:
-            llm = served_pool.resolve(call["llm"])
-            reply = world.reply(call["llm"], call["query"])
+        for call in record.trajectory.calls:
+            llm = served_pool.resolve(call.result.llm)
+            reply = world.reply(call.result.llm, call.query)
             assert llm is not None
-            assert call["reply"] == reply.text
+            assert call.result.text == reply.text
             cost += reply.completion_tokens * llm.completion_price
             dollars += reply.completion_tokens * llm.completion_price / 1e6
             dollars += reply.prompt_tokens * llm.prompt_price / 1e6
         assert record.scores["cost"] == pytest.approx(cost)
         assert record.scores["dollars"] == pytest.approx(dollars)
-        assert record.scores["route_cnt"] == len(record.extras["calls"])
+        assert record.scores["route_cnt"] == len(record.trajectory.calls)
 
 
 def test_the_pool_file_alone_adds_retrieval(
@@ -122,8 +123,7 @@ def test_the_pool_file_alone_adds_retrieval(
             client = PoolClient(load_pool(path))
             try:
                 await client.check()
-                asker = SharedAsker(client)
-                return await judge(RetrievalLoop("Search"), questions, asker, lambda: None)
+                return await judge(RetrievalLoop("Search"), questions, client.ask, lambda: None)
             finally:
                 await client.close()
 
@@ -131,7 +131,7 @@ def test_the_pool_file_alone_adds_retrieval(
     assert 0.2 < sum(record.scores["em"] for record in records) / len(records) < 0.7
     assert max(record.scores["num_turns"] for record in records) == 2
     for record in records:
-        words = sum(len(call["reply"].split()) for call in record.extras["calls"])
+        words = sum(len((call.result.text or "").split()) for call in record.trajectory.calls)
         assert record.scores["cost"] == pytest.approx(words * 0.1)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.reward import extract_answer
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import SMALL, Command, start
 from verl.trainer.evaluation.records import read_parquet
 
@@ -44,16 +44,16 @@ def test_it_agrees_with_the_trainings_validation_question_by_question(
     command, eval_folder = evaluated
     assert command.process.returncode == 0, command.output
     assert command.survivors() == []
-    scored = read_parquet(eval_folder / "questions.parquet")
+    scored = read_parquet(eval_folder / "questions.parquet", RoutedTrajectory)
     lines = (folder / "validation" / "step_3.jsonl").read_text().splitlines()
     assert len(scored) == len(lines) == 24
     for record, line in zip(scored, lines, strict=True):
         validated = json.loads(line)
-        assert record.extras["response_text"] == validated["response_text"]
-        assert record.extras["cost"] == validated["cost"]
+        assert record.trajectory.response_text == validated["response_text"]
+        assert record.trajectory.cost == validated["cost"]
         for column in ("em", "f1", "reward", "cost_reward", "route_cnt"):
             assert record.scores[column] == validated[column]
-        assert all(call["replayed"] for call in record.extras["calls"])
+        assert all(call.result.replayed for call in record.trajectory.calls)
 
 
 def test_infer_says_the_same(
@@ -62,7 +62,7 @@ def test_infer_says_the_same(
     """The third way to the same answers; the simulated pool replies as it did in training."""
     _, folder = small_run
     _, eval_folder = evaluated
-    scored = read_parquet(eval_folder / "questions.parquet")
+    scored = read_parquet(eval_folder / "questions.parquet", RoutedTrajectory)
     questions = tmp_path / "questions.txt"
     questions.write_text("\n".join(record.question for record in scored) + "\n")
     actor = folder / "checkpoints" / "global_step_3" / "actor"
@@ -77,10 +77,9 @@ def test_infer_says_the_same(
     by_question = {answer["question"]: answer for answer in answers}
     for record in scored:
         answer = by_question[record.question]
-        assert answer["trajectory"] == record.extras["response_text"]
-        assert answer["cost"] == record.extras["cost"]
-        given = extract_answer(record.extras["policy_text"])
-        assert answer["answer"] == given
+        assert answer["trajectory"] == record.trajectory.response_text
+        assert answer["cost"] == record.trajectory.cost
+        assert answer["answer"] == record.trajectory.answer
 
 
 def test_it_shows_a_table_and_writes_results(evaluated: tuple[Command, Path]) -> None:
@@ -88,7 +87,7 @@ def test_it_shows_a_table_and_writes_results(evaluated: tuple[Command, Path]) ->
     for words in ("world_onehop", "world_twohop", "average", "95% bootstrap"):
         assert words in command.output
     results = json.loads((eval_folder / "results.json").read_text())
-    scored = read_parquet(eval_folder / "questions.parquet")
+    scored = read_parquet(eval_folder / "questions.parquet", RoutedTrajectory)
     by_source = {s["data_source"]: s for s in results["summaries"]}
     for source in ("world_onehop", "world_twohop"):
         chosen = [r.scores["em"] for r in scored if r.data_source == source]

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from router_r1.world.policy import PolicySize
+from router_r1.world.config import PolicySize
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
 from verl.protocol import DataProto
 from verl.single_controller.resource_pool import RayResourcePool

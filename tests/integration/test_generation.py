@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent import LLMGenerationManager, parse_action
 from router_r1.llm_agent.generation import GenerationLimits
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
 from router_r1.world.simulated_llm import World
@@ -118,22 +119,22 @@ class Noting:
 
 def check_bookkeeping(trajectory: Trajectory, pool: PoolConfig) -> None:
     """Invariants 6 and 7: one named end, and cost that adds up from the calls."""
-    extras, prices = trajectory.extras, pool.prices()
+    record, prices = trajectory.record, pool.prices()
     assert trajectory.status is not TrajectoryStatus.FAILED
-    calls = extras["calls"]
-    answered = [call for call in calls if call["outcome"] == "ok"]
-    billed = [call for call in calls if call["outcome"] in BILLED]
-    assert (extras["routed_calls"], extras["failed_calls"]) == (
+    results = [call.result for call in record.calls]
+    answered = [result for result in results if result.outcome is Outcome.OK]
+    billed = [result for result in results if result.outcome in BILLED]
+    assert (record.routed_calls, record.failed_calls) == (
         len(answered),
-        len(calls) - len(answered),
+        len(results) - len(answered),
     )
-    assert extras["cost"] == sum(c["completion_tokens"] * prices[c["llm"]] for c in billed)
-    assert all(c["dollars"] == c["completion_tokens"] == 0 for c in calls if c not in billed)
-    assert len(calls) <= LIMITS.max_turns
+    assert record.cost == sum(r.completion_tokens * prices[r.llm] for r in billed)
+    assert all(r.dollars == r.completion_tokens == 0 for r in results if r not in billed)
+    assert len(results) <= LIMITS.max_turns
     kinds = [segment.kind for segment in trajectory.segments]
     assert kinds[:2] == [SegmentKind.PROMPT, SegmentKind.ACTION]
-    assert extras["num_turns"] == kinds.count(SegmentKind.ACTION)
-    assert kinds.count(SegmentKind.OBSERVATION) <= len(calls)
+    assert len(record.turns) == kinds.count(SegmentKind.ACTION)
+    assert kinds.count(SegmentKind.OBSERVATION) <= len(results)
 
 
 def test_what_is_scored_is_what_was_sampled(
@@ -159,9 +160,7 @@ def test_what_is_scored_is_what_was_sampled(
         mask = torch.tensor(trajectory.response_mask).bool()
         expected = torch.tensor(trajectory.log_probs)
         assert (chosen - expected)[mask].abs().max() < 1e-4
-        assert trajectory.extras["response_text"] == policy_tokenizer.decode(
-            trajectory.response_ids
-        )
+        assert trajectory.record.response_text == policy_tokenizer.decode(trajectory.response_ids)
 
 
 def test_replies_reach_the_policy_word_by_word(
@@ -174,11 +173,11 @@ def test_replies_reach_the_policy_word_by_word(
             for s in trajectory.segments
             if s.kind is SegmentKind.OBSERVATION
         ]
-        replies = [c for c in trajectory.extras["calls"] if c["outcome"] == "ok"]
+        replies = [call for call in trajectory.record.calls if call.ok]
         for call in replies:
             seen += 1
-            reply = world.reply(call["llm"], call["query"])
-            assert call["reply"] == reply.text
+            reply = world.reply(call.result.llm, call.query)
+            assert call.result.text == reply.text
             assert any(f"<information>{reply.text}</information>" in o for o in observations)
     assert seen >= len(requests)
 
@@ -303,10 +302,10 @@ def test_a_last_search_gets_no_reply(roll: Roll, requests: list[RolloutRequest])
     exhausted = [t for t in trajectories if t.status is TrajectoryStatus.TURNS_EXHAUSTED]
     assert exhausted
     for trajectory in trajectories:
-        assert len(trajectory.extras["calls"]) <= 1
-        assert trajectory.extras["num_turns"] <= 2
+        assert len(trajectory.record.calls) <= 1
+        assert len(trajectory.record.turns) <= 2
     for trajectory in exhausted:
-        assert trajectory.extras["finished"] == 0
+        assert not trajectory.record.finished
         assert trajectory.segments[-1].kind is SegmentKind.ACTION
 
 
@@ -338,14 +337,15 @@ def test_no_trajectory_is_lost_whatever_the_pool_does(
     failed = 0
     for trajectory in trajectories:
         check_bookkeeping(trajectory, pool)
-        failed += trajectory.extras["failed_calls"]
-        for call in trajectory.extras["calls"]:
-            assert (call["reply"] is None) == (call["outcome"] != "ok")
-        broken = [call for call in trajectory.extras["calls"] if call["outcome"] in BROKEN]
+        failed += trajectory.record.failed_calls
+        results = [call.result for call in trajectory.record.calls]
+        for result in results:
+            assert (result.text is None) == (result.outcome is not Outcome.OK)
+        broken = [result for result in results if result.outcome in BROKEN]
         assert trajectory.excluded == bool(broken)
     assert failed > 0
     if rate == 1:
-        assert all(t.extras["routed_calls"] == 0 for t in trajectories)
+        assert all(t.record.routed_calls == 0 for t in trajectories)
 
 
 def test_chaos_loses_nothing_and_leaks_nothing(
@@ -376,8 +376,8 @@ def test_chaos_loses_nothing_and_leaks_nothing(
     outcomes: Counter[str] = Counter()
     for trajectory in trajectories:
         check_bookkeeping(trajectory, pool)
-        outcomes.update(call["outcome"] for call in trajectory.extras["calls"])
-        text, own = trajectory.extras["response_text"], trajectory.extras["policy_text"]
+        outcomes.update(call.result.outcome.value for call in trajectory.record.calls)
+        text, own = trajectory.record.response_text, trajectory.record.policy_text
         for tag in ("<search>", "</search>", "<answer>", "</answer>", "<think>", "</think>"):
             assert text.count(tag) == own.count(tag), "a reply has added none"
         read = [s for s in trajectory.segments if s.kind is SegmentKind.OBSERVATION]
@@ -385,16 +385,17 @@ def test_chaos_loses_nothing_and_leaks_nothing(
             assert text.count(tag) - own.count(tag) == len(read)
     assert set(outcomes) >= {"ok", "malformed", "timeout", "empty"}
     assert set(outcomes) <= {outcome.value for outcome in Outcome}
-    calls = [call for t in trajectories for call in t.extras["calls"]]
-    assert any(call["neutralised"] for call in calls)
-    assert any(call["usage_estimated"] for call in calls)
-    assert max(len(call["reply"] or "") for call in calls) <= 64 * 512
+    calls = [call for t in trajectories for call in t.record.calls]
+    results = [call.result for call in calls]
+    assert any(call.neutralised for call in calls)
+    assert any(result.usage_estimated for result in results)
+    assert max(len(result.text or "") for result in results) <= 64 * 512
     known = sum(ledger.outcomes.values()) - ledger.outcomes[Outcome.UNKNOWN_LLM]
     assert known == sum(account.calls for account in ledger.accounts.values())
-    assert not any("First I think" in (call["reply"] or "") for call in calls), "reasoning"
-    billed = [call for call in calls if call["outcome"] in BILLED]
-    exact = sum(Fraction(str(pool.prices()[c["llm"]])) * c["completion_tokens"] for c in billed)
-    assert sum(t.extras["cost"] for t in trajectories) == pytest.approx(float(exact), abs=0.005)
+    assert not any("First I think" in (result.text or "") for result in results), "reasoning"
+    billed = [result for result in results if result.outcome in BILLED]
+    exact = sum(Fraction(str(pool.prices()[r.llm])) * r.completion_tokens for r in billed)
+    assert sum(t.record.cost for t in trajectories) == pytest.approx(float(exact), abs=0.005)
     assert used[1] - used[0] < 64 * 2**20
 
 
@@ -442,13 +443,13 @@ def test_an_evaluation_whose_llms_fail_keeps_what_is_sound_and_goes_on_later(
     rate = 0.0 if limits else 1.0
     with fault(served_pool, "status_500", rate), pytest.raises(UserError, match=words):
         evaluate(replace(served_pool, max_retries=0, **limits))
-    kept = read_log(log)
+    kept = read_log(log, RoutedTrajectory)
     assert len(kept) < len(rows)
     assert evaluate(served_pool) == len(rows) - len(kept)
-    records = read_log(log)
+    records = read_log(log, RoutedTrajectory)
     assert records[: len(kept)] == kept
     assert sorted(r.uid for r in records) == sorted(r.uid for r in rows)
-    outcomes = {call["outcome"] for r in records for call in r.extras["calls"]}
+    outcomes = {c.result.outcome.value for r in records for c in r.trajectory.calls}
     assert Outcome.OK.value in outcomes
     assert not outcomes & {*BROKEN, Outcome.BUDGET.value}
 
@@ -466,7 +467,10 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     log = tmp_path / TRAJECTORIES
     try:
         assert generate(rows, manager, GREEDY, tmp_path) == 24
-        before = {record.key: record.extras["response_text"] for record in read_log(log)}
+        before = {
+            record.key: record.trajectory.response_text
+            for record in read_log(log, RoutedTrajectory)
+        }
         lines = log.read_bytes().splitlines(keepends=True)
         log.write_bytes(b"".join(lines[:12]) + lines[12][:50])
         asked = sum(manager.client.ledger.outcomes.values())
@@ -476,11 +480,11 @@ def test_an_interrupted_evaluation_goes_on_where_it_was(
     finally:
         manager.close()
         engine.end_sessions()
-    records = read_log(log)
+    records = read_log(log, RoutedTrajectory)
     assert len(records) == len(before) == 24, "no trajectory twice"
-    assert {record.key: record.extras["response_text"] for record in records} == before
+    assert {record.key: record.trajectory.response_text for record in records} == before
     again = {record.key for record in records[12:]}
-    assert asked == sum(len(r.extras["calls"]) for r in records if r.key in again)
+    assert asked == sum(len(r.trajectory.calls) for r in records if r.key in again)
 
 
 def test_an_invalid_action_gets_no_observation(
@@ -491,9 +495,9 @@ def test_an_invalid_action_gets_no_observation(
         served_pool, llms=[replace(llm, name=f"{llm.name}X") for llm in served_pool.llms]
     )
     for trajectory in roll(requests[:16], GREEDY, LIMITS, strangers):
-        extras = trajectory.extras
-        assert extras["routed_calls"] == 0
-        assert extras["cost"] == 0.0
-        assert {call["outcome"] for call in extras["calls"]} <= {"unknown_llm"}
-        valid = parse_action(extras["policy_text"]).kind
+        record = trajectory.record
+        assert record.routed_calls == 0
+        assert record.cost == 0.0
+        assert {call.result.outcome for call in record.calls} <= {Outcome.UNKNOWN_LLM}
+        valid = parse_action(record.policy_text).kind
         assert valid in ("search", "answer", "invalid")

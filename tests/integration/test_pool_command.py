@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from router_r1.cli.pool import main
 from router_r1.llm_agent.route_service import access_routing_pool
-from router_r1.pool.__main__ import main
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.process import simulated_pool
+from router_r1.world.config import WorldConfig
+from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.faults import fault
 
 QUERY = "the director of Nobody Known"

@@ -12,13 +12,13 @@ import pytest
 from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.faults import FAULT_KINDS
+from router_r1.pool.hosted.faults import FAULT_KINDS
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.reply import estimate_tokens
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.process import simulated_pool
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
+from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.faults import CHAOS, fault, faults
 
 

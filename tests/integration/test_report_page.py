@@ -74,7 +74,7 @@ def test_filters_and_search_narrow_the_list(
         assert await press_chip("format") == len(broken)
         await page.press("r")
         assert await matches(page) == COUNT
-        failed = [r for r in records if r.extras["failed_calls"]]
+        failed = [r for r in records if r.trajectory.failed_calls]
         assert await press_chip("failed") == len(failed)
         await page.press("r")
 
@@ -119,7 +119,7 @@ def test_keys_move_and_the_address_follows(
 def test_an_address_opens_its_trajectory_and_hostile_text_stays_text(
     devtools: str, report: Path, records: list[EvaluationRecord]
 ):
-    hostile = next(r for r in records if HOSTILE in r.extras["policy_text"])
+    hostile = next(r for r in records if HOSTILE in r.trajectory.policy_text)
 
     async def steps(page: Page) -> None:
         await page.wait_for("document.querySelector('.question') !== null")
@@ -139,7 +139,7 @@ def test_an_address_opens_its_trajectory_and_hostile_text_stays_text(
 def test_every_kind_of_odd_trajectory_can_be_read(
     devtools: str, report: Path, records: list[EvaluationRecord]
 ):
-    odd = [r for r in records if r.scores["format"] < 0 or r.extras["failed_calls"]]
+    odd = [r for r in records if r.scores["format"] < 0 or r.trajectory.failed_calls]
 
     async def steps(page: Page) -> None:
         for record in odd:

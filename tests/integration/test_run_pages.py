@@ -181,4 +181,4 @@ def _all_but(name: str) -> Callable[[Any, list[str]], list[str]]:
 
 
 def _hostile(world: World, pool: PoolConfig) -> EvaluationRecord:
-    return next(r for r in world_records(world, pool, 8) if HOSTILE in r.extras["policy_text"])
+    return next(r for r in world_records(world, pool, 8) if HOSTILE in r.trajectory.policy_text)

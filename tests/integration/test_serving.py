@@ -143,9 +143,9 @@ def test_an_observer_sees_all_and_changes_nothing(router: Router, questions: lis
         watched = router.run(router.answer(router.request(question), notes))
         alone = router.run(router.answer(router.request(question)))
         assert watched.token_ids == alone.token_ids
-        assert notes.text == watched.extras["response_text"]
-        assert notes.calls == len(watched.extras["calls"])
-        assert notes.deltas > 2 * watched.extras["num_turns"], "text comes token by token"
+        assert notes.text == watched.record.response_text
+        assert notes.calls == len(watched.record.calls)
+        assert notes.deltas > 2 * len(watched.record.turns), "text comes token by token"
 
 
 def test_plain(client: openai.OpenAI, router: Router, questions: list[str]) -> None:
@@ -411,9 +411,7 @@ def test_a_pool_that_fails_is_counted_and_the_keys_stay_secret(
 def test_sampling_is_the_clients_to_choose(router: Router, questions: list[str]) -> None:
     request = router.request(questions[0])
     hot = RolloutOptions(temperature=1.5)
-    texts = {
-        router.run(router.answer(request, options=hot)).extras["response_text"] for _ in range(6)
-    }
+    texts = {router.run(router.answer(request, options=hot)).record.response_text for _ in range(6)}
     assert len(texts) > 1
 
 
@@ -422,7 +420,7 @@ def test_a_seeded_question_samples_the_same_answer_and_the_next_another(
 ) -> None:
     def text(request: RolloutRequest, seed: int) -> str:
         hot = RolloutOptions(temperature=1.5, seed=seed)
-        return str(router.run(router.answer(request, options=hot)).extras["response_text"])
+        return router.run(router.answer(request, options=hot)).record.response_text
 
     first, second = router.request(questions[0]), router.request(questions[0])
     assert text(first, 3) == text(first, 3)

@@ -18,6 +18,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
 
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.trainer.ppo.rollout_log import read_trajectories
 
@@ -82,9 +83,9 @@ def test_it_says_before_and_while_it_trains_what_it_costs(small_run: tuple[Comma
 def test_it_keeps_samples_and_names_what_to_try_next(small_run: tuple[Command, Path]) -> None:
     command, folder = small_run
     for step in (1, 2, 3):
-        records = read_trajectories(folder / "samples" / f"step_{step}.jsonl")
+        records = read_trajectories(folder / "samples" / f"step_{step}.jsonl", RoutedTrajectory)
         assert len({record.question for record in records}) == 4
-        assert all(record.extras["response_text"] for record in records)
+        assert all(record.trajectory.response_text for record in records)
         assert {"reward", "em", "cost"} <= records[0].scores.keys()
     assert f"router-r1 report {folder}" in command.output
     assert "router-r1 ask --question" in command.output

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_r1.world.tokenizer import CHAT_TEMPLATE
+from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from tests.unit.test_rows import ROW, write
 from verl.config.validation import ConfigError

@@ -43,13 +43,21 @@ from router_r1.world.simulated_llm import World
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
 from verl.trainer.evaluation.summary import Estimate
+from verl.trajectory import AgentRecord
 from verl.utils.dataset import DataError
 
 
 def record(source: str, number: int, em: float, dollars: float) -> EvaluationRecord:
     scores = {"em": em, "f1": em, "cost": dollars * 1e6, "dollars": dollars, "route_cnt": 2.0}
     return EvaluationRecord(
-        f"{source}/{number}", 0, source, f"{source} {number}?", ["x"], "answered", {}, scores
+        f"{source}/{number}",
+        0,
+        source,
+        f"{source} {number}?",
+        ["x"],
+        "answered",
+        AgentRecord(),
+        scores,
     )
 
 
@@ -259,7 +267,14 @@ def test_a_saved_evaluation_must_cover_the_questions(world: World, tmp_path: Pat
     questions = world_questions(world.knowledge, "test")[:6]
     saved = [
         EvaluationRecord(
-            f"other/{i}", 0, q.prompt.data_source, q.prompt.text, ["x"], "answered", {}, {"em": 1.0}
+            f"other/{i}",
+            0,
+            q.prompt.data_source,
+            q.prompt.text,
+            ["x"],
+            "answered",
+            AgentRecord(),
+            {"em": 1.0},
         )
         for i, q in enumerate(questions)
     ]
@@ -281,6 +296,7 @@ def test_answers_are_normalised_alike_in_all_rows_of_a_comparison(
     assert [to_record(asked, played, n).scores["em"] for n in NORMALIZATIONS] == [0.0, 1.0]
     saved = to_record(question, played)
     write_parquet(tmp_path / "questions.parquet", [saved])
+    saved = replace(saved, trajectory=AgentRecord())  # a comparison reads scores only
     assert read_saved(tmp_path, [question], "paper") == [saved]
     with pytest.raises(RecordError, match=r"scored with reward\.normalization=paper"):
         read_saved(tmp_path, [question], "unicode")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from router_r1.pool.config import PoolConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import write_world
-from router_r1.world.knowledge import WorldConfig
 from router_r1.world.simulated_llm import World
 from verl.config.ppo import DataConfig
 from verl.utils.dataset import (

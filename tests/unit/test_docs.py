@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from router_r1.config import ColdStartConfig, EmbeddedWorldConfig, RouterConfig
+from router_r1.config import RouterConfig
+from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from tests.command_lines import WrongCommandError, check_line
 
 ROOT = Path(__file__).resolve().parents[2]

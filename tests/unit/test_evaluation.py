@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from router_r1.config import RouterConfig
 from router_r1.evaluation.published import BENCHMARKS
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.results import print_results
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from tests.routed import call, routed
 from verl.config.validation import to_dataclass
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
@@ -32,11 +35,11 @@ from verl.trainer.evaluation.records import (
 from verl.trainer.evaluation.score import QUESTIONS, RESULTS, score_folder, score_records
 from verl.trainer.evaluation.summary import summarise
 from verl.trainer.launch import compose_config
-from verl.trajectory import Trajectory, TrajectoryStatus
+from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
 from verl.utils.checkpoints import load_reward_state, newest_actor, save_reward_state
 
 
-def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) -> EvaluationRecord:
+def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) -> RoutedRecord:
     return EvaluationRecord(
         uid=f"{source}/{row}",
         sample_index=sample,
@@ -44,42 +47,33 @@ def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) ->
         question=f"who is {row}?",
         ground_truth=[f"answer {row}", "b"],
         status="answered",
-        extras={"response_text": "<think>é\n</think>", "calls": [{"llm": "Atlas", "cost": 1.5}]},
+        trajectory=routed(["<think>é\n</think>", "b"], [call(cost=1.5)]),
         scores=scores,
     )
 
 
-def answered(row: int, answer: str, pool: PoolConfig, source: str = "a") -> EvaluationRecord:
+def answered(
+    row: int, answer: str, pool: PoolConfig, source: str = "a", cost: float = 30.0
+) -> RoutedRecord:
     """A well-formed trajectory with one call."""
-    llm = pool.llms[0]
-    call = {"llm": llm.name, "outcome": "ok", "cost": 30.0, "completion_tokens": 30}
-    policy = f"<think> x</think><search> {llm.name}: who is {row}</search>"
-    answer = f"<think> y</think><answer> {answer}</answer>"
-    extras = {
-        "policy_text": policy + answer,
-        "response_text": f"{policy}\n\n<information>z</information>\n\n{answer}",
-        "num_turns": 2,
-        "finished": 1,
-        "valid_actions": 2,
-        "routed_calls": 1,
-        "failed_calls": 0,
-        "cost": 30.0,
-        "dollars": 3e-5,
-        "calls": [call],
-    }
-    return replace(record(row, source=source), extras=extras)
+    llm = pool.llms[0].name
+    turns = (
+        f"<think> x</think><search> {llm}: who is {row}</search>",
+        f"<think> y</think><answer> {answer}</answer>",
+    )
+    return replace(record(row, source=source), trajectory=routed(turns, [call(llm, "z", cost)]))
 
 
 def test_a_log_keeps_every_record(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.jsonl"
-    assert read_log(path) == []
+    assert read_log(path, RoutedTrajectory) == []
     for first in (0, 3):  # a second session appends
         log = RecordLog(path)
         for row in range(first, first + 3):
             log.append(record(row))
         log.close()
-    assert read_log(path) == [record(row) for row in range(6)]
-    assert keys(read_log(path)) == {(f"a/{row}", 0) for row in range(6)}
+    assert read_log(path, RoutedTrajectory) == [record(row) for row in range(6)]
+    assert keys(read_log(path, RoutedTrajectory)) == {(f"a/{row}", 0) for row in range(6)}
 
 
 @pytest.mark.parametrize("cut", [1, 20, 100])
@@ -90,29 +84,29 @@ def test_a_line_cut_by_a_crash_is_dropped_and_written_again(tmp_path: Path, cut:
         log.append(record(row))
     log.close()
     path.write_bytes(path.read_bytes()[:-cut])
-    assert read_log(path) == [record(0), record(1)]
+    assert read_log(path, RoutedTrajectory) == [record(0), record(1)]
     log = RecordLog(path)
     log.append(record(2))
     log.close()
-    assert read_log(path) == [record(row) for row in range(3)]
+    assert read_log(path, RoutedTrajectory) == [record(row) for row in range(3)]
 
 
 def test_a_log_of_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"uid": "x"}\n')
     with pytest.raises(RecordError, match="line 1 is no evaluation record"):
-        read_log(path)
+        read_log(path, RoutedTrajectory)
 
 
 def test_parquet_gives_back_what_went_in(tmp_path: Path) -> None:
     records = [record(0, em=1.0), record(1, f1=0.5, reward=-1.0), record(2)]
     write_parquet(tmp_path / "q.parquet", records)
-    assert read_parquet(tmp_path / "q.parquet") == records
+    assert read_parquet(tmp_path / "q.parquet", RoutedTrajectory) == records
     with pytest.raises(RecordError, match="no such file"):
-        read_parquet(tmp_path / "gone.parquet")
+        read_parquet(tmp_path / "gone.parquet", RoutedTrajectory)
     (tmp_path / "bad.parquet").write_text("x")
     with pytest.raises(RecordError, match="no file of evaluation records"):
-        read_parquet(tmp_path / "bad.parquet")
+        read_parquet(tmp_path / "bad.parquet", RoutedTrajectory)
 
 
 def test_means_are_over_questions_and_the_average_over_datasets() -> None:
@@ -169,8 +163,8 @@ def test_scoring_is_the_rewards_and_counts_every_record(
         log.append(one)
     log.close()
     facts = {"model": "m", "pool": "embedded"}
-    summaries = score_folder(tmp_path / "log.jsonl", tmp_path, reward, facts)
-    scored = read_parquet(tmp_path / QUESTIONS)
+    summaries = score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, facts)
+    scored = read_parquet(tmp_path / QUESTIONS, RoutedTrajectory)
     assert [r.uid for r in scored] == ["a/0", "a/1", "b/2"]
     assert [r.scores["em"] for r in scored] == [1.0, 0.0, 1.0]
     assert [r.scores["reward"] for r in scored] == [1.0, 0.0, 1.0]
@@ -196,7 +190,13 @@ def test_the_table_of_the_papers_benchmarks_is_whole_at_the_width_of_a_log(
                 one = answered(row, answer, embedded_pool, source)
                 log.append(replace(one, sample_index=sample))
     log.close()
-    score_folder(tmp_path / "log.jsonl", tmp_path, reward, {"model": "m", "pool": "embedded"})
+    score_folder(
+        tmp_path / "log.jsonl",
+        RoutedTrajectory,
+        tmp_path,
+        reward,
+        {"model": "m", "pool": "embedded"},
+    )
     print_results(tmp_path)
     shown = capsys.readouterr().out
     assert max(len(line) for line in shown.splitlines()) <= 120
@@ -221,8 +221,8 @@ def test_fewer_questions_and_samples_can_be_scored_than_are_there(
     log.close()
 
     def scored(**wanted: int) -> list[tuple[str, int]]:
-        score_folder(tmp_path / "log.jsonl", tmp_path, reward, {}, **wanted)
-        return [record.key for record in read_parquet(tmp_path / QUESTIONS)]
+        score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, {}, **wanted)
+        return [record.key for record in read_parquet(tmp_path / QUESTIONS, RoutedTrajectory)]
 
     assert len(scored()) == 12
     assert scored(limit=2, n_samples=1) == [("a/0", 0), ("a/1", 0)]
@@ -232,7 +232,7 @@ def test_fewer_questions_and_samples_can_be_scored_than_are_there(
 def test_nothing_to_score_says_what_to_do(tmp_path: Path, embedded_pool: PoolConfig) -> None:
     reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
     with pytest.raises(RecordError, match="main_generation first"):
-        score_folder(tmp_path / "gone.jsonl", tmp_path, reward, {})
+        score_folder(tmp_path / "gone.jsonl", RoutedTrajectory, tmp_path, reward, {})
 
 
 def test_the_cost_window_travels_with_the_checkpoint(
@@ -240,13 +240,11 @@ def test_the_cost_window_travels_with_the_checkpoint(
 ) -> None:
     """Evaluation sees the costs that training saw, and leaves them as they are."""
     trained = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.9)
-    dear = [answered(i, f"answer {i}", embedded_pool) for i in range(20)]
-    for i, one in enumerate(dear):
-        one.extras["cost"] = float(i * i)
+    dear = [answered(i, f"answer {i}", embedded_pool, cost=float(i * i)) for i in range(20)]
     score_records(dear, trained)  # validation: no window yet
     assert trained.state_dict()["normalizer"]["roots"] == []
     for one in dear:
-        trained._normalizer(one.extras["cost"])
+        trained._normalizer(one.trajectory.cost)
     actor = tmp_path / "global_step_5" / "actor"
     actor.mkdir(parents=True)
     save_reward_state(actor.parent, trained)
@@ -281,9 +279,34 @@ def test_trajectories_of_another_seed_are_kept_apart_where_tokens_are_sampled(
             f"actor_rollout_ref.rollout.val.temperature={temperature}",
         )
         config = to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
-        prepare_folder(config, Path("model"))
+        prepare_folder(config, Path("model"), RoutedTrajectory)
         (tmp_path / TRAJECTORIES).touch()
     assert (tmp_path / f"replaced_{TRAJECTORIES}").exists() is starts_anew
+
+
+def test_trajectories_of_another_form_are_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = ("recipe=quickstart", f"evaluation.folder={tmp_path}")
+    config = to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
+    for record_class in (AgentRecord, RoutedTrajectory, RoutedTrajectory):
+        (tmp_path / TRAJECTORIES).write_text(record_class.__name__)
+        with caplog.at_level("INFO"):
+            prepare_folder(config, Path("model"), record_class)
+    aside = tmp_path / f"replaced_{TRAJECTORIES}"
+    assert aside.read_text() == "RoutedTrajectory"
+    assert caplog.text.count(str(aside)) == 2, "the first found other settings, the last the same"
+
+
+def test_a_log_of_an_older_form_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
+    log = RecordLog(tmp_path / "log.jsonl")
+    log.append(record(0))
+    log.close()
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    del line["extras"]["turns"]
+    (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(RecordError, match=r"line 1.*'turns'.*main_generation sets the file aside"):
+        read_log(tmp_path / "log.jsonl", RoutedTrajectory)
 
 
 CHAT = [{"role": "user", "content": "Who?"}]
@@ -331,7 +354,11 @@ def test_a_trajectory_that_infrastructure_broke_is_asked_once_more(tmp_path: Pat
     source = FlakySource({"nq/1": 1})
     assert generate(nq_requests(3), source, GREEDY, tmp_path) == 3
     assert source.asked == ["nq/0", "nq/1", "nq/2", "nq/1"]
-    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES)] == ["nq/0", "nq/2", "nq/1"]
+    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES, AgentRecord)] == [
+        "nq/0",
+        "nq/2",
+        "nq/1",
+    ]
 
 
 def test_broken_trajectories_are_not_done_and_a_second_evaluation_asks_them(
@@ -344,11 +371,11 @@ def test_broken_trajectories_are_not_done_and_a_second_evaluation_asks_them(
         "2 trajectories failed for no fault of the policy's (A is down); 1 of 3 trajectories are "
         f"kept in {tmp_path}: "
     )
-    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES)] == ["nq/0"]
+    assert [r.uid for r in read_log(tmp_path / TRAJECTORIES, AgentRecord)] == ["nq/0"]
     source.asked.clear()
     assert generate(nq_requests(3), source, GREEDY, tmp_path) == 2
     assert source.asked == ["nq/1", "nq/2"]
-    assert len(read_log(tmp_path / TRAJECTORIES)) == 3
+    assert len(read_log(tmp_path / TRAJECTORIES, AgentRecord)) == 3
 
 
 def test_an_evaluation_stops_on_the_way_when_the_task_says_so(tmp_path: Path) -> None:
@@ -361,7 +388,7 @@ def test_an_evaluation_stops_on_the_way_when_the_task_says_so(tmp_path: Path) ->
     with pytest.raises(UserError, match="nobody answers; 100 of 1000 trajectories are kept"):
         generate(nq_requests(1000), source, GREEDY, tmp_path, stop_reason)
     assert len(source.asked) < 200
-    assert len(read_log(tmp_path / TRAJECTORIES)) == 100
+    assert len(read_log(tmp_path / TRAJECTORIES, AgentRecord)) == 100
 
 
 def test_a_reason_to_stop_at_the_end_is_told_with_what_is_kept(tmp_path: Path) -> None:

@@ -100,17 +100,19 @@ def test_on_tokens_gets_every_id_in_order(engine: HFEngine) -> None:
 
 def test_sampling_filters_keep_what_they_should() -> None:
     logits = torch.tensor([4.0, 3.0, 2.0, 1.0, 0.0])
-    plain = processed_log_probs(logits, SamplingParams(1))
+    plain = processed_log_probs(logits, SamplingParams(max_tokens=1))
     torch.testing.assert_close(plain, logits.log_softmax(-1))
-    hot = processed_log_probs(logits, SamplingParams(1, temperature=2.0))
+    hot = processed_log_probs(logits, SamplingParams(max_tokens=1, temperature=2.0))
     torch.testing.assert_close(hot, (logits / 2).log_softmax(-1))
-    two = processed_log_probs(logits, SamplingParams(1, top_k=2)).exp()
+    two = processed_log_probs(logits, SamplingParams(max_tokens=1, top_k=2)).exp()
     torch.testing.assert_close(two[:2], logits[:2].softmax(-1))
     assert two[2:].sum() == 0
     # 0.636 of the mass lies on the first, 0.870 on the first two.
-    nucleus = processed_log_probs(logits, SamplingParams(1, top_p=0.8)).exp()
+    nucleus = processed_log_probs(logits, SamplingParams(max_tokens=1, top_p=0.8)).exp()
     assert [float(p) > 0 for p in nucleus] == [True, True, False, False, False]
-    assert (processed_log_probs(logits, SamplingParams(1, top_p=0.01)).exp() > 0).sum() == 1
+    assert (
+        processed_log_probs(logits, SamplingParams(max_tokens=1, top_p=0.01)).exp() > 0
+    ).sum() == 1
 
 
 def test_a_folder_without_model_is_named(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, s
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.llm_agent.question import as_question
+from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
@@ -273,32 +274,20 @@ def test_sections_do_not_depend_on_the_cuts(sizes: list[int]) -> None:
     ]
 
 
-def finished(status: TrajectoryStatus, text: str, calls: list[dict[str, Any]]) -> Trajectory:
+def finished(
+    status: TrajectoryStatus, text: str, made: Call | None = None
+) -> Trajectory[RoutedTrajectory]:
     segments = [
         Segment(SegmentKind.PROMPT, (1, 2)),
         Segment(SegmentKind.ACTION, (3, 4, 5), (0.0, 0.0, 0.0)),
     ]
-    extras = {
-        "policy_text": text,
-        "response_text": text,
-        "finished": int(status is TrajectoryStatus.ANSWERED),
-        "num_turns": 1,
-        "failed_calls": sum(call["outcome"] != "ok" for call in calls),
-        "calls": calls,
-        "cost": sum(call["cost"] for call in calls),
-        "dollars": sum(call["dollars"] for call in calls),
-    }
-    return Trajectory("u", segments, status, extras)
+    return Trajectory("u", segments, status, RoutedTrajectory(status, (Turn(text, made),)))
 
 
 OK = CallResult("Atlas", Outcome.OK, "yes", 5, 40, 40.0, 0.0000425, 0.034)
 
 
-def call_record(result: CallResult) -> dict[str, Any]:
-    return {**result.__dict__, "outcome": result.outcome.value}
-
-
-def show(ended: Trajectory, color: bool = False) -> str:
+def show(ended: Trajectory[RoutedTrajectory], color: bool = False) -> str:
     out = io.StringIO()
     view = TerminalView(Console(file=out, highlight=False, force_terminal=color, width=40))
     view.show_question("Who is x?")
@@ -316,7 +305,7 @@ def show(ended: Trajectory, color: bool = False) -> str:
 
 
 def test_a_trajectory_reads_like_this() -> None:
-    shown = show(finished(TrajectoryStatus.TURNS_EXHAUSTED, "", [call_record(OK)]))
+    shown = show(finished(TrajectoryStatus.TURNS_EXHAUSTED, "", Call("x", OK)))
     assert shown.splitlines() == [
         "question Who is x?",
         "   think so\ufffd[31m",
@@ -333,7 +322,7 @@ def test_a_trajectory_reads_like_this() -> None:
 
 
 def test_colours_only_on_a_terminal_and_no_control_sequence_of_the_model() -> None:
-    ended = finished(TrajectoryStatus.TRUNCATED, "", [])
+    ended = finished(TrajectoryStatus.TRUNCATED, "")
     assert "\x1b" not in show(ended)
     coloured = show(ended, color=True)
     assert "\x1b[1;36m  search " in coloured
@@ -348,10 +337,10 @@ def test_amounts_are_readable() -> None:
 
 def test_the_json_object_has_what_is_promised() -> None:
     text = "<think>a</think><answer> no</answer> <answer> yes </answer>"
-    answer = Answer.of("q", finished(TrajectoryStatus.ANSWERED, text, [call_record(OK)])).as_dict()
+    answer = Answer.of("q", finished(TrajectoryStatus.ANSWERED, text, Call("x", OK))).as_dict()
     assert set(answer) >= {"question", "answer", "calls", "cost", "dollars", "trajectory"}
     assert (answer["answer"], answer["cost"], answer["trajectory"]) == ("yes", 40.0, text)
-    unfinished = Answer.of("q", finished(TrajectoryStatus.TRUNCATED, text, []))
+    unfinished = Answer.of("q", finished(TrajectoryStatus.TRUNCATED, text))
     assert unfinished.answer is None
 
 

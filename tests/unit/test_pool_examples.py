@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from router_r1.pool.__main__ import main
+from router_r1.cli.pool import main
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool

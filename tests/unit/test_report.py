@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from router_r1.evaluation.comparison.file import ComparisonFile, EvaluationFileError
 from router_r1.evaluation.published import BENCHMARKS, published_rows
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report import headline, write_report
 from router_r1.evaluation.report.axes import cost_axis, linear_axis
 from router_r1.evaluation.report.curves import series, validation_sources
@@ -33,19 +34,19 @@ from router_r1.evaluation.report.reward_rule import (
 from router_r1.evaluation.report.routing import llm_use, shares_by_dataset, shares_by_domain
 from router_r1.evaluation.report.segments import split_response
 from router_r1.evaluation.report.trajectories import encode, llm_names
-from router_r1.llm_agent.observation import render_observation
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.conftest import REFERENCE
+from tests.routed import call, routed
 from tests.world_records import HOSTILE, world_records
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
+from verl.trainer.evaluation.records import RecordError, write_parquet
 from verl.trainer.evaluation.summary import summarise
 
 COST_COE = 0.3
 
 
 @pytest.fixture(scope="module")
-def records(world: World, embedded_pool: PoolConfig) -> list[EvaluationRecord]:
+def records(world: World, embedded_pool: PoolConfig) -> list[RoutedRecord]:
     return world_records(world, embedded_pool, 2600, COST_COE)
 
 
@@ -53,7 +54,7 @@ def unpack(text: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(text)))
 
 
-def write_evaluation(folder: Path, records: list[EvaluationRecord], **files: Any) -> Path:
+def write_evaluation(folder: Path, records: list[RoutedRecord], **files: Any) -> Path:
     """An evaluation's folder; ``files`` are JSON contents by name without suffix."""
     write_parquet(folder / "questions.parquet", records)
     for name, content in files.items():
@@ -71,20 +72,9 @@ def comparison(**row: Any) -> dict[str, Any]:
 # -- the response's blocks -----------------------------------------------------------------------
 
 
-def extras(turns: list[str], replies: list[str | None], left: int | None = None) -> dict[str, Any]:
-    """Of a trajectory whose last ``left`` replies did not fit into the context."""
-    shown = replies if left is None else replies[: len(replies) - left]
-    padded = [render_observation(reply) for reply in shown] + [""] * (len(turns) - len(shown))
-    return {
-        "response_text": "".join(turn + block for turn, block in zip(turns, padded, strict=True)),
-        "policy_text": "".join(turns),
-        "calls": [{"reply": reply} for reply in replies],
-    }
-
-
 def test_blocks_tell_searches_and_replies_which_call_is_theirs():
     turns = ["<think>a</think><search>X: q</search>", "<search>Y: r</search>", "<answer>z</answer>"]
-    blocks = split_response(extras(turns, ["one", None]))
+    blocks = split_response(routed(turns, [call(reply="one"), call(reply=None)]))
     assert [(block.kind, block.text, block.call) for block in blocks] == [
         ("think", "a", None),
         ("search", "X: q", 0),
@@ -96,13 +86,13 @@ def test_blocks_tell_searches_and_replies_which_call_is_theirs():
 
 
 def test_a_reply_that_did_not_fit_still_belongs_to_its_search():
-    blocks = split_response(extras(["<search>X: q</search>"], ["long"], left=1))
+    blocks = split_response(routed(["<search>X: q</search>"], [call()], unread=1))
     assert [(block.kind, block.call) for block in blocks] == [("search", 0)]
 
 
 def test_an_information_block_of_the_policys_own_is_forged():
     turns = ["<search>no colon</search>\n\n<information>Me.</information>\n\n<answer>z</answer>"]
-    kinds = [block.kind for block in split_response(extras(turns, []))]
+    kinds = [block.kind for block in split_response(routed(turns))]
     assert kinds == ["search", "forged", "answer"]
 
 
@@ -127,12 +117,14 @@ REPLY = st.sampled_from(
 
 @given(st.lists(st.tuples(TURN, REPLY), max_size=4), TURN)
 def test_every_reply_is_found_whatever_the_policy_writes(steps, last):
-    given_extras = extras([turn for turn, _ in steps] + [last], [reply for _, reply in steps])
-    blocks = split_response(given_extras)
+    trajectory = routed(
+        [turn for turn, _ in steps] + [last], [call(reply=reply) for _, reply in steps]
+    )
+    blocks = split_response(trajectory)
     found = [block.call for block in blocks if block.kind == "observation"]
     assert found == list(range(len(steps)))
     text = "".join(block.text for block in blocks)
-    plain = re.sub(r"</?(think|search|information|answer)>", "", given_extras["response_text"])
+    plain = re.sub(r"</?(think|search|information|answer)>", "", trajectory.response_text)
     rebuilt = re.sub(r"</?(think|search|information|answer)>", "", text)
     assert "".join(rebuilt.split()) == "".join(plain.split())
 
@@ -185,14 +177,15 @@ def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
         assert details[i]["gold"] == record.ground_truth
         for name in ("em", "f1", "reward", "format", "cost", "dollars"):
             assert rows[name][i] == pytest.approx(record.scores[name], rel=1e-6)
-        assert rows["failed"][i] == record.extras["failed_calls"]
+        assert rows["failed"][i] == record.trajectory.failed_calls
         observed = {block[2]: block[1] for block in details[i]["blocks"] if "obs" in block[0]}
-        assert len(details[i]["calls"]) == len(record.extras["calls"])
-        for number, call in enumerate(record.extras["calls"]):
+        assert len(details[i]["calls"]) == len(record.trajectory.calls)
+        for number, made in enumerate(record.trajectory.calls):
             shown = details[i]["calls"][number]
-            tokens = [call["prompt_tokens"], call["completion_tokens"]]
-            assert shown[:4] == [call["llm"], call["outcome"], *tokens]
-            assert call["reply"] in (shown[7], observed[number])
+            result = made.result
+            tokens = [result.prompt_tokens, result.completion_tokens]
+            assert shown[:4] == [result.llm, result.outcome.value, *tokens]
+            assert result.text in (shown[7], observed[number])
     costly = [cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if flag]
     assert min(costly) >= max(
         cost for cost, flag in zip(rows["cost"], rows["costly"], strict=True) if not flag
@@ -202,10 +195,7 @@ def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
 
 def test_texts_are_cut_where_the_page_would_be_too_large(records, embedded_pool):
     words = " ".join(hashlib.sha256(str(i).encode()).hexdigest() for i in range(400))
-    first = replace(
-        records[0],
-        extras={**records[0].extras, "response_text": words, "policy_text": words},
-    )
+    first = replace(records[0], trajectory=routed([words]))
     rule = reward_rule(records, {})
     whole = encode([first] * 3, rule, embedded_pool, size_limit=10_000_000)
     cut = encode([first] * 3, rule, embedded_pool, size_limit=2500)
@@ -241,11 +231,11 @@ def test_headline_figures_are_those_of_the_summary(records):
 
 
 def test_calls_add_up_however_they_are_grouped(records):
-    calls = sum(len(record.extras["calls"]) for record in records)
+    calls = sum(len(record.trajectory.calls) for record in records)
     llms = llm_names(records)
     uses = llm_use(records, llms)
     assert sum(use.calls for use in uses) == calls
-    assert sum(use.failed for use in uses) == sum(r.extras["failed_calls"] for r in records)
+    assert sum(use.failed for use in uses) == sum(r.trajectory.failed_calls for r in records)
     assert sum(use.cost_share for use in uses) == pytest.approx(1.0)
     for groups in (shares_by_dataset(records), shares_by_domain(records)):
         assert sum(group.calls.total() for group in groups) == calls
@@ -253,7 +243,7 @@ def test_calls_add_up_however_they_are_grouped(records):
 
 
 def test_names_that_the_policy_invented_count_as_one(records):
-    assert "Zodiac" in {call["llm"] for record in records for call in record.extras["calls"]}
+    assert "Zodiac" in {made.result.llm for record in records for made in record.trajectory.calls}
     names = llm_names(records)
     assert names[-1] == "unknown name"
     assert "Zodiac" not in names
@@ -328,7 +318,7 @@ def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
     scripts = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     assert len(scripts) == 1
     digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
-    assert f"script-src &#x27;sha256-{digest}&#x27;" in page
+    assert f"script-src &#39;sha256-{digest}&#39;" in page
     assert "window.pwned=1</script>" not in page
     assert "&lt;script&gt;window.pwned=1" in page
     assert not re.search(r"(src|href)=[\"'](?!#|data:)", page)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from router_r1.evaluation.baselines.retrieval import substitute
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.evaluation.retrieval.source import NOTHING_FOUND, RetrievalSource, read_corpus
-from router_r1.evaluation.retrieval.world_corpus import world_corpus
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.retrieval import NOTHING_FOUND, RetrievalSource, read_corpus
+from router_r1.world.corpus import world_corpus
 from router_r1.world.simulated_llm import World
 from verl.utils.dataset import DataError
 

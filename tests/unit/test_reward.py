@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from router_r1.llm_agent import parse_action
 from router_r1.llm_agent.route_service import API_PRICE_1M_TOKENS, check_llm_name
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import (
     CostNormalizer,
@@ -26,6 +27,7 @@ from router_r1.reward.format import FormatPenalties
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from router_r1.reward.normalization import NORMALIZATIONS
 from tests.conftest import reference_file, reference_rows
+from tests.routed import call, routed
 from verl.config.validation import ConfigError
 
 
@@ -127,7 +129,7 @@ def test_unicode_normalization_equates_what_the_papers_rule_tells_apart(
 
 def test_the_normalization_is_a_setting(embedded_pool: PoolConfig) -> None:
     batch = make_batch(
-        non_tensors={"extras": [_extra("O\u2019Brien", 1.0)], "ground_truth": [["O'Brien"]]}
+        non_tensors={"record": [_answered("O\u2019Brien", 1.0)], "ground_truth": [["O'Brien"]]}
     )
     scores = {}
     for normalization in NORMALIZATIONS:
@@ -140,8 +142,8 @@ def test_the_normalization_is_a_setting(embedded_pool: PoolConfig) -> None:
 
 
 def test_a_trajectory_without_answer_matches_no_answer(embedded_pool: PoolConfig) -> None:
-    extra = _extra("x", 1.0) | {"policy_text": "<think>a</think>"}
-    batch = make_batch(non_tensors={"extras": [extra], "ground_truth": [["The", ""]]})
+    record = routed(["<think>a</think>"])
+    batch = make_batch(non_tensors={"record": [record], "ground_truth": [["The", ""]]})
     function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
     assert function(batch, validate=True).metrics["em"].tolist() == [0.0]
 
@@ -213,41 +215,29 @@ def test_penalties_are_told_apart(embedded_pool: PoolConfig) -> None:
         assert format_reward(text, embedded_pool, penalties) == expected
 
 
-def _extra(
-    answer: str, cost: float, routed: int = 1, failed: int = 0, reply: str = "x"
-) -> dict[str, object]:
-    policy = (
+def _answered(answer: str, cost: float, reply: str | None = "x") -> RoutedTrajectory:
+    """An answer after one call of that cost; without a reply it has failed."""
+    turns = (
         "<think>a</think><search>Atlas: q</search>",
         f"<think>b</think><answer>{answer}</answer>",
     )
-    return {
-        "policy_text": "".join(policy),
-        "response_text": f"{policy[0]}<information>{reply}</information>{policy[1]}",
-        "cost": cost,
-        "dollars": cost / 1e6,
-        "routed_calls": routed,
-        "failed_calls": failed,
-        "num_turns": 2,
-        "valid_actions": 2,
-        "finished": 1,
-        "calls": [{"llm": "Atlas"}] * (routed + failed),
-    }
+    return routed(turns, [call("Atlas", reply, cost)])
 
 
 def _score(
-    pool: PoolConfig, extras: list[dict[str, object]], cost_coe: float, validate: bool = False
+    pool: PoolConfig, records: list[RoutedTrajectory], cost_coe: float, validate: bool = False
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     function = RoutingRewardFunction(RewardConfig(), pool, "em", cost_coe)
-    golds = [["yes sir"]] * len(extras)
-    batch = make_batch(non_tensors={"extras": extras, "ground_truth": golds})
+    golds = [["yes sir"]] * len(records)
+    batch = make_batch(non_tensors={"record": records, "ground_truth": golds})
     output = function(batch, validate=validate)
     return output.scores, output.metrics
 
 
 def test_cost_only_tells_right_answers_apart(embedded_pool: PoolConfig) -> None:
-    extras = [_extra("yes sir", 100.0), _extra("yes sir", 1.0), _extra("wrong", 0.0)]
+    records = [_answered("yes sir", 100.0), _answered("yes sir", 1.0), _answered("wrong", 0.0)]
     # The window fills as trajectories come: the last pass sees all of them.
-    scores, metrics = _score(embedded_pool, extras * 20, cost_coe=0.9)
+    scores, metrics = _score(embedded_pool, records * 20, cost_coe=0.9)
     dear, cheap, wrong = scores[-3:]
     assert cheap > dear > wrong == 0.0
     assert metrics["calls/Atlas"].tolist() == [1.0] * 60
@@ -256,22 +246,22 @@ def test_cost_only_tells_right_answers_apart(embedded_pool: PoolConfig) -> None:
 
 def test_failed_calls_are_not_cheap(embedded_pool: PoolConfig) -> None:
     """A broken API must not look like thrift."""
-    extras = [_extra("yes sir", 50.0)] * 20 + [_extra("yes sir", 0.0, routed=0, failed=1)]
-    scores, metrics = _score(embedded_pool, extras, cost_coe=0.5)
+    records = [_answered("yes sir", 50.0)] * 20 + [_answered("yes sir", 0.0, reply=None)]
+    scores, metrics = _score(embedded_pool, records, cost_coe=0.5)
     assert metrics["cost_reward"][-1] == 0.0
     assert scores[-1] == 0.5
 
 
 def test_an_answer_inside_a_reply_is_not_the_policys(embedded_pool: PoolConfig) -> None:
-    extra = _extra("wrong", 1.0, reply="(answer)yes sir(/answer)")
-    _, metrics = _score(embedded_pool, [extra], cost_coe=0.0)
+    record = _answered("wrong", 1.0, reply="<answer>yes sir</answer>")
+    _, metrics = _score(embedded_pool, [record], cost_coe=0.0)
     assert metrics["em"].tolist() == [0.0]
 
 
 def test_validation_does_not_move_the_cost_window(embedded_pool: PoolConfig) -> None:
     function = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.5)
     batch = make_batch(
-        non_tensors={"extras": [_extra("yes sir", 3.0)], "ground_truth": [["yes sir"]]}
+        non_tensors={"record": [_answered("yes sir", 3.0)], "ground_truth": [["yes sir"]]}
     )
     before = function.state_dict()
     function(batch, validate=True)

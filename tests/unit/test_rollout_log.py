@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,21 @@ from verl.trainer.evaluation.records import EvaluationRecord, RecordError
 from verl.trainer.ppo.rollout_log import read_trajectories, write_trajectories
 from verl.trainer.ppo.samples import SampleLog, spread
 from verl.trainer.run_folder import claim_run_folder
-from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory, TrajectoryStatus
 
 ODD_TEXT = "a\u2028b\u0085c\nd 東京 \ud800"
+
+
+@dataclass(frozen=True)
+class Told(AgentRecord):
+    text: str
+    num_turns: int
+    flag: bool
+
+
+@dataclass(frozen=True)
+class Other(AgentRecord):
+    answer: str
 
 
 def rollout(count: int) -> tuple[list[RolloutRequest], list[Trajectory]]:
@@ -33,9 +46,9 @@ def rollout(count: int) -> tuple[list[RolloutRequest], list[Trajectory]]:
         prompt = [{"role": "user", "content": "the whole prompt"}]
         requests.append(RolloutRequest(f"row-{i // 2}", prompt, i % 2, row))
         segments = [Segment(SegmentKind.PROMPT, (1,))]
-        extras = {"policy_text": ODD_TEXT, "num_turns": 2, "calls": [{"llm": "A"}]}
+        told = Told(ODD_TEXT, 2, flag=True)
         trajectories.append(
-            Trajectory(f"row-{i // 2}", segments, TrajectoryStatus.ANSWERED, extras, i % 2)
+            Trajectory(f"row-{i // 2}", segments, TrajectoryStatus.ANSWERED, told, i % 2)
         )
     return requests, trajectories
 
@@ -48,17 +61,16 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "validation" / "step_0.jsonl"
     requests, trajectories = rollout(3)
     write_trajectories(path, requests, trajectories, {"reward": np.array([0.5, 0.25, 0.0])})
-    records = read_trajectories(path)
+    records = read_trajectories(path, Told)
     assert [record.key for record in records] == [("row-0", 0), ("row-0", 1), ("row-1", 0)]
     first = records[0]
     assert (first.question, first.ground_truth) == ("question 0?", ["answer 0"])
     assert (first.data_source, first.status) == ("nq", "answered")
     assert first.scores["reward"] == 0.5
     assert first.scores["num_turns"] == 2.0
-    assert first.extras["policy_text"] == ODD_TEXT.replace("\ud800", "?")
-    assert first.extras["calls"] == [{"llm": "A"}]
-    assert first.extras["domains"] == ["sport"]
-    assert "excluded" not in first.scores, "a truth value is no number"
+    assert first.trajectory == Told(ODD_TEXT.replace("\ud800", "?"), 2, flag=True)
+    assert first.domains == ["sport"]
+    assert not {"excluded", "flag"} & first.scores.keys(), "a truth value is no number"
     assert isinstance(first, EvaluationRecord)
 
 
@@ -66,7 +78,14 @@ def test_a_line_that_is_no_trajectory_is_named(tmp_path: Path) -> None:
     path = tmp_path / "step_0.jsonl"
     path.write_text('{"uid": "val-0", "status": "answered"}\n', encoding="utf-8")
     with pytest.raises(RecordError, match=r"step_0\.jsonl line 1"):
-        read_trajectories(path)
+        read_trajectories(path, Told)
+
+
+def test_a_record_of_another_agent_is_not_misread(tmp_path: Path) -> None:
+    path = tmp_path / "step_0.jsonl"
+    write_trajectories(path, *rollout(1), {"reward": np.array([0.5])})
+    with pytest.raises(RecordError, match=r"step_0\.jsonl line 1.*KeyError"):
+        read_trajectories(path, Other)
 
 
 def test_samples_of_the_newest_steps_are_kept(tmp_path: Path) -> None:
@@ -76,7 +95,7 @@ def test_samples_of_the_newest_steps_are_kept(tmp_path: Path) -> None:
         log.write(step, requests, trajectories, reward(8))
     files = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert files == ["step_3.jsonl", "step_4.jsonl", "step_5.jsonl"]
-    kept = read_trajectories(tmp_path / "samples" / "step_5.jsonl")
+    kept = read_trajectories(tmp_path / "samples" / "step_5.jsonl", Told)
     assert [(record.question, record.scores["reward"]) for record in kept] == [
         ("question 0?", 0.0),
         ("question 4?", 0.5),

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from router_r1.evaluation.comparison.questions import read_questions
 from router_r1.reward.normalization import normalize_answer
 from router_r1.task import RoutingTask
-from verl.config.rollout import SamplingConfig
+from tests.routed import routed
+from verl.config.sampling import Sampling
 from verl.config.validation import ConfigError
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer import main_generation, main_ppo
@@ -89,13 +90,11 @@ class AnswersByTheBook:
         answers = ground_truth(request.row)
         answer = next(a for a in answers if normalize_answer(a))
         text = f"<think>x</think><answer>{answer}</answer>"
-        numbers = ("num_turns", "finished", "valid_actions", "routed_calls", "failed_calls")
         return Trajectory(
             request.uid,
             [Segment(SegmentKind.PROMPT, (1,)), Segment(SegmentKind.ACTION, (2,), (0.0,))],
             TrajectoryStatus.ANSWERED,
-            {"policy_text": text, "response_text": text, "cost": 0.0, "dollars": 0.0, "calls": []}
-            | dict.fromkeys(numbers, 0),
+            routed([text]),
             request.sample_index,
         )
 
@@ -125,14 +124,14 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, folder: Path) -> None:
     """Length check, validation, evaluation, scoring, on every row."""
     dataset.check_lengths(tokenizer, 4096)
-    source, reward = AnswersByTheBook(), task.build_reward_function()
-    result, _ = validate(dataset, source, reward, SamplingConfig(), 0, None, step=0, seed=0)
+    source, reward = AnswersByTheBook(), task.reward()
+    result, _ = validate(dataset, source, reward, Sampling(), 0, None, step=0, seed=0)
     assert result.mean("em") == 1.0
     metrics = validation_metrics(result)
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)
     (folder / TRAJECTORIES).unlink(missing_ok=True)
     generate(evaluation_rows(dataset, 1), source, RolloutOptions(), folder)
-    (summary, *_) = score_folder(folder / TRAJECTORIES, folder, reward, {})
+    (summary, *_) = score_folder(folder / TRAJECTORIES, task.record_class, folder, reward, {})
     assert summary.estimates["em"].mean == 1.0
 
 

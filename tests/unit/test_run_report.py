@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from router_r1.evaluation.comparison.file import EvaluationFileError
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.report.curves import llm_curves, llms_of
 from router_r1.evaluation.report.inputs import read_run
@@ -21,18 +22,18 @@ from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.run_files import write_validation
 from tests.world_records import world_records
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError
+from verl.trainer.evaluation.records import RecordError
 
 CONFIG = "pool: {name: embedded}\nreward_metric: em\ncost_coe: 0.3\n"
 
 
 @pytest.fixture(scope="module")
-def validations(world: World, embedded_pool: PoolConfig) -> dict[int, list[EvaluationRecord]]:
+def validations(world: World, embedded_pool: PoolConfig) -> dict[int, list[RoutedRecord]]:
     return {step: world_records(world, embedded_pool, 40, seed=step) for step in (0, 20, 100)}
 
 
 @pytest.fixture
-def run(validations: dict[int, list[EvaluationRecord]], tmp_path: Path) -> Path:
+def run(validations: dict[int, list[RoutedRecord]], tmp_path: Path) -> Path:
     """A run's folder, as the trainer leaves it."""
     for step, records in validations.items():
         write_validation(tmp_path, step, records)
@@ -47,7 +48,7 @@ def unpack_index(page: str) -> Any:
 
 
 def test_validations_are_read_in_the_order_of_their_steps(
-    run: Path, validations: dict[int, list[EvaluationRecord]]
+    run: Path, validations: dict[int, list[RoutedRecord]]
 ) -> None:
     inputs = read_run(run)
     assert inputs.steps == [0] * 40 + [20] * 40 + [100] * 40
@@ -57,7 +58,7 @@ def test_validations_are_read_in_the_order_of_their_steps(
 
 
 def test_the_page_holds_every_trajectory_and_its_step(
-    run: Path, validations: dict[int, list[EvaluationRecord]]
+    run: Path, validations: dict[int, list[RoutedRecord]]
 ) -> None:
     page = write_report(run).read_text(encoding="utf-8")
     rows = unpack_index(page)["rows"]
@@ -71,16 +72,20 @@ def test_the_page_holds_every_trajectory_and_its_step(
 
 
 def test_changes_are_counted_question_by_question(
-    validations: dict[int, list[EvaluationRecord]],
+    validations: dict[int, list[RoutedRecord]],
 ) -> None:
     right, wrong = (
-        next(r for r in validations[0] if r.scores["em"] == em and len(r.extras["calls"]) == 1)
+        next(r for r in validations[0] if r.scores["em"] == em and len(r.trajectory.calls) == 1)
         for em in (1.0, 0.0)
     )
 
-    def of(record: EvaluationRecord, uid: str, llm: str) -> EvaluationRecord:
-        calls = [{**record.extras["calls"][0], "llm": llm}]
-        return replace(record, uid=uid, extras={**record.extras, "calls": calls})
+    def of(record: RoutedRecord, uid: str, llm: str) -> RoutedRecord:
+        first, *others = record.trajectory.turns
+        assert first.call is not None
+        result = replace(first.call.result, llm=llm)
+        first = replace(first, call=replace(first.call, result=result))
+        trajectory = replace(record.trajectory, turns=(first, *others))
+        return replace(record, uid=uid, trajectory=trajectory)
 
     before = [of(right, "a", "Atlas"), of(wrong, "b", "Atlas"), of(wrong, "c", "Atlas")]
     after = [of(wrong, "a", "Atlas"), of(right, "b", "Draco"), of(wrong, "c", "Atlas")]
@@ -90,7 +95,7 @@ def test_changes_are_counted_question_by_question(
 
 
 def test_a_run_with_one_validation_has_nothing_to_compare(
-    validations: dict[int, list[EvaluationRecord]], tmp_path: Path
+    validations: dict[int, list[RoutedRecord]], tmp_path: Path
 ) -> None:
     write_validation(tmp_path, 0, validations[0])
     page = write_report(tmp_path).read_text(encoding="utf-8")

@@ -5,25 +5,33 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.watch.page import describe
 from router_r1.evaluation.watch.run_state import SHOWN_STEPS, Phase, RunReader
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.run_files import write_samples
 from tests.world_records import world_records
-from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.run_folder import claim_run_folder, is_claimed
+from verl.trajectory import AgentRecord
 
 LONG_AGO_S = 3600
 
 
+@dataclass(frozen=True)
+class Sums(AgentRecord):
+    """What another task's agent tells."""
+
+    sum: int
+
+
 @pytest.fixture(scope="module")
-def records(world: World, embedded_pool: PoolConfig) -> list[EvaluationRecord]:
+def records(world: World, embedded_pool: PoolConfig) -> list[RoutedRecord]:
     return world_records(world, embedded_pool, 4)
 
 
@@ -71,11 +79,14 @@ def test_values_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
     assert describe(state)["phase"] == "ended"
 
 
-def test_samples_of_another_task_are_named(tmp_path: Path, records: list[EvaluationRecord]) -> None:
-    write_samples(tmp_path, 1, [replace(records[0], extras={"sum": 3})])
+def test_samples_of_another_task_are_named(tmp_path: Path, records: list[RoutedRecord]) -> None:
+    write_samples(tmp_path, 1, [replace(records[0], trajectory=Sums(3))])
     state = RunReader(tmp_path).read()
     assert state.samples == {}
-    assert "step_1.jsonl line 1 is no router's trajectory" in state.faults[0]
+    assert (
+        "step_1.jsonl line 1 is no trajectory that this version of the agent writes"
+        in state.faults[0]
+    )
 
 
 def test_torn_and_foreign_lines_do_not_hide_the_others(tmp_path: Path) -> None:
@@ -86,7 +97,7 @@ def test_torn_and_foreign_lines_do_not_hide_the_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["truncated", "replaced", "set aside"])
 def test_a_new_run_of_the_same_name_shows_nothing_of_the_old_one(
-    tmp_path: Path, how: str, records: list[EvaluationRecord]
+    tmp_path: Path, how: str, records: list[RoutedRecord]
 ) -> None:
     reader = RunReader(tmp_path)
     metrics = tmp_path / "metrics.jsonl"
@@ -135,7 +146,7 @@ def test_whether_a_run_writes_is_seen_without_getting_in_its_way(tmp_path: Path)
 
 
 def test_the_newest_samples_are_shown_and_those_of_another_version_named(
-    tmp_path: Path, records: list[EvaluationRecord]
+    tmp_path: Path, records: list[RoutedRecord]
 ) -> None:
     for step in range(1, 12):
         write_samples(tmp_path, step, records)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
 
 from router_r1.inference.router import Router
 from router_r1.llm_agent.parsing import parse_action
@@ -166,27 +167,27 @@ def test_reasoning_is_all_but_the_answer_however_it_is_cut(sizes: list[int]) -> 
 
 
 def test_metrics_read_as_prometheus_text() -> None:
-    parser = pytest.importorskip("prometheus_client.parser")
     metrics = Metrics()
     metrics.count_request(200, 0.07)
     metrics.count_request(200, 500.0)
     metrics.count_request(429, 0.0)
     metrics.count_call(CallResult("Atlas", Outcome.OK, "x", 3, 4, 4.0, 0.25))
     metrics.count_call(CallResult('made "up"', Outcome.UNKNOWN_LLM))
-    families = {f.name: f for f in parser.text_string_to_metric_families(metrics.render())}
+    families = {f.name: f for f in text_string_to_metric_families(metrics.render())}
     samples = {
         (s.name, *sorted(s.labels.values())): s.value for f in families.values() for s in f.samples
     }
     assert samples["router_r1_requests_total", "200"] == 2
     assert samples["router_r1_requests_total", "429"] == 1
     assert samples["router_r1_request_seconds_bucket", "0.1"] == 2
-    assert samples["router_r1_request_seconds_bucket", "120"] == 2
+    assert samples["router_r1_request_seconds_bucket", "120.0"] == 2
     assert samples["router_r1_request_seconds_bucket", "+Inf"] == 3
     assert samples["router_r1_request_seconds_count",] == 3
     assert samples["router_r1_pool_calls_total", "Atlas", "ok"] == 1
     assert samples["router_r1_pool_calls_total", "unknown", "unknown_llm"] == 1
     assert samples["router_r1_pool_dollars_total",] == 0.25
     assert samples["router_r1_requests_in_flight",] == 0
+    assert not [name for name in families if name.endswith("_created")]
 
 
 def test_admission_queues_then_refuses_and_gives_places_back() -> None:

@@ -94,11 +94,11 @@ def test_the_page_loads_nothing_and_may_ask_its_own_server_only() -> None:
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
     assert policy is not None
     directives = dict(part.split(" ", 1) for part in policy.group(1).split("; "))
-    assert directives.pop("script-src").startswith("&#x27;sha256-")
+    assert directives.pop("script-src").startswith("&#39;sha256-")
     assert directives == {
-        "default-src": "&#x27;none&#x27;",
+        "default-src": "&#39;none&#39;",
         "img-src": "data:",
-        "style-src": "&#x27;unsafe-inline&#x27;",
-        "connect-src": "&#x27;self&#x27;",
+        "style-src": "&#39;unsafe-inline&#39;",
+        "connect-src": "&#39;self&#39;",
     }
     assert page_response().headers["Content-Security-Policy"] == "frame-ancestors 'none'"

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_r1.world.tokenizer import build_tokenizer
+from router_r1.world.cold_start.tokenizer import build_tokenizer
 from verl.utils.stream_decoder import StreamDecoder
 
 TOKENIZER: Any = build_tokenizer(["Who is the director of x?", "user\nassistant\n\n"])

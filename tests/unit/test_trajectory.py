@@ -30,7 +30,7 @@ def trajectories(draw: st.DrawFn) -> Trajectory:
     ):
         log_probs = tuple(-0.5 - i for i in range(len(ids))) if kind is SegmentKind.ACTION else ()
         segments.append(Segment(kind, ids, log_probs))
-    return Trajectory("u", segments, extras={"n": len(segments)})
+    return Trajectory("u", segments)
 
 
 BATCHES = st.lists(trajectories(), min_size=1, max_size=5)

@@ -150,9 +150,9 @@ def test_a_template_that_opens_the_thought_and_a_token_past_the_stop_cost_no_for
     assert trajectory.status is TrajectoryStatus.ANSWERED
     assert tokenizer.convert_ids_to_tokens(trajectory.response_ids)[-1] == script[-1]
     assert len(trajectory.response_ids) == len(script)
-    extras = trajectory.extras
-    assert extras["response_text"] == extras["policy_text"] == listener.text == own
-    assert extras["neutralised"] == 1
-    batch = DataProto.from_dict(non_tensors={"extras": [extras], "ground_truth": [["Unknown"]]})
+    record = trajectory.record
+    assert record.response_text == record.policy_text == listener.text == own
+    assert record.neutralised == 1
+    batch = DataProto.from_dict(non_tensors={"record": [record], "ground_truth": [["Unknown"]]})
     reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)(batch, validate=True)
     assert (reward.scores.tolist(), reward.metrics["format"].tolist()) == ([1.0], [0.0])

@@ -178,8 +178,8 @@ def test_the_page_loads_nothing_and_asks_its_own_server_only(tmp_path: Path) -> 
             return await reply.text(), reply.headers
 
     page, headers = ask(tmp_path / "<run>", steps)
-    assert "default-src &#x27;none&#x27;" in page
-    assert "connect-src &#x27;self&#x27;" in page
+    assert "default-src &#39;none&#39;" in page
+    assert "connect-src &#39;self&#39;" in page
     assert "<title>&lt;run&gt;</title>" in page
     assert "https://" not in page
     assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"

@@ -55,14 +55,14 @@ def test_modules_that_import_each_other_are_refused(tmp_path: Path) -> None:
 def test_the_policy_allows_this_script_and_what_is_named(tmp_path: Path) -> None:
     script = write(tmp_path, main="const price = '$1';\n")
     template, style = tmp_path / "page.html", tmp_path / "page.css"
-    template.write_text("$policy|$style|$script|$title")
+    template.write_text("{{ policy }}|{{ style }}|{{ script }}|{{ title }}")
     style.write_text("a { color: red; }")
-    page = inline_page(template, script, [style, style], "connect-src 'self'", title="t")
+    page = inline_page(template, script, [style, style], "connect-src 'self'", title="<t>")
     policy, styles, code, title = page.split("|")
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     assert policy == (
-        "default-src &#x27;none&#x27;; img-src data:; style-src &#x27;unsafe-inline&#x27;; "
-        f"script-src &#x27;sha256-{digest}&#x27;; connect-src &#x27;self&#x27;"
+        "default-src &#39;none&#39;; img-src data:; style-src &#39;unsafe-inline&#39;; "
+        f"script-src &#39;sha256-{digest}&#39;; connect-src &#39;self&#39;"
     )
-    assert (code, title) == ("const price = '$1';\n", "t")
+    assert (code, title) == ("const price = '$1';\n", "&lt;t&gt;")
     assert styles.count("color: red") == 2

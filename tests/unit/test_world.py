@@ -15,10 +15,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, exact_match, extract_answer, format_reward
-from router_r1.world.knowledge import DOMAINS, SPLITS, Question, WorldConfig
+from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import DOMAINS, SPLITS, Question
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
-from router_r1.world.traces import TraceDataset
 from verl.config.validation import ConfigError
 
 

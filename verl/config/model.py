@@ -9,6 +9,9 @@ from omegaconf import MISSING
 from verl.config.paths import MODEL
 from verl.config.validation import ConfigError, require_choice, require_positive
 
+# See verl.algorithms.kl.kl_penalty.
+KL_ESTIMATORS = ("kl", "abs", "mse", "low_var_kl")
+
 
 @dataclass
 class ModelConfig:
@@ -93,8 +96,8 @@ class ActorConfig:
         use_dynamic_bsz: fill micro-batches by tokens instead.
         ppo_max_token_len_per_gpu: tokens per forward pass and rank when it is on.
         clip_ratio: PPO's epsilon.
-        use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss; None means: for
-            "grpo" unless the KL is in the reward, not for "gae".
+        use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss; None leaves it to
+            the algorithm, and means no where the KL is in the reward.
         state_masking: observations stay out of every loss; only True is possible here, the key is
             the original's.
     """
@@ -128,7 +131,7 @@ class ActorConfig:
             raise ConfigError(
                 "actor.state_masking=false is not possible: observations are never trained on"
             )
-        require_choice("actor.kl_loss_type", self.kl_loss_type, ("kl", "abs", "mse", "low_var_kl"))
+        require_choice("actor.kl_loss_type", self.kl_loss_type, KL_ESTIMATORS)
 
 
 @dataclass

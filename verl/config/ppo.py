@@ -7,8 +7,9 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from verl.algorithms import find_algorithm
 from verl.config.alarms import AlarmsConfig
-from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
+from verl.config.model import KL_ESTIMATORS, ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
 from verl.config.paths import MODEL, PATH
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
@@ -81,9 +82,12 @@ class KLControlConfig:
 
 @dataclass
 class AlgorithmConfig:
-    """Advantage estimator and in-reward KL.
+    """The algorithm, its advantages and the in-reward KL.
 
-    ``use_kl_in_reward`` None means: yes for "gae" unless the actor uses a KL loss, no for "grpo".
+    Attributes:
+        adv_estimator: a file of :mod:`verl.algorithms`, such as gae or grpo.
+        use_kl_in_reward: None leaves it to the algorithm, and means no where the actor uses a KL
+            loss.
     """
 
     adv_estimator: str = "gae"
@@ -94,8 +98,8 @@ class AlgorithmConfig:
     kl_ctrl: KLControlConfig = field(default_factory=KLControlConfig)
 
     def __post_init__(self) -> None:
-        require_choice("algorithm.adv_estimator", self.adv_estimator, ("gae", "grpo"))
-        require_choice("algorithm.kl_penalty", self.kl_penalty, ("kl", "abs", "mse", "low_var_kl"))
+        find_algorithm(self.adv_estimator)
+        require_choice("algorithm.kl_penalty", self.kl_penalty, KL_ESTIMATORS)
 
 
 @dataclass
@@ -139,17 +143,17 @@ class TrainerConfig:
         samples: a few of the trajectories that training samples, kept to be looked at.
     """
 
-    project_name: str = "Router-R1"
-    experiment_name: str = "router-r1"
+    project_name: str = "verl"
+    experiment_name: str = "ppo"
     total_epochs: int = 15
-    total_training_steps: int | None = 225
-    save_freq: int = 15
+    total_training_steps: int | None = None
+    save_freq: int = -1
     max_ckpt_to_keep: int | None = None
-    test_freq: int = 15
+    test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
     nnodes: int = 1
-    n_gpus_per_node: int = 4
+    n_gpus_per_node: int = 1
     device: str = "auto"
     cpu_threads: int = 1
     start_timeout_s: float = 1800.0
@@ -258,19 +262,20 @@ class PPOConfig:
 
     def _choose_kl(self) -> None:
         """Settles where the KL to the reference goes when the user left it open."""
-        algorithm, actor = self.algorithm, self.actor_rollout_ref.actor
+        config, actor = self.algorithm, self.actor_rollout_ref.actor
+        in_loss = find_algorithm(config.adv_estimator).kl_in_loss
         if actor.use_kl_loss is None:
-            actor.use_kl_loss = algorithm.adv_estimator == "grpo" and not algorithm.use_kl_in_reward
-        if algorithm.use_kl_in_reward is None:
-            algorithm.use_kl_in_reward = algorithm.adv_estimator == "gae" and not actor.use_kl_loss
+            actor.use_kl_loss = in_loss and not config.use_kl_in_reward
+        if config.use_kl_in_reward is None:
+            config.use_kl_in_reward = not in_loss and not actor.use_kl_loss
 
 
 def _check_groups(config: Any) -> None:
-    """GRPO's baseline is the mean of a prompt's other samples."""
-    n_agent = config.actor_rollout_ref.rollout.n_agent
-    if config.algorithm.adv_estimator == "grpo" and n_agent < 2:
+    """An algorithm that compares samples of one prompt needs several."""
+    name, n_agent = config.algorithm.adv_estimator, config.actor_rollout_ref.rollout.n_agent
+    if find_algorithm(name).needs_groups and n_agent < 2:
         raise ConfigError(
-            "algorithm.adv_estimator=grpo compares samples of one prompt: set "
+            f"algorithm.adv_estimator={name} compares samples of one prompt: set "
             f"actor_rollout_ref.rollout.n_agent to 2 or more (8 is usual), got {n_agent}"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from verl.config.sampling import Sampling
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 # What generates in this process: vLLM, or transformers for a tiny model.
@@ -11,23 +12,8 @@ ENGINES = ("vllm", "hf")
 
 
 @dataclass
-class SamplingConfig:
-    """Sampling during training or validation; temperature 0 is greedy, top_k -1 is off."""
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
-
-    def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ConfigError(f"temperature must be >= 0, got {self.temperature}")
-        if not 0 < self.top_p <= 1:
-            raise ConfigError(f"top_p must be in (0, 1], got {self.top_p}")
-
-
-@dataclass
-class RolloutConfig:
-    """The vLLM engine.
+class RolloutConfig(Sampling):
+    """The vLLM engine, and how training samples.
 
     Attributes:
         tensor_model_parallel_size: GPUs of one engine; they lie on one node.
@@ -59,13 +45,11 @@ class RolloutConfig:
     start_timeout_s: float = 1800.0
     free_cache_engine: bool = True
     update_weights_bucket_megabytes: int = 512
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = -1
     n_agent: int = 1
-    val: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.0))
+    val: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("rollout.name", self.name, ("vllm",))
         require_choice("rollout.dtype", self.dtype, ("float32", "bfloat16"))
         require_positive(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
 from collections.abc import Sequence
@@ -22,29 +23,36 @@ from verl.trainer.cluster import ray_cluster as ray_cluster
 from verl.utils.command import run_as_command as run_as_command
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
+DEFAULT_ROOT = "ppo_trainer"
 
 logger = logging.getLogger(__name__)
 
 
-def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
-    """Composes ``configs/<name>.yaml`` with Hydra overrides.
+def compose_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
+    """Composes ``<folder>/<name>.yaml`` with Hydra overrides. None is ``configs``, where what a
+    file of another folder builds on may lie as well.
 
     Raises:
         ConfigError: if one of the files is no YAML.
     """
+    folder = folder or CONFIG_FOLDER
+    here = [folder, CONFIG_FOLDER]
+    lenient = [_lenient(override, here) for override in overrides]
+    if folder != CONFIG_FOLDER:
+        lenient.append(f"hydra.searchpath=[file://{CONFIG_FOLDER}]")
     try:
-        with initialize_config_dir(version_base=None, config_dir=str(CONFIG_FOLDER)):
-            config: DictConfig = compose(config_name=name, overrides=[*map(_lenient, overrides)])
+        with initialize_config_dir(version_base=None, config_dir=str(folder)):
+            config: DictConfig = compose(config_name=name, overrides=lenient)
             return config
     except yaml.YAMLError as error:  # it names file and line
         raise ConfigError(f"no YAML file: {' '.join(str(error).split())}") from error
 
 
-def _lenient(override: str) -> str:
+def _lenient(override: str, folders: Sequence[Path]) -> str:
     """``key=value`` and ``+key=value`` as "add or override": the dataclasses know all valid keys,
     the YAML shows only some, and what neither knows is refused by ``to_dataclass``."""
     key, separator, value = override.lstrip("+").partition("=")
-    is_group = (CONFIG_FOLDER / key).is_dir()
+    is_group = any((folder / key).is_dir() for folder in folders)
     if not separator or is_group or override.startswith("~"):
         return override
     return f"++{key}={value if _is_one_value(value) else _quote(value)}"
@@ -67,14 +75,26 @@ def _quote(value: str) -> str:
     return f"'{escaped}'"
 
 
-def load_task_config(overrides: Sequence[str]) -> tuple[type[Task], Any]:
-    """The task of ``configs/ppo_trainer.yaml`` with overrides, and its validated config, in which
-    paths are absolute.
+def load_task_config(arguments: Sequence[str]) -> tuple[type[Task], Any]:
+    """The task of a root config with overrides, and its validated config, in which paths are
+    absolute.
+
+    Args:
+        arguments: overrides; ``--config-name`` and ``--config-dir`` choose another root than
+            ``configs/ppo_trainer.yaml``.
 
     Raises:
-        ConfigError: see :func:`import_task` and :func:`to_dataclass`.
+        ConfigError: for another option; see also :func:`import_task` and :func:`to_dataclass`.
     """
-    raw = compose_config("ppo_trainer", overrides)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-name", default=DEFAULT_ROOT)
+    parser.add_argument("--config-dir", type=Path)
+    root, overrides = parser.parse_known_args(arguments)
+    for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"unknown option {override}; there are --config-name, --config-dir")
+    folder = root.config_dir and root.config_dir.resolve()
+    raw = compose_config(root.config_name, overrides, folder)
     task_class = import_task(raw)
     config = to_dataclass(raw, task_class.config_class)
     make_paths_absolute(config)

@@ -19,18 +19,19 @@ from verl.utils.console import console
 
 def main(arguments: list[str]) -> None:
     """Checks, prints the table, and exits."""
-    parser = argparse.ArgumentParser(prog="bash train.sh --check", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="bash train.sh --check", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument(
         "--gpus",
         metavar="4x80[,ram=512]",
         help="the machine meant, where it is not this one: GPUs a node x GiB, main memory in GiB",
     )
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parsed = parser.parse_intermixed_args(arguments)
-    task_class, config = load_task_config(parsed.overrides)
+    parsed, of_the_run = parser.parse_known_args(arguments)
+    task_class, config = load_task_config(of_the_run)
     task = task_class(config)
     described = Machine.parse(parsed.gpus) if parsed.gpus else None
-    task.write_missing_data()
+    task.surroundings().write_missing_data()
     lines = all_lines(config, task, described)
     show(f"{config.trainer.experiment_name}: what it needs, and what there is", lines)
     failed = failures(lines)

@@ -21,6 +21,7 @@ from verl.trainer.evaluation.generate import (
 )
 from verl.trainer.evaluation.records import keys, read_log
 from verl.trainer.launch import load_task_config, run_as_command
+from verl.trajectory import AgentRecord
 from verl.utils.checkpoints import newest_actor
 from verl.utils.dataset import PromptDataset, load_tokenizer
 from verl.utils.device import require_vllm_build
@@ -36,31 +37,37 @@ def main(overrides: list[str]) -> None:
     seed_everything(config.trainer.seed)
     model_path = evaluated_model(config)
     task = task_class(config)
-    task.check()
+    surroundings = task.surroundings()
+    surroundings.check()
     dataset = evaluation_dataset(config, task)
     tokenizer = load_tokenizer(str(model_path))
     dataset.check_lengths(
         tokenizer, config.data.max_start_length, config.data.apply_chat_template_kwargs
     )
-    folder = prepare_folder(config, model_path)
+    folder = prepare_folder(config, model_path, task.record_class)
     requests = evaluation_rows(dataset, config.evaluation.n_samples)
-    done = keys(read_log(folder / TRAJECTORIES))
+    done = keys(read_log(folder / TRAJECTORIES, AgentRecord))
     if done >= {(request.uid, request.sample_index) for request in requests}:
         logger.info("all %d trajectories are in %s already", len(requests), folder)
         return
     logger.info("scoring %s on %d questions", model_path, len(dataset))
-    with ray_cluster(config.ray, num_ranks=1), task.environment():
+    with ray_cluster(config.ray, num_ranks=1), surroundings.running():
         device = settle_device(config.trainer.device)
         require_vllm_build(device)
         engine = _start_engine(config, model_path, device)
         try:
-            source = task.build_rollout_source(engine, tokenizer)
+            source = task.agent(engine, tokenizer)
             engine.wait_until_ready()
             val = config.actor_rollout_ref.rollout.val
-            options = RolloutOptions(
-                val.temperature, val.top_p, val.top_k, seed=config.trainer.seed
+            options = RolloutOptions.of(val, config.trainer.seed)
+            generate(
+                requests,
+                source,
+                options,
+                folder,
+                surroundings.stop_reason,
+                surroundings.describe_failures,
             )
-            generate(requests, source, options, folder, task.stop_reason, task.describe_failures)
         finally:
             engine.shutdown()
 

@@ -17,6 +17,7 @@ import numpy as np
 from router_r1.evaluation.baselines.embedding import Embedder
 from router_r1.evaluation.baselines.extraction import extract_short_answer
 from router_r1.pool.outcome import CallResult
+from verl.trajectory import AgentRecord
 
 Ask = Callable[[str, str], Awaitable[CallResult]]
 KINDS = ("random", "single", "learned", "fusion", "retrieval", "prompt", "router", "oracle")
@@ -40,7 +41,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Played:
+class Played(AgentRecord):
     """A baseline's answer to one question; empty if no call brought one."""
 
     answer: str

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from router_r1.evaluation.baselines.catalogue import DEFAULT_EMBEDDER, DESCRIPTIONS
 from router_r1.reward.normalization import NORMALIZATIONS
-from router_r1.world.knowledge import WorldConfig
+from router_r1.world.config import WorldConfig
 from verl.config.validation import ConfigError
 
 DEFAULT_EVALUATION = Path("outputs/quickstart/eval")

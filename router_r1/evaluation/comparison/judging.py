@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
-from router_r1.evaluation.baselines.contest import Call, Contestant, Played
-from router_r1.evaluation.comparison.asking import SharedAsker
+from router_r1.evaluation.baselines.contest import Ask, Contestant, Played
 from router_r1.evaluation.comparison.questions import Question
 from router_r1.reward.outcome import exact_match, f1_score
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -19,23 +16,24 @@ from verl.trajectory import TrajectoryStatus
 async def judge(
     contestant: Contestant,
     questions: Sequence[Question],
-    asker: SharedAsker,
+    ask: Ask,
     on_answer: Callable[[], None],
     normalization: str = "paper",
-) -> list[EvaluationRecord]:
+) -> list[EvaluationRecord[Played]]:
     """One scored record per question, in order; ``normalization`` is that of the answers."""
 
-    async def one(question: Question) -> EvaluationRecord:
-        played = await contestant.answer(question.prompt, asker.ask)
+    async def one(question: Question) -> EvaluationRecord[Played]:
+        played = await contestant.answer(question.prompt, ask)
         on_answer()
         return to_record(question, played, normalization)
 
     return list(await asyncio.gather(*(one(question) for question in questions)))
 
 
-def to_record(question: Question, played: Played, normalization: str = "paper") -> EvaluationRecord:
+def to_record(
+    question: Question, played: Played, normalization: str = "paper"
+) -> EvaluationRecord[Played]:
     """Costs are sums over the calls; a question whose calls all failed has failed."""
-    calls = [_call(call) for call in played.calls]
     answered = [call for call in played.calls if call.result.text is not None]
     status = TrajectoryStatus.ANSWERED if answered else TrajectoryStatus.FAILED
     cost = sum(call.result.cost for call in played.calls)
@@ -49,36 +47,15 @@ def to_record(question: Question, played: Played, normalization: str = "paper") 
         question=question.prompt.text,
         ground_truth=question.golden_answers,
         status=status.value,
-        extras={
-            "answer": played.answer,
-            "num_turns": turns,
-            "finished": int(bool(answered)),
-            "routed_calls": len(answered),
-            "failed_calls": len(calls) - len(answered),
-            "cost": cost,
-            "dollars": dollars,
-            "calls": calls,
-        },
+        trajectory=played,
         scores={
             "em": exact_match(played.answer, question.golden_answers, normalization),
             "f1": f1_score(played.answer, question.golden_answers, normalization),
             "cost": cost,
             "dollars": dollars,
             "route_cnt": float(len(answered)),
-            "failed_calls": float(len(calls) - len(answered)),
+            "failed_calls": float(len(played.calls) - len(answered)),
             "num_turns": float(turns),
             **{f"calls/{llm}": float(count) for llm, count in by_llm.items()},
         },
     )
-
-
-def _call(call: Call) -> dict[str, Any]:
-    """As the routing loop reports it."""
-    fields = asdict(call.result)
-    return {
-        "turn": call.turn,
-        "query": call.query,
-        "outcome": call.result.outcome.value,
-        "reply": fields.pop("text"),
-        **{name: value for name, value in fields.items() if name != "outcome"},
-    }

@@ -8,6 +8,7 @@ from pathlib import Path
 from router_r1.evaluation.comparison.file import read_json_object
 from router_r1.evaluation.comparison.questions import Question
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
+from verl.trajectory import AgentRecord
 
 PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
 
@@ -20,7 +21,7 @@ def kind_of(name: str) -> str:
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
-    """The evaluation's scored records of these questions.
+    """The evaluation's scored records of these questions, without what the agent told.
 
     Raises:
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
@@ -35,7 +36,7 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    records = [r for r in read_parquet(path) if (r.data_source, r.question) in wanted]
+    records = [r for r in read_parquet(path, AgentRecord) if (r.data_source, r.question) in wanted]
     missing = wanted - {(r.data_source, r.question) for r in records}
     if missing:
         raise RecordError(

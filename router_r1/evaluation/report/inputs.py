@@ -20,12 +20,12 @@ from router_r1.evaluation.comparison.file import (
     read_comparison,
     read_json_object,
 )
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
+from router_r1.evaluation.records import RoutedRecord, read_routed
+from router_r1.llm_agent.trajectory import RoutedTrajectory
+from verl.trainer.evaluation.records import RecordError, read_parquet
 from verl.trainer.evaluation.score import QUESTIONS
-from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
+from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
 from verl.utils.tracking import METRICS_FILE
-
-_ROUTED = {"calls", "policy_text", "response_text"}  # what the routing agent reports
 
 
 @dataclass(frozen=True)
@@ -43,22 +43,22 @@ class ReportInputs:
     """
 
     name: str
-    records: list[EvaluationRecord]
+    records: list[RoutedRecord]
     results: dict[str, Any]
     comparison: ComparisonFile | None
     metrics: list[dict[str, Any]]
     steps: list[int] | None = None
 
     @property
-    def by_step(self) -> dict[int, list[EvaluationRecord]]:
+    def by_step(self) -> dict[int, list[RoutedRecord]]:
         """Records of each validation, the first one first; {} for an evaluation."""
-        groups: dict[int, list[EvaluationRecord]] = {}
+        groups: dict[int, list[RoutedRecord]] = {}
         for step, record in zip(self.steps or [], self.records, strict=False):
             groups.setdefault(step, []).append(record)
         return groups
 
     @property
-    def newest(self) -> list[EvaluationRecord]:
+    def newest(self) -> list[RoutedRecord]:
         """Records of the last validation; all of an evaluation."""
         return list(self.by_step.values())[-1] if self.steps else self.records
 
@@ -70,7 +70,7 @@ def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
         RecordError: if ``questions.parquet`` is missing, empty or of another kind.
         EvaluationFileError: if another file is there and cannot be read.
     """
-    records = read_parquet(folder / QUESTIONS)
+    records = read_parquet(folder / QUESTIONS, RoutedTrajectory)
     if not records:
         raise RecordError(f"{folder / QUESTIONS} holds no record")
     results = read_json_object(folder / "results.json")
@@ -90,7 +90,8 @@ def read_run(folder: Path) -> ReportInputs:
         RecordError: if there is none, or one was written by another version.
         EvaluationFileError: if another file is there and cannot be read.
     """
-    records, steps = [], []
+    records: list[RoutedRecord] = []
+    steps: list[int] = []
     for step, path in trajectories_files(folder / VALIDATION_FOLDER).items():
         validation = read_routed(path)
         records += validation
@@ -108,21 +109,6 @@ def read_run(folder: Path) -> ReportInputs:
         metrics=_read_metrics(folder / METRICS_FILE),
         steps=steps,
     )
-
-
-def read_routed(path: Path) -> list[EvaluationRecord]:
-    """A file of a router's trajectories.
-
-    Raises:
-        RecordError: if it was written by another version, or by a run of another task.
-    """
-    records = read_trajectories(path)
-    for number, record in enumerate(records, start=1):
-        if missing := _ROUTED - record.extras.keys():
-            raise RecordError(
-                f"{path} line {number} is no router's trajectory: it lacks {', '.join(missing)}"
-            )
-    return records
 
 
 def _run_facts(path: Path) -> dict[str, Any]:

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import html
 
+from markupsafe import Markup
+
 ALPHA = "\N{GREEK SMALL LETTER ALPHA}"
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-class Markup(str):
-    """Text that is markup already."""
-
-    __slots__ = ()
 
 
 def escape(value: object) -> Markup:

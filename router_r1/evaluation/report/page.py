@@ -14,7 +14,7 @@ from router_r1.evaluation.report import headline
 from router_r1.evaluation.report.comparisons import comparison_section, published_section
 from router_r1.evaluation.report.curves import learning_section
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs, read_run
-from router_r1.evaluation.report.markup import Markup, escape, join, tag
+from router_r1.evaluation.report.markup import Markup, join, tag
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
 from router_r1.evaluation.report.routing import (
     MAX_DOMAINS,
@@ -82,7 +82,7 @@ def build_page(inputs: ReportInputs) -> str:
         _FOLDER / "page.html",
         _FOLDER / "page.js",
         [THEME, TRAJECTORY_STYLE, FIGURES_STYLE, _FOLDER / "page.css"],
-        title=escape(inputs.name),
+        title=inputs.name,
         facts=_facts(inputs, rule),
         contents=join(*(tag("a", name, href=f"#{key}") for key, name, _ in sections)),
         sections=join(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import combine
 from router_r1.reward.format import FormatPenalties, format_reward
@@ -94,11 +95,11 @@ def follows(record: EvaluationRecord, rule: RewardRule) -> bool:
     return abs(expected - scores["reward"]) < 1e-4
 
 
-def format_fault(record: EvaluationRecord, pool: PoolConfig | None) -> str | None:
+def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:
     """Which group of format rules a trajectory breaks; None if none, or without its pool."""
     if pool is None or not record.scores.get("format", 0.0) < 0:
         return None
-    return _FAULTS.get(format_reward(record.extras["response_text"], pool, _GROUPS))
+    return _FAULTS.get(format_reward(record.trajectory.response_text, pool, _GROUPS))
 
 
 def _close(a: float | None, b: float | None) -> bool:

@@ -6,12 +6,11 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report.markup import DASH, Markup, join, tag
 from router_r1.evaluation.report.trajectories import UNKNOWN_LLM, called_llm
-from router_r1.pool.outcome import Outcome
-from verl.trainer.evaluation.records import EvaluationRecord
+from router_r1.llm_agent.trajectory import Call
 
 MAX_DOMAINS = 24
 COLOURS = 10
@@ -50,63 +49,63 @@ class LLMUse:
     latency_s: float | None
 
 
-def shares_by_dataset(records: Sequence[EvaluationRecord]) -> list[RoutingShares]:
+def shares_by_dataset(records: Sequence[RoutedRecord]) -> list[RoutingShares]:
     """In order of appearance."""
-    return _grouped((r.data_source, call) for r in records for call in r.extras["calls"])
+    return _grouped((r.data_source, call) for r in records for call in r.trajectory.calls)
 
 
-def shares_by_domain(records: Sequence[EvaluationRecord]) -> list[RoutingShares]:
+def shares_by_domain(records: Sequence[RoutedRecord]) -> list[RoutingShares]:
     """The n-th call of a question counts for the n-th of its domains, later ones for the last.
 
-    Questions without ``extras["domains"]`` are left out; the most used domains come first.
+    Questions without domains are left out; the most used domains come first.
     """
     pairs = (
         (str(domains[min(number, len(domains) - 1)]), call)
         for record in records
-        if (domains := record.extras.get("domains"))
-        for number, call in enumerate(record.extras["calls"])
+        if (domains := record.domains)
+        for number, call in enumerate(record.trajectory.calls)
     )
     groups = sorted(_grouped(pairs), key=lambda group: -group.calls.total())
     return groups[:MAX_DOMAINS]
 
 
-def shares_by_step(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> list[RoutingShares]:
+def shares_by_step(by_step: Mapping[int, Sequence[RoutedRecord]]) -> list[RoutingShares]:
     """Of each validation of a run, in order."""
     return _grouped(
         (f"step {step}", call)
         for step, records in by_step.items()
         for record in records
-        for call in record.extras["calls"]
+        for call in record.trajectory.calls
     )
 
 
-def _grouped(pairs: Iterable[tuple[str, dict[str, Any]]]) -> list[RoutingShares]:
+def _grouped(pairs: Iterable[tuple[str, Call]]) -> list[RoutingShares]:
     groups: dict[str, Counter[str]] = {}
     for group, call in pairs:
         groups.setdefault(group, Counter())[called_llm(call)] += 1
     return [RoutingShares(group, calls) for group, calls in groups.items()]
 
 
-def llm_use(records: Sequence[EvaluationRecord], llms: Sequence[str]) -> list[LLMUse]:
+def llm_use(records: Sequence[RoutedRecord], llms: Sequence[str]) -> list[LLMUse]:
     """One entry an LLM, in the order given."""
-    by_llm: dict[str, list[dict[str, Any]]] = {name: [] for name in llms}
+    by_llm: dict[str, list[Call]] = {name: [] for name in llms}
     for record in records:
-        for call in record.extras["calls"]:
+        for call in record.trajectory.calls:
             by_llm[called_llm(call)].append(call)
     all_calls = max(1, sum(map(len, by_llm.values())))
-    all_cost = sum(call["cost"] for calls in by_llm.values() for call in calls) or 1.0
+    all_cost = sum(call.result.cost for calls in by_llm.values() for call in calls) or 1.0
     uses = []
     for name, calls in by_llm.items():
-        answered = [call for call in calls if call["outcome"] == Outcome.OK.value]
+        answered = [call for call in calls if call.ok]
         uses.append(
             LLMUse(
                 name=name,
                 calls=len(calls),
                 failed=len(calls) - len(answered),
                 share=len(calls) / all_calls,
-                cost_share=sum(call["cost"] for call in calls) / all_cost,
-                tokens=_mean([call["completion_tokens"] for call in answered]),
-                latency_s=statistics.median([call["latency_s"] for call in answered])
+                cost_share=sum(call.result.cost for call in calls) / all_cost,
+                tokens=_mean([call.result.completion_tokens for call in answered]),
+                latency_s=statistics.median([call.result.latency_s for call in answered])
                 if answered
                 else None,
             )

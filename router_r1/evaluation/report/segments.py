@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any
+
+from router_r1.llm_agent.observation import CLOSE, OPEN
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 
 _BLOCK = re.compile(r"<(think|search|information|answer)>(.*?)</\1>", re.DOTALL)
-_OPEN, _CLOSE = "\n\n<information>", "</information>\n\n"
 OBSERVATION, FORGED, LOOSE = "observation", "forged", "loose"
 
 
@@ -31,44 +32,23 @@ class Block:
     call: int | None = None
 
 
-def split_response(extras: dict[str, Any]) -> list[Block]:
-    """Blocks of a trajectory, from the agent's ``response_text``, ``policy_text`` and ``calls``."""
-    calls = len(extras.get("calls", ()))
+def split_response(trajectory: RoutedTrajectory) -> list[Block]:
+    """Blocks of a trajectory; those of turns between which the policy read nothing are found in
+    their joined text."""
     blocks: list[Block] = []
-    next_call = 0
-    for text, is_observation in _turns(extras.get("response_text", ""), extras["policy_text"]):
-        if is_observation:
-            call = next_call if next_call < calls else None
-            _link_search(blocks, call)
-            blocks.append(Block(OBSERVATION, text, call))
-            next_call += 1
-        else:
-            blocks.extend(_policy_blocks(text))
-    if next_call < calls:  # no room was left for the last reply
-        _link_search(blocks, next_call)
-    return blocks
-
-
-def _turns(response: str, policy: str) -> list[tuple[str, bool]]:
-    """(text, whether the agent wrote it): the response without these is the policy's text."""
-    turns: list[tuple[str, bool]] = []
-    at = read = 0  # positions in the response and in the policy's text
-    while at < len(response):
-        start = response.find(_OPEN, at)
-        end = response.find(_CLOSE, start) + len(_CLOSE) if start >= 0 else 0
-        if end < len(_CLOSE):  # not found
-            turns.append((response[at:], False))
-            break
-        block = response[start:end]
-        read += start - at
-        if policy.startswith(block, read):  # the policy wrote it
-            turns.append((response[at:end], False))
-            read += len(block)
-        else:
-            turns.append((response[at:start], False))
-            turns.append((block[len(_OPEN) : -len(_CLOSE)], True))
-        at = end
-    return turns
+    written, calls = trajectory.opened, 0
+    for turn in trajectory.turns:
+        written += turn.text
+        if turn.call is None:
+            continue
+        blocks += _policy_blocks(written)
+        written = ""
+        _link_search(blocks, calls)
+        if turn.observation:  # else no room was left for the reply
+            inner = turn.observation[len(OPEN) : -len(CLOSE)]
+            blocks.append(Block(OBSERVATION, inner, calls))
+        calls += 1
+    return blocks + _policy_blocks(written)
 
 
 def _policy_blocks(text: str) -> list[Block]:
@@ -87,7 +67,7 @@ def _loose(text: str) -> list[Block]:
     return [Block(LOOSE, text.strip())] if text.strip() else []
 
 
-def _link_search(blocks: list[Block], call: int | None) -> None:
+def _link_search(blocks: list[Block], call: int) -> None:
     """Notes at the last search that it made the call."""
     for i in range(len(blocks) - 1, -1, -1):
         if blocks[i].kind == "search" and blocks[i].call is None:

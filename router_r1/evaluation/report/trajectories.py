@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report.reward_rule import (
     RewardRule,
     branch_of,
@@ -23,10 +24,9 @@ from router_r1.evaluation.report.reward_rule import (
     format_fault,
 )
 from router_r1.evaluation.report.segments import OBSERVATION, split_response
+from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
-from router_r1.reward import extract_answer
-from verl.trainer.evaluation.records import EvaluationRecord
 
 UNKNOWN_LLM = "unknown name"
 CHUNK = 250
@@ -56,7 +56,7 @@ class EncodedTrajectories:
         return len(self.index) + sum(map(len, self.chunks))
 
 
-def llm_names(records: Sequence[EvaluationRecord]) -> list[str]:
+def llm_names(records: Sequence[RoutedRecord]) -> list[str]:
     """The pool's LLMs as far as the records know them, then :data:`UNKNOWN_LLM` if it was used."""
     known = dict.fromkeys(
         name.removeprefix("calls/")
@@ -66,22 +66,22 @@ def llm_names(records: Sequence[EvaluationRecord]) -> list[str]:
     )
     unknown = False
     for record in records:
-        for call in record.extras["calls"]:
-            if call["outcome"] == Outcome.UNKNOWN_LLM.value:
+        for call in record.trajectory.calls:
+            if call.result.outcome is Outcome.UNKNOWN_LLM:
                 unknown = True
             else:
-                known.setdefault(call["llm"])
+                known.setdefault(call.result.llm)
     return [*known, UNKNOWN_LLM] if unknown else list(known)
 
 
-def called_llm(call: dict[str, Any]) -> str:
+def called_llm(call: Call) -> str:
     """The LLM a call counts for: the pool's name, or :data:`UNKNOWN_LLM`."""
-    unknown = call["outcome"] == Outcome.UNKNOWN_LLM.value
-    return UNKNOWN_LLM if unknown else str(call["llm"])
+    unknown = call.result.outcome is Outcome.UNKNOWN_LLM
+    return UNKNOWN_LLM if unknown else call.result.llm
 
 
 def encode(
-    records: Sequence[EvaluationRecord],
+    records: Sequence[RoutedRecord],
     rule: RewardRule,
     pool: PoolConfig | None,
     size_limit: int,
@@ -111,7 +111,7 @@ def encode(
 
 
 def index_of(
-    records: Sequence[EvaluationRecord], rule: RewardRule, steps: Sequence[int] | None = None
+    records: Sequence[RoutedRecord], rule: RewardRule, steps: Sequence[int] | None = None
 ) -> dict[str, Any]:
     """The index of :func:`encode`, of at least one record."""
     sources = list(dict.fromkeys(record.data_source for record in records))
@@ -125,12 +125,10 @@ def index_of(
         "source": [sources.index(r.data_source) for r in records],
         "status": [statuses.index(r.status) for r in records],
         "question": [r.question for r in records],
-        "answer": [extract_answer(r.extras["policy_text"]) for r in records],
+        "answer": [r.trajectory.answer for r in records],
         "costly": [int(cost >= threshold and cost > 0) for cost in costs],
-        "calls": [[llms.index(called_llm(call)) for call in r.extras["calls"]] for r in records],
-        "failed": [
-            sum(call["outcome"] != Outcome.OK.value for call in r.extras["calls"]) for r in records
-        ],
+        "calls": [[llms.index(called_llm(call)) for call in r.trajectory.calls] for r in records],
+        "failed": [r.trajectory.failed_calls for r in records],
     }
     if steps is not None:
         rows["step"] = list(steps)
@@ -149,17 +147,15 @@ def index_of(
     }
 
 
-def detail_of(
-    record: EvaluationRecord, rule: RewardRule, pool: PoolConfig | None
-) -> dict[str, Any]:
+def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -> dict[str, Any]:
     """A detail of :func:`encode`."""
-    blocks = split_response(record.extras)
+    blocks = split_response(record.trajectory)
     seen = {block.call: block.text for block in blocks if block.kind == OBSERVATION}
     return {
         "gold": record.ground_truth,
         "blocks": [[block.kind, block.text, block.call] for block in blocks],
         "calls": [
-            _call(call, seen.get(number)) for number, call in enumerate(record.extras["calls"])
+            _call(call, seen.get(number)) for number, call in enumerate(record.trajectory.calls)
         ],
         "branch": branch_of(record),
         "follows": follows(record, rule),
@@ -168,20 +164,21 @@ def detail_of(
     }
 
 
-def _call(call: dict[str, Any], observed: str | None) -> list[Any]:
-    reply = call.get("reply")
+def _call(call: Call, observed: str | None) -> list[Any]:
+    result = call.result
+    reply = result.text
     is_shown = reply is not None and reply.strip() == (observed or "").strip()
     return [
-        call["llm"],
-        call["outcome"],
-        call["prompt_tokens"],
-        call["completion_tokens"],
-        _number(call["cost"]),
-        _number(call["dollars"]),
-        _number(call["latency_s"]),
+        result.llm,
+        result.outcome.value,
+        result.prompt_tokens,
+        result.completion_tokens,
+        _number(result.cost),
+        _number(result.dollars),
+        _number(result.latency_s),
         None if is_shown else reply,
-        call.get("neutralised", 0),
-        [flag for flag in _FLAGS if call.get(flag)],
+        call.neutralised,
+        [flag for flag in _FLAGS if getattr(result, flag)],
     ]
 
 

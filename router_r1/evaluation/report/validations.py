@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report import headline
 from router_r1.evaluation.report.markup import Markup, join, tag
 from router_r1.evaluation.report.routing import llm_legend, shares_by_step, stacked_bars
 from router_r1.evaluation.report.trajectories import called_llm, llm_names
-from verl.trainer.evaluation.records import EvaluationRecord
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Changes:
     questions: int
 
 
-def changes(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Changes:
+def changes(before: Sequence[RoutedRecord], after: Sequence[RoutedRecord]) -> Changes:
     """From one validation to another."""
     earlier = {record.key: record for record in before}
     pairs = [(earlier[record.key], record) for record in after if record.key in earlier]
@@ -44,7 +44,7 @@ def changes(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord
     )
 
 
-def validations_section(by_step: dict[int, list[EvaluationRecord]]) -> Markup:
+def validations_section(by_step: dict[int, list[RoutedRecord]]) -> Markup:
     """A row a validation, what changed since the first, and whom each asked.
 
     Args:
@@ -72,9 +72,9 @@ def _in_words(found: Changes, first: int, last: int) -> Markup:
     )
 
 
-def _is_right(record: EvaluationRecord) -> bool:
+def _is_right(record: RoutedRecord) -> bool:
     return record.scores.get("em", 0.0) >= 1
 
 
-def _asked(record: EvaluationRecord) -> list[str]:
-    return [called_llm(call) for call in record.extras["calls"]]
+def _asked(record: RoutedRecord) -> list[str]:
+    return [called_llm(call) for call in record.trajectory.calls]

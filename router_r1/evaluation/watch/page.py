@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation.report.markup import escape
 from router_r1.evaluation.report.page import FIGURES_STYLE, known_pool
 from router_r1.evaluation.report.reward_rule import reward_rule
 from router_r1.evaluation.report.trajectories import detail_of, index_of
@@ -29,7 +28,7 @@ def build_page(name: str) -> str:
         _FOLDER / "watch.js",
         [THEME, TRAJECTORY_STYLE, FIGURES_STYLE, _FOLDER / "watch.css"],
         policy="connect-src 'self'",
-        title=escape(name),
+        title=name,
     )
 
 

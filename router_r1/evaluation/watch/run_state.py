@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from router_r1.evaluation.report.inputs import read_routed
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError
+from router_r1.evaluation.records import RoutedRecord, read_routed
+from verl.trainer.evaluation.records import RecordError
 from verl.trainer.ppo.rollout_log import trajectories_files
 from verl.trainer.ppo.samples import SAMPLES_FOLDER
 from verl.trainer.run_folder import is_claimed
@@ -60,7 +60,7 @@ class RunState:
     phase: Phase = Phase.WAITING
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    samples: dict[int, list[EvaluationRecord]] = field(default_factory=dict)
+    samples: dict[int, list[RoutedRecord]] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     written_at: float | None = None
     faults: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from verl.config.ppo import PPOConfig
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
 from verl.trainer.evaluation.records import RecordLog, keys, read_log, record_of
-from verl.trajectory import Trajectory
+from verl.trajectory import AgentRecord, Trajectory
 from verl.utils.console import progress_bar
 from verl.utils.dataset import PromptDataset
 from verl.utils.redaction import redact
@@ -53,27 +53,36 @@ def evaluation_rows(dataset: PromptDataset, n_samples: int) -> list[RolloutReque
     ]
 
 
-def prepare_folder(config: PPOConfig, model_path: Path) -> Path:
-    """The evaluation's folder; trajectories of a different evaluation in it are moved aside."""
+def prepare_folder(config: PPOConfig, model_path: Path, record_class: type[AgentRecord]) -> Path:
+    """The evaluation's folder; trajectories of a different evaluation in it are moved aside, and so
+    are those whose agent told something else of them than ``record_class`` holds."""
     folder = Path(config.evaluation.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = json.dumps(_settings(config, model_path), indent=2, sort_keys=True)
+    settings = json.dumps(_settings(config, model_path, record_class), indent=2, sort_keys=True)
     path, log = folder / _SETTINGS, folder / TRAJECTORIES
     unchanged = path.is_file() and path.read_text(encoding="utf-8") == settings
     if log.is_file() and not (unchanged and config.evaluation.resume):
-        log.replace(folder / f"replaced_{TRAJECTORIES}")
-        logger.info("the evaluation in %s is another one: starting anew", folder)
+        aside = log.replace(folder / f"replaced_{TRAJECTORIES}")
+        logger.info(
+            "the evaluation in %s is another one, or of another version: starting anew; its "
+            "trajectories are now in %s",
+            folder,
+            aside,
+        )
     path.write_text(settings, encoding="utf-8")
     return folder
 
 
-def _settings(config: PPOConfig, model_path: Path) -> dict[str, Any]:
+def _settings(
+    config: PPOConfig, model_path: Path, record_class: type[AgentRecord]
+) -> dict[str, Any]:
     content = {name: v for name, v in asdict(config).items() if name not in _IRRELEVANT}
     policy = config.actor_rollout_ref
     content["actor_rollout_ref"] = {"rollout": asdict(policy.rollout)}
     if policy.rollout.val.temperature > 0:
         content["seed"] = config.trainer.seed
     content["model"] = {"path": str(model_path), "weights": _weights(model_path)}
+    content["record"] = [field.name for field in fields(record_class)]
     # A trajectory is the same whether more or fewer are wanted.
     unshaping = dict.fromkeys(("folder", "resume", "limit", "n_samples"))
     content["evaluation"] = {**content["evaluation"], **unshaping}
@@ -104,7 +113,7 @@ def generate(
     breaks again.
 
     Args:
-        stop_reason, describe_failures: see :class:`verl.task.Task`.
+        stop_reason, describe_failures: see :class:`verl.task.Surroundings`.
 
     Raises:
         EvaluationStoppedError: if ``stop_reason`` gives one, or trajectories are still missing.
@@ -132,7 +141,7 @@ def generate(
 
 
 def _missing(requests: list[RolloutRequest], path: Path) -> list[RolloutRequest]:
-    done = keys(read_log(path))
+    done = keys(read_log(path, AgentRecord))
     return [request for request in requests if (request.uid, request.sample_index) not in done]
 
 

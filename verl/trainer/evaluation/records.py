@@ -8,25 +8,28 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
-from verl.trajectory import Trajectory
+from verl.trajectory import RecordT, Trajectory
 from verl.utils.arrow import arrow_path
+from verl.utils.files import written_whole
 from verl.utils.rows import data_source, extra_info, ground_truth, question
 
 logger = logging.getLogger(__name__)
 
-# Columns of the parquet file beside the scores; ``extras`` is JSON text.
+# Columns of the parquet file beside the scores, and ``extras``.
 _TEXT_COLUMNS = ("uid", "data_source", "question", "status")
+_PLAIN = ("uid", "sample_index", "data_source", "question", "ground_truth", "status")
+# Where the files keep what the agent tells: an object in JSON lines, JSON text in parquet.
+_EXTRAS = "extras"
 
 
 class RecordError(UserError):
@@ -34,7 +37,7 @@ class RecordError(UserError):
 
 
 @dataclass(frozen=True)
-class EvaluationRecord:
+class EvaluationRecord(Generic[RecordT]):
     """One trajectory of one question.
 
     Attributes:
@@ -44,8 +47,9 @@ class EvaluationRecord:
         question: as the user would ask it.
         ground_truth: accepted answers.
         status: how the trajectory ended (:class:`verl.trajectory.TrajectoryStatus`).
-        extras: what the agent reports about it.
+        trajectory: what the agent tells of it.
         scores: the reward function's columns, and ``reward``; empty before scoring.
+        domains: that the question's row names; [] if it names none.
     """
 
     uid: str
@@ -54,22 +58,27 @@ class EvaluationRecord:
     question: str
     ground_truth: list[str]
     status: str
-    extras: dict[str, Any]
+    trajectory: RecordT
     scores: dict[str, float] = field(default_factory=dict)
+    domains: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, int]:
         """Unique in an evaluation."""
         return self.uid, self.sample_index
 
+    def agent_to_json(self) -> dict[str, Any]:
+        """What the agent tells, and the domains, as the files keep them."""
+        domains = {"domains": self.domains} if self.domains else {}
+        return {**self.trajectory.to_json(), **domains}
 
-def record_of(trajectory: Trajectory, request: RolloutRequest) -> EvaluationRecord:
+
+def record_of(
+    trajectory: Trajectory[RecordT], request: RolloutRequest
+) -> EvaluationRecord[RecordT]:
     """A trajectory with the question of the row that it answers; not scored yet."""
     row = request.row
-    extras = dict(trajectory.extras)
     domains = extra_info(row).get("domains")
-    if isinstance(domains, list):
-        extras["domains"] = domains
     return EvaluationRecord(
         uid=trajectory.uid,
         sample_index=trajectory.sample_index,
@@ -77,7 +86,8 @@ def record_of(trajectory: Trajectory, request: RolloutRequest) -> EvaluationReco
         question=question(row) or request.messages[-1]["content"],
         ground_truth=ground_truth(row),
         status=trajectory.status.value,
-        extras=extras,
+        trajectory=trajectory.record,
+        domains=domains if isinstance(domains, list) else [],
     )
 
 
@@ -95,7 +105,9 @@ class RecordLog:
 
     def append(self, record: EvaluationRecord) -> None:
         """Writes one line."""
-        self._file.write(json.dumps(asdict(record)) + "\n")
+        line = {name: getattr(record, name) for name in _PLAIN}
+        line |= {_EXTRAS: record.agent_to_json(), "scores": record.scores}
+        self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -103,11 +115,15 @@ class RecordLog:
         self._file.close()
 
 
-def read_log(path: Path) -> list[EvaluationRecord]:
+def read_log(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """Records of a JSON-lines file; none if it does not exist.
 
+    Args:
+        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
+            what it told.
+
     Raises:
-        RecordError: naming the line that is no record.
+        RecordError: naming the line that is no record of this agent and version.
     """
     if not path.is_file():
         return []
@@ -115,9 +131,20 @@ def read_log(path: Path) -> list[EvaluationRecord]:
     lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline: nothing, or a cut line
     for number, line in enumerate(lines, start=1):
         try:
-            records.append(EvaluationRecord(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise RecordError(f"{path} line {number} is no evaluation record: {error}") from error
+            content = json.loads(line)
+            extras = content.pop(_EXTRAS)
+            records.append(
+                EvaluationRecord(
+                    **content,
+                    trajectory=record_class.from_json(extras),
+                    domains=extras.get("domains", []),
+                )
+            )
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RecordError(
+                f"{path} line {number} is no evaluation record of this version: {error!r}; "
+                "python -m verl.trainer.main_generation sets the file aside and begins anew"
+            ) from error
     return records
 
 
@@ -146,37 +173,39 @@ def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
         columns[f"score/{name}"] = pa.array(
             [record.scores.get(name) for record in records], pa.float64()
         )
-    columns["extras"] = [json.dumps(record.extras) for record in records]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
+    columns[_EXTRAS] = [json.dumps(record.agent_to_json()) for record in records]
+    with written_whole(path) as temporary:
         pyarrow.parquet.write_table(pa.table(columns), arrow_path(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
-def read_parquet(path: Path) -> list[EvaluationRecord]:
+def read_parquet(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """What :func:`write_parquet` wrote.
 
+    Args:
+        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
+            what it told.
+
     Raises:
-        RecordError: if the file is missing or of another kind.
+        RecordError: if the file is missing, of another kind or of another version.
     """
     if not path.is_file():
         raise RecordError(f"no such file: {path}; bash test.sh writes it")
     try:
         rows = pyarrow.parquet.read_table(arrow_path(path)).to_pylist()
-        return [_from_row(row) for row in rows]
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise RecordError(f"{path} is no file of evaluation records: {error}") from error
+        return [_from_row(row, record_class) for row in rows]
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise RecordError(
+            f"{path} is no file of evaluation records that this version writes: {error!r}"
+        ) from error
 
 
-def _from_row(row: dict[str, Any]) -> EvaluationRecord:
+def _from_row(row: dict[str, Any], record_class: type[RecordT]) -> EvaluationRecord[RecordT]:
     scores = {
         name.removeprefix("score/"): value
         for name, value in row.items()
         if name.startswith("score/") and value is not None
     }
+    extras = json.loads(row[_EXTRAS])
     return EvaluationRecord(
         uid=row["uid"],
         sample_index=row["sample_index"],
@@ -184,8 +213,9 @@ def _from_row(row: dict[str, Any]) -> EvaluationRecord:
         question=row["question"],
         ground_truth=list(row["ground_truth"]),
         status=row["status"],
-        extras=json.loads(row["extras"]),
+        trajectory=record_class.from_json(extras),
         scores=scores,
+        domains=extras.get("domains", []),
     )
 
 

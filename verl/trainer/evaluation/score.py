@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,18 +17,20 @@ from verl.trainer.evaluation.records import (
     write_parquet,
 )
 from verl.trainer.evaluation.summary import DatasetSummary, summarise
+from verl.trajectory import AgentRecord, RecordT
+from verl.utils.files import write_text
 
 QUESTIONS = "questions.parquet"
 RESULTS = "results.json"
 
 
 def score_records(
-    records: Sequence[EvaluationRecord], reward_function: RewardFunction
-) -> list[EvaluationRecord]:
+    records: Sequence[EvaluationRecord[RecordT]], reward_function: RewardFunction
+) -> list[EvaluationRecord[RecordT]]:
     """The records with the reward function's columns, and ``reward``."""
     batch = DataProto.from_dict(
         non_tensors={
-            "extras": [record.extras for record in records],
+            "record": [record.trajectory for record in records],
             "ground_truth": [record.ground_truth for record in records],
         }
     )
@@ -43,6 +44,7 @@ def score_records(
 
 def score_folder(
     log: Path,
+    record_class: type[AgentRecord],
     folder: Path,
     reward_function: RewardFunction,
     facts: dict[str, Any],
@@ -52,6 +54,7 @@ def score_folder(
     """Scores a log of trajectories; writes ``questions.parquet`` and ``results.json``.
 
     Args:
+        log: of trajectories whose agent's record is a ``record_class``.
         facts: what else ``results.json`` should say (model, sampling …).
         limit, n_samples: the first so many questions and samples only, where an earlier
             evaluation has left more; None takes all.
@@ -61,7 +64,7 @@ def score_folder(
     """
     wanted = []
     # In the order of the questions, not of their endings.
-    for record in sorted(read_log(log), key=_place):
+    for record in sorted(read_log(log, record_class), key=_place):
         row, sample = _place(record)
         if (limit is None or row < limit) and (n_samples is None or sample < n_samples):
             wanted.append(record)
@@ -71,9 +74,7 @@ def score_folder(
     summaries = summarise(scored)
     write_parquet(folder / QUESTIONS, scored)
     content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
-    temporary = folder / f".{RESULTS}.tmp-{os.getpid()}"
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / RESULTS)
+    write_text(folder / RESULTS, json.dumps(content, indent=2) + "\n")
     return summaries
 
 

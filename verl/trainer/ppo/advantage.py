@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from verl.algorithms import find_algorithm
+from verl.algorithms.base import ScoredBatch
+from verl.algorithms.kl import AdaptiveKLController, FixedKLController, kl_penalty
+from verl.algorithms.maths import masked_mean
 from verl.config.ppo import AlgorithmConfig
 from verl.protocol import DataProto
-from verl.trainer.ppo.core_algos import (
-    AdaptiveKLController,
-    FixedKLController,
-    compute_gae_advantage_return,
-    compute_grpo_outcome_advantage,
-    kl_penalty,
-    masked_mean,
-)
 
 KLController = FixedKLController | AdaptiveKLController
 
@@ -55,17 +51,14 @@ def apply_kl_penalty(
 
 
 def add_advantages(batch: DataProto, config: AlgorithmConfig) -> None:
-    """``advantages`` and ``returns`` (B, R) by the configured estimator."""
+    """``advantages`` and ``returns`` (B, R) by the configured algorithm."""
     tensors = batch.batch
     assert tensors is not None
-    mask = tensors["response_mask"]
-    if config.adv_estimator == "gae":
-        advantages, returns = compute_gae_advantage_return(
-            tensors["token_level_rewards"], tensors["values"], mask, config.gamma, config.lam
-        )
-    else:
-        advantages, returns = compute_grpo_outcome_advantage(
-            tensors["token_level_rewards"], mask, batch.non_tensor_batch["uid"].tolist()
-        )
-    tensors["advantages"] = advantages
-    tensors["returns"] = returns
+    scored = ScoredBatch(
+        tensors["token_level_rewards"],
+        tensors["response_mask"],
+        batch.non_tensor_batch["uid"].tolist(),
+        tensors.get("values"),
+    )
+    found = find_algorithm(config.adv_estimator).advantages(scored, config)
+    tensors["advantages"], tensors["returns"] = found.advantages, found.returns

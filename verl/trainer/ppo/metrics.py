@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 
+from verl.algorithms.maths import masked_mean
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
-from verl.trainer.ppo.core_algos import masked_mean
+from verl.trajectory import AgentRecord
 
 
 def summary(name: str, values: torch.Tensor | np.ndarray) -> dict[str, float]:
@@ -81,11 +81,13 @@ def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
     return metrics
 
 
-def environment_metrics(extras: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What the agent did, from the numbers every trajectory reports; absent ones are skipped."""
+def environment_metrics(records: Sequence[AgentRecord]) -> dict[str, float]:
+    """What the agent did, from the numbers that it tells of every trajectory; absent ones are
+    skipped."""
+    numbers = [record.numbers() for record in records]
 
     def column(key: str) -> np.ndarray:
-        return np.array([extra[key] for extra in extras if key in extra], dtype=np.float64)
+        return np.array([row[key] for row in numbers if key in row], dtype=np.float64)
 
     turns, valid = column("num_turns"), column("valid_actions")
     metrics = summary("env/number_of_actions", turns)

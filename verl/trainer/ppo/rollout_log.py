@@ -7,7 +7,6 @@ what :func:`write_trajectories` wrote.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 
 from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, record_of
-from verl.trajectory import Trajectory
+from verl.trajectory import RecordT, Trajectory
+from verl.utils.files import written_whole
 
 VALIDATION_FOLDER = "validation"
 _FILE = re.compile(r"step_(\d+)\.jsonl")
@@ -53,43 +53,55 @@ def write_trajectories(
         requests, trajectories: N of each, in the same order.
         columns: each (N,) float64: the reward function's metrics and ``reward``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".tmp-{os.getpid()}")
-    with temporary.open("w", encoding="utf-8", errors="replace") as file:
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="replace") as file,
+    ):
         for i, (request, trajectory) in enumerate(zip(requests, trajectories, strict=True)):
             record = record_of(trajectory, request)
             line = {
                 **{name: getattr(record, name) for name in _IDENTITY},
                 "excluded": trajectory.excluded,
                 **{name: float(values[i]) for name, values in columns.items()},
-                **record.extras,
+                **record.agent_to_json(),
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
 
 
-def read_trajectories(path: Path) -> list[EvaluationRecord]:
+def read_trajectories(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """The lines of a file as records; every number of a line is among its scores.
 
+    Args:
+        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
+            what it told.
+
     Raises:
-        RecordError: naming the line that cannot be used.
+        RecordError: naming the line that cannot be used: of another agent or another version.
     """
     records = []
     lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other line ends
     for number, line in enumerate(filter(None, lines), start=1):
         try:
-            records.append(_record(json.loads(line)))
+            records.append(_record(json.loads(line), record_class))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(
-                f"{path} line {number} is no trajectory that this version writes: {error!r}"
+                f"{path} line {number} is no trajectory that this version of the agent writes: "
+                f"{error!r}"
             ) from error
     return records
 
 
-def _record(line: dict[str, Any]) -> EvaluationRecord:
-    identity = {name: line.pop(name) for name in _IDENTITY}
-    scores = {name: float(value) for name, value in line.items() if _is_number(value)}
-    return EvaluationRecord(**identity, extras=line, scores=scores)
+def _record(line: dict[str, Any], record_class: type[RecordT]) -> EvaluationRecord[RecordT]:
+    return EvaluationRecord(
+        **{name: line[name] for name in _IDENTITY},
+        trajectory=record_class.from_json(line),
+        scores={
+            name: float(value)
+            for name, value in line.items()
+            if name not in _IDENTITY and _is_number(value)
+        },
+        domains=line.get("domains", []),
+    )
 
 
 def _is_number(value: Any) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from verl.config.rollout import SamplingConfig
+from verl.config.sampling import Sampling
 from verl.interfaces import RewardFunction, RolloutOptions, RolloutRequest, RolloutSource
 from verl.protocol import DataProto
 from verl.task import ValidationResult
@@ -40,7 +40,7 @@ def validate(
     dataset: PromptDataset,
     source: RolloutSource,
     reward_function: RewardFunction,
-    sampling: SamplingConfig,
+    sampling: Sampling,
     pad_token_id: int,
     batch_size: int | None,
     step: int,
@@ -54,7 +54,7 @@ def validate(
         seed: of the run. Sampled validations of a run draw the same noise and differ by the
             policy alone, as a row's uid stays.
     """
-    options = RolloutOptions(sampling.temperature, sampling.top_p, sampling.top_k, seed=seed)
+    options = RolloutOptions.of(sampling, seed)
     trajectories: list[Trajectory] = []
     requests = validation_requests(dataset)
     size = batch_size or len(requests)

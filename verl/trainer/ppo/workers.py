@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+from verl.algorithms import find_algorithm
 from verl.config.ppo import PPOConfig
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
@@ -29,12 +30,15 @@ class Roles:
 
     @classmethod
     def of(cls, config: PPOConfig) -> Roles:
-        """GAE needs a critic; any KL needs a reference; GRPO compares samples of one prompt."""
-        algorithm, actor = config.algorithm, config.actor_rollout_ref.actor
-        gae = algorithm.adv_estimator == "gae"
-        in_reward = bool(algorithm.use_kl_in_reward)
-        reference = in_reward or bool(actor.use_kl_loss)
-        return cls(critic=gae, reference=reference, kl_in_reward=in_reward, groups=not gae)
+        """What the algorithm needs; and any KL needs a reference."""
+        algorithm = find_algorithm(config.algorithm.adv_estimator)
+        in_reward = bool(config.algorithm.use_kl_in_reward)
+        return cls(
+            critic=algorithm.needs_critic,
+            reference=in_reward or bool(config.actor_rollout_ref.actor.use_kl_loss),
+            kl_in_reward=in_reward,
+            groups=algorithm.needs_groups,
+        )
 
 
 class Workers:
@@ -119,7 +123,14 @@ def _start_group(
         training_steps * policy.actor.ppo_epochs * (samples // policy.actor.ppo_mini_batch_size)
     )
     classes = {
-        "actor": RayClassWithInit(ActorWorker, policy.model, policy.actor, temperature, actor_steps)
+        "actor": RayClassWithInit(
+            ActorWorker,
+            policy.model,
+            policy.actor,
+            temperature,
+            actor_steps,
+            find_algorithm(config.algorithm.adv_estimator).policy_loss,
+        )
     }
     if roles.reference:
         classes["reference"] = RayClassWithInit(

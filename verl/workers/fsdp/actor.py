@@ -6,11 +6,12 @@ from pathlib import Path
 
 import torch
 
+from verl.algorithms.base import PolicyLoss, PolicyTokens, ppo_loss
+from verl.algorithms.kl import kl_penalty
 from verl.config.model import ActorConfig, ModelConfig, ReferenceConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import RankInfo, Worker
-from verl.trainer.ppo.core_algos import kl_penalty, policy_loss_per_token
 from verl.utils.device import free_unused_memory
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
@@ -40,6 +41,7 @@ class ActorWorker(Worker):
         config: of the update.
         temperature: at which the policy samples; logits are divided by it everywhere.
         total_steps: optimizer steps of the run.
+        policy_loss: of the algorithm.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class ActorWorker(Worker):
         config: ActorConfig,
         temperature: float,
         total_steps: int,
+        policy_loss: PolicyLoss = ppo_loss,
     ) -> None:
         super().__init__(info)
         self._config = config
+        self._policy_loss = policy_loss
         self._temperature = temperature
         self._engine = FSDPEngine(
             model, config.fsdp_config, self.device, "lm", config.optim, total_steps
@@ -114,9 +118,14 @@ class ActorWorker(Worker):
 
         log_prob, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
         mask = column("response_mask").float()
-        loss, clipped, kl = policy_loss_per_token(
-            column("old_log_probs"), log_prob, column("advantages"), self._config.clip_ratio
+        tokens = PolicyTokens(
+            column("old_log_probs"),
+            log_prob,
+            column("advantages"),
+            mask,
+            batch.sample.to(self.device),
         )
+        loss, clipped, kl = self._policy_loss(tokens, self._config)
         terms = {
             "pg_loss": (loss * mask).sum(),
             "entropy_loss": (entropy * mask).sum(),

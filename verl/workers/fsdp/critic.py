@@ -6,11 +6,11 @@ from pathlib import Path
 
 import torch
 
+from verl.algorithms.losses import value_loss_per_token
 from verl.config.model import CriticConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import RankInfo, Worker
-from verl.trainer.ppo.core_algos import value_loss_per_token
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (

@@ -7,8 +7,8 @@ other ranks one tensor.
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
+from verl.utils.files import written_whole
 from verl.workers.fsdp.modelling import TokenModel
 from verl.workers.fsdp.weights import parameter_shapes, whole_parameters
 from verl.workers.weight_transfer.buckets import plan_buckets
@@ -42,16 +43,14 @@ def save_checkpoint(
         tokenizer_source: folder or hub name.
         folder: replaced if it is there.
     """
-    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
-    if dist.get_rank() == 0:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    _write_weights(model, device, temporary)
-    if dist.get_rank() == 0:
-        model.save_config(temporary)
-        _copy_tokenizer(Path(tokenizer_source), temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
+    writes = dist.get_rank() == 0
+    with written_whole(folder) if writes else nullcontext(folder) as temporary:
+        if writes:
+            temporary.mkdir()
+        _write_weights(model, device, temporary)
+        if writes:
+            model.save_config(temporary)
+            _copy_tokenizer(Path(tokenizer_source), temporary)
     dist.barrier()
 
 

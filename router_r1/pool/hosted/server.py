@@ -1,26 +1,25 @@
-"""An OpenAI-compatible HTTP server whose LLMs are simulated, with faults on request.
+"""An OpenAI-compatible HTTP server whose LLMs are played, with faults on request.
 
 Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``, and
 ``POST /admin/faults`` / ``DELETE /admin/faults``.
 
-Guarantees: replies come from one :class:`ReplySource` and depend on the request alone; the server
-ends with the process that started it.
+Guarantees: replies come from one :class:`ReplySource` and depend on the request alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiohttp import web
 
 from router_r1.pool.config import QUERY_MARKER
-from router_r1.pool.faults import FAULT_KINDS, Faults, change_text, respond
+from router_r1.pool.hosted.faults import FAULT_KINDS, Faults, change_text, respond
 
 logger = logging.getLogger(__name__)
 
@@ -164,21 +163,15 @@ def _completion(model: str, text: str, reply: SimulatedReply) -> dict[str, Any]:
     }
 
 
-async def serve(server: SimulatedPoolServer, host: str, port: int, ready_file: str) -> None:
-    """Serves until cancelled or until the parent process is gone; writes the URL when ready."""
-    runner = web.AppRunner(server.application(), access_log=None)
+@asynccontextmanager
+async def listening(
+    app: web.Application, port: int = 0, host: str = "127.0.0.1"
+) -> AsyncIterator[str]:
+    """Serves while the block runs; yields the base URL. Port 0 takes a free one."""
+    runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, host, port)
-    await site.start()
-    bound_port = runner.addresses[0][1]
-    url = f"http://{host}:{bound_port}/v1"
-    temporary = f"{ready_file}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(url)
-    os.replace(temporary, ready_file)
-    parent = os.getppid()
     try:
-        while os.getppid() == parent:
-            await asyncio.sleep(1.0)
+        await web.TCPSite(runner, host, port).start()
+        yield f"http://{host}:{runner.addresses[0][1]}/v1"
     finally:
         await runner.cleanup()

@@ -15,10 +15,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from router_r1.config import ColdStartConfig, EmbeddedWorldConfig
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import WorldConfig
-from router_r1.world.policy import create_policy
+from router_r1.world.cold_start.policy import create_policy
+from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig, WorldConfig
 from router_r1.world.simulated_llm import World
 from verl.config.model import ModelConfig, OptimConfig
 from verl.config.ppo import TrainerConfig
@@ -83,7 +82,7 @@ def _make_policy(
                 min_lr_ratio=0.05,
             ),
             data=ComponentConfig(
-                target="router_r1.world.traces.TraceDataset",
+                target="router_r1.world.cold_start.traces.TraceDataset",
                 args={
                     **shared,
                     "tokenizer_path": str(blank),
@@ -93,7 +92,7 @@ def _make_policy(
                 },
             ),
             gate=ComponentConfig(
-                target="router_r1.world.gate.ColdStartGate",
+                target="router_r1.world.cold_start.gate.ColdStartGate",
                 args={
                     **shared,
                     "thresholds": asdict(config.gate),
@@ -122,8 +121,8 @@ def _world_fields(config: EmbeddedWorldConfig) -> dict[str, object]:
 
 
 def _cache_key(config: ColdStartConfig, world: EmbeddedWorldConfig, pool: PoolConfig) -> str:
-    """Settings and the source code of this package, which writes the traces."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
+    """Settings and the source code of the world, which writes the traces."""
+    sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=16).hexdigest()
     settings = asdict(config)
     del settings["folder"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -11,27 +10,11 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from data_process.prompt_pool import build_prompt_template
 from router_r1.pool.config import PoolConfig
+from router_r1.world.cold_start.tokenizer import build_tokenizer
+from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.config import PolicySize
 from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATIONS
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
-from router_r1.world.tokenizer import build_tokenizer
-from router_r1.world.traces import PHRASES
-
-
-@dataclass
-class PolicySize:
-    """Dimensions of the tiny policy.
-
-    Two layers and eight heads are what copying needs, and it is what queries and answers are made
-    of; ``initializer_range`` far above Qwen's 0.02 lets it appear within 150 steps instead of 300
-    (measured). vLLM's CPU attention wants heads of at least 32 dimensions.
-    """
-
-    hidden_size: int = 256
-    intermediate_size: int = 256
-    num_hidden_layers: int = 2
-    num_attention_heads: int = 8
-    initializer_range: float = 0.06
-    max_position_embeddings: int = 2048
 
 
 def world_texts(world: World, pool: PoolConfig) -> Iterator[str]:

@@ -1,19 +1,23 @@
-"""What the retrieval endpoint replies: the passages found, as a chat completion's text."""
+"""A corpus as a member of the pool: BM25's passages, as a chat completion's text."""
 
 from __future__ import annotations
 
 import json
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from router_r1.evaluation.retrieval.bm25 import BM25
-from router_r1.pool.server import SimulatedReply
+from aiohttp import web
+
+from router_r1.pool.hosted.bm25 import BM25
+from router_r1.pool.hosted.server import SimulatedPoolServer, SimulatedReply, listening
 from verl.utils.dataset import DataError
 
+MODEL = "bm25"
 NOTHING_FOUND = "No document matches."
 
 
 class RetrievalSource:
-    """Implements :class:`router_r1.pool.server.ReplySource`.
+    """Implements :class:`router_r1.pool.hosted.server.ReplySource`.
 
     Bills one token per white-space separated word, of the query and of the passages.
 
@@ -31,6 +35,17 @@ class RetrievalSource:
         hits = self._index.search(query, self._passages)
         text = "\n".join(self._index.documents[hit.index] for hit in hits) or NOTHING_FOUND
         return SimulatedReply(text, len(query.split()), len(text.split()), latency_s=0.0)
+
+
+def retrieval_application(index: BM25, passages: int) -> web.Application:
+    """The endpoint over an index; its one model is :data:`MODEL`."""
+    source = RetrievalSource(index, passages)
+    return SimulatedPoolServer(source, {MODEL: MODEL}, time_scale=0.0).application()
+
+
+def retrieval_endpoint(index: BM25, passages: int) -> AbstractAsyncContextManager[str]:
+    """Serves on a free port of this machine while the block runs; yields the base URL."""
+    return listening(retrieval_application(index, passages))
 
 
 def read_corpus(path: Path) -> list[str]:

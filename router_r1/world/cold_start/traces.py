@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent.observation import render_observation
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import Hop, Question, WorldConfig
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
 from verl.config.validation import to_dataclass
 

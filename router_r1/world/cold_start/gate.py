@@ -17,9 +17,10 @@ from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.config import PoolConfig
-from router_r1.world.knowledge import Question, WorldConfig
+from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.config import WorldConfig
+from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
-from router_r1.world.traces import PHRASES
 from verl.config.validation import to_dataclass
 from verl.trainer.sft.gate import GateReport
 
@@ -58,15 +59,16 @@ class ColdStartGate:
         template = build_prompt_template("compact", self._pool)
         contexts = [self._prompt(tokenizer, template, q) for q in self._questions]
         counts = {name: [0, 0] for name in ("names", "copies", "format")}
-        generator = torch.Generator().manual_seed(self._seed)
-        for turn in range(max(len(q.hops) for q in self._questions) + 1):
-            live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
-            texts = sample_turns(model, tokenizer, [contexts[i] for i in live], generator)
-            for i, text in zip(live, texts, strict=True):
-                question = self._questions[i]
-                self._judge(text, question, turn, counts)
-                if turn < len(question.hops):
-                    contexts[i] = contexts[i] + self._right_turn(tokenizer, question, turn)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._seed)
+            for turn in range(max(len(q.hops) for q in self._questions) + 1):
+                live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
+                texts = sample_turns(model, tokenizer, [contexts[i] for i in live])
+                for i, text in zip(live, texts, strict=True):
+                    question = self._questions[i]
+                    self._judge(text, question, turn, counts)
+                    if turn < len(question.hops):
+                        contexts[i] = contexts[i] + self._right_turn(tokenizer, question, turn)
         rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
         passed = all(rates[name] >= least for name, least in self._thresholds.items())
         return GateReport(passed, rates)
@@ -114,42 +116,23 @@ def _count(counter: list[int], right: bool) -> None:
 
 
 def sample_turns(
-    model: Any,
-    tokenizer: PreTrainedTokenizerBase,
-    contexts: list[list[int]],
-    generator: torch.Generator,
+    model: Any, tokenizer: PreTrainedTokenizerBase, contexts: list[list[int]]
 ) -> list[str]:
     """One sampled turn per context, ended at a closing search or answer tag."""
-    ends = {tokenizer.convert_tokens_to_ids(tag) for tag in ("</search>", "</answer>")}
-    width = max(len(context) for context in contexts)
-    ids = torch.zeros(len(contexts), width, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, context in enumerate(contexts):
-        ids[row, width - len(context) :] = torch.tensor(context)
-        mask[row, width - len(context) :] = 1
-    sampled: list[list[int]] = [[] for _ in contexts]
-    running = torch.ones(len(contexts), dtype=torch.bool)
-    cache: Any = None
-    step_ids = ids
-    with torch.no_grad():
-        for _ in range(_MAX_TURN_TOKENS):
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -step_ids.shape[1] :]
-            output = model(
-                input_ids=step_ids,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            )
-            cache = output.past_key_values
-            probabilities = output.logits[:, -1].float().softmax(dim=-1)
-            chosen = torch.multinomial(probabilities, 1, generator=generator)
-            for row in running.nonzero().flatten().tolist():
-                sampled[row].append(int(chosen[row]))
-                if int(chosen[row]) in ends:
-                    running[row] = False
-            if not running.any():
-                break
-            mask = torch.cat([mask, torch.ones(len(contexts), 1, dtype=torch.int64)], dim=1)
-            step_ids = chosen
-    return [str(tokenizer.decode(tokens)) for tokens in sampled]
+    ends = tokenizer.convert_tokens_to_ids(["</search>", "</answer>"])
+    batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt")
+    sampled = model.generate(
+        **batch,
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=_MAX_TURN_TOKENS,
+        eos_token_id=ends,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    texts = []
+    for turn in sampled[:, batch["input_ids"].shape[1] :].tolist():
+        length = next((i for i, token in enumerate(turn, start=1) if token in ends), len(turn))
+        texts.append(str(tokenizer.decode(turn[:length])))
+    return texts

@@ -1,0 +1,84 @@
+"""``router-r1 pool``: checks a pool, drafts its descriptors, exports its recordings."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from verl.errors import UserError
+from verl.utils.console import console, set_up_logging, show_error
+
+if TYPE_CHECKING:
+    from router_r1.pool.config import PoolConfig
+
+
+def pool_parser(prog: str = "router-r1 pool") -> argparse.ArgumentParser:
+    """The subcommands and their arguments; ``prog`` is the command's name in its help."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Checks a pool, drafts its descriptors, exports its recordings."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check", help="validate a pool file and ask each LLM one tiny question"
+    )
+    check.add_argument("--no_calls", action="store_true", help="ask no LLM, spend nothing")
+    describe = commands.add_parser(
+        "describe", help="let a strong LLM draft the descriptor of each LLM"
+    )
+    describe.add_argument("--writer", help="LLM of the pool that writes (default: the dearest)")
+    describe.add_argument(
+        "--output", type=Path, required=True, help="gets the pool file with the drafts"
+    )
+    for command in (check, describe):
+        command.add_argument("pool", help="name under configs/pool, or path of a YAML file")
+        command.add_argument("--api_base", help="instead of the pool's endpoint")
+    export = commands.add_parser("export", help="write a recording as parquet")
+    export.add_argument("recording", type=Path, help="the SQLite file")
+    export.add_argument("output", type=Path, help="the parquet file")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a subcommand; the exit code."""
+    set_up_logging()
+    args = pool_parser().parse_args(arguments)
+    # Only now what takes a second to import: the help is there at once.
+    from router_r1.pool.check import check_pool
+    from router_r1.pool.describe import draft_descriptors
+    from router_r1.pool.loading import load_pool
+    from router_r1.pool.recording import export_parquet
+
+    try:
+        if args.command == "export":
+            count = export_parquet(args.recording, args.output)
+            console.print(f"wrote {count} calls to {args.output}", highlight=False)
+            return 0
+        pool = load_pool(args.pool)
+        if args.api_base:
+            pool = replace(pool, api_base=args.api_base)
+        with _reachable(pool) as reachable:
+            if args.command == "check":
+                return 0 if asyncio.run(check_pool(reachable, ask=not args.no_calls)) else 1
+            asyncio.run(draft_descriptors(reachable, args.writer, args.output))
+            return 0
+    except UserError as error:
+        show_error(error)
+        return 2
+
+
+@contextmanager
+def _reachable(pool: PoolConfig) -> Iterator[PoolConfig]:
+    """The pool itself, or, if it is simulated, with the server that simulates it."""
+    if not pool.simulated or pool.api_base:
+        yield pool
+        return
+    from router_r1.world.config import WorldConfig
+    from router_r1.world.simulated_pool import simulated_pool
+
+    with simulated_pool(pool, WorldConfig()) as url:
+        yield replace(pool, api_base=url)

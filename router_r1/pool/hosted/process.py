@@ -1,0 +1,114 @@
+"""``python -m router_r1.pool.hosted.process``: hosts a pool in a process of its own.
+
+Guarantees: the process ends with the one that started it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import pkgutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.hosted.server import SimulatedPoolServer, listening
+from verl.utils.files import write_text
+
+logger = logging.getLogger(__name__)
+_START_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def hosted_pool(
+    pool: PoolConfig,
+    source: str,
+    settings: Mapping[str, object],
+    time_scale: float = 1.0,
+    port: int = 0,
+) -> Iterator[str]:
+    """Starts the server, yields its base URL, ends it.
+
+    Args:
+        pool: whose LLMs are hosted, all at one endpoint.
+        source: ``module:function`` that makes the
+            :class:`~router_r1.pool.hosted.server.ReplySource`.
+        settings: the function's keyword arguments; JSON can hold them.
+        time_scale: factor on the simulated latencies; 0 answers at once.
+        port: 0 takes a free one.
+
+    Raises:
+        RuntimeError: if the server does not start; with what it printed.
+    """
+    with tempfile.TemporaryDirectory(prefix="router-r1-pool-") as folder:
+        ready_file = Path(folder) / "url"
+        log = Path(folder) / "log"
+        models = {llm.model: llm.name for llm in pool.llms}
+        command = [
+            *(sys.executable, "-m", "router_r1.pool.hosted.process"),
+            *("--source", source, "--settings", json.dumps(dict(settings))),
+            *("--models", json.dumps(models), "--ready-file", str(ready_file)),
+            *("--time-scale", str(time_scale), "--port", str(port)),
+        ]
+        # A session of its own: Ctrl-C reaches us, and we end the server when we are done with it.
+        with log.open("w", encoding="utf-8") as output:
+            process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            yield _wait_until_ready(process, ready_file, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], ready_file: Path, log: Path) -> str:
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if ready_file.exists():
+            url = ready_file.read_text(encoding="utf-8")
+            logger.info("simulated pool (pid %d) listens on %s", process.pid, url)
+            return url
+        time.sleep(0.05)
+    raise RuntimeError(
+        f"the simulated pool server did not start; it printed:\n{log.read_text(encoding='utf-8')}"
+    )
+
+
+def main() -> None:
+    """Serves until the parent process is gone."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--source", required=True, help="module:function of the replies' source")
+    parser.add_argument("--settings", type=json.loads, default={}, help="its arguments")
+    parser.add_argument("--models", type=json.loads, required=True, help="API model to LLM name")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--ready-file", type=Path, required=True, help="gets the base URL")
+    parser.add_argument("--time-scale", type=float, default=1.0, help="factor on latencies")
+    args = parser.parse_args()
+    source = pkgutil.resolve_name(args.source)(**args.settings)
+    server = SimulatedPoolServer(source, args.models, args.time_scale)
+    asyncio.run(_serve(server, args.port, args.ready_file))
+
+
+async def _serve(server: SimulatedPoolServer, port: int, ready_file: Path) -> None:
+    parent = os.getppid()
+    async with listening(server.application(), port) as url:
+        write_text(ready_file, url)
+        while os.getppid() == parent:
+            await asyncio.sleep(1.0)
+
+
+if __name__ == "__main__":
+    main()
