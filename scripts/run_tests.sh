@@ -19,5 +19,6 @@ status=0
 "$VENV"/bin/ruff format --check --quiet . || { echo "ruff format: run $VENV/bin/ruff format"; status=1; }
 "$VENV"/bin/ruff check --quiet . || status=1
 "$VENV"/bin/mypy || status=1
-"$VENV"/bin/python -m pytest "$@" || status=1
+# Two at a time: most tests wait for processes to start, on one core.
+"$VENV"/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@" || status=1
 exit $status
