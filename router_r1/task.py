@@ -11,21 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row
 from router_r1.evaluation.report import write_report
 from router_r1.evaluation.results import print_results
 from router_r1.forecast import forecast_lines, spending_totals
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.summary import write_summary
-from router_r1.world.cold_start.policy import policy_config, world_texts
-from router_r1.world.cold_start.tokenizer import build_tokenizer
+from router_r1.tags import Tags
+from router_r1.world.cold_start.policy import policy_config, world_tokenizer
 from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.simulated_llm import World
@@ -58,6 +58,7 @@ class RoutingTask(Task):
         self._pool: PoolConfig = config.pool
         if config.api_base:
             self._pool = replace(config.pool, api_base=config.api_base)
+        self._tags = Tags(config.route_tag)
         self._template: str | None = None
         self.cold_start_seconds = 0.0
 
@@ -75,7 +76,7 @@ class RoutingTask(Task):
         """The embedded world's parquet files."""
         config = self.config
         if config.world is not None:
-            write_world(World(config.world), self._pool, Path(config.world.folder))
+            write_world(World(config.world), self._pool, Path(config.world.folder), self._tags)
 
     def check_lines(self, run: PlannedRun) -> list[CheckLine]:
         """Endpoints and keys of the pool; calls and dollars."""
@@ -112,7 +113,7 @@ class RoutingTask(Task):
             return
         assert config.world is not None
         start = time.monotonic()
-        ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer)
+        ensure_cold_start(config.cold_start, config.world, self._pool, config.trainer, self._tags)
         self.cold_start_seconds = time.monotonic() - start
 
     def first_policy_config(self) -> Any | None:
@@ -123,7 +124,7 @@ class RoutingTask(Task):
         )
         if not made_here:
             return None
-        tokenizer = build_tokenizer(world_texts(World(config.world), self._pool))
+        tokenizer = world_tokenizer(World(config.world), self._pool, self._tags)
         return policy_config(tokenizer, config.cold_start.policy)
 
     def messages(self, row: Row) -> Messages:
@@ -133,7 +134,7 @@ class RoutingTask(Task):
         if style is None or asked is None:
             return super().messages(row)
         if self._template is None:
-            self._template = build_prompt_template(style, self._pool)
+            self._template = build_prompt_template(style, self._pool, self._tags)
         return [{"role": "user", "content": fill(self._template, asked)}]
 
     def check_row(self, row: Row) -> None:
@@ -158,6 +159,7 @@ class RoutingTask(Task):
             limits,
             self.config.api_key,
             data.apply_chat_template_kwargs,
+            self._tags,
         )
         return self._manager
 
