@@ -9,7 +9,7 @@ from omegaconf import MISSING
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
-from router_r1.tags import ROUTE_TAGS
+from router_r1.tags import ROUTE_TAGS, Tags
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
@@ -43,6 +43,11 @@ class RouterConfig(PPOConfig):
     reward: RewardConfig = field(default_factory=RewardConfig)
     world: EmbeddedWorldConfig | None = None
     cold_start: ColdStartConfig | None = None
+
+    @property
+    def tags(self) -> Tags:
+        """That the policy writes."""
+        return Tags(self.route_tag)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,9 @@
 """The seam between the framework and what it trains.
 
-A task brings the agent (a :class:`~verl.interfaces.RolloutSource`), the reward and whatever they
-need around them. The entry point imports it by ``task._target_``; the trainer sees only this class.
+A task brings the agent (a :class:`~verl.interfaces.RolloutSource`) and the reward. What they need
+around them is the task's :class:`Surroundings`, what is told of a run its :class:`Reports`; both
+have defaults that need and tell nothing. The entry point imports a task by ``task._target_``; the
+trainer sees only these classes.
 """
 
 from __future__ import annotations
@@ -64,6 +66,79 @@ class TrainingReport:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class Surroundings:
+    """What rollouts need around them. This base class needs nothing."""
+
+    def check(self) -> None:
+        """Refuses what cannot work and writes missing data files; quick, starts no process."""
+        self.write_missing_data()
+
+    def write_missing_data(self) -> None:
+        """Writes data files that the task itself can make."""
+        return
+
+    def check_lines(self, run: PlannedRun) -> list[CheckLine]:
+        """What ``--check`` says of the surroundings and of what the run may cost."""
+        return self.forecast_lines(run)
+
+    def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
+        """What the run may use up (calls, money), shown before it begins; asks nobody."""
+        return []
+
+    def first_policy_config(self) -> Any | None:
+        """Hugging Face config of the policy that :meth:`make_first_policy` makes; None for none."""
+        return None
+
+    def make_first_policy(self) -> None:
+        """Makes the policy that training starts from, if it is not there already."""
+        return
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Starts the services that rollouts need and stops them afterwards."""
+        yield
+
+    def stop_reason(self) -> str | None:
+        """Why no further rollout makes sense; None while one does.
+
+        Asked after each rollout; in an evaluation also now and then within, on whatever thread
+        the rollout source reports its trajectories.
+        """
+        return None
+
+    def describe_failures(self) -> str:
+        """What has failed so far that is not the policy's doing, in a few words; may be empty."""
+        return ""
+
+
+class Reports:
+    """What is told of a run beside the framework's own metrics. This base class tells nothing."""
+
+    def metrics(self) -> dict[str, float]:
+        """Reported beside each step's and each validation's metrics."""
+        return {}
+
+    def running_totals(self) -> tuple[RunningTotal, ...]:
+        """Those of :meth:`metrics` that add up over the run, for the progress line."""
+        return ()
+
+    def alarm_rules(self) -> tuple[AlarmRule, ...]:
+        """Normal ranges of the task's own metrics; training warns when one is left."""
+        return ()
+
+    def facts(self) -> dict[str, Any]:
+        """What the results of an evaluation should say of the task's settings."""
+        return {}
+
+    def evaluation(self, folder: Path) -> None:
+        """Called once an evaluation is scored: the place for tables and pages."""
+        logger.info("scored; results in %s", folder)
+
+    def training(self, report: TrainingReport) -> None:
+        """Called once after training, e.g. to write and show an end table."""
+        logger.info("trained; results in %s", report.output_dir)
+
+
 class Task(ABC):
     """Base class of tasks.
 
@@ -79,33 +154,12 @@ class Task(ABC):
         self.config = config
 
     @abstractmethod
-    def check(self) -> None:
-        """Refuses what cannot work and writes missing data files; quick, starts no process."""
+    def agent(self, engine: GenerationEngine, tokenizer: Any) -> RolloutSource:
+        """What turns prompts into trajectories."""
 
-    def write_missing_data(self) -> None:
-        """Writes data files that the task itself can make."""
-        return
-
-    def check_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
-        """What ``--check`` says of the task's own surroundings and of what the run may cost."""
-        return []
-
-    def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
-        """What the run may use up (calls, money), shown before it begins; asks nobody."""
-        return []
-
-    @contextmanager
-    def environment(self) -> Iterator[None]:
-        """Starts the services that rollouts need and stops them afterwards."""
-        yield
-
-    def make_first_policy(self) -> None:
-        """Makes the policy that training starts from, if it is not there already."""
-        return
-
-    def first_policy_config(self) -> Any | None:
-        """Hugging Face config of the policy that :meth:`make_first_policy` makes; None for none."""
-        return None
+    @abstractmethod
+    def reward(self) -> RewardFunction:
+        """The reward of a batch of trajectories."""
 
     def messages(self, row: Row) -> Messages:
         """The chat messages that a data row puts to the policy.
@@ -122,46 +176,10 @@ class Task(ABC):
         """
         del row
 
-    @abstractmethod
-    def build_rollout_source(self, engine: GenerationEngine, tokenizer: Any) -> RolloutSource:
-        """The agent that turns prompts into trajectories."""
+    def surroundings(self) -> Surroundings:
+        """What the agent needs around it; where that has a state, one object for all calls."""
+        return Surroundings()
 
-    @abstractmethod
-    def build_reward_function(self) -> RewardFunction:
-        """The reward of a batch of trajectories."""
-
-    def stop_reason(self) -> str | None:
-        """Why no further rollout makes sense; None while one does.
-
-        Asked after each rollout; in an evaluation also now and then within, on whatever thread
-        the rollout source reports its trajectories.
-        """
-        return None
-
-    def describe_failures(self) -> str:
-        """What has failed so far that is not the policy's doing, in a few words; may be empty."""
-        return ""
-
-    def alarm_rules(self) -> tuple[AlarmRule, ...]:
-        """Normal ranges of the task's own metrics; training warns when one is left."""
-        return ()
-
-    def running_totals(self) -> tuple[RunningTotal, ...]:
-        """Those of :meth:`collect_metrics` that add up over the run, for the progress line."""
-        return ()
-
-    def collect_metrics(self) -> dict[str, float]:
-        """What the task reports beside each step's and each validation's metrics."""
-        return {}
-
-    def evaluation_facts(self) -> dict[str, Any]:
-        """What the results of an evaluation should say of the task's settings."""
-        return {}
-
-    def report_evaluation(self, folder: Path) -> None:
-        """Called once an evaluation is scored: the place for tables and pages."""
-        logger.info("scored; results in %s", folder)
-
-    @abstractmethod
-    def finish(self, report: TrainingReport) -> None:
-        """Called once after training, e.g. to write and show an end table."""
+    def reports(self) -> Reports:
+        """What is told of the run."""
+        return Reports()

@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-from router_r1.evaluation.baselines.contest import Contestant
+from router_r1.evaluation.baselines.contest import Ask, Contestant
 from router_r1.evaluation.baselines.embedding import load_embedder
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
 from router_r1.evaluation.comparison.arguments import SavedEvaluation, parse_arguments
-from router_r1.evaluation.comparison.asking import SharedAsker, collect_outcomes
+from router_r1.evaluation.comparison.asking import collect_outcomes, limited
 from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
 from router_r1.evaluation.comparison.judging import judge
 from router_r1.evaluation.comparison.plot import plot_comparison
@@ -139,13 +139,14 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
     async with running_pool(benchmark, args.retriever) as (pool, retriever):
         setting = _setting(benchmark, pool, retriever, args)
         contestants = make_baselines(args.baselines, setting)
-        client = PoolClient(pool)
+        # However many baselines ask it, an LLM gets a query once; each is charged as if alone.
+        client = PoolClient(pool, once=True)
+        ask = limited(client.ask)
         try:
             await client.check()
-            asker = SharedAsker(client)
             if any(contestant.learns for contestant in contestants):
-                await _train(contestants, benchmark, setting, asker, args.embedder)
-            return await _judge_all(contestants, benchmark.test, asker, args.normalization)
+                await _train(contestants, benchmark, setting, ask, args.embedder)
+            return await _judge_all(contestants, benchmark.test, ask, args.normalization)
         finally:
             await client.close()
 
@@ -189,7 +190,7 @@ async def _train(
     contestants: Sequence[Contestant],
     benchmark: Benchmark,
     setting: Setting,
-    asker: SharedAsker,
+    ask: Ask,
     embedder: str,
 ) -> None:
     with progress_bar() as progress:
@@ -198,7 +199,7 @@ async def _train(
         outcomes = await collect_outcomes(
             benchmark.train,
             setting.names,
-            asker,
+            ask,
             load_embedder(embedder),
             lambda: progress.advance(task),
         )
@@ -211,7 +212,7 @@ async def _train(
 async def _judge_all(
     contestants: Sequence[Contestant],
     questions: Sequence[Question],
-    asker: SharedAsker,
+    ask: Ask,
     normalization: str,
 ) -> list[Row]:
     rows = []
@@ -220,7 +221,7 @@ async def _judge_all(
         for contestant in contestants:
             progress.update(task, description=f"answering: {contestant.name}")
             records = await judge(
-                contestant, questions, asker, lambda: progress.advance(task), normalization
+                contestant, questions, ask, lambda: progress.advance(task), normalization
             )
             failed = sum(record.scores["failed_calls"] for record in records)
             if failed:

@@ -14,7 +14,7 @@ from router_r1.evaluation.baselines.fixed import SingleLLM
 from router_r1.evaluation.baselines.hops import HopRouter
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.evaluation.compare import main
-from router_r1.evaluation.comparison.asking import SharedAsker, SilentPoolError
+from router_r1.evaluation.comparison.asking import SilentPoolError
 from router_r1.evaluation.comparison.judging import judge
 from router_r1.evaluation.comparison.questions import Question, world_questions
 from router_r1.pool.client import PoolClient
@@ -38,17 +38,16 @@ def questions(world: World) -> list[Question]:
 
 def judged(
     pool: PoolConfig, contestants: list[Contestant], questions: list[Question]
-) -> tuple[list[list[EvaluationRecord]], int]:
-    """Records of each contestant, and how many calls were sent."""
+) -> tuple[list[list[EvaluationRecord]], float]:
+    """Records of each contestant, and what was spent."""
 
-    async def run() -> tuple[list[list[EvaluationRecord]], int]:
-        client = PoolClient(pool)
-        asker = SharedAsker(client)
+    async def run() -> tuple[list[list[EvaluationRecord]], float]:
+        client = PoolClient(pool, once=True)
         try:
-            records = [await judge(c, questions, asker, lambda: None) for c in contestants]
+            records = [await judge(c, questions, client.ask, lambda: None) for c in contestants]
         finally:
             await client.close()
-        return records, client.ledger.outcomes.total()
+        return records, client.ledger.spent_usd
 
     return asyncio.run(run())
 
@@ -86,12 +85,14 @@ def test_costs_add_up_from_the_calls(
     played = HopRouter(
         "oracle", "oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0)
     )
-    (single, again, routed), sent = judged(
+    (single, again, routed), spent = judged(
         served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
     )
-    assert again == single
-    calls = {(c.result.llm, c.query) for r in [*single, *routed] for c in r.trajectory.calls}
-    assert sent == len(calls)
+    assert [record.scores for record in again] == [record.scores for record in single]
+    calls = [call for record in [*single, *again, *routed] for call in record.trajectory.calls]
+    dollars_of = {(call.result.llm, call.query): call.result.dollars for call in calls}
+    assert spent == pytest.approx(sum(dollars_of.values()))
+    assert sum(not call.result.replayed for call in calls) == len(dollars_of) < len(calls)
     for record in [*single, *routed]:
         cost = dollars = 0.0
         for call in record.trajectory.calls:
@@ -122,8 +123,7 @@ def test_the_pool_file_alone_adds_retrieval(
             client = PoolClient(load_pool(path))
             try:
                 await client.check()
-                asker = SharedAsker(client)
-                return await judge(RetrievalLoop("Search"), questions, asker, lambda: None)
+                return await judge(RetrievalLoop("Search"), questions, client.ask, lambda: None)
             finally:
                 await client.close()
 

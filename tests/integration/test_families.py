@@ -38,9 +38,9 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
         ]
     )
     task = task_class(config)
-    task.check()
+    task.surroundings().check()
     data = load_datasets(config.data, task.messages, task.check_row)
-    with task.environment():
+    with task.surroundings().running():
         tracking = Tracking(["jsonl"], folder, "tests", "families", {})
         trainer = RayPPOTrainer(config, task, data, tracking)
         try:

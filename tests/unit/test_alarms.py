@@ -111,7 +111,7 @@ def test_rules_come_from_the_command_line_and_the_task() -> None:
     ]
     task_class, config = load_task_config(overrides)
     assert task_class is RoutingTask
-    alarms = Alarms(config.trainer.alarms, task_class(config).alarm_rules())
+    alarms = Alarms(config.trainer.alarms, task_class(config).reports().alarm_rules())
     assert not alarms.check(1, {"reward/route_cnt": 1.5, "reward/format_failure": 0.0})
     assert not alarms.check(2, {"reward/route_cnt": 5.0, "reward/format_failure": 0.1})
     (warning,) = alarms.check(3, {"reward/route_cnt": 0.4, "reward/format_failure": 0.1})

@@ -116,7 +116,7 @@ def test_the_first_policys_size_is_known_before_it_is_made() -> None:
     task_class, config = load_task_config(["recipe=quickstart"])
     task = task_class(config)
     assert isinstance(task, RoutingTask)
-    made = task.first_policy_config()
+    made = task.surroundings().first_policy_config()
     assert (made.hidden_size, made.num_hidden_layers) == (256, 2)
     task_class, config = load_task_config(["recipe=paper_qwen"])
-    assert task_class(config).first_policy_config() is None
+    assert task_class(config).surroundings().first_policy_config() is None

@@ -258,7 +258,7 @@ def test_offloaded_models_are_in_main_memory() -> None:
 
 def quickstart_host(*overrides: str) -> Phase:
     config = load("recipe=quickstart", *overrides)
-    models = load_models(config, RoutingTask(config).first_policy_config())
+    models = load_models(config, RoutingTask(config).surroundings().first_policy_config())
     return host_phase(config, models, "cpu")
 
 

@@ -120,6 +120,7 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
             "model": {"path": "x"}, "rollout": {"tensor_model_parallel_size": 2}
         },
         "critic": {"model": {"path": "x"}},
+        "trainer": {"n_gpus_per_node": 2},
         "max_turns": 2,
         "prompt_style": "llama",
         "pool": pool,

@@ -97,7 +97,7 @@ def test_an_unknown_style_is_refused() -> None:
 
 def test_rollouts_are_asked_with_those_prompts(tmp_path: Path) -> None:
     quickstart = task("recipe=quickstart", f"world.folder={tmp_path}")
-    quickstart.check()
+    quickstart.surroundings().check()
     dataset = PromptDataset([f"{tmp_path}/test.parquet"], "prompt", 5, quickstart.messages)
     for row in range(5):
         assert dataset.request(row, "u").messages == [dict(dataset.rows[row]["prompt"][0])]
@@ -107,4 +107,4 @@ def test_template_options_reach_the_rollouts(tokenizer: Any) -> None:
     """The embedded policy's template reads none, so that it refuses one shows that it got it."""
     given = task("recipe=quickstart", "data.apply_chat_template_kwargs.enable_thinking=false")
     with pytest.raises(ConfigError, match=r"apply_chat_template_kwargs\.enable_thinking"):
-        given.build_rollout_source(None, tokenizer)  # type: ignore[arg-type]
+        given.agent(None, tokenizer)  # type: ignore[arg-type]

@@ -124,7 +124,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> str:
 def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, folder: Path) -> None:
     """Length check, validation, evaluation, scoring, on every row."""
     dataset.check_lengths(tokenizer, 4096)
-    source, reward = AnswersByTheBook(), task.build_reward_function()
+    source, reward = AnswersByTheBook(), task.reward()
     result, _ = validate(dataset, source, reward, Sampling(), 0, None, step=0, seed=0)
     assert result.mean("em") == 1.0
     metrics = validation_metrics(result)

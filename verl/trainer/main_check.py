@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> None:
     task_class, config = load_task_config(of_the_run)
     task = task_class(config)
     described = Machine.parse(parsed.gpus) if parsed.gpus else None
-    task.write_missing_data()
+    task.surroundings().write_missing_data()
     lines = all_lines(config, task, described)
     show(f"{config.trainer.experiment_name}: what it needs, and what there is", lines)
     failed = failures(lines)

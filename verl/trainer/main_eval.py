@@ -19,15 +19,16 @@ def main(overrides: list[str]) -> None:
     """Writes ``questions.parquet`` and ``results.json``, and lets the task report."""
     task_class, config = load_task_config(overrides)
     task = task_class(config)
+    reports = task.reports()
     folder = Path(config.evaluation.folder)
     model_path = evaluated_model(config)
-    reward_function = task.build_reward_function()
+    reward_function = task.reward()
     load_reward_state(model_path, reward_function)
     facts = {
         "model": str(model_path),
         "sampling": asdict(config.actor_rollout_ref.rollout.val),
         "n_samples": config.evaluation.n_samples,
-        **task.evaluation_facts(),
+        **reports.facts(),
     }
     wanted = config.evaluation
     score_folder(
@@ -39,7 +40,7 @@ def main(overrides: list[str]) -> None:
         wanted.limit,
         wanted.n_samples,
     )
-    task.report_evaluation(folder)
+    reports.evaluation(folder)
 
 
 if __name__ == "__main__":

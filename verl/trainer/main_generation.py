@@ -37,7 +37,8 @@ def main(overrides: list[str]) -> None:
     seed_everything(config.trainer.seed)
     model_path = evaluated_model(config)
     task = task_class(config)
-    task.check()
+    surroundings = task.surroundings()
+    surroundings.check()
     dataset = evaluation_dataset(config, task)
     tokenizer = load_tokenizer(str(model_path))
     dataset.check_lengths(
@@ -50,16 +51,23 @@ def main(overrides: list[str]) -> None:
         logger.info("all %d trajectories are in %s already", len(requests), folder)
         return
     logger.info("scoring %s on %d questions", model_path, len(dataset))
-    with ray_cluster(config.ray, num_ranks=1), task.environment():
+    with ray_cluster(config.ray, num_ranks=1), surroundings.running():
         device = settle_device(config.trainer.device)
         require_vllm_build(device)
         engine = _start_engine(config, model_path, device)
         try:
-            source = task.build_rollout_source(engine, tokenizer)
+            source = task.agent(engine, tokenizer)
             engine.wait_until_ready()
             val = config.actor_rollout_ref.rollout.val
             options = RolloutOptions.of(val, config.trainer.seed)
-            generate(requests, source, options, folder, task.stop_reason, task.describe_failures)
+            generate(
+                requests,
+                source,
+                options,
+                folder,
+                surroundings.stop_reason,
+                surroundings.describe_failures,
+            )
         finally:
             engine.shutdown()
 

@@ -34,22 +34,23 @@ def main(overrides: list[str]) -> None:
     seed_everything(trainer_config.seed)
     output_dir = Path(trainer_config.default_local_dir)
     task = task_class(config)
-    task.check()
+    surroundings = task.surroundings()
+    surroundings.check()
     data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
-    refuse_what_cannot_work(config, task, plan.steps)
-    for line in task.forecast_lines(plan):
+    refuse_what_cannot_work(config, surroundings, plan.steps)
+    for line in surroundings.forecast_lines(plan):
         logger.info("%s of this run: %s", line.subject, line.found)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
     with (
         claim_run_folder(output_dir, inputs=models),
         ray_cluster(config.ray, num_ranks),
-        task.environment(),
+        surroundings.running(),
     ):
         trainer_config.device = settle_device(trainer_config.device)
         require_vllm_build(trainer_config.device)
-        task.make_first_policy()
+        surroundings.make_first_policy()
         redacted = redact(asdict(config))
         write_yaml(output_dir / "config.yaml", redacted)
         tracking = Tracking(
@@ -68,7 +69,7 @@ def main(overrides: list[str]) -> None:
             trainer.shutdown()
             tracking.close()
         report.seconds["total"] = time.monotonic() - start
-        task.finish(report)
+        task.reports().training(report)
 
 
 def write_yaml(path: Path, content: Any) -> None:

@@ -1,9 +1,4 @@
-"""Asks the pool for all baselines.
-
-Guarantees: an LLM gets a query once in a comparison, however many baselines ask it; every baseline
-that asks is charged the call as if it had been alone; calls end as
-:class:`~router_r1.pool.outcome.Outcome` says, none raises.
-"""
+"""Asks the pool what baselines learn from."""
 
 from __future__ import annotations
 
@@ -12,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from router_r1.evaluation.baselines.contest import TrainingSet
+from router_r1.evaluation.baselines.contest import Ask, TrainingSet
 from router_r1.evaluation.baselines.embedding import Embedder
 from router_r1.evaluation.baselines.extraction import extract_short_answer
 from router_r1.evaluation.comparison.questions import Question
-from router_r1.pool.client import PoolClient
 from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import f1_score
 from verl.errors import UserError
@@ -26,35 +20,21 @@ class SilentPoolError(UserError):
     """No LLM answered any training question."""
 
 
-class SharedAsker:
-    """The pool as baselines see it.
+def limited(ask: Ask, in_flight: int = 64) -> Ask:
+    """``ask``, so many calls at once over all LLMs: the others' time limits have not begun."""
+    places = asyncio.Semaphore(in_flight)
 
-    Args:
-        client: the pool's, on the running loop.
-        in_flight: calls at once, over all LLMs.
-    """
+    async def ask_in_turn(llm: str, query: str) -> CallResult:
+        async with places:
+            return await ask(llm, query)
 
-    def __init__(self, client: PoolClient, in_flight: int = 64) -> None:
-        self._client = client
-        self._places = asyncio.Semaphore(in_flight)
-        self._calls: dict[tuple[str, str], asyncio.Task[CallResult]] = {}
-
-    async def ask(self, llm: str, query: str) -> CallResult:
-        """What ``llm`` replies to ``query``."""
-        key = (llm, query)
-        if key not in self._calls:
-            self._calls[key] = asyncio.create_task(self._send(llm, query))
-        return await asyncio.shield(self._calls[key])
-
-    async def _send(self, llm: str, query: str) -> CallResult:
-        async with self._places:
-            return await self._client.ask(llm, query)
+    return ask_in_turn
 
 
 async def collect_outcomes(
     questions: Sequence[Question],
     llms: Sequence[str],
-    asker: SharedAsker,
+    ask: Ask,
     embedder: Embedder,
     on_call: Callable[[], None],
 ) -> TrainingSet:
@@ -67,7 +47,7 @@ async def collect_outcomes(
     """
 
     async def one(question: Question, llm: str) -> CallResult:
-        result = await asker.ask(llm, question.prompt.text)
+        result = await ask(llm, question.prompt.text)
         on_call()
         return result
 

@@ -6,8 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from router_r1.evaluation.baselines.contest import Contestant, Played
-from router_r1.evaluation.comparison.asking import SharedAsker
+from router_r1.evaluation.baselines.contest import Ask, Contestant, Played
 from router_r1.evaluation.comparison.questions import Question
 from router_r1.reward.outcome import exact_match, f1_score
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -17,14 +16,14 @@ from verl.trajectory import TrajectoryStatus
 async def judge(
     contestant: Contestant,
     questions: Sequence[Question],
-    asker: SharedAsker,
+    ask: Ask,
     on_answer: Callable[[], None],
     normalization: str = "paper",
 ) -> list[EvaluationRecord[Played]]:
     """One scored record per question, in order; ``normalization`` is that of the answers."""
 
     async def one(question: Question) -> EvaluationRecord[Played]:
-        played = await contestant.answer(question.prompt, asker.ask)
+        played = await contestant.answer(question.prompt, ask)
         on_answer()
         return to_record(question, played, normalization)
 

@@ -7,7 +7,7 @@ from typing import Any
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
-from verl.task import Task
+from verl.task import Surroundings, Task
 from verl.trainer.check.cluster import inspect_cluster, joins_cluster
 from verl.trainer.check.data import load_rows, tokenizer_lines
 from verl.trainer.check.machine import Machine
@@ -36,7 +36,8 @@ def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[
     lines, sets = load_rows(config, task)
     rows = {name: len(data) for name, data in sets.items()}
     plan = PlannedRun.of(config, rows.get("train"), rows.get("validation"))
-    first_policy = task.first_policy_config()
+    surroundings = task.surroundings()
+    first_policy = surroundings.first_policy_config()
     lines += tokenizer_lines(config, sets, policy_is_made=first_policy is not None)
     if described is None and joins_cluster(config.ray):
         cluster_lines, machine = inspect_cluster(config)
@@ -48,10 +49,12 @@ def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[
         device = choose_device(config, machine)
         lines += _memory(config, first_policy, device, machine, plan.steps)
         lines += software_lines(machine) if device == "cuda" else []
-    return lines + task.check_lines(plan)
+    return lines + surroundings.check_lines(plan)
 
 
-def refuse_what_cannot_work(config: PPOConfig, task: Task, total_steps: int | None) -> None:
+def refuse_what_cannot_work(
+    config: PPOConfig, surroundings: Surroundings, total_steps: int | None
+) -> None:
     """The quick checks at a run's start; silent where nothing is wrong.
 
     Memory figures are estimates: a run is refused only for what is beyond their error.
@@ -66,7 +69,7 @@ def refuse_what_cannot_work(config: PPOConfig, task: Task, total_steps: int | No
     if device == "cuda" and not machine.gpus:  # why there is none, the device's own probe says
         return
     lines = _memory(
-        config, task.first_policy_config(), device, machine, total_steps, ESTIMATE_ERROR
+        config, surroundings.first_policy_config(), device, machine, total_steps, ESTIMATE_ERROR
     )
     if device == "cuda":
         lines.append(compute_mode_line([gpu.compute_mode for gpu in machine.gpus]))

@@ -113,7 +113,7 @@ def generate(
     breaks again.
 
     Args:
-        stop_reason, describe_failures: see :class:`verl.task.Task`.
+        stop_reason, describe_failures: see :class:`verl.task.Surroundings`.
 
     Raises:
         EvaluationStoppedError: if ``stop_reason`` gives one, or trajectories are still missing.

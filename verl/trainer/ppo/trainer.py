@@ -103,6 +103,7 @@ class RayPPOTrainer:
     def __init__(self, config: PPOConfig, task: Task, data: Datasets, tracking: Tracking) -> None:
         self.config = config
         self.task = task
+        self.surroundings, self.reports = task.surroundings(), task.reports()
         self.tracking = tracking
         self.output_dir = Path(config.trainer.default_local_dir)
         self.tokenizer = load_tokenizer(config.actor_rollout_ref.model.path)
@@ -118,18 +119,18 @@ class RayPPOTrainer:
         self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
         plan = PlannedRun.of(config, len(self.train_data), len(self.val_data))
         planned = {Kind.TRAINING: plan.training or 0, Kind.VALIDATION: plan.validation or 0}
-        self.totals = Totals(task.running_totals(), planned)
+        self.totals = Totals(self.reports.running_totals(), planned)
         self.samples = SampleLog(self.output_dir, trainer.samples)
         self.rng = np.random.default_rng(trainer.seed)
-        self.alarms = Alarms(trainer.alarms, task.alarm_rules())
+        self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
         self.seconds: dict[str, float] = {}
 
     def init_workers(self) -> None:
         """Starts all processes; the engine first gets the policy's weights at the first step."""
         self.workers = Workers(self.config, self.total_steps)
-        self.source = self.task.build_rollout_source(self.workers.engine, self.tokenizer)
-        self.reward_function = self.task.build_reward_function()
+        self.source = self.task.agent(self.workers.engine, self.tokenizer)
+        self.reward_function = self.task.reward()
 
     def fit(self) -> TrainingReport:
         """Trains; returns what the end table is made of."""
@@ -205,7 +206,7 @@ class RayPPOTrainer:
         ]
         options = RolloutOptions.of(rollout, self.config.trainer.seed)
         trajectories = self.source.rollout(requests, options)
-        if reason := self.task.stop_reason():
+        if reason := self.surroundings.stop_reason():
             raise TrainingStoppedError(reason)
         selection = select_for_update(trajectories, self.workers.roles.groups)
         metrics = environment_metrics([t.record for t in trajectories]) | selection.metrics()
@@ -327,7 +328,7 @@ class RayPPOTrainer:
 
     def _task_metrics(self, trajectories: int, kind: Kind) -> dict[str, float]:
         """What the task reports after so many more trajectories, and its totals at the end."""
-        metrics = self.task.collect_metrics()
+        metrics = self.reports.metrics()
         return metrics | self.totals.observe(metrics, trajectories, kind)
 
     @property

@@ -1,0 +1,82 @@
+"""What is told of a router's run: the pool's metrics, alarms, tables, pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from router_r1.config import RouterConfig
+from router_r1.evaluation.report import write_report
+from router_r1.evaluation.results import print_results
+from router_r1.forecast import spending_totals
+from router_r1.summary import write_summary
+from router_r1.surroundings import RoutingSurroundings
+from verl.config.alarms import AlarmRule
+from verl.task import Reports, TrainingReport
+from verl.trainer.ppo.totals import RunningTotal
+from verl.utils.console import console
+
+_ALARMS = (
+    AlarmRule(
+        "reward/format_failure",
+        above=0.3,
+        rises_to=1.5,
+        advice="the policy loses the tags; look at validation/*.jsonl, lower the actor's lr or "
+        "raise the KL's coefficient",
+    ),
+    AlarmRule(
+        "reward/route_cnt",
+        falls_to=0.3,
+        rises_to=2.5,
+        advice="calls per question: the policy answers without the pool, or asks on and on; look "
+        "at cost_coe and at validation/*.jsonl",
+    ),
+)
+
+
+class RoutingReports(Reports):
+    """Of a routing task.
+
+    Args:
+        config: of the run.
+        surroundings: whose pool's client has counted the calls.
+    """
+
+    def __init__(self, config: RouterConfig, surroundings: RoutingSurroundings) -> None:
+        self._config = config
+        self._surroundings = surroundings
+
+    def metrics(self) -> dict[str, float]:
+        """``pool/*``: how calls ended, and what was spent."""
+        client = self._surroundings.client
+        return client.ledger.collect_metrics() | client.health.collect_metrics()
+
+    def running_totals(self) -> tuple[RunningTotal, ...]:
+        """What the calls have cost; nothing for a pool that costs nothing."""
+        return spending_totals(self._surroundings.pool)
+
+    def alarm_rules(self) -> tuple[AlarmRule, ...]:
+        """Formats that fail, and a policy that stops calling or calls without end."""
+        return _ALARMS
+
+    def facts(self) -> dict[str, Any]:
+        """The pool, and what the reward weighs."""
+        config = self._config
+        return {
+            "pool": self._surroundings.pool.name,
+            "reward_metric": config.reward_metric,
+            "cost_coe": config.cost_coe,
+            "normalization": config.reward.normalization,
+        }
+
+    def evaluation(self, folder: Path) -> None:
+        """The table on the terminal, and the page."""
+        print_results(folder)
+        page = write_report(folder, Path(self._config.trainer.default_local_dir))
+        console.print(f"report: {page}", highlight=False)
+
+    def training(self, report: TrainingReport) -> None:
+        """Writes ``summary.json`` and shows the end tables."""
+        surroundings = self._surroundings
+        seconds, ledger = surroundings.cold_start_seconds, surroundings.client.ledger
+        write_summary(report, self._config, seconds, ledger)
