@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from router_r1.evaluation.comparison.file import (
-    ComparisonFile,
+from router_r1.evaluation.comparison import (
+    Comparison,
     EvaluationFileError,
     read_comparison,
     read_json_object,
@@ -45,7 +45,7 @@ class ReportInputs:
     name: str
     records: list[RoutedRecord]
     results: dict[str, Any]
-    comparison: ComparisonFile | None
+    comparison: Comparison | None
     metrics: list[dict[str, Any]]
     steps: list[int] | None = None
 
