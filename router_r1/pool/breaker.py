@@ -34,12 +34,12 @@ class CircuitBreaker:
         return True
 
     def succeeded(self) -> None:
-        """The endpoint answered."""
+        """Closes the breaker: the endpoint answered."""
         self._failures = 0
         self._probing = False
 
     def failed(self) -> None:
-        """It did not."""
+        """Counts an attempt that the endpoint did not answer; may open the breaker."""
         self._failures += 1
         self._probing = False
         if self._failures >= self._allowed_failures:
