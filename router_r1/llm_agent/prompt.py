@@ -42,10 +42,9 @@ _LLAMA_RULE = (
     "real reasoning.\n"
 )
 
+# As short as it can be: most tokens of the embedded world's trajectories are prompt.
 _COMPACT_TEMPLATE = """\
-Answer the question. Think in <think> </think>. To call an LLM write \
-<{route}> Name: query</{route}>; it replies in <information> </information>. \
-Answer in <answer> </answer>. LLMs: {descriptors}.
+Answer the question; to call an LLM write <{route}> Name: query</{route}>. LLMs: {descriptors}.
 Question: {{question}}"""
 
 

@@ -80,7 +80,6 @@ def _make_policy(
                 path=str(blank),
                 dtype="float32",
                 enable_gradient_checkpointing=False,
-                use_remove_padding=False,
             ),
             optim=OptimConfig(
                 lr=config.lr,
