@@ -13,8 +13,8 @@ import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from router_r1.evaluation.comparison.questions import read_questions
 
+from router_r1.evaluation.benchmark import read_questions
 from router_r1.reward.normalization import normalize_answer
 from router_r1.task import RoutingTask
 from tests.routed import routed
