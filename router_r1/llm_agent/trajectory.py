@@ -86,6 +86,8 @@ class RoutedTrajectory(AgentRecord):
         neutralised: tags and control tokens of the question that lost their power.
     """
 
+    prompt_name = "question"
+
     status: TrajectoryStatus
     turns: tuple[Turn, ...]
     opened: str = ""
