@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from data_process import qa_test_gen, qa_test_merge, qa_train_merge
-from data_process.preparation import add_arguments
+from data_process.script import add_arguments
 
 SCRIPTS = {"train": qa_train_merge, "validation": qa_test_merge, "test": qa_test_gen}
 

@@ -1,6 +1,7 @@
 """Benchmark files: 500 random test rows of each source, one parquet file a source."""
 
-from data_process.preparation import DATASETS, Preparation, run
+from data_process.preparation import DATASETS, Preparation
+from data_process.script import run
 
 PREPARATION = Preparation(
     splits=("test", "dev", "train"),

@@ -1,6 +1,7 @@
 """Validation file: 100 random test rows of each source, in one parquet file."""
 
-from data_process.preparation import Preparation, run
+from data_process.preparation import Preparation
+from data_process.script import run
 
 PREPARATION = Preparation(
     splits=("test", "dev", "train"),

@@ -1,6 +1,7 @@
 """Training file: 7000 random training rows of each source, in one parquet file."""
 
-from data_process.preparation import Preparation, run
+from data_process.preparation import Preparation
+from data_process.script import run
 
 PREPARATION = Preparation(
     splits=("train",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.reward.normalization import normalize_answer
 from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth, shown
 
@@ -17,7 +17,7 @@ def question(row: Mapping[str, Any]) -> str | None:
     Raises:
         RowError: if it is no text.
     """
-    return bare_prompt(row, RoutedTrajectory.prompt_name)
+    return bare_prompt(row, QuestionRecord.prompt_name)
 
 
 def check_routing_row(row: Row, normalization: str) -> None:

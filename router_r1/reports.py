@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from router_r1.config import RouterConfig
 from router_r1.evaluation.report import write_report
-from router_r1.evaluation.results import print_results
 from router_r1.forecast import spending_totals
 from router_r1.summary import write_summary
 from router_r1.surroundings import RoutingSurroundings
@@ -15,6 +15,9 @@ from verl.config.alarms import AlarmRule
 from verl.task import Reports, TrainingReport
 from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.console import console
+
+if TYPE_CHECKING:
+    from verl.utils.plots import Chart
 
 _ALARMS = (
     AlarmRule(
@@ -55,6 +58,12 @@ class RoutingReports(Reports):
         """What the calls have cost; nothing for a pool that costs nothing."""
         return spending_totals(self._surroundings.pool)
 
+    def charts(self) -> Sequence[Chart]:
+        """Reward, EM, cost, calls, entropy and KL."""
+        from router_r1.evaluation.charts import routing_charts  # draws, which costs time to import
+
+        return routing_charts()
+
     def alarm_rules(self) -> tuple[AlarmRule, ...]:
         """Formats that fail, and a policy that stops calling or calls without end."""
         return _ALARMS
@@ -71,6 +80,8 @@ class RoutingReports(Reports):
 
     def evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""
+        from router_r1.evaluation.tables import print_results  # as above
+
         print_results(folder)
         page = write_report(folder, Path(self._config.trainer.default_local_dir))
         console.print(f"report: {page}", highlight=False)

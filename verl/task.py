@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from verl.trainer.ppo.totals import RunningTotal
 from verl.trajectory import AgentRecord
 from verl.utils.checklist import CheckLine
 from verl.utils.rows import Messages, Row, chat_messages
+
+if TYPE_CHECKING:
+    from verl.utils.plots import Chart
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +125,12 @@ class Reports:
     def running_totals(self) -> tuple[RunningTotal, ...]:
         """Those of :meth:`metrics` that add up over the run, for the progress line."""
         return ()
+
+    def charts(self) -> Sequence[Chart]:
+        """What ``curves.png`` shows of the run."""
+        from verl.utils.plots import TRAINING_CHARTS  # draws, which costs time to import
+
+        return TRAINING_CHARTS
 
     def alarm_rules(self) -> tuple[AlarmRule, ...]:
         """Normal ranges of the task's own metrics; training warns when one is left."""

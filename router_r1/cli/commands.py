@@ -123,7 +123,7 @@ COMMANDS: tuple[Command, ...] = (
             ("compare", "the quickstart's evaluation with every baseline"),
             ("compare --router untrained=FOLDER", "a further evaluation"),
         ),
-        parser="router_r1.evaluation.comparison.arguments:comparison_parser",
+        parser="router_r1.evaluation.compare_options:comparison_parser",
         main="router_r1.evaluation.compare:main",
     ),
     ModuleCommand(

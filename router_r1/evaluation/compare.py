@@ -9,45 +9,42 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from router_r1.evaluation.baselines.contest import Contestant
+from router_r1.evaluation.answer import Answer, Ask, limited, to_record
+from router_r1.evaluation.baselines.base import Baseline, collect_training_set
 from router_r1.evaluation.baselines.embedding import load_embedder
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
-from router_r1.evaluation.comparison.arguments import SavedEvaluation, parse_arguments
-from router_r1.evaluation.comparison.asking import SharedAsker, collect_outcomes
-from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
-from router_r1.evaluation.comparison.judging import judge
-from router_r1.evaluation.comparison.plot import plot_comparison
-from router_r1.evaluation.comparison.questions import (
+from router_r1.evaluation.benchmark import (
+    Benchmark,
     Question,
-    read_questions,
-    sample,
-    world_questions,
+    kind_of,
+    load_benchmark,
+    read_saved,
 )
-from router_r1.evaluation.comparison.rows import (
+from router_r1.evaluation.charts import comparison_png
+from router_r1.evaluation.compare_options import parse_arguments
+from router_r1.evaluation.comparison import (
     Comparison,
     Row,
     measured_row,
+    sweep_points,
     write_comparison,
 )
-from router_r1.evaluation.comparison.saved import kind_of, read_saved
-from router_r1.evaluation.comparison.sweep import sweep_points
-from router_r1.evaluation.comparison.table import tables
+from router_r1.evaluation.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.tables import comparison_tables
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.bm25 import BM25
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
-from router_r1.pool.loading import load_pool
 from router_r1.world.config import WorldConfig
 from router_r1.world.corpus import world_corpus
-from router_r1.world.knowledge import Question as WorldQuestion
 from router_r1.world.oracle import Oracle
-from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
 from verl.config.validation import ConfigError
+from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.launch import run_as_command
 from verl.utils.console import console, progress_bar
 
@@ -55,51 +52,6 @@ logger = logging.getLogger(__name__)
 
 WORLD_RETRIEVER = "Search"
 _RETRIEVER_PRICE = 0.02
-_FEWEST_TO_LEARN_FROM = 20
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """What a comparison is about; ``world`` is None on real data."""
-
-    title: str
-    pool: PoolConfig
-    train: list[Question]
-    test: list[Question]
-    world: World | None
-
-
-def load_benchmark(args: argparse.Namespace) -> Benchmark:
-    """The embedded world, or parquet files.
-
-    Raises:
-        UserError: for files or a pool that cannot be used, or too few questions to learn from.
-    """
-    pool = load_pool(args.pool)
-    if args.api_base:
-        pool = replace(pool, api_base=args.api_base)
-    if args.test_files:
-        train, test = read_questions(args.train_files), read_questions(args.test_files)
-        title, world = "Comparison", None
-    else:
-        world = World(WorldConfig(seed=args.world_seed))
-        if not set(world.llms) <= {llm.name for llm in pool.llms}:
-            raise ConfigError(
-                f"pool {pool.name!r} is not the embedded world's; give --train_files and "
-                "--test_files for another"
-            )
-        train = world_questions(world.knowledge, "train")
-        test = world_questions(world.knowledge, "test")
-        title = "Embedded world, test split"
-    test = sample(test, args.test_questions or len(test), args.seed)
-    known = {question.prompt.text for question in test}
-    train = [question for question in train if question.prompt.text not in known]
-    if min(len(train), args.train_questions) < _FEWEST_TO_LEARN_FROM:
-        raise ConfigError(
-            f"{min(len(train), args.train_questions)} training questions (those of the test are "
-            f"left out) are too few; at least {_FEWEST_TO_LEARN_FROM} are needed"
-        )
-    return Benchmark(title, pool, sample(train, args.train_questions, args.seed), test, world)
 
 
 @asynccontextmanager
@@ -138,14 +90,14 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
     """
     async with running_pool(benchmark, args.retriever) as (pool, retriever):
         setting = _setting(benchmark, pool, retriever, args)
-        contestants = make_baselines(args.baselines, setting)
-        client = PoolClient(pool)
+        baselines = make_baselines(args.baselines, setting)
+        # However many baselines ask it, an LLM gets a query once; each is charged as if alone.
+        client = PoolClient(pool, once=True)
+        ask = limited(client.ask)
         try:
             await client.check()
-            asker = SharedAsker(client)
-            if any(contestant.learns for contestant in contestants):
-                await _train(contestants, benchmark, setting, asker, args.embedder)
-            return await _judge_all(contestants, benchmark.test, asker, args.normalization)
+            await _train([b for b in baselines if b.learns], benchmark, setting, ask, args.embedder)
+            return await _measure(baselines, benchmark.test, ask, args.normalization)
         finally:
             await client.close()
 
@@ -156,14 +108,13 @@ def _setting(
     retriever = _member(pool, "--retriever", retriever)
     reader = _member(pool, "--reader", args.reader)
     llms = [llm for llm in pool.offered if llm.name != retriever]
-    world = benchmark.world
     setting = Setting(llms, args.seed, args.carrot_lambda, retriever, reader)
-    if world is None:
+    if benchmark.world is None:
         return setting
     return replace(
         setting,
-        knowledge=world.knowledge,
-        oracle=Oracle(world, pool.prices(), _of_world(benchmark)),
+        knowledge=benchmark.world.knowledge,
+        oracle=Oracle(benchmark.world, pool.prices(), benchmark.world_test),
         oracle_cost_coes=sorted({0.0, *(float(point.label) for point in args.sweep)}),
     )
 
@@ -178,55 +129,59 @@ def _member(pool: PoolConfig, option: str, name: str | None) -> str | None:
     return llm.name
 
 
-def _of_world(benchmark: Benchmark) -> list[WorldQuestion]:
-    """The test questions with their chains of facts."""
-    assert benchmark.world is not None
-    texts = {question.prompt.text for question in benchmark.test}
-    return [q for q in benchmark.world.knowledge.questions("test") if q.text in texts]
-
-
 async def _train(
-    contestants: Sequence[Contestant],
-    benchmark: Benchmark,
-    setting: Setting,
-    asker: SharedAsker,
-    embedder: str,
+    learners: Sequence[Baseline], benchmark: Benchmark, setting: Setting, ask: Ask, embedder: str
 ) -> None:
+    if not learners:
+        return
     with progress_bar() as progress:
         total = len(benchmark.train) * len(setting.llms)
         task = progress.add_task("asking training questions", total=total)
-        outcomes = await collect_outcomes(
+        train = await collect_training_set(
             benchmark.train,
             setting.names,
-            asker,
+            ask,
             load_embedder(embedder),
             lambda: progress.advance(task),
         )
-        learners = [contestant for contestant in contestants if contestant.learns]
-        for contestant in progress.track(learners, description="training"):
-            contestant.fit(outcomes)
+        for baseline in progress.track(learners, description="training"):
+            baseline.fit(train)
     logger.info("%d baselines learned from %d questions", len(learners), len(benchmark.train))
 
 
-async def _judge_all(
-    contestants: Sequence[Contestant],
-    questions: Sequence[Question],
-    asker: SharedAsker,
-    normalization: str,
+async def _measure(
+    baselines: Sequence[Baseline], questions: Sequence[Question], ask: Ask, normalization: str
 ) -> list[Row]:
     rows = []
     with progress_bar() as progress:
-        task = progress.add_task("", total=len(contestants) * len(questions))
-        for contestant in contestants:
-            progress.update(task, description=f"answering: {contestant.name}")
-            records = await judge(
-                contestant, questions, asker, lambda: progress.advance(task), normalization
+        task = progress.add_task("", total=len(baselines) * len(questions))
+        for baseline in baselines:
+            progress.update(task, description=f"answering: {baseline.name}")
+            records = await answer_all(
+                baseline, questions, ask, lambda: progress.advance(task), normalization
             )
             failed = sum(record.scores["failed_calls"] for record in records)
             if failed:
-                logger.warning("%s: %d calls brought no reply", contestant.name, failed)
-            rows.append(measured_row(contestant.name, contestant.kind, records))
+                logger.warning("%s: %d calls brought no reply", baseline.name, failed)
+            rows.append(measured_row(baseline.name, baseline.kind, records))
     return rows
+
+
+async def answer_all(
+    baseline: Baseline,
+    questions: Sequence[Question],
+    ask: Ask,
+    on_answer: Callable[[], None] = lambda: None,
+    normalization: str = "paper",
+) -> list[EvaluationRecord[Answer]]:
+    """One scored record per question, in order."""
+
+    async def one(question: Question) -> EvaluationRecord[Answer]:
+        answer = await baseline.answer(question.prompt, ask)
+        on_answer()
+        return to_record(question, answer, normalization)
+
+    return list(await asyncio.gather(*(one(question) for question in questions)))
 
 
 def compare(args: argparse.Namespace) -> Comparison:
@@ -236,32 +191,27 @@ def compare(args: argparse.Namespace) -> Comparison:
         UserError: for files, a pool or options that cannot be used.
     """
     benchmark = load_benchmark(args)
-    saved = [_saved_row(saved, benchmark, args.normalization) for saved in args.router]
-    swept = [
-        (float(saved.label), read_saved(saved.folder, benchmark.test, args.normalization))
-        for saved in args.sweep
-    ]
-    rows = asyncio.run(run_baselines(benchmark, args)) + saved
+    saved, swept = (
+        [(s.label, read_saved(s.folder, benchmark.test, args.normalization)) for s in evaluations]
+        for evaluations in (args.router, args.sweep)
+    )
+    routers = [measured_row(label, kind_of(label), records) for label, records in saved]
+    rows = asyncio.run(run_baselines(benchmark, args)) + routers
     if benchmark.world is not None:
-        questions = _of_world(benchmark)
-        rows += per_hop_rows(benchmark.world, benchmark.pool, questions)
-        rows.append(single_shot_row(benchmark.world, benchmark.pool, questions))
-    return Comparison(benchmark.title, rows, sweep_points(swept))
-
-
-def _saved_row(saved: SavedEvaluation, benchmark: Benchmark, normalization: str) -> Row:
-    records = read_saved(saved.folder, benchmark.test, normalization)
-    return measured_row(saved.label, kind_of(saved.label), records)
+        rows += per_hop_rows(benchmark.world, benchmark.pool, benchmark.world_test)
+        rows.append(single_shot_row(benchmark.world, benchmark.pool, benchmark.world_test))
+    points = sweep_points([(float(label), records) for label, records in swept])
+    return Comparison(benchmark.title, rows, points)
 
 
 def main(arguments: list[str]) -> None:
-    """Compares, shows the tables, writes the file and the plot."""
+    """Compares, shows the tables, writes the file and the chart."""
     args = parse_arguments(arguments)
     comparison = compare(args)
-    for table in tables(comparison):
-        console.print(table)
+    for table in comparison_tables(comparison):
+        console.print(table.on_terminal())
     write_comparison(args.output / "comparison.json", comparison)
-    plot_comparison(comparison, args.output / "comparison.png")
+    comparison_png(comparison, args.output / "comparison.png")
     console.print(f"wrote comparison.json and comparison.png to {args.output}/", highlight=False)
 
 

@@ -76,7 +76,14 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class RoutedTrajectory(AgentRecord):
+class QuestionRecord(AgentRecord):
+    """What anyone who answers questions tells, a router or a baseline."""
+
+    prompt_name = "question"
+
+
+@dataclass(frozen=True)
+class RoutedTrajectory(QuestionRecord):
     """What became of one question.
 
     Attributes:
@@ -85,8 +92,6 @@ class RoutedTrajectory(AgentRecord):
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
     """
-
-    prompt_name = "question"
 
     status: TrajectoryStatus
     turns: tuple[Turn, ...]

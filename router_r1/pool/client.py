@@ -20,6 +20,7 @@ from dataclasses import replace
 import aiohttp
 
 from router_r1.pool.budget import Budget
+from router_r1.pool.call_cache import CallCache
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
 from router_r1.pool.endpoint import Attempt, Endpoint
 from router_r1.pool.health import PoolHealth
@@ -27,7 +28,7 @@ from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
 from router_r1.pool.line import Line
 from router_r1.pool.outcome import CallResult, Outcome
-from router_r1.pool.recording import Recording, Request
+from router_r1.pool.recording import Request
 from router_r1.pool.reply import estimate_tokens
 from verl.errors import UserError
 
@@ -49,6 +50,7 @@ class PoolClient:
         pool: the pool; ``pool.api_base`` must be set unless every LLM has its own.
         api_key: used instead of the environment variables, if given.
         count_tokens: tokens of a text, for endpoints that do not say what they bill.
+        once: equal calls are sent once in the client's life, also those that fail.
 
     Raises:
         UserError: if an endpoint's URL, proxy or key cannot be used.
@@ -59,10 +61,11 @@ class PoolClient:
         pool: PoolConfig,
         api_key: str | None = None,
         count_tokens: Callable[[str], int] = estimate_tokens,
+        once: bool = False,
     ) -> None:
         self._pool = pool
         self._endpoints: dict[str, Endpoint] = {}
-        self._recording = Recording(pool.recording) if pool.recording.mode != "off" else None
+        self._calls = CallCache(pool.recording, once)
         turn, rng = asyncio.Lock(), random.Random(0)
         self._lines = {
             llm.name: Line(llm, pool, self._endpoint(llm, api_key, count_tokens), turn, rng)
@@ -103,7 +106,7 @@ class PoolClient:
         Raises:
             PoolUnreachableError: naming the URL that does not answer.
         """
-        if self._recording is not None and not self._recording.sends:
+        if not self._calls.sends:
             return
         for endpoint in self._endpoints.values():
             try:
@@ -144,13 +147,8 @@ class PoolClient:
         if not query.strip():
             return CallResult(llm.name, Outcome.INVALID_QUERY)
         request = self._request(llm, query)
-        if self._recording is not None:
-            recorded = self._recording.find(request, llm.name)
-            if recorded is not None:
-                return _priced(recorded, llm)
-            if not self._recording.sends:
-                return CallResult(llm.name, Outcome.NOT_RECORDED)
-        return await self._call(llm, request)
+        result = await self._calls.get(request, llm.name, lambda: self._call(llm, request))
+        return _priced(result, llm)
 
     def _request(self, llm: LLMConfig, query: str) -> Request:
         content = f"{self._pool.instruction}\n\n{QUERY_MARKER}{query}"
@@ -179,16 +177,15 @@ class PoolClient:
                     self.budget.settle(most_usd, result.dollars)
         except TimeoutError:
             return CallResult(llm.name, Outcome.RATE_LIMITED)
-        if self._recording is not None and result.outcome is not Outcome.UNAVAILABLE:
-            self._recording.keep(request, result)
+        if result.outcome is not Outcome.UNAVAILABLE:
+            self._calls.keep(request, result)
         return result
 
     async def close(self) -> None:
         """Closes connections and recording."""
         for endpoint in self._endpoints.values():
             await endpoint.close()
-        if self._recording is not None:
-            self._recording.close()
+        self._calls.close()
 
 
 def _result(llm: LLMConfig, attempt: Attempt, latency_s: float) -> CallResult:

@@ -80,7 +80,7 @@ class CallResult:
         latency_s: from the first request to the end, retries included, waiting for a free place
             not; of a replayed call, that of the recorded one.
         usage_estimated: the endpoint did not say what it bills; the tokens are our own count.
-        replayed: taken from a recording, nothing was spent.
+        replayed: known from a recording or from an equal call, nothing was spent.
         detail: of a failed call, the endpoint's own words, cut and without keys, and what mends it
             where the reply tells; not recorded.
     """

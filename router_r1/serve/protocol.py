@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, Field, ValidationError
+
 from router_r1.inference.record import final_answer, sampled_tokens
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import read_conversation
@@ -36,15 +38,11 @@ _FIXED: dict[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
 }
-_READ = frozenset(
-    {"model", "messages", "stream", "stream_options", "temperature", "top_p", "top_k", "seed"}
-    | {"max_tokens", "max_completion_tokens"}
-)
 # About the caller or the transport; they have no say in the result.
 _HARMLESS = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier"})
-_MAX_TOP_K = 2**31 - 1
 _MAX_SEED = 2**63 - 1
 _SHOWN_CHARACTERS = 64
+_AT_LEAST_1 = "must be a whole number, 1 or more"
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,44 @@ class ChatRequest:
     warnings: tuple[str, ...] = ()
 
 
+class _StreamOptions(BaseModel, strict=True):
+    include_usage: bool | None = Field(None, description="must be true or false")
+
+
+class _Body(BaseModel, strict=True):
+    """The fields that are read; a description ends the sentence that refuses another value."""
+
+    model: str = Field(description="must be a string")
+    messages: Any = None
+    stream: bool | None = Field(None, description="must be true or false")
+    stream_options: _StreamOptions | None = Field(None, description="must be an object")
+    temperature: float | None = Field(
+        None,
+        ge=0,
+        le=MAX_TEMPERATURE,
+        description=f"must be a number from 0 to {MAX_TEMPERATURE:g}",
+    )
+    top_p: float | None = Field(None, ge=1e-6, le=1, description="must be a number from 1e-06 to 1")
+    top_k: int | None = Field(
+        None, ge=-1, lt=2**31, description=f"must be a whole number from -1 to {2**31 - 1}"
+    )
+    seed: int | None = Field(
+        None,
+        ge=-_MAX_SEED,
+        le=_MAX_SEED,
+        description=f"must be a whole number from {-_MAX_SEED} to {_MAX_SEED}",
+    )
+    max_completion_tokens: int | None = Field(None, ge=1, description=_AT_LEAST_1)
+    max_tokens: int | None = Field(None, ge=1, description=_AT_LEAST_1)
+
+
+_WANTED = {
+    name: field.description
+    for model in (_Body, _StreamOptions)
+    for name, field in model.model_fields.items()
+}
+
+
 def parse_chat_request(body: bytes) -> ChatRequest:
     """Reads a request's body.
 
@@ -85,26 +121,25 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise malformed("the body is not JSON") from error
     if not isinstance(data, dict):
         raise malformed("the body must be a JSON object")
-    model = data.get("model")
-    if not isinstance(model, str):
-        raise malformed("model must be a string", "model")
+    try:
+        read = _Body.model_validate(data)
+    except ValidationError as error:
+        name = str(error.errors()[0]["loc"][-1])
+        raise malformed(f"{name} {_WANTED[name]}", name) from error
     for name, allowed in _FIXED.items():
         if (value := data.get(name)) is not None and not _is_one_of(value, allowed):
             raise APIError(400, f"{name} is not supported", "unsupported_parameter", param=name)
-    options = data.get("stream_options") or {}
-    if not isinstance(options, dict):
-        raise malformed("stream_options must be an object", "stream_options")
-    conversation = read_conversation(data.get("messages"))
+    conversation = read_conversation(read.messages)
     return ChatRequest(
-        model=model,
+        model=read.model,
         question=conversation.question,
-        stream=_flag(data, "stream"),
-        include_usage=_flag(options, "include_usage"),
-        temperature=_number(data, "temperature", 0.0, MAX_TEMPERATURE),
-        top_p=_number(data, "top_p", 1e-6, 1.0),
-        max_tokens=_max_tokens(data),
-        top_k=_top_k(data),
-        seed=_whole_number(data, "seed", -_MAX_SEED, _MAX_SEED),
+        stream=bool(read.stream),
+        include_usage=bool(read.stream_options and read.stream_options.include_usage),
+        temperature=read.temperature,
+        top_p=read.top_p,
+        max_tokens=read.max_completion_tokens or read.max_tokens,
+        top_k=-1 if read.top_k == 0 else read.top_k,  # servers differ in what switches it off
+        seed=read.seed,
         warnings=conversation.warnings + _unknown_fields(data),
     )
 
@@ -117,53 +152,13 @@ def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
 
 
 def _unknown_fields(data: dict[str, Any]) -> tuple[str, ...]:
-    known = _READ | _FIXED.keys() | _HARMLESS
+    known = _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS
     unknown = sorted(
         name for name, value in data.items() if name not in known and value is not None
     )
     return tuple(
         f"{name[:_SHOWN_CHARACTERS]!r} is not known here and is ignored" for name in unknown
     )
-
-
-def _flag(data: dict[str, Any], name: str) -> bool:
-    value = data.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise malformed(f"{name} must be true or false", name)
-    return bool(value)
-
-
-def _number(data: dict[str, Any], name: str, least: float, most: float) -> float | None:
-    value = data.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-        raise malformed(f"{name} must be a number from {least:g} to {most:g}", name)
-    return float(value)
-
-
-def _whole_number(data: dict[str, Any], name: str, least: int, most: int) -> int | None:
-    value = data.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise malformed(f"{name} must be a whole number from {least} to {most}", name)
-    return value
-
-
-def _top_k(data: dict[str, Any]) -> int | None:
-    """Servers differ in what switches it off: -1 or 0."""
-    value = _whole_number(data, "top_k", -1, _MAX_TOP_K)
-    return -1 if value == 0 else value
-
-
-def _max_tokens(data: dict[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
-        if (value := data.get(name)) is not None:
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise malformed(f"{name} must be a whole number, 1 or more", name)
-            return value
-    return None
 
 
 class Completion:

@@ -18,6 +18,7 @@ from markupsafe import Markup
 FOLDER = Path(__file__).parent
 THEME = FOLDER / "theme.css"
 TRAJECTORY_STYLE = FOLDER / "trajectory.css"
+FIGURES_STYLE = FOLDER / "figures.css"
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function |class |const |let )", re.MULTILINE)

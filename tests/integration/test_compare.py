@@ -9,14 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.evaluation.baselines.contest import Contestant
+from router_r1.evaluation.baselines.base import Baseline, SilentPoolError
 from router_r1.evaluation.baselines.fixed import SingleLLM
 from router_r1.evaluation.baselines.hops import HopRouter
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
-from router_r1.evaluation.compare import main
-from router_r1.evaluation.comparison.asking import SharedAsker, SilentPoolError
-from router_r1.evaluation.comparison.judging import judge
-from router_r1.evaluation.comparison.questions import Question, world_questions
+from router_r1.evaluation.benchmark import Question, world_questions
+from router_r1.evaluation.compare import answer_all, main
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.bm25 import BM25
@@ -36,19 +34,18 @@ def questions(world: World) -> list[Question]:
     return world_questions(world.knowledge, "test")[:40]
 
 
-def judged(
-    pool: PoolConfig, contestants: list[Contestant], questions: list[Question]
-) -> tuple[list[list[EvaluationRecord]], int]:
-    """Records of each contestant, and how many calls were sent."""
+def answered(
+    pool: PoolConfig, baselines: list[Baseline], questions: list[Question]
+) -> tuple[list[list[EvaluationRecord]], float]:
+    """Records of each baseline, and what was spent."""
 
-    async def run() -> tuple[list[list[EvaluationRecord]], int]:
-        client = PoolClient(pool)
-        asker = SharedAsker(client)
+    async def run() -> tuple[list[list[EvaluationRecord]], float]:
+        client = PoolClient(pool, once=True)
         try:
-            records = [await judge(c, questions, asker, lambda: None) for c in contestants]
+            records = [await answer_all(b, questions, client.ask) for b in baselines]
         finally:
             await client.close()
-        return records, client.ledger.outcomes.total()
+        return records, client.ledger.spent_usd
 
     return asyncio.run(run())
 
@@ -83,15 +80,17 @@ def test_costs_add_up_from_the_calls(
     served_pool: PoolConfig, world: World, questions: list[Question]
 ) -> None:
     oracle = Oracle(world, served_pool.prices(), world.knowledge.questions("test"))
-    played = HopRouter(
+    hops = HopRouter(
         "oracle", "oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0)
     )
-    (single, again, routed), sent = judged(
-        served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), played], questions
+    (single, again, routed), spent = answered(
+        served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), hops], questions
     )
-    assert again == single
-    calls = {(c.result.llm, c.query) for r in [*single, *routed] for c in r.trajectory.calls}
-    assert sent == len(calls)
+    assert [record.scores for record in again] == [record.scores for record in single]
+    calls = [call for record in [*single, *again, *routed] for call in record.trajectory.calls]
+    dollars_of = {(call.result.llm, call.query): call.result.dollars for call in calls}
+    assert spent == pytest.approx(sum(dollars_of.values()))
+    assert sum(not call.result.replayed for call in calls) == len(dollars_of) < len(calls)
     for record in [*single, *routed]:
         cost = dollars = 0.0
         for call in record.trajectory.calls:
@@ -122,8 +121,7 @@ def test_the_pool_file_alone_adds_retrieval(
             client = PoolClient(load_pool(path))
             try:
                 await client.check()
-                asker = SharedAsker(client)
-                return await judge(RetrievalLoop("Search"), questions, asker, lambda: None)
+                return await answer_all(RetrievalLoop("Search"), questions, client.ask)
             finally:
                 await client.close()
 
@@ -140,7 +138,7 @@ def test_calls_that_fail_are_counted_and_cost_nothing(
 ) -> None:
     pool = replace(served_pool, max_retries=0, breaker_failures=1000)
     with fault(pool, "status_500", rate=0.5, seed=3):
-        (records,), _ = judged(pool, [SingleLLM("Draco")], questions)
+        (records,), _ = answered(pool, [SingleLLM("Draco")], questions)
     failed = [record for record in records if record.status == "failed"]
     assert 5 < len(failed) < 35
     assert len(records) == len(questions)

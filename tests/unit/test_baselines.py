@@ -7,21 +7,24 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from router_r1.evaluation.baselines.carrot import CarrotRouter
-from router_r1.evaluation.baselines.catalogue import DEFAULT_EMBEDDER
-from router_r1.evaluation.baselines.contest import Played, Prompt, SingleShot, TrainingSet
+from router_r1.evaluation.answer import Answer, extract_short_answer
+from router_r1.evaluation.baselines.base import Baseline, SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import (
     TfidfEmbedder,
     load_embedder,
 )
-from router_r1.evaluation.baselines.extraction import extract_short_answer
 from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM, cheapest, largest
-from router_r1.evaluation.baselines.fusion import FusionRouter
 from router_r1.evaluation.baselines.graph import GraphRouter
-from router_r1.evaluation.baselines.knn import KNNRouter
-from router_r1.evaluation.baselines.mlp import MLPRouter
+from router_r1.evaluation.baselines.learned import (
+    CarrotRouter,
+    FusionRouter,
+    KNNRouter,
+    MLPRouter,
+)
 from router_r1.evaluation.baselines.registry import BASELINES, Setting, make_baselines
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
+from router_r1.evaluation.benchmark import Prompt
+from router_r1.evaluation.compare_options import DEFAULT_EMBEDDER
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError
@@ -142,8 +145,8 @@ class Library:
         return CallResult(llm, Outcome.OK, text, 3, 5, cost=5.0, dollars=5e-6)
 
 
-def play(contestant: SingleShot | RetrievalLoop, text: str, library: Library) -> Played:
-    return asyncio.run(contestant.answer(Prompt("toy", text), library.ask))
+def answer(baseline: Baseline, text: str, library: Library) -> Answer:
+    return asyncio.run(baseline.answer(Prompt("toy", text), library.ask))
 
 
 def test_retrieval_reads_its_way_through_two_hops() -> None:
@@ -154,27 +157,27 @@ def test_retrieval_reads_its_way_through_two_hops() -> None:
             ("Search", "Who is the chair of Ta Mi?"): "The chair of Ta Mi is Ne Vo.",
         }
     )
-    played = play(RetrievalLoop("Search"), question, library)
-    assert played.answer == "Ne Vo"
-    assert [call.query for call in played.calls] == [query for _, query in library.asked]
-    assert len(played.calls) == 2
+    given = answer(RetrievalLoop("Search"), question, library)
+    assert given.text == "Ne Vo"
+    assert [call.query for call in given.calls] == [query for _, query in library.asked]
+    assert len(given.calls) == 2
 
 
 def test_retrieval_hands_passages_to_its_reader() -> None:
     asked = "Passage one.\n\nWho?"
     library = Library({("Search", "Who?"): "Passage one.", ("Atlas", asked): "It was Ne Vo."})
-    played = play(RetrievalLoop("Search", reader="Atlas"), "Who?", library)
-    assert (played.answer, len(played.calls)) == ("Ne Vo", 2)
+    given = answer(RetrievalLoop("Search", reader="Atlas"), "Who?", library)
+    assert (given.text, len(given.calls)) == ("Ne Vo", 2)
 
 
 def test_a_call_that_fails_leaves_no_answer() -> None:
-    for contestant in (SingleLLM("Atlas"), RetrievalLoop("Search")):
-        played = play(contestant, "Who?", Library({}))
-        assert (played.answer, len(played.calls)) == ("", 1)
+    for baseline in (SingleLLM("Atlas"), RetrievalLoop("Search")):
+        given = answer(baseline, "Who?", Library({}))
+        assert (given.text, len(given.calls)) == ("", 1)
 
 
 @pytest.mark.parametrize(
-    ("reply", "answer"),
+    ("reply", "short"),
     [
         ("The director of Bo Ra is Ta Mi.", "Ta Mi"),
         ("The Who is the director of Bo Ra is Ta Mi.", "Ta Mi"),
@@ -188,8 +191,8 @@ def test_a_call_that_fails_leaves_no_answer() -> None:
         ("", ""),
     ],
 )
-def test_the_short_answer_of_a_reply(reply: str, answer: str) -> None:
-    assert extract_short_answer(reply) == answer
+def test_the_short_answer_of_a_reply(reply: str, short: str) -> None:
+    assert extract_short_answer(reply) == short
 
 
 def test_an_embedder_can_be_plugged_in() -> None:
@@ -210,7 +213,7 @@ def test_the_registry_makes_what_is_asked_for(embedded_pool: PoolConfig) -> None
     names = [llm.name for llm in embedded_pool.offered]
     assert [c.name for c in made] == [*names, "CARROT λ=0", "CARROT λ=0.5"]
     everything = make_baselines(None, setting(embedded_pool.offered))
-    assert not {"retrieval", "oracle"} & {contestant.kind for contestant in everything}
+    assert not {"retrieval", "oracle"} & {baseline.kind for baseline in everything}
     with pytest.raises(ConfigError, match="no such baseline: nonsense") as error:
         make_baselines(["nonsense"], setting(embedded_pool.offered))
     assert all(name in str(error.value) for name in BASELINES)

@@ -15,8 +15,8 @@ from router_r1.cli.completion import SCRIPTS, next_words
 from router_r1.cli.help import overview, script_help
 from router_r1.cli.repository import recipes
 from router_r1.config import RouterConfig
-from router_r1.evaluation.baselines.catalogue import DESCRIPTIONS
 from router_r1.evaluation.baselines.registry import BASELINES
+from router_r1.evaluation.compare_options import DESCRIPTIONS
 from verl.config.validation import to_dataclass
 from verl.trainer.launch import compose_config
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from dataclasses import replace
@@ -8,42 +7,35 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rich.console import Console
 
-from router_r1.evaluation.baselines.contest import Played
-from router_r1.evaluation.comparison.arguments import parse_arguments
-from router_r1.evaluation.comparison.expected import per_hop_rows, single_shot_row
-from router_r1.evaluation.comparison.judging import to_record
-from router_r1.evaluation.comparison.labels import Box, place_labels
-from router_r1.evaluation.comparison.plot import (
-    labels_of,
-    pareto_front,
-    plot_comparison,
-    points_of,
+from router_r1.evaluation.answer import Answer, to_record
+from router_r1.evaluation.benchmark import (
+    kind_of,
+    read_questions,
+    read_saved,
+    sample,
+    world_questions,
 )
-from router_r1.evaluation.comparison.questions import read_questions, sample, world_questions
-from router_r1.evaluation.comparison.rows import (
-    Cell,
-    Comparison,
+from router_r1.evaluation.compare_options import parse_arguments
+from router_r1.evaluation.comparison import (
     Row,
-    SweepPoint,
     measured_row,
+    read_comparison,
+    sweep_points,
     write_comparison,
 )
-from router_r1.evaluation.comparison.saved import kind_of, read_saved
-from router_r1.evaluation.comparison.sweep import sweep_points
-from router_r1.evaluation.comparison.table import tables
+from router_r1.evaluation.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.tables import comparison_tables
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.dataset import write_world
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
+from tests.comparisons import toy_comparison
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
-from verl.trainer.evaluation.summary import Estimate
-from verl.trajectory import AgentRecord
 from verl.utils.dataset import DataError
 
 
@@ -56,29 +48,9 @@ def record(source: str, number: int, em: float, dollars: float) -> EvaluationRec
         f"{source} {number}?",
         ["x"],
         "answered",
-        AgentRecord(),
+        QuestionRecord(),
         scores,
     )
-
-
-def row(name: str, kind: str, em: float, dollars: float, low: float | None = 0.1) -> Row:
-    cell = Cell(em, em, dollars * 1e6, dollars, 1.0, low, None if low is None else 0.9)
-    return Row(name, kind, cell, {"toy": cell})
-
-
-def comparison() -> Comparison:
-    rows = [
-        row("Small", "single", 0.2, 1e-6),
-        row("cheapest (Small)", "single", 0.2, 1e-6),
-        row("kNN", "learned", 0.5, 5e-5),
-        row("slow", "fusion", 0.4, 9e-5),
-        row("trained", "router", 0.9, 9e-5),
-        row("oracle", "oracle", 1.0, 8e-5),
-        row("oracle (expected)", "oracle", 1.0, 8e-5, low=None),
-    ]
-    frugal = row("", "", 0.8, 2e-5).total
-    sweep = [SweepPoint(0.0, rows[4].total), SweepPoint(0.9, frugal, Estimate(-3.0, -4.0, -2.0))]
-    return Comparison("Toy", rows, sweep)
 
 
 def test_a_rows_mean_is_over_datasets_and_its_interval_holds_it() -> None:
@@ -95,7 +67,7 @@ def test_a_rows_mean_is_over_datasets_and_its_interval_holds_it() -> None:
 
 def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "comparison.json"
-    write_comparison(path, comparison())
+    write_comparison(path, toy_comparison())
     content = json.loads(path.read_text())
     means = {"em", "f1", "cost", "dollars", "calls"}
     assert set(content) == {"title", "rows", "sweep"}
@@ -114,6 +86,12 @@ def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
         "cost_change_high": -2.0,
     }
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+    read = read_comparison(path)
+    assert read is not None
+    assert read.rows == toy_comparison().rows
+    assert [p.cost_change for p in read.sweep] == [p.cost_change for p in toy_comparison().sweep]
+    write_comparison(path, read)
+    assert json.loads(path.read_text()) == content
 
 
 def test_a_sweeps_changes_are_paired_by_question() -> None:
@@ -141,68 +119,22 @@ def test_two_routers_of_one_cost_coe_are_both_shown() -> None:
     assert costs == [pytest.approx(2.0), pytest.approx(3.0)]
 
 
-def test_the_front_holds_what_nothing_beats() -> None:
-    places = [(1.0, 0.2), (2.0, 0.1), (3.0, 0.5), (3.0, 0.4), (4.0, 0.5), (5.0, 0.9)]
-    assert pareto_front(places) == [(1.0, 0.2), (3.0, 0.5), (5.0, 0.9)]
-
-
-def test_rows_at_one_place_share_a_mark_and_computed_ones_have_none() -> None:
-    labels = [point.label for point in points_of(comparison().rows)]
-    assert labels == ["Small, cheapest", "kNN", "slow", "trained", "oracle"]
-
-
-def test_routers_of_a_sweep_at_one_place_share_a_label_and_leave_the_oracle_its_own() -> None:
-    rows = [row("trained", "router", 0.9, 9e-5), row("oracle at 0.6", "oracle", 0.8, 2e-5)]
-    coes = {0.0: rows[0], 0.6: rows[1], 0.9: rows[1]}
-    sweep = [SweepPoint(coe, at.total) for coe, at in coes.items()]
-    assert [(text, kind) for _, text, kind in labels_of(points_of(rows), sweep)] == [
-        ("trained, cost_coe 0", "router"),
-        ("oracle at 0.6", "oracle"),
-        ("cost_coe 0.6, 0.9", "router"),
-    ]
-
-
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    image = tmp_path / "comparison.png"
-    plot_comparison(comparison(), image)
-    assert image.read_bytes().startswith(b"\x89PNG")
-    plot_comparison(Comparison("Nothing measured", [], []), image)
-    assert [p.name for p in tmp_path.iterdir()] == [image.name]
-
-
-@settings(deadline=None, max_examples=30)
-@given(
-    st.lists(st.tuples(st.floats(0, 900), st.floats(0, 600)), min_size=1, max_size=14, unique=True)
-)
-def test_labels_do_not_overlap_where_there_is_room(points: list[tuple[float, float]]) -> None:
-    frame = Box(-100, -60, 1000, 660)
-    boxes = place_labels(points, [(70.0, 11.0)] * len(points), frame)
-    assert all(a.overlap(b) == 0 for a, b in itertools.combinations(boxes, 2))
-    assert boxes == place_labels(points, [(70.0, 11.0)] * len(points), frame)
-
-
-def test_labels_keep_off_lines() -> None:
-    line = [(0.0, 50.0), (200.0, 50.0)]
-    (box,) = place_labels([(100.0, 50.0)], [(40.0, 10.0)], Box(0, 0, 200, 100), [line])
-    assert not box.y0 < 50 < box.y1
-
-
 def test_the_tables_show_every_row_for_all_and_for_each_dataset() -> None:
     console = Console(width=120, record=True, file=None, quiet=False)
-    both = comparison()
+    toy = toy_comparison()
+    both = replace(toy, rows=list(toy.rows))
     for number in (0, 1):
-        cell = both.rows[number].total
-        both.rows[number] = Row(f"both {number}", "single", cell, {"toy": cell, "other": cell})
+        means = both.rows[number].total
+        both.rows[number] = Row(f"both {number}", "single", means, {"toy": means, "other": means})
     with console.capture() as captured:
-        for table in tables(both):
-            console.print(table)
+        for table in comparison_tables(both):
+            console.print(table.on_terminal())
     text = captured.get()
     assert text.count("both 0") == 3
     assert text.count("trained") == 2
     assert "router at cost_coe 0.9" in text
     assert "0 to 0.9" in text
     assert "-4.000 to -2.000" in text
-    assert "computed" in text
 
 
 def test_expected_rows_agree_with_the_oracle(world: World, embedded_pool: PoolConfig) -> None:
@@ -273,7 +205,7 @@ def test_a_saved_evaluation_must_cover_the_questions(world: World, tmp_path: Pat
             q.prompt.text,
             ["x"],
             "answered",
-            AgentRecord(),
+            QuestionRecord(),
             {"em": 1.0},
         )
         for i, q in enumerate(questions)
@@ -292,11 +224,11 @@ def test_answers_are_normalised_alike_in_all_rows_of_a_comparison(
 ) -> None:
     question = world_questions(world.knowledge, "test")[0]
     asked = replace(question, golden_answers=["O'Brien"])
-    played = Played("O\u2019Brien", [])
-    assert [to_record(asked, played, n).scores["em"] for n in NORMALIZATIONS] == [0.0, 1.0]
-    saved = to_record(question, played)
+    given = Answer("O\u2019Brien", [])
+    assert [to_record(asked, given, n).scores["em"] for n in NORMALIZATIONS] == [0.0, 1.0]
+    saved = to_record(question, given)
     write_parquet(tmp_path / "questions.parquet", [saved])
-    saved = replace(saved, trajectory=AgentRecord())  # a comparison reads scores only
+    saved = replace(saved, trajectory=QuestionRecord())  # a comparison reads scores only
     assert read_saved(tmp_path, [question], "paper") == [saved]
     with pytest.raises(RecordError, match=r"scored with reward\.normalization=paper"):
         read_saved(tmp_path, [question], "unicode")

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from data_process import qa_test_gen, qa_test_merge, qa_train_merge
 from data_process.flashrag import SourceFile, read_source
-from data_process.preparation import Preparation, run
+from data_process.preparation import Preparation
 from data_process.prompt_pool import PROMPT_TEMPLATE_LLAMA
+from data_process.script import run
 from router_r1.data_row import check_routing_row
 from router_r1.llm_agent.question import as_question
 from tests.conftest import REFERENCE

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from router_r1.config import RouterConfig
 from router_r1.evaluation.published import BENCHMARKS
 from router_r1.evaluation.records import RoutedRecord
-from router_r1.evaluation.results import print_results
+from router_r1.evaluation.tables import print_results
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
@@ -117,12 +117,12 @@ def test_means_are_over_questions_and_the_average_over_datasets() -> None:
         record(0, source="b", em=0.0),
     ]
     a, b, everything = summarise(records, "em")
-    assert (a.data_source, a.questions, a.samples) == ("a", 2, 5)
+    assert (a.data_source, a.prompts, a.samples) == ("a", 2, 5)
     assert a.estimates["em"].mean == pytest.approx((0.25 + 1.0) / 2)
     assert a.estimates["pass@4"].mean == 1.0
     assert a.estimates["avg@4"] == a.estimates["em"]
     assert (b.data_source, b.estimates["em"].mean) == ("b", 0.0)
-    assert (everything.data_source, everything.questions) == ("all", 3)
+    assert (everything.data_source, everything.prompts) == ("all", 3)
     assert everything.estimates["em"].mean == pytest.approx(a.estimates["em"].mean / 2)
     assert summarise(records, "em") == summarise(records, "em"), "the same intervals each time"
     with pytest.raises(ValueError, match="no records"):
@@ -178,7 +178,7 @@ def test_scoring_is_the_rewards_and_counts_every_record(
     assert results["summaries"][-1]["estimates"]["em"]["mean"] == summaries[-1].estimates["em"].mean
     print_results(tmp_path)
     shown = capsys.readouterr().out
-    for words in ("EM", "average", "0.750", "bad", "95%"):
+    for words in ("EM", "average", "0.750", "Format failures", "95%"):
         assert words in shown
 
 
@@ -206,7 +206,13 @@ def test_the_table_of_the_papers_benchmarks_is_whole_at_the_width_of_a_log(
     shown = capsys.readouterr().out
     assert max(len(line) for line in shown.splitlines()) <= 120
     assert "…" not in shown
-    for words in (*BENCHMARKS, "avg@4", "pass@4", "4 questions", "28 questions"):
+    for words in (
+        *BENCHMARKS,
+        "avg@4",
+        "pass@4",
+        "4 questions \N{MULTIPLICATION SIGN} 4",
+        "28 questions",
+    ):
         assert words in shown
     for summary in json.loads((tmp_path / RESULTS).read_text())["summaries"]:
         for name in ("em", "f1", "pass@4"):

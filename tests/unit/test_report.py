@@ -17,23 +17,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_r1.evaluation.comparison.file import ComparisonFile, EvaluationFileError
+from router_r1.evaluation.comparison import EvaluationFileError
+from router_r1.evaluation.frames import (
+    called_llm,
+    calls_by,
+    calls_by_domain,
+    calls_frame,
+    llm_names,
+    llm_use,
+)
 from router_r1.evaluation.published import BENCHMARKS, published_rows
 from router_r1.evaluation.records import RoutedRecord
-from router_r1.evaluation.report import headline, write_report
-from router_r1.evaluation.report.axes import cost_axis, linear_axis
-from router_r1.evaluation.report.curves import series, validation_sources
-from router_r1.evaluation.report.inputs import read_inputs
-from router_r1.evaluation.report.pareto import frontier
+from router_r1.evaluation.report import write_report
 from router_r1.evaluation.report.reward_rule import (
     branch_of,
     follows,
     format_fault,
     reward_rule,
 )
-from router_r1.evaluation.report.routing import llm_use, shares_by_dataset, shares_by_domain
 from router_r1.evaluation.report.segments import split_response
-from router_r1.evaluation.report.trajectories import encode, llm_names
+from router_r1.evaluation.report.trajectories import encode
+from router_r1.evaluation.tables import summaries_of
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.conftest import REFERENCE
@@ -219,9 +223,9 @@ def test_numbers_that_json_lacks_are_missing_not_an_error(records, embedded_pool
 
 
 def test_headline_figures_are_those_of_the_summary(records):
-    ours = headline.summaries(records)
+    ours = summaries_of(records)
     for mine, reference in zip(ours, summarise(records, "em"), strict=True):
-        assert (mine.data_source, mine.questions) == (reference.data_source, reference.questions)
+        assert (mine.data_source, mine.prompts) == (reference.data_source, reference.prompts)
         for column in ("em", "f1", "cost", "dollars", "route_cnt", "num_turns"):
             assert mine.estimates[column] == reference.estimates[column]
     broken = sum(r.scores["format"] < 0 for r in records if r.data_source == "world_onehop")
@@ -233,13 +237,28 @@ def test_headline_figures_are_those_of_the_summary(records):
 def test_calls_add_up_however_they_are_grouped(records):
     calls = sum(len(record.trajectory.calls) for record in records)
     llms = llm_names(records)
-    uses = llm_use(records, llms)
-    assert sum(use.calls for use in uses) == calls
-    assert sum(use.failed for use in uses) == sum(r.trajectory.failed_calls for r in records)
-    assert sum(use.cost_share for use in uses) == pytest.approx(1.0)
-    for groups in (shares_by_dataset(records), shares_by_domain(records)):
-        assert sum(group.calls.total() for group in groups) == calls
-        assert all(sum(g.share(llm) for llm in llms) == pytest.approx(1.0) for g in groups)
+    frame = calls_frame({0: records})
+    use = llm_use(frame, llms)
+    assert list(use.index) == llms
+    assert use["calls"].sum() == len(frame) == calls
+    assert use["failed"].sum() == sum(r.trajectory.failed_calls for r in records)
+    assert use["cost_share"].sum() == pytest.approx(1.0)
+    by_source, by_domain = calls_by(frame, "source", llms), calls_by_domain(frame, llms)
+    assert list(by_source.index) == list(dict.fromkeys(r.data_source for r in records))
+    assert by_domain.sum(axis=1).is_monotonic_decreasing
+    for groups in (by_source, by_domain):
+        assert list(groups.columns) == llms
+        assert groups.to_numpy().sum() == calls
+
+
+def test_an_llm_that_nobody_asked_or_that_only_failed_has_its_line(records):
+    failed = next(r for r in records if r.trajectory.failed_calls)
+    asked = called_llm(failed.trajectory.calls[0])
+    use = llm_use(calls_frame({0: [failed]}).head(1), ["Idle", asked])
+    assert use.loc["Idle", "calls"] == use.loc["Idle", "tokens"] == 0
+    assert (use.loc[asked, "calls"], use.loc[asked, "failed"]) == (1, 1)
+    assert use["latency_s"].isna().all()
+    assert calls_frame({0: []}).empty
 
 
 def test_names_that_the_policy_invented_count_as_one(records):
@@ -247,41 +266,6 @@ def test_names_that_the_policy_invented_count_as_one(records):
     names = llm_names(records)
     assert names[-1] == "unknown name"
     assert "Zodiac" not in names
-
-
-def test_frontier_holds_what_nothing_beats(tmp_path, records):
-    folder = write_evaluation(tmp_path, records[:10], comparison=comparison())
-    read = read_inputs(folder, tmp_path).comparison
-    assert read is not None
-    knn, point = read.rows[0], read.sweep[0]
-    assert frontier(read) == [point], "cheaper and better than kNN"
-    oracle = replace(knn, kind="oracle", em=1.0, dollars=0.0)
-    best = replace(knn, em=0.9)
-    assert frontier(ComparisonFile("", [oracle, best], read.sweep)) == [point, best]
-
-
-@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20))
-def test_an_axis_covers_its_values_with_a_few_round_ticks(values):
-    axis = linear_axis(values, 0.0, 100.0)
-    assert 2 <= len(axis.ticks) <= 12
-    assert all(-1e-3 <= axis(value) <= 100 + 1e-3 for value in values)
-
-
-@given(st.lists(st.floats(0.0, 1e4), min_size=1, max_size=20))
-def test_the_cost_axis_takes_any_costs(values):
-    axis = cost_axis(values, 0.0, 100.0)
-    assert all(-1e-3 <= axis(value) <= 100 + 1e-3 for value in values)
-    assert axis.ticks
-
-
-def test_a_resumed_runs_later_figures_count():
-    rows = [
-        {"step": 1, "critic/score/mean": 0.1, "val/test_score/EM/a": 0.2},
-        {"step": 2, "critic/score/mean": 0.2},
-        {"step": 2, "critic/score/mean": 0.3, "val/test_score/EM/all": 0.2},
-    ]
-    assert series(rows, "critic/score/mean") == [(1, 0.1), (2, 0.3)]
-    assert validation_sources(rows) == ["a"], "with one dataset, all says the same"
 
 
 def test_published_figures_are_those_of_the_transcription():

@@ -24,6 +24,8 @@ ODD_TEXT = "a\u2028b\u0085c\nd 東京 \ud800"
 
 @dataclass(frozen=True)
 class Told(AgentRecord):
+    prompt_name = "question"
+
     text: str
     num_turns: int
     flag: bool

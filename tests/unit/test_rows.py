@@ -13,8 +13,8 @@ import pytest
 import ray
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from router_r1.evaluation.comparison.questions import read_questions
+
 from router_r1.reward.normalization import normalize_answer
 from router_r1.task import RoutingTask
 from tests.routed import routed
@@ -131,7 +131,7 @@ def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, fo
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)
     (folder / TRAJECTORIES).unlink(missing_ok=True)
     generate(evaluation_rows(dataset, 1), source, RolloutOptions(), folder)
-    (summary, *_) = score_folder(folder / TRAJECTORIES, task.record_class, folder, reward, {})
+    (summary, *_) = score_folder(folder / TRAJECTORIES, task.record_class, folder, reward, {}, "em")
     assert summary.estimates["em"].mean == 1.0
 
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from router_r1.evaluation.comparison.file import EvaluationFileError
+from router_r1.evaluation.comparison import EvaluationFileError
+from router_r1.evaluation.frames import Changes, changes
 from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report import write_report
-from router_r1.evaluation.report.curves import llm_curves, llms_of
 from router_r1.evaluation.report.inputs import read_run
-from router_r1.evaluation.report.validations import Changes, changes
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.run_files import write_validation
@@ -112,18 +111,3 @@ def test_a_config_of_another_kind_is_named(run: Path) -> None:
     (run / "config.yaml").write_text("pool: 3\n", encoding="utf-8")
     with pytest.raises(EvaluationFileError, match=r"config\.yaml"):
         read_run(run)
-
-
-def test_whom_training_asks_is_drawn_from_its_metrics() -> None:
-    rows = [
-        {"step": 1, "reward/calls/Atlas": 1.0, "reward/calls/Draco": 0.0},
-        {"step": 2, "reward/calls/Atlas": 0.5, "reward/calls/Draco": 0.5},
-        {"step": 2, "val/test_score/EM/all": 0.5},
-    ]
-    llms = llms_of(rows)
-    assert llms == ["Atlas", "Draco"]
-    figure = llm_curves(rows, llms)
-    assert figure is not None
-    assert figure.count("<polyline") == 2
-    assert "Draco, step 2: 0.25" in figure, "smoothed over both steps"
-    assert llm_curves([rows[2]], []) is None

@@ -33,8 +33,12 @@ class _OwnOrWarning(logging.Filter):
     into ``site-packages`` is a library."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        own = "site-packages" not in record.pathname and not record.pathname.startswith(_STDLIB)
+        own = record.name.startswith("verl") or not _is_library(record.pathname)
         return own or record.levelno >= logging.WARNING
+
+
+def _is_library(path: str) -> bool:
+    return "site-packages" in path or path.startswith(_STDLIB)
 
 
 def set_up_logging() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from router_r1.evaluation.baselines.contest import Prompt, SingleShot
+from router_r1.evaluation.baselines.base import SingleShot
+from router_r1.evaluation.benchmark import Prompt
 from router_r1.pool.config import LLMConfig
 
 
@@ -13,7 +14,6 @@ class SingleLLM(SingleShot):
     """Asks the same LLM every time."""
 
     kind = "single"
-    learns = False
 
     def __init__(self, llm: str, name: str | None = None) -> None:
         super().__init__(name or llm)
@@ -40,7 +40,6 @@ class RandomRouter(SingleShot):
     """Draws an LLM per question; the draw depends on seed and question alone."""
 
     kind = "random"
-    learns = False
 
     def __init__(self, llms: Sequence[str], seed: int) -> None:
         super().__init__("random")

@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from router_r1.evaluation.baselines.contest import Prompt, SingleShot, TrainingSet
+from router_r1.evaluation.baselines.base import TrainingSet
+from router_r1.evaluation.baselines.learned import LearnedRouter
+from router_r1.evaluation.benchmark import Prompt
 
 _CHOICE_COST_WEIGHT = 0.02  # decides between LLMs of like quality
 
@@ -73,7 +76,7 @@ class GraphNet(nn.Module):
         return self.head(torch.cat([left, right, left * right], dim=-1))  # type: ignore[no-any-return]
 
 
-class GraphRouter(SingleShot):
+class GraphRouter(LearnedRouter):
     """Routes to the LLM whose edge promises most.
 
     Args:
@@ -88,22 +91,21 @@ class GraphRouter(SingleShot):
         self._epochs = epochs
         self._width = width
 
-    def fit(self, train: TrainingSet) -> None:
+    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
         """Trains the net, then runs the messages once with all outcomes shown."""
-        self._embedder, self._llms = train.embedder, list(train.llms)
         names = sorted({prompt.data_source for prompt in train.prompts})
         self._task_of = {name: row for row, name in enumerate(names)}
-        features = torch.tensor(train.features(), dtype=torch.float32)
+        seen = torch.tensor(features, dtype=torch.float32)
         tasks = torch.tensor([self._task_of[prompt.data_source] for prompt in train.prompts])
         quality = torch.tensor(train.quality, dtype=torch.float32)
         cost = torch.tensor(train.relative_cost, dtype=torch.float32)
         outcomes = torch.stack([quality, cost], dim=-1)
         with _one_thread(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            self._net = GraphNet(features.shape[1], len(names), len(self._llms), self._width)
-            self._train(features, tasks, outcomes)
+            self._net = GraphNet(seen.shape[1], len(names), len(self._llms), self._width)
+            self._train(seen, tasks, outcomes)
         with torch.no_grad():
-            self._nodes = self._net.nodes(features, tasks, outcomes)
+            self._nodes = self._net.nodes(seen, tasks, outcomes)
 
     def _train(self, features: Tensor, tasks: Tensor, outcomes: Tensor) -> None:
         optimizer = torch.optim.AdamW(self._net.parameters(), lr=5e-3, weight_decay=1e-2)
@@ -121,16 +123,15 @@ class GraphRouter(SingleShot):
             optimizer.step()
             schedule.step()
 
-    def route(self, prompt: Prompt) -> list[str]:
-        """The LLM with the best edge; a dataset without training questions has the mean task."""
-        features = torch.tensor(self._embedder.embed([prompt.text]), dtype=torch.float32)
+    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
+        """Of each edge; a dataset without training questions has the mean task."""
         states, llms = self._nodes
         row = self._task_of.get(prompt.data_source)
         task = states[row] if row is not None else states.mean(dim=0)
+        own, first = torch.tensor(features, dtype=torch.float32), torch.zeros(1, dtype=torch.int64)
         with torch.no_grad():
-            edges = self._net.edges(features, torch.zeros(1, dtype=torch.int64), (task[None], llms))
-        value = edges[0, :, 0].sigmoid() - _CHOICE_COST_WEIGHT * edges[0, :, 1]
-        return [self._llms[int(value.argmax())]]
+            edges = self._net.edges(own, first, (task[None], llms))
+        return (edges[0, :, 0].sigmoid() - _CHOICE_COST_WEIGHT * edges[0, :, 1]).numpy()
 
 
 @contextmanager

@@ -7,21 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from router_r1.evaluation.baselines.contest import Ask, Call, Played, Prompt, TrainingSet
-from router_r1.evaluation.baselines.extraction import extract_short_answer
+from router_r1.evaluation.answer import Answer, Ask, Call, extract_short_answer
+from router_r1.evaluation.baselines.base import Baseline
+from router_r1.evaluation.benchmark import Prompt
 from router_r1.world.knowledge import Knowledge
 
 
-class HopRouter:
-    """Plays a route per question through the pool.
+class HopRouter(Baseline):
+    """Takes a route per question through the pool.
 
     Args:
         name, kind: of its row.
         knowledge: finds the chain of a question.
         choose: domains of the hops to the LLM for each hop.
     """
-
-    learns = False
 
     def __init__(
         self,
@@ -30,15 +29,12 @@ class HopRouter:
         knowledge: Knowledge,
         choose: Callable[[tuple[str, ...]], tuple[str, ...]],
     ) -> None:
-        self.name = name
+        super().__init__(name)
         self.kind = kind
         self._knowledge = knowledge
         self._choose = choose
 
-    def fit(self, train: TrainingSet) -> None:
-        """Has nothing to learn."""
-
-    async def answer(self, prompt: Prompt, ask: Ask) -> Played:
+    async def answer(self, prompt: Prompt, ask: Ask) -> Answer:
         """Asks for each fact in turn; stops where a call fails."""
         hops = self._knowledge.parse(prompt.text)
         if hops is None:
@@ -52,6 +48,6 @@ class HopRouter:
             result = await ask(llm, query)
             calls.append(Call(turn, query, result))
             if result.text is None:
-                return Played("", calls)
+                return Answer("", calls)
             subject = extract_short_answer(result.text)
-        return Played(subject, calls)
+        return Answer(subject, calls)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from router_r1.evaluation.baselines.carrot import CarrotRouter
-from router_r1.evaluation.baselines.contest import Contestant
+from router_r1.evaluation.baselines.base import Baseline
 from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM, cheapest, largest
-from router_r1.evaluation.baselines.fusion import FusionRouter
 from router_r1.evaluation.baselines.graph import GraphRouter
 from router_r1.evaluation.baselines.hops import HopRouter
-from router_r1.evaluation.baselines.knn import KNNRouter
-from router_r1.evaluation.baselines.mlp import MLPRouter
+from router_r1.evaluation.baselines.learned import (
+    CarrotRouter,
+    FusionRouter,
+    KNNRouter,
+    MLPRouter,
+)
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.pool.config import LLMConfig
 from router_r1.world.knowledge import Knowledge
@@ -49,11 +51,11 @@ class Setting:
         return [llm.name for llm in self.llms]
 
 
-def _retrieval(setting: Setting) -> list[Contestant]:
+def _retrieval(setting: Setting) -> list[Baseline]:
     return [RetrievalLoop(setting.retriever, setting.reader)] if setting.retriever else []
 
 
-def _oracles(setting: Setting) -> list[Contestant]:
+def _oracles(setting: Setting) -> list[Baseline]:
     oracle, knowledge = setting.oracle, setting.knowledge
     if oracle is None or knowledge is None:
         return []
@@ -65,9 +67,9 @@ def _oracles(setting: Setting) -> list[Contestant]:
     return [at(cost_coe) for cost_coe in setting.oracle_cost_coes]
 
 
-# Name to (what it is, how it is made). One that gives nothing is not to be had in the setting.
-# In the order of the catalogue, which says what each is.
-BASELINES: dict[str, Callable[[Setting], list[Contestant]]] = {
+# Name to how it is made; one that gives nothing is not to be had in the setting. What each is says
+# ``DESCRIPTIONS`` of ``router_r1.evaluation.compare_options``, in the same order.
+BASELINES: dict[str, Callable[[Setting], list[Baseline]]] = {
     "random": lambda s: [RandomRouter(s.names, s.seed)],
     "single": lambda s: [SingleLLM(name) for name in s.names],
     "cheapest": lambda s: [cheapest(s.llms)],
@@ -82,7 +84,7 @@ BASELINES: dict[str, Callable[[Setting], list[Contestant]]] = {
 }
 
 
-def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Contestant]:
+def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Baseline]:
     """The baselines named, in the registry's order; None makes all that the setting allows.
 
     Raises:
@@ -93,13 +95,13 @@ def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Contes
         raise ConfigError(
             f"no such baseline: {', '.join(unknown)}; choose from {', '.join(BASELINES)}"
         )
-    made: list[Contestant] = []
+    made: list[Baseline] = []
     for name, make in BASELINES.items():
         if names is not None and name not in names:
             continue
-        contestants = make(setting)
-        if names is not None and not contestants:
+        baselines = make(setting)
+        if names is not None and not baselines:
             needs = "--retriever" if name == "retrieval" else "the embedded world"
             raise ConfigError(f"the baseline {name!r} needs {needs}")
-        made += contestants
+        made += baselines
     return made

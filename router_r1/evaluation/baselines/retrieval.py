@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import re
 
-from router_r1.evaluation.baselines.contest import Ask, Call, Played, Prompt, TrainingSet
-from router_r1.evaluation.baselines.extraction import extract_short_answer
+from router_r1.evaluation.answer import Answer, Ask, Call, extract_short_answer
+from router_r1.evaluation.baselines.base import Baseline
+from router_r1.evaluation.benchmark import Prompt
 
 _STATEMENT = re.compile(r"(?:the\s+)?(?P<subject>.+?)\s+(?:is|are|was|were)\s", re.IGNORECASE)
 _QUESTION_WORDS = 2
 
 
-class RetrievalLoop:
-    """Searches, reads, searches on.
+class RetrievalLoop(Baseline):
+    """Searches, reads what it finds, and searches again with what it has read.
 
     Args:
         retriever: name of the pool member.
@@ -29,18 +30,15 @@ class RetrievalLoop:
     """
 
     kind = "retrieval"
-    learns = False
 
     def __init__(self, retriever: str, reader: str | None = None, max_turns: int = 3) -> None:
-        self.name = f"retrieval ({retriever}, {reader})" if reader else f"retrieval ({retriever})"
+        reading = f"{retriever}, {reader}" if reader else retriever
+        super().__init__(f"retrieval ({reading})")
         self._retriever = retriever
         self._reader = reader
         self._max_turns = max_turns
 
-    def fit(self, train: TrainingSet) -> None:
-        """Has nothing to learn."""
-
-    async def answer(self, prompt: Prompt, ask: Ask) -> Played:
+    async def answer(self, prompt: Prompt, ask: Ask) -> Answer:
         """Searches, and reads what was found."""
         if self._reader is None:
             return await self._read_by_rule(prompt, ask)
@@ -48,9 +46,9 @@ class RetrievalLoop:
         query = f"{found.text}\n\n{prompt.text}" if found.text else prompt.text
         read = await ask(self._reader, query)
         calls = [Call(0, prompt.text, found), Call(1, query, read)]
-        return Played(extract_short_answer(read.text) if read.text else "", calls)
+        return Answer(extract_short_answer(read.text) if read.text else "", calls)
 
-    async def _read_by_rule(self, prompt: Prompt, ask: Ask) -> Played:
+    async def _read_by_rule(self, prompt: Prompt, ask: Ask) -> Answer:
         """Searches until a passage no longer shortens the question."""
         query, answer = prompt.text, ""
         calls: list[Call] = []
@@ -68,7 +66,7 @@ class RetrievalLoop:
             answer, query = extract_short_answer(passage), rest
             if len(rest.split()) <= len(answer.split()) + _QUESTION_WORDS:
                 break  # "Who is Y?": nothing is left to look up
-        return Played(answer, calls)
+        return Answer(answer, calls)
 
 
 def substitute(question: str, passage: str) -> str | None:

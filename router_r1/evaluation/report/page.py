@@ -7,37 +7,38 @@ every script but its own and every request; all text of the evaluation is escape
 from __future__ import annotations
 
 import logging
-import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from router_r1.evaluation.report import headline
-from router_r1.evaluation.report.comparisons import comparison_section, published_section
-from router_r1.evaluation.report.curves import learning_section
+from router_r1.evaluation import frames, tables
+from router_r1.evaluation.charts import HUES, comparison_svg, learning_curves
+from router_r1.evaluation.published import SOURCE
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs, read_run
-from router_r1.evaluation.report.markup import Markup, join, tag
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
-from router_r1.evaluation.report.routing import (
-    MAX_DOMAINS,
-    llm_legend,
-    llm_use,
-    shares_by_dataset,
-    shares_by_domain,
-    stacked_bars,
-    use_table,
-)
-from router_r1.evaluation.report.trajectories import EncodedTrajectories, encode, llm_names
-from router_r1.evaluation.report.validations import validations_section
+from router_r1.evaluation.report.trajectories import encode
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
-from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
+from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
 from verl.config.validation import ConfigError
-from verl.trainer.evaluation.score import QUESTIONS
+from verl.trainer.evaluation.score import scored_file
+from verl.trainer.evaluation.summary import DatasetSummary
+from verl.utils.files import write_text
 
-SIZE_LIMIT = 9_500_000  # bytes of trajectories; the page around them takes under 0.2 MB
+SIZE_LIMIT = 9_500_000  # bytes of trajectories; the page around them takes under 0.4 MB
 
 logger = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
-FIGURES_STYLE = _FOLDER / "figures.css"
+
+
+class Card(NamedTuple):
+    """A large figure with what it is, a note below it and a hint on hover."""
+
+    title: str
+    value: str
+    note: str
+    hint: str = ""
 
 
 def write_report(folder: Path, run_folder: Path | None = None) -> Path:
@@ -55,18 +56,12 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
     Raises:
         verl.errors.UserError: if a file is missing or cannot be used.
     """
-    if (folder / QUESTIONS).is_file():
+    if (scored_file(folder, RoutedTrajectory)).is_file():
         inputs = read_inputs(folder, run_folder or folder.resolve().parent)
     else:
         inputs = read_run(folder)
-    page = build_page(inputs)
     path = folder / "report.html"
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, build_page(inputs), errors="replace")
     return path
 
 
@@ -77,19 +72,26 @@ def build_page(inputs: ReportInputs) -> str:
     encoded = encode(inputs.records, rule, pool, SIZE_LIMIT, inputs.steps)
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
-    sections = _sections(inputs)
+    summaries = tables.summaries_of(inputs.newest)
+    llms = frames.llm_names(inputs.records)
+    colours = llm_colours(llms)
     return inline_page(
         _FOLDER / "page.html",
         _FOLDER / "page.js",
         [THEME, TRAJECTORY_STYLE, FIGURES_STYLE, _FOLDER / "page.css"],
         title=inputs.name,
         facts=_facts(inputs, rule),
-        contents=join(*(tag("a", name, href=f"#{key}") for key, name, _ in sections)),
-        sections=join(
-            *(tag("section", tag("h2", name), body, id=key) for key, name, body in sections)
-        ),
-        count=f"{len(inputs.newest):,}",
-        data=_data(encoded),
+        count=len(inputs.newest),
+        colours=colours,
+        results={"cards": _cards(summaries), "table": tables.dataset_table(summaries)},
+        comparison=_comparison(inputs),
+        validations=_validations(inputs, llms),
+        learning=learning_curves(inputs.metrics),
+        routing=_routing(inputs, colours),
+        published=tables.published_table(summaries),
+        source=SOURCE,
+        index=encoded.index,
+        chunks=encoded.chunks,
     )
 
 
@@ -101,95 +103,72 @@ def known_pool(name: str | None) -> PoolConfig | None:
         return None
 
 
-def _facts(inputs: ReportInputs, rule: RewardRule) -> Markup:
+def llm_colours(llms: Sequence[str]) -> dict[str, str]:
+    """The CSS class of each LLM's colour, the same all over the page."""
+    return {
+        llm: "llm-none" if llm == frames.UNKNOWN_LLM else f"llm-{number % HUES}"
+        for number, llm in enumerate(llms)
+    }
+
+
+def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
     """What was evaluated, under the title."""
     results = inputs.results
-    facts = {"model": results.get("model"), "pool": results.get("pool")}
-    if inputs.steps:
-        facts["after training steps"] = inputs.steps[-1]
-    facts.update(results.get("sampling") or {})
-    if rule.metric is not None:
-        facts["reward metric"] = rule.metric
-    if rule.cost_coe is not None:
-        facts["cost coefficient"] = f"{rule.cost_coe:g}" + (
-            " (inferred from the rewards)" if rule.inferred else ""
-        )
-    return join(
-        *(
-            tag("span", tag("b", name.replace("_", " ")), f" {value}")
-            for name, value in facts.items()
-            if value is not None
-        )
-    )
+    sampling = results.get("sampling") or {}
+    coefficient = None if rule.cost_coe is None else f"{rule.cost_coe:g}"
+    if coefficient is not None and rule.inferred:
+        coefficient += " (inferred from the rewards)"
+    return {
+        "model": results.get("model"),
+        "pool": results.get("pool"),
+        "after training steps": inputs.steps[-1] if inputs.steps else None,
+        **{name.replace("_", " "): value for name, value in sampling.items()},
+        "reward metric": rule.metric,
+        "cost coefficient": coefficient,
+    }
 
 
-def _sections(inputs: ReportInputs) -> list[tuple[str, str, Markup]]:
-    """(id, name, content) of what there are figures for."""
-    summaries = headline.summaries(inputs.newest)
-    sections = [
-        (
-            "results",
-            "Results",
-            join(
-                headline.cards(summaries),
-                tag("div", headline.table(summaries), class_="scroll"),
-                tag(
-                    "p",
-                    "Small figures: 95% bootstrap intervals over questions. Large ones: the "
-                    "average over datasets, each weighing the same.",
-                    class_="note",
-                ),
-            ),
-        )
+def _cards(summaries: Sequence[DatasetSummary]) -> list[Card]:
+    """The average over datasets, large."""
+    estimates = summaries[-1].estimates
+    return [
+        Card(score.title, shown.text, shown.small, score.explanation)
+        for score in tables.SCORES
+        if score.column in estimates and score.column != "reward"
+        for shown in [score.show(estimates[score.column])]
     ]
-    if inputs.comparison is not None and inputs.comparison.rows:
-        sections.append(("comparison", "Comparison", comparison_section(inputs.comparison)))
+
+
+def _comparison(inputs: ReportInputs) -> dict[str, Any] | None:
+    """Our router beside the baselines measured on the same questions."""
+    comparison = inputs.comparison
+    if comparison is None or not comparison.rows:
+        return None
+    return {"chart": comparison_svg(comparison), "tables": tables.comparison_tables(comparison)}
+
+
+def _validations(inputs: ReportInputs, llms: Sequence[str]) -> dict[str, Any] | None:
+    """What changed over the validations of a run: scores, answers, and who was asked."""
     by_step = inputs.by_step
-    if len(by_step) > 1:
-        sections.append(("validations", "Validations", validations_section(by_step)))
-    curves = learning_section(inputs.metrics)
-    if curves is not None:
-        sections.append(("learning", "Learning", curves))
-    sections.append(("routing", "Routing", _routing(inputs)))
-    published = published_section(summaries)
-    if published is not None:
-        sections.append(("published", "Published figures", published))
-    return sections
+    if len(by_step) < 2:
+        return None
+    first, *_, last = by_step
+    calls = frames.calls_by(frames.calls_frame(by_step), "step", llms)
+    return {
+        "first": first,
+        "last": last,
+        "table": tables.step_table(by_step),
+        "changes": frames.changes(by_step[first], by_step[last]),
+        "calls": calls.rename(index="step {}".format),
+    }
 
 
-def _routing(inputs: ReportInputs) -> Markup:
-    records = inputs.newest
-    llms = llm_names(inputs.records)
-    by_domain = shares_by_domain(records)
-    parts = [
-        llm_legend(llms),
-        tag("h3", "Calls by dataset"),
-        stacked_bars(shares_by_dataset(records), llms),
-    ]
-    if by_domain:
-        note = (
-            "The n-th call of a question counts for the n-th of its domains; at most the "
-            f"{MAX_DOMAINS} domains with the most calls are shown."
-        )
-        parts += [
-            tag("h3", "Calls by domain"),
-            stacked_bars(by_domain, llms),
-            tag("p", note, class_="note"),
-        ]
-    parts += [
-        tag("h3", "Calls by LLM"),
-        tag("div", use_table(llm_use(records, llms), llms), class_="scroll"),
-    ]
-    return join(*parts)
-
-
-def _data(encoded: EncodedTrajectories) -> Markup:
-    """The trajectories, in elements that no browser runs or shows."""
-    chunks = [("index", encoded.index)]
-    chunks += [(f"chunk-{number}", chunk) for number, chunk in enumerate(encoded.chunks)]
-    return Markup(
-        "\n".join(
-            f'<script type="application/octet-stream" id="{name}">{text}</script>'
-            for name, text in chunks
-        )
-    )
+def _routing(inputs: ReportInputs, colours: dict[str, str]) -> dict[str, Any]:
+    """Who was asked, and how the calls ended."""
+    calls, llms = frames.calls_frame({0: inputs.newest}), list(colours)
+    return {
+        "by_source": frames.calls_by(calls, "source", llms),
+        "by_domain": frames.calls_by_domain(calls, llms),
+        "max_domains": frames.MAX_DOMAINS,
+        "use": tables.use_table(frames.llm_use(calls, llms), colours),
+    }

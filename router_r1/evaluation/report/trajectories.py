@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from router_r1.evaluation.frames import called_llm, llm_names
 from router_r1.evaluation.records import RoutedRecord
 from router_r1.evaluation.report.reward_rule import (
     RewardRule,
@@ -28,7 +29,6 @@ from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
 
-UNKNOWN_LLM = "unknown name"
 CHUNK = 250
 _COSTLY_QUANTILE = 0.9
 _FLAGS = ("usage_estimated", "replayed")
@@ -54,30 +54,6 @@ class EncodedTrajectories:
     def size(self) -> int:
         """Bytes in the page."""
         return len(self.index) + sum(map(len, self.chunks))
-
-
-def llm_names(records: Sequence[RoutedRecord]) -> list[str]:
-    """The pool's LLMs as far as the records know them, then :data:`UNKNOWN_LLM` if it was used."""
-    known = dict.fromkeys(
-        name.removeprefix("calls/")
-        for record in records
-        for name in record.scores
-        if name.startswith("calls/")
-    )
-    unknown = False
-    for record in records:
-        for call in record.trajectory.calls:
-            if call.result.outcome is Outcome.UNKNOWN_LLM:
-                unknown = True
-            else:
-                known.setdefault(call.result.llm)
-    return [*known, UNKNOWN_LLM] if unknown else list(known)
-
-
-def called_llm(call: Call) -> str:
-    """The LLM a call counts for: the pool's name, or :data:`UNKNOWN_LLM`."""
-    unknown = call.result.outcome is Outcome.UNKNOWN_LLM
-    return UNKNOWN_LLM if unknown else call.result.llm
 
 
 def encode(
@@ -124,7 +100,7 @@ def index_of(
         "sample": [r.sample_index for r in records],
         "source": [sources.index(r.data_source) for r in records],
         "status": [statuses.index(r.status) for r in records],
-        "question": [r.question for r in records],
+        "question": [r.prompt for r in records],
         "answer": [r.trajectory.answer for r in records],
         "costly": [int(cost >= threshold and cost > 0) for cost in costs],
         "calls": [[llms.index(called_llm(call)) for call in r.trajectory.calls] for r in records],

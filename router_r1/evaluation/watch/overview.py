@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation.report.curves import learning_section, llms_of
-from router_r1.evaluation.report.markup import DASH, Markup, join, tag
+from markupsafe import Markup
+
+from router_r1.evaluation.charts import learning_curves, llms_of
+from router_r1.evaluation.report.page import Card
+from router_r1.evaluation.tables import DASH, Line, Table
 from router_r1.evaluation.watch.run_state import Phase, RunState
 from router_r1.pool.dollars import show_dollars
+from router_r1.web.page import render
 from verl.trainer.ppo.totals import AT_END
 
+_TEMPLATE = Path(__file__).with_name("overview.html")
 _SPENT = "pool/spent_usd"
 _OUTCOME = "pool/outcome/"
-_CALLS = "reward/calls/"
 _SCORE = "critic/score/mean"
 _PACE_STEPS = 5
 _VALIDATED = (  # title, name in validations, metrics of training, form
@@ -27,16 +32,20 @@ _VALIDATED = (  # title, name in validations, metrics of training, form
 
 def overview(state: RunState) -> Markup:
     """Everything there are figures for; a sentence where there are none yet."""
-    parts = [tag("p", fault, class_="note bad") for fault in state.faults]
-    parts.append(_progress(state))
-    if not state.rows:
-        return join(*parts)
-    parts.append(tag("div", *_cards(state), class_="cards"))
-    curves = learning_section(state.rows)
-    if curves is not None:
-        parts.append(_section("Learning", curves))
-    parts.append(_section("Spending and outcomes", _spending(state.rows, llms_of(state.rows))))
-    return join(*parts)
+    total = state.total_steps
+    count = f"step {state.step}" + (f" of {total}" if total else "")
+    return render(
+        _TEMPLATE,
+        faults=state.faults,
+        phase=phase_text(state),
+        count=count if state.rows else "",
+        step=state.step,
+        total=total,
+        cards=_cards(state),
+        learning=learning_curves(state.rows),
+        spending=_spending(state.rows),
+        outcomes=_outcomes(state.rows),
+    )
 
 
 def phase_text(state: RunState) -> str:
@@ -57,106 +66,68 @@ def phase_text(state: RunState) -> str:
     return f"Training; about {_duration(left)} left." if left is not None else "Training."
 
 
-def _section(title: str, body: Markup) -> Markup:
-    return tag("section", tag("h2", title), body)
-
-
-def _progress(state: RunState) -> Markup:
-    total = state.total_steps
-    if not state.rows:
-        return tag("p", phase_text(state), class_="phase-text")
-    count = f"step {state.step}" + (f" of {total}" if total else "")
-    bar = tag("progress", value=state.step, max=total, aria_label=count) if total else ""
-    return tag("div", bar, tag("b", count), tag("span", phase_text(state)), class_="progress")
-
-
-def _cards(state: RunState) -> list[Markup]:
+def _cards(state: RunState) -> list[Card]:
     cards = []
     for title, validated, training, form in _VALIDATED:
         measured = _values(state.rows, (f"val/test_score/{validated}/all",))
         sampled = _values(state.rows, training)
         if measured:
-            change = f"before training {form.format(measured[0])}" if len(measured) > 1 else ""
-            note = change or "before training"
-            cards.append(_card(title, form.format(measured[-1]), f"validation; {note}"))
+            before = f" {form.format(measured[0])}" if len(measured) > 1 else ""
+            note = f"validation; before training{before}"
+            cards.append(Card(title, form.format(measured[-1]), note))
         elif sampled:
-            cards.append(_card(title, form.format(sampled[-1]), "this step's batch"))
+            cards.append(Card(title, form.format(sampled[-1]), "this step's batch"))
     spent = _values(state.rows, (_SPENT,))
     if spent and spent[-1] > 0:
         at_end = _values(state.rows, (_SPENT + AT_END,))
         note = f"about {show_dollars(at_end[-1])} at the end" if at_end else ""
-        title = "Spent (simulated)" if _is_simulated(state) else "Spent"
-        cards.append(_card(title, show_dollars(spent[-1]), note))
-    pace = _values(state.rows, ("timing_s/step",))
+        title = "Spent (simulated)" if state.group("pool").get("simulated") else "Spent"
+        cards.append(Card(title, show_dollars(spent[-1]), note))
+    pace = _values(state.rows, ("timing_s/step",))[-_PACE_STEPS:]
     if pace:
-        recent = pace[-_PACE_STEPS:]
-        cards.append(_card("Time per step", f"{sum(recent) / len(recent):.1f} s", "of the last 5"))
+        cards.append(Card("Time per step", f"{sum(pace) / len(pace):.1f} s", "of the last 5"))
     return cards
 
 
-def _card(title: str, value: str, note: str) -> Markup:
-    return tag(
-        "div",
-        tag("span", title, class_="card-name"),
-        tag("span", value, class_="card-value"),
-        tag("span", note, class_="card-note"),
-        class_="card",
-    )
-
-
-def _spending(rows: Sequence[dict[str, Any]], llms: Sequence[str]) -> Markup:
-    """A row an LLM: how often the newest steps asked it, and what it has cost so far."""
+def _spending(rows: Sequence[dict[str, Any]]) -> Table:
+    """A line an LLM: how often the newest steps asked it, and what it has cost so far."""
     last_step: dict[str, Any] = next((row for row in reversed(rows) if _SCORE in row), {})
     last: dict[str, Any] = next((row for row in reversed(rows) if _SPENT in row), {})
-    of_step = f", step {last_step['step']}" if last_step else ""
-    head = tag(
-        "tr",
-        tag("th", "LLM", scope="col"),
-        tag("th", f"calls per question{of_step}", scope="col"),
-        tag("th", "share that infrastructure broke, lately", scope="col"),
-        tag("th", "$ so far", scope="col"),
+    titles = (
+        "LLM",
+        "calls per question" + (f", step {last_step['step']}" if last_step else ""),
+        "share that infrastructure broke, lately",
+        "$ so far",
     )
-    body = [
-        tag(
-            "tr",
-            tag("th", llm, scope="row"),
-            tag("td", _shown(last_step.get(_CALLS + llm), "{:.2f}")),
-            tag("td", _shown(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}")),
-            tag("td", _dollars(last.get(f"{_SPENT}/{llm}"))),
+    lines = [
+        Line(
+            llm,
+            [
+                _shown(last_step.get(f"reward/calls/{llm}"), "{:.2f}".format),
+                _shown(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}".format),
+                _shown(last.get(f"{_SPENT}/{llm}"), show_dollars),
+            ],
         )
-        for llm in llms
+        for llm in llms_of(rows)
     ]
-    total = tag(
-        "tr",
-        tag("th", "all", scope="row"),
-        tag("td", _shown(last_step.get("env/number_of_valid_route"), "{:.2f}")),
-        tag("td"),
-        tag("td", _dollars(last.get(_SPENT))),
-        class_="total",
-    )
-    table = tag("table", tag("thead", head), tag("tbody", *body, total))
-    return join(tag("div", table, class_="scroll"), _outcomes(rows))
+    calls = _shown(last_step.get("env/number_of_valid_route"), "{:.2f}".format)
+    lines.append(Line("all", [calls, "", _shown(last.get(_SPENT), show_dollars)], style="total"))
+    return Table("", dict.fromkeys(titles, ""), lines)
 
 
-def _outcomes(rows: Sequence[dict[str, Any]]) -> Markup:
-    """How all calls of the run ended, those that answered first."""
+def _shown(value: float | None, form: Callable[[float], str]) -> str:
+    return DASH if value is None else form(value)
+
+
+def _outcomes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
+    """How all calls of the run ended, those that were answered first."""
     counts: Counter[str] = Counter()
     for row in rows:
         for name, value in row.items():
             if name.startswith(_OUTCOME) and value:
                 counts[name.removeprefix(_OUTCOME)] += int(value)
-    if not counts:
-        return Markup("")
-    items = [
-        tag(
-            "span",
-            tag("b", f"{count:,}"),
-            f" {'answered' if name == 'ok' else name.replace('_', ' ')}",
-            class_="ok" if name == "ok" else "failed",
-        )
-        for name, count in sorted(counts.items(), key=lambda item: (item[0] != "ok", -item[1]))
-    ]
-    return tag("p", "All calls of the run: ", *items, class_="outcomes")
+    answered = [("answered", counts.pop("ok"))] if "ok" in counts else []
+    return answered + [(name.replace("_", " "), count) for name, count in counts.most_common()]
 
 
 def _seconds_left(state: RunState) -> float | None:
@@ -174,18 +145,6 @@ def _values(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[float]
         if values:
             return values
     return []
-
-
-def _is_simulated(state: RunState) -> bool:
-    return bool(state.group("pool").get("simulated"))
-
-
-def _shown(value: float | None, form: str) -> str:
-    return DASH if value is None else form.format(value)
-
-
-def _dollars(value: float | None) -> str:
-    return DASH if value is None else show_dollars(value)
 
 
 def _duration(seconds: float) -> str:

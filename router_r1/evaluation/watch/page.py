@@ -11,12 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation.report.page import FIGURES_STYLE, known_pool
+from router_r1.evaluation.report.page import known_pool
 from router_r1.evaluation.report.reward_rule import reward_rule
 from router_r1.evaluation.report.trajectories import detail_of, index_of
 from router_r1.evaluation.watch.overview import overview
 from router_r1.evaluation.watch.run_state import RunState
-from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
+from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
 
 _FOLDER = Path(__file__).parent
 

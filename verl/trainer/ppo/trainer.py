@@ -67,7 +67,7 @@ from verl.trainer.ppo.workers import Workers
 from verl.trajectory import Trajectory, collate
 from verl.utils.checkpoints import prune_checkpoints, save_reward_state, whole_checkpoint
 from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
-from verl.utils.plots import plot_curves
+from verl.utils.plots import save_curves
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
 logger = logging.getLogger(__name__)
@@ -140,7 +140,8 @@ class RayPPOTrainer:
             first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
             with tolerating("curves.png was not drawn"):
-                plot_curves(self.output_dir / METRICS_FILE, self.output_dir / "curves.png")
+                metrics_file, image = self.output_dir / METRICS_FILE, self.output_dir / "curves.png"
+                save_curves(metrics_file, self.reports.charts(), image)
         seconds = {"train": time.monotonic() - start}
         return TrainingReport(self.output_dir, first, last, seconds)
 

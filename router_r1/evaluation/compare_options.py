@@ -7,12 +7,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from router_r1.evaluation.baselines.catalogue import DEFAULT_EMBEDDER, DESCRIPTIONS
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.config import WorldConfig
 from verl.config.validation import ConfigError
 
 DEFAULT_EVALUATION = Path("outputs/quickstart/eval")
+# Name for ``--baselines``: what it is. ``router_r1.evaluation.baselines.registry`` makes them.
+DESCRIPTIONS = {
+    "random": "a random LLM",
+    "single": "each single LLM",
+    "cheapest": "the LLM with the lowest price",
+    "largest": "the LLM with the highest price",
+    "knn": "k nearest neighbours",
+    "mlp": "multi-layer perceptron",
+    "carrot": "cost-aware, in the manner of CARROT",
+    "graph": "in the manner of GraphRouter",
+    "fusion": "in the manner of FusionFactory",
+    "retrieval": "in the manner of Search-R1; needs a retriever",
+    "oracle": "the embedded world's best route, played",
+}
+DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from router_r1.evaluation.comparison.rows import Cell, Row, computed_row
+from router_r1.evaluation.comparison import Means, Row, computed_row
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.world.dataset import data_source
 from router_r1.world.knowledge import Question
@@ -36,7 +36,7 @@ def per_hop_rows(world: World, pool: PoolConfig, questions: Sequence[Question]) 
         for source, group in groups.items():
             e = expect(oracles[source])
             prompt = np.mean([_prompt_price(pool, q, routes(q)) for q in group])
-            cells[source] = Cell(e.em, e.f1, e.cost, (e.cost + float(prompt)) / 1e6, e.calls)
+            cells[source] = Means(e.em, e.f1, e.cost, (e.cost + float(prompt)) / 1e6, e.calls)
         return computed_row(name, kind, cells)
 
     return [
@@ -75,7 +75,7 @@ def single_shot_row(world: World, pool: PoolConfig, questions: Sequence[Question
             prompt = len(question.text.split()) * _llm(pool, llm).prompt_price
             parts.append((em, cost, (cost + prompt) / 1e6))
         em, cost, dollars = np.mean(parts, axis=0).tolist()
-        cells[source] = Cell(em, em, cost, dollars, 1.0)
+        cells[source] = Means(em, em, cost, dollars, 1.0)
     return computed_row("single-shot oracle (expected)", "oracle", cells)
 
 

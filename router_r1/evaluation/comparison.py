@@ -1,0 +1,239 @@
+"""Routers compared on the same questions: the rows, the sweep of ``cost_coe``, and their file.
+
+Guarantees: a row's mean over datasets is unweighted, as in ``results.json``; a row that was
+computed instead of measured has no interval; what a step of the sweep changes is taken question by
+question, so that questions which cost both routers the same leave no doubt in its interval;
+``comparison.json`` is there whole or not at all, and what is read is what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from verl.errors import UserError
+from verl.trainer.evaluation.records import EvaluationRecord
+from verl.trainer.evaluation.summary import DatasetSummary, Estimate, summarise
+from verl.utils.files import write_text
+
+# What a row may be about, and how charts and pages call it.
+KINDS = {
+    "random": "random",
+    "single": "single LLM",
+    "learned": "learned single-shot router",
+    "fusion": "fusion of several LLMs",
+    "retrieval": "retrieval in the loop",
+    "prompt": "prompt only, untrained",
+    "router": "trained router",
+    "oracle": "oracle",
+}
+_MEANS = ("em", "f1", "cost", "dollars", "calls")
+
+
+class EvaluationFileError(UserError):
+    """A file of the evaluation that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Means:
+    """Means per question.
+
+    Attributes:
+        em, f1: in [0, 1].
+        cost: completion tokens x $ per 1M.
+        dollars: true $.
+        calls: answered calls.
+        em_low, em_high: 95% interval of ``em``; None where nothing was sampled.
+    """
+
+    em: float
+    f1: float
+    cost: float
+    dollars: float
+    calls: float
+    em_low: float | None = None
+    em_high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One router or baseline; ``kind`` is one of :data:`KINDS`."""
+
+    name: str
+    kind: str
+    total: Means
+    by_source: Mapping[str, Means]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """The router trained with ``cost_coe``.
+
+    Attributes:
+        cost_coe: the weight of cost in its reward.
+        total: its means; the file leaves ``f1`` out.
+        cost_change: in cost per question, against the point before it in the sweep.
+    """
+
+    cost_coe: float
+    total: Means
+    cost_change: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that the tables, the chart and the file show."""
+
+    title: str
+    rows: Sequence[Row]
+    sweep: Sequence[SweepPoint]
+
+    @property
+    def sources(self) -> list[str]:
+        """The datasets, in the order in which rows name them."""
+        return list(dict.fromkeys(source for row in self.rows for source in row.by_source))
+
+
+def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
+    """From scored records."""
+    *sources, total = summarise(records, "em")
+    return Row(name, kind, _means(total), {s.data_source: _means(s) for s in sources})
+
+
+def _means(summary: DatasetSummary) -> Means:
+    means = {name: estimate.mean for name, estimate in summary.estimates.items()}
+    calls, em = means["route_cnt"], summary.estimates["em"]
+    return Means(em.mean, means["f1"], means["cost"], means["dollars"], calls, em.low, em.high)
+
+
+def computed_row(name: str, kind: str, by_source: Mapping[str, Means]) -> Row:
+    """From expectations per dataset."""
+    means = pd.DataFrame([asdict(means) for means in by_source.values()])[list(_MEANS)].mean()
+    return Row(name, kind, Means(**means.to_dict()), by_source)
+
+
+def sweep_points(
+    evaluations: Iterable[tuple[float, Sequence[EvaluationRecord]]],
+) -> list[SweepPoint]:
+    """From (``cost_coe``, scored records) of the same questions; the least ``cost_coe`` first.
+
+    Raises:
+        KeyError: if an evaluation has a question that the one before it lacks.
+    """
+    points: list[SweepPoint] = []
+    before: Sequence[EvaluationRecord] = ()
+    for cost_coe, records in sorted(evaluations, key=itemgetter(0)):
+        change = _cost_change(before, records) if points else None
+        points.append(SweepPoint(cost_coe, measured_row("", "router", records).total, change))
+        before = records
+    return points
+
+
+def _cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Estimate:
+    """Cost per question after minus before; samples of one question are averaged first."""
+    costs: dict[tuple[str, str], list[float]] = {}
+    for record in before:
+        costs.setdefault((record.data_source, record.prompt), []).append(record.scores["cost"])
+    known = {question: float(np.mean(values)) for question, values in costs.items()}
+    changes = [
+        replace(r, scores={"cost": r.scores["cost"] - known[r.data_source, r.prompt]})
+        for r in after
+    ]
+    return summarise(changes, "em")[-1].estimates["cost"]
+
+
+# -- comparison.json -----------------------------------------------------------------------------
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Writes ``comparison.json``; makes its folder."""
+    rows = [
+        {
+            "name": row.name,
+            "kind": row.kind,
+            **asdict(row.total),
+            "by_source": {
+                source: {name: getattr(means, name) for name in _MEANS}
+                for source, means in row.by_source.items()
+            },
+        }
+        for row in comparison.rows
+    ]
+    sweep = [_point_to_json(point) for point in comparison.sweep]
+    content = {"title": comparison.title, "rows": rows, "sweep": sweep}
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _point_to_json(point: SweepPoint) -> dict[str, float | None]:
+    change = point.cost_change
+    return {
+        "cost_coe": point.cost_coe,
+        **{name: getattr(point.total, name) for name in _MEANS if name != "f1"},
+        "cost_change": change and change.mean,
+        "cost_change_low": change and change.low,
+        "cost_change_high": change and change.high,
+    }
+
+
+def read_comparison(path: Path) -> Comparison | None:
+    """What was written; None if there is no file.
+
+    Raises:
+        EvaluationFileError: if it holds something else.
+    """
+    content = read_json_object(path)
+    if content is None:
+        return None
+    try:
+        return Comparison(
+            content["title"],
+            [_row_from_json(**row) for row in content["rows"]],
+            [_point_from_json(**point) for point in content["sweep"]],
+        )
+    except (KeyError, TypeError) as error:
+        raise EvaluationFileError(
+            f"{path} is no comparison ({error}); python -m router_r1.evaluation.compare writes it"
+        ) from error
+
+
+def _row_from_json(name: str, kind: str, by_source: dict[str, Any], **total: Any) -> Row:
+    means = {source: Means(**values) for source, values in by_source.items()}
+    return Row(name, kind, Means(**total), means)
+
+
+def _point_from_json(
+    cost_coe: float,
+    cost_change: float | None = None,
+    cost_change_low: float | None = None,
+    cost_change_high: float | None = None,
+    **total: Any,
+) -> SweepPoint:
+    change = None
+    if cost_change is not None and cost_change_low is not None and cost_change_high is not None:
+        change = Estimate(cost_change, cost_change_low, cost_change_high)
+    return SweepPoint(cost_coe, Means(f1=math.nan, **total), change)
+
+
+def read_json_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no file.
+
+    Raises:
+        EvaluationFileError: if it holds something else.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationFileError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise EvaluationFileError(f"{path} must hold a JSON object")
+    return content

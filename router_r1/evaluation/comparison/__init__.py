@@ -1,1 +1,0 @@
-"""From evaluated questions to one table, one plot and one file."""
