@@ -18,8 +18,9 @@ from rich.table import Table
 
 from data_process.flashrag import SourceFile, SourceQuestion, read_source
 from data_process.preparation import DATASETS, Preparation
-from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.loading import load_pool
+from router_r1.tags import Tags
 from verl.utils.arrow import arrow_path
 from verl.utils.console import console, progress_bar
 from verl.utils.dataset import DataError, PromptDataset
@@ -38,7 +39,7 @@ def prepare(preparation: Preparation, args: argparse.Namespace) -> list[Path]:
         raise DataError(f"--data_sources={args.data_sources!r}: choose from {', '.join(DATASETS)}")
     if args.num_samples < 1:
         raise DataError(f"--num_samples must be at least 1, got {args.num_samples}")
-    template = build_prompt_template(args.model, load_pool(args.pool))
+    template = build_prompt_template(args.model, load_pool(args.pool), Tags(args.route_tag))
     report = Table(title="Rows", title_justify="left")
     for column in ("dataset", "split", "usable", "taken", "dropped"):
         report.add_column(column, justify="left" if column in ("dataset", "split") else "right")

@@ -1,72 +1,9 @@
-"""Prompt templates, with a ``{question}`` field; the LLMs' paragraphs come from the pool file.
-
-Three styles: ``qwen`` and ``llama`` for instruction-tuned models, ``compact`` for the embedded
-world's tiny policy, which cannot follow instructions and learns the task from its cold start.
-"""
+"""The prompts of the paper's pool; :mod:`router_r1.llm_agent.prompt` makes them."""
 
 from __future__ import annotations
 
-from data_process.prompt_styles import STYLES as STYLES
-from router_r1.pool.config import PoolConfig
+from router_r1.llm_agent.prompt import build_prompt_template
 from router_r1.pool.loading import paper_pool
-from verl.config.validation import require_choice
-
-_INSTRUCTION_TEMPLATE = """\
-Your task is to answer a question, with the help of other language models where you need it.
-
-Think first: whenever you receive new information, reason about it between <think> and </think>. \
-If you find that you lack knowledge, ask one of the language models listed below by writing
-<search> LLM-Name:Your-Query </search>
-{rules}
-Rules for a call; a call that breaks one is not answered:
-- Put the exact name of one model from the list in the place of LLM-Name.
-- Put a concrete question of your own in the place of Your-Query, one whose answer helps to solve \
-the original question.
-- Never copy a model's description into a call, and never write LLM-Name or Your-Query literally.
-
-Before each call, explain inside <think> what information is missing and which model is best \
-placed to give it. The reply comes back between <information> and </information>. You need not \
-stay with one model: several calls, to several models, are welcome.
-
-The language models:
-{descriptors}
-
-When nothing more is needed, give the final answer between <answer> and </answer>, without any \
-explanation, for example: <answer> Mount Everest </answer>
-
-Question: {{question}}"""
-
-_LLAMA_RULE = (
-    "Do not write the think tags as a visible literal without content: every <think> block holds "
-    "real reasoning.\n"
-)
-
-_COMPACT_TEMPLATE = """\
-Answer the question. Think in <think> </think>. To call an LLM write \
-<search> Name: query</search>; it replies in <information> </information>. \
-Answer in <answer> </answer>. LLMs: {descriptors}.
-Question: {{question}}"""
-
-
-def build_prompt_template(style: str, pool: PoolConfig) -> str:
-    """The template of a style for a pool; fill it with ``.replace("{question}", …)``.
-
-    Raises:
-        ConfigError: for an unknown style.
-    """
-    require_choice("prompt style", style, STYLES)
-    if style == "compact":
-        names = ", ".join(f"{llm.name} {llm.descriptor}" for llm in pool.offered)
-        return _COMPACT_TEMPLATE.format(descriptors=names)
-    descriptors = "\n".join(f"- {llm.name}: {llm.descriptor.strip()}" for llm in pool.offered)
-    rules = _LLAMA_RULE if style == "llama" else ""
-    return _INSTRUCTION_TEMPLATE.format(rules=rules, descriptors=descriptors)
-
-
-def fill(template: str, question: str) -> str:
-    """Puts the question in; braces elsewhere in template or question are left alone."""
-    return template.replace("{question}", question)
-
 
 PROMPT_TEMPLATE_QWEN = build_prompt_template("qwen", paper_pool())
 PROMPT_TEMPLATE_LLAMA = build_prompt_template("llama", paper_pool())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_process.preparation import DATASETS, Preparation
+from router_r1.tags import ROUTE_TAGS
 from verl.errors import UserError
 from verl.utils.console import set_up_logging, show_error
 
@@ -56,4 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser, preparation: Preparation) -> 
         "--num_samples", type=int, default=preparation.num_samples, help="rows per source"
     )
     parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument(
+        "--route_tag", choices=ROUTE_TAGS, default=ROUTE_TAGS[0], help="of a call, in the prompt"
+    )
     parser.add_argument("--pool", default="paper", help="pool name or YAML path, for the prompt")

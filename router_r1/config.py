@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from data_process.prompt_pool import STYLES
+from router_r1.llm_agent.prompt import STYLES
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
+from router_r1.tags import ROUTE_TAGS, Tags
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
@@ -22,6 +23,7 @@ class RouterConfig(PPOConfig):
         max_turns: turns with routing per trajectory.
         prompt_style: prompts are written anew from each row's question and the pool, in this
             style; null takes those of the data files.
+        route_tag: name of the tag with which the policy asks an LLM, "search" or "route".
         reward_metric: "em" or "f1".
         cost_coe: weight of the cost reward, in [0, 1].
         api_base: overrides the pool's endpoint.
@@ -32,6 +34,7 @@ class RouterConfig(PPOConfig):
 
     max_turns: int = 4
     prompt_style: str | None = "qwen"
+    route_tag: str = "search"
     reward_metric: str = "em"
     cost_coe: float = 0.0
     api_base: str | None = None
@@ -41,8 +44,14 @@ class RouterConfig(PPOConfig):
     world: EmbeddedWorldConfig | None = None
     cold_start: ColdStartConfig | None = None
 
+    @property
+    def tags(self) -> Tags:
+        """That the policy writes."""
+        return Tags(self.route_tag)
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_choice("route_tag", self.route_tag, ROUTE_TAGS)
         require_choice("reward_metric", self.reward_metric, ("em", "f1"))
         if self.prompt_style is not None:
             require_choice("prompt_style", self.prompt_style, STYLES)

@@ -21,8 +21,7 @@ from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
-from router_r1.world.cold_start.policy import policy_config, world_texts
-from router_r1.world.cold_start.tokenizer import build_tokenizer
+from router_r1.world.cold_start.policy import policy_config, world_tokenizer
 from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.simulated_llm import World
@@ -69,7 +68,7 @@ class RoutingSurroundings(Surroundings):
         """The embedded world's parquet files."""
         world = self._config.world
         if world is not None:
-            write_world(World(world), self.pool, Path(world.folder))
+            write_world(World(world), self.pool, Path(world.folder), self._config.tags)
 
     def check_lines(self, run: PlannedRun) -> list[CheckLine]:
         """Endpoints and keys of the pool; calls and dollars."""
@@ -106,7 +105,7 @@ class RoutingSurroundings(Surroundings):
             return
         assert config.world is not None
         start = time.monotonic()
-        ensure_cold_start(config.cold_start, config.world, self.pool, config.trainer)
+        ensure_cold_start(config.cold_start, config.world, self.pool, config.trainer, config.tags)
         self.cold_start_seconds = time.monotonic() - start
 
     def first_policy_config(self) -> Any | None:
@@ -116,7 +115,7 @@ class RoutingSurroundings(Surroundings):
         if cold_start is None or path != cold_start.folder:
             return None
         assert world is not None
-        tokenizer = build_tokenizer(world_texts(World(world), self.pool))
+        tokenizer = world_tokenizer(World(world), self.pool, self._config.tags)
         return policy_config(tokenizer, cold_start.policy)
 
     def stop_reason(self) -> str | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.columns import AGENT_METRICS, COLUMNS
 from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row, question
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.reports import RoutingReports
 from router_r1.reward.manager import RoutingRewardFunction
@@ -51,6 +51,7 @@ class RoutingTask(Task):
             limits,
             config.api_key,
             data.apply_chat_template_kwargs,
+            config.tags,
         )
         self._surroundings.agent = agent
         return agent
@@ -69,7 +70,7 @@ class RoutingTask(Task):
         if style is None or asked is None:
             return super().messages(row)
         if self._template is None:
-            self._template = build_prompt_template(style, self._surroundings.pool)
+            self._template = build_prompt_template(style, self._surroundings.pool, self.config.tags)
         return [{"role": "user", "content": fill(self._template, asked)}]
 
     def check_row(self, row: Row) -> None:

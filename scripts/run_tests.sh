@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all checks: format, lint, types, tests. Arguments go to pytest.
+# Runs all checks: format, lint, types, layers, tests. Arguments go to pytest.
 # The report's page is tested where a Chromium is installed; in CI (CI=true, root, apt) it is.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -19,5 +19,7 @@ status=0
 "$VENV"/bin/ruff format --check --quiet . || { echo "ruff format: run $VENV/bin/ruff format"; status=1; }
 "$VENV"/bin/ruff check --quiet . || status=1
 "$VENV"/bin/mypy || status=1
-"$VENV"/bin/python -m pytest "$@" || status=1
+"$VENV"/bin/lint-imports --no-logo --no-cache || status=1
+# Two at a time: most tests wait for processes to start, on one core.
+"$VENV"/bin/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@" || status=1
 exit $status

@@ -26,7 +26,7 @@ from verl.trainer.launch import compose_config
 
 ROOT = Path(__file__).resolve().parents[1]
 _SHELL_FILES = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]
-_OTHER_TOOLS = {"export", "source", "ruff", "mypy", "pre-commit"}
+_OTHER_TOOLS = {"export", "source", "ruff", "mypy", "lint-imports", "pre-commit"}
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
 
 

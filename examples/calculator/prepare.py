@@ -1,6 +1,6 @@
-"""``python -m examples.calculator.prepare [FOLDER]``: sums as data, and a policy with random weights.
+"""``python -m examples.calculator.prepare [FOLDER]``: sums as data, and a policy at random.
 
-The policy's vocabulary is digits, signs and tags, so that even at random it calls now and then.
+The vocabulary is digits, signs and tags, so that even at random it calls now and then.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,19 +28,19 @@ _ANSWER = re.compile(r"<answer>(\d+)</answer>$")
 
 @dataclass(frozen=True)
 class Calculation(AgentRecord):
-    """What the policy wrote and read, and how often it called the calculator."""
+    """All that the policy wrote and read, and how often the calculator had something to add."""
 
     text: str
-    num_turns: int
-    valid_actions: int
+    sums: int
 
 
+@dataclass(frozen=True)
 class CalculatorAgent:
     """Implements :class:`verl.interfaces.RolloutSource`."""
 
-    def __init__(self, engine: GenerationEngine, tokenizer: Any, turn_length: int) -> None:
-        self._engine, self._tokenizer, self._turn_length = engine, tokenizer, turn_length
-        self._template = ChatTemplate(tokenizer)
+    engine: GenerationEngine
+    tokenizer: Any
+    turn_length: int
 
     def rollout(
         self,
@@ -62,38 +62,35 @@ class CalculatorAgent:
         return asyncio.run(every())
 
     async def _one(self, request: RolloutRequest, options: RolloutOptions) -> Trajectory:
-        segments = [Segment(SegmentKind.PROMPT, self._template.render(request.messages).token_ids)]
-        text, calls, turn, status = "", 0, 0, TrajectoryStatus.TURNS_EXHAUSTED
+        prompt = ChatTemplate(self.tokenizer).render(request.messages).token_ids
+        segments, text, sums = [Segment(SegmentKind.PROMPT, prompt)], "", 0
         for turn in range(_TURNS):
             seed = generation_seed(options.seed or 0, request.uid, request.sample_index, turn)
-            sampling = options.generation(self._turn_length, ("</calc>", "</answer>"), seed)
+            sampling = options.generation(self.turn_length, ("</calc>", "</answer>"), seed)
             context = [token for segment in segments for token in segment.token_ids]
-            output = await self._engine.generate(context, sampling, request.uid)
+            output = await self.engine.generate(context, sampling, request.uid)
             segments.append(Segment(SegmentKind.ACTION, output.token_ids, output.log_probs))
-            text += self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
-            call = _CALL.findall(text)
-            if not call:
-                status = TrajectoryStatus.ANSWERED if _ANSWER.findall(text) else status
+            text += self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
+            if not (call := _CALL.findall(text)):
                 break
-            calls, result = calls + 1, f"={sum(map(int, call[0]))}"
-            ids = self._tokenizer.encode(result, add_special_tokens=False)
+            result, sums = f"={sum(map(int, call[0]))}", sums + 1
+            ids = self.tokenizer.encode(result, add_special_tokens=False)
             segments.append(Segment(SegmentKind.OBSERVATION, tuple(ids)))
             text += result
-        record = Calculation(text, turn + 1, calls)
+        answered = bool(_ANSWER.findall(text))
+        status = TrajectoryStatus.ANSWERED if answered else TrajectoryStatus.TURNS_EXHAUSTED
+        record = Calculation(text, sums)
         return Trajectory(request.uid, segments, status, record, request.sample_index)
 
 
 class ExactAnswer:
-    """Implements :class:`verl.interfaces.RewardFunction`: 1 for the right answer; it has no state."""
+    """Implements :class:`verl.interfaces.RewardFunction`: 1 for the right answer; no state."""
 
     def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:  # noqa: ARG002
         """Scores every trajectory of ``batch``."""
-        columns = batch.non_tensor_batch
-        right = [
-            float(_ANSWER.findall(record.text) == list(truth))
-            for record, truth in zip(columns["record"], columns["ground_truth"], strict=True)
-        ]
-        return RewardOutput(np.array(right), {"metric": np.array(right)})
+        rows = zip(*(batch.non_tensor_batch[c] for c in ("record", "ground_truth")), strict=True)
+        right = np.array([float(_ANSWER.findall(told.text) == [*truth]) for told, truth in rows])
+        return RewardOutput(right, {"metric": right})
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing."""
@@ -107,7 +104,7 @@ class CalculatorTask(Task):
     """Two methods; all else is the framework's."""
 
     record_class = Calculation
-    agent_metrics = {"env/number_of_calculations": "valid_actions"}
+    agent_metrics: ClassVar = {"env/number_of_sums": "sums"}
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> CalculatorAgent:
         """The loop of turns."""

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from data_process.prompt_styles import STYLES
+from router_r1.llm_agent.prompt import STYLES
+from router_r1.tags import ROUTE_TAGS
 from verl.config.rollout import ENGINES
 from verl.config.sampling import require_sampling
 from verl.config.validation import require_positive
@@ -37,6 +38,7 @@ class RouterArguments:
     engine: str = "vllm"
     device: str | None = None
     prompt_style: str | None = None
+    route_tag: str | None = None
     chat_template_options: dict[str, Any] | None = None
     temperature: float = 0.0
     top_p: float = 1.0
@@ -137,6 +139,7 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
     )
     loop = parser.add_argument_group("loop", "as the model was trained, unless given")
     loop.add_argument("--prompt_style", choices=STYLES)
+    loop.add_argument("--route_tag", choices=ROUTE_TAGS, help="that calls an LLM")
     loop.add_argument(
         "--chat_template_options",
         type=_json_object,

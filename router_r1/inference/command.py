@@ -83,7 +83,7 @@ def _show_all(router: Router, asked: Sequence[tuple[str, RolloutRequest]], resul
     for index, (question, request) in enumerate(asked):
         if index:
             console.print()
-        view = TerminalView(console)
+        view = TerminalView(console, router.settings.tags)
         view.show_question(question)
         router.run(router.answer(request, view))
 
@@ -128,7 +128,9 @@ def _converse(router: Router, results: TextIO) -> None:
         if not question:
             continue
         try:
-            router.run(router.answer(router.request(question), TerminalView(console)))
+            router.run(
+                router.answer(router.request(question), TerminalView(console, router.settings.tags))
+            )
         except QuestionTooLongError as error:
             console.print(str(error), style="yellow")
         except KeyboardInterrupt:

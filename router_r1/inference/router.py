@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.inference.settings import RouterSettings
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
@@ -59,7 +59,7 @@ class Router:
         self._manager = manager
         self._numbers = itertools.count(1)
         self._chat = ChatTemplate(tokenizer, settings.template_options)
-        self._template = build_prompt_template(settings.prompt_style, settings.pool)
+        self._template = build_prompt_template(settings.prompt_style, settings.pool, settings.tags)
 
     def request(self, question: str) -> RolloutRequest:
         """The rollout request of a question, numbered in the order of asking.
@@ -127,6 +127,7 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             settings.limits,
             settings.api_key,
             settings.template_options,
+            settings.tags,
         )
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))

@@ -20,6 +20,7 @@ from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
+from router_r1.tags import Tags
 from router_r1.world.config import EmbeddedWorldConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, to_dataclass
@@ -48,6 +49,7 @@ class RouterSettings:
         api_key: from the command line; None reads the pool's environment variable.
         world: answers for the pool if that is simulated and has no endpoint.
         prompt_style: of the prompt template.
+        tags: that the policy writes.
         template_options: of the tokenizer's chat template.
         limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
@@ -63,6 +65,7 @@ class RouterSettings:
     api_key: str | None
     world: EmbeddedWorldConfig
     prompt_style: str
+    tags: Tags
     template_options: dict[str, Any]
     limits: GenerationLimits
     max_start_length: int
@@ -120,6 +123,7 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
         api_key=arguments.api_key or trained.api_key,
         world=trained.world or EmbeddedWorldConfig(),
         prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
+        tags=Tags(arguments.route_tag or trained.route_tag),
         template_options=arguments.chat_template_options or data.apply_chat_template_kwargs,
         limits=limits,
         max_start_length=max_start_length,

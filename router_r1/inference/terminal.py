@@ -13,11 +13,11 @@ from typing import TextIO
 from rich.console import Console
 from rich.text import Text
 
-from router_r1.inference.sections import SectionReader
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.parsing import Action
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.tags import DEFAULT_TAGS, SectionReader, Tags
 from verl.trajectory import Trajectory, TrajectoryStatus
 
 # Section: its label, and the style of its text.
@@ -68,11 +68,12 @@ class TerminalView(TrajectoryObserver):
 
     Args:
         console: where to.
+        tags: that the policy writes.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, tags: Tags = DEFAULT_TAGS) -> None:
         self._console = console
-        self._reader = SectionReader()
+        self._reader = SectionReader(tags)
         self._shown: str | None = None  # the section under whose label we are
         self._space = ""  # white space that is printed only if text follows
 

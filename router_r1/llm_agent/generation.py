@@ -19,14 +19,14 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from router_r1.llm_agent.observation import TAG_NAMES, encode_observation
+from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
 from router_r1.llm_agent.parsing import Action, parse_action
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
-from router_r1.llm_agent.turn_text import STOP_STRINGS, cut_after_stop, opened_thought
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.tags import DEFAULT_TAGS, Tags, opened_thought
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
@@ -82,6 +82,7 @@ class LLMGenerationManager:
         limits: budgets.
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
         template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
+        tags: that the policy writes.
     """
 
     def __init__(
@@ -92,14 +93,15 @@ class LLMGenerationManager:
         limits: GenerationLimits,
         api_key: str | None = None,
         template_options: Mapping[str, Any] | None = None,
+        tags: Tags = DEFAULT_TAGS,
     ) -> None:
         self._engine = engine
+        self._tags = tags
         self._template = ChatTemplate(tokenizer, template_options)
         self._tokenizer = tokenizer
         self._limits = limits
         # Some tokenizers hold <think> for special; it is text here all the same.
-        tags = {f"<{slash}{name}>" for name in TAG_NAMES for slash in ("", "/")}
-        special = [token for token in tokenizer.all_special_tokens if token not in tags]
+        special = [token for token in tokenizer.all_special_tokens if token not in tags.literals]
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(special))
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
@@ -184,7 +186,7 @@ class LLMGenerationManager:
             if ended is not None:
                 status = ended
                 break
-        record = RoutedTrajectory(status, tuple(run.turns), opened, prompt.neutralised)
+        record = RoutedTrajectory(status, tuple(run.turns), opened, prompt.neutralised, self._tags)
         trajectory = Trajectory(
             request.uid,
             run.segments,
@@ -203,13 +205,13 @@ class LLMGenerationManager:
         room = self._room(run, options)
         if room <= 0:
             return TrajectoryStatus.TRUNCATED
-        stream = TurnText(run.observer, self._decode)
+        stream = TurnText(run.observer, self._decode, self._tags)
         request = run.request
         output = await self._engine.generate(
             run.token_ids,
             options.generation(
                 max_tokens=min(self._limits.max_response_length, room),
-                stop=STOP_STRINGS,
+                stop=self._tags.stop_strings,
                 seed=_turn_seed(request, number, options),
             ),
             f"{request.uid}/{request.sample_index}",
@@ -217,9 +219,9 @@ class LLMGenerationManager:
         )
         stream.end()
         run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
-        turn = Turn(cut_after_stop(self._decode(output.token_ids)))
+        turn = Turn(self._tags.cut_after_stop(self._decode(output.token_ids)))
         run.turns.append(turn)
-        action = parse_action(turn.text)
+        action = parse_action(turn.text, self._tags)
         run.observer.on_turn_end(action)
         if action.kind == "answer":
             return TrajectoryStatus.ANSWERED
@@ -234,7 +236,9 @@ class LLMGenerationManager:
         run.observer.on_call(action.llm_name, action.query)
         result = await self._client.ask(action.llm_name, action.query)
         run.observer.on_result(result)
-        block = encode_observation(result.text, self._tokenizer, self._limits.max_obs_length)
+        block = encode_observation(
+            result.text, self._tokenizer, self._limits.max_obs_length, self._tags
+        )
         turn = replace(run.turns[-1], call=Call(action.query, result, block.neutralised))
         fits = len(run.token_ids) + len(block.token_ids) < self._limits.max_prompt_length
         run.turns[-1] = replace(turn, observation=block.text) if fits else turn

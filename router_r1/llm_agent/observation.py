@@ -7,23 +7,13 @@ other tag and no chat control token inside; cutting to length happens inside the
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
+from router_r1.tags import DEFAULT_TAGS, INFORMATION_CLOSE, INFORMATION_OPEN, Tags
 from verl.utils import control_tokens
-
-TAG_NAMES = ("think", "search", "information", "answer")
-
-OPEN = "\n\n<information>"
-CLOSE = "</information>\n\n"
-_TAG_LIKE = re.compile(r"<(\s*/?\s*(?:" + "|".join(TAG_NAMES) + r")\b[^>]{0,64})>", re.IGNORECASE)
-_CONTROL_CHARACTER = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    r"\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 
 @dataclass(frozen=True)
@@ -42,41 +32,24 @@ class Observation:
 
 
 @functools.lru_cache(maxsize=8)
-def control_texts(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
-    """The tokenizer's control tokens, without the four tags: :func:`neutralise` knows them
+def control_texts(tokenizer: PreTrainedTokenizerBase, tags: Tags = DEFAULT_TAGS) -> tuple[str, ...]:
+    """The tokenizer's control tokens, without the four tags, which :meth:`Tags.neutralise` knows
     anyway."""
-    ours = {f"<{slash}{name}>" for name in TAG_NAMES for slash in ("", "/")}
-    return tuple(text for text in control_tokens.control_texts(tokenizer) if text not in ours)
+    texts = control_tokens.control_texts(tokenizer)
+    return tuple(text for text in texts if text not in tags.literals)
 
 
-def neutralise(reply: str, controls: tuple[str, ...] = ()) -> tuple[str, int]:
-    """Takes the power out of tags and control tokens in a reply.
-
-    Angle brackets of the four tags and of ``<|…|>`` become round ones; the tokenizer's own
-    control tokens (``control_tokens``, e.g. ``</s>``) go the same way; control characters other
-    than tab and newline are dropped.
-
-    Returns:
-        The harmless text, and how many tags and control tokens were neutralised.
-    """
-    text = _CONTROL_CHARACTER.sub("", reply)
-    count = 0
-    while True:  # replacing one can bring another into being
-        text, tags = _TAG_LIKE.subn(r"(\1)", text)
-        text, disarmed = control_tokens.disarm(text, controls)
-        if not tags + disarmed:
-            return text, count
-        count += tags + disarmed
-
-
-def render_observation(reply: str | None) -> str:
+def render_observation(reply: str | None, tags: Tags = DEFAULT_TAGS) -> str:
     """The information block of a reply; a failed call gives the block of ``None``."""
-    text = "None" if reply is None else neutralise(reply)[0].strip()
-    return f"{OPEN}{text}{CLOSE}"
+    text = "None" if reply is None else tags.neutralise(reply)[0].strip()
+    return f"{INFORMATION_OPEN}{text}{INFORMATION_CLOSE}"
 
 
 def encode_observation(
-    reply: str | None, tokenizer: PreTrainedTokenizerBase, max_tokens: int
+    reply: str | None,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    tags: Tags = DEFAULT_TAGS,
 ) -> Observation:
     """The block of a reply, at most ``max_tokens`` tokens, cut inside the tags.
 
@@ -87,7 +60,7 @@ def encode_observation(
     if reply is not None:
         # Encoding a megabyte would hold every other trajectory up.
         bounded = reply[: max_tokens * MAX_CHARACTERS_PER_TOKEN]
-        inner, neutralised = neutralise(bounded, control_texts(tokenizer))
+        inner, neutralised = tags.neutralise(bounded, control_texts(tokenizer, tags))
         inner = inner.strip()
     ids = _encode(inner, tokenizer)
     while len(ids) > max_tokens:
@@ -99,8 +72,10 @@ def encode_observation(
         # Keep the share of characters that the budget allows, and at least one fewer.
         inner = inner[: min(len(inner) - 1, int(len(inner) * max_tokens / len(ids)))].rstrip()
         ids = _encode(inner, tokenizer)
-    return Observation(ids, f"{OPEN}{inner}{CLOSE}", neutralised)
+    return Observation(ids, f"{INFORMATION_OPEN}{inner}{INFORMATION_CLOSE}", neutralised)
 
 
 def _encode(inner: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(tokenizer.encode(f"{OPEN}{inner}{CLOSE}", add_special_tokens=False))
+    return list(
+        tokenizer.encode(f"{INFORMATION_OPEN}{inner}{INFORMATION_CLOSE}", add_special_tokens=False)
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from router_r1.llm_agent.parsing import Action
-from router_r1.llm_agent.turn_text import LONGEST_STOP, STOP_STRINGS, cut_after_stop
 from router_r1.pool.outcome import CallResult
+from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.trajectory import Trajectory
 from verl.utils.stream_decoder import StreamDecoder
 
@@ -43,12 +43,18 @@ class TurnText:
     Args:
         observer: gets the text.
         decode: the rollout's own decoding, which drops special tokens.
+        tags: whose stop strings they are.
     """
 
     def __init__(
-        self, observer: TrajectoryObserver, decode: Callable[[Sequence[int]], str]
+        self,
+        observer: TrajectoryObserver,
+        decode: Callable[[Sequence[int]], str],
+        tags: Tags = DEFAULT_TAGS,
     ) -> None:
         self._observer = observer
+        self._tags = tags
+        self._longest_stop = max(map(len, tags.stop_strings))
         self._decoder = StreamDecoder(decode)
         self._tail = ""  # of what was passed on: a stop may begin in it
         self._stopped = False
@@ -65,9 +71,9 @@ class TurnText:
         if self._stopped:
             return
         window = self._tail + delta
-        kept = cut_after_stop(window)
-        self._stopped = kept.endswith(STOP_STRINGS)
+        kept = self._tags.cut_after_stop(window)
+        self._stopped = kept.endswith(self._tags.stop_strings)
         fresh = kept[len(self._tail) :]
-        self._tail = window[-LONGEST_STOP + 1 :]
+        self._tail = window[-self._longest_stop + 1 :]
         if fresh:
             self._observer.on_text(fresh)

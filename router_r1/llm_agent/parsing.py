@@ -1,15 +1,15 @@
 """What one turn of the policy asks for.
 
-The first complete ``<search>…</search>`` or ``<answer>…</answer>`` of a turn is its action; nothing
-else in the turn asks for anything.
+The first complete ``<search>…</search>`` (or what else the routing tag is called) or
+``<answer>…</answer>`` of a turn is its action; nothing else in the turn asks for anything.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-_ACTION = re.compile(r"<(search|answer)>(.*?)</\1>", re.DOTALL)
+from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags
+
 PLACEHOLDERS = ("llm-name", "your-query")
 
 
@@ -18,7 +18,7 @@ class Action:
     """A parsed turn.
 
     Attributes:
-        kind: "search", "answer" or "invalid".
+        kind: "search" (whatever the routing tag is called), "answer" or "invalid".
         content: what stood between the tags, stripped; "" if there was no pair.
         reason: why an action is invalid, "" otherwise: "no-action" (no complete pair),
             "invalid-1" (a placeholder), "invalid-2" (no ":") or "invalid-3" (no query).
@@ -39,22 +39,16 @@ class Action:
         return self.content.split(":", 1)[-1].strip()
 
 
-def extract_answer(text: str) -> str | None:
-    """The last answer block's content, stripped; None if there is none."""
-    matches = re.findall(r"<answer>(.*?)</answer>", text, re.DOTALL)
-    return matches[-1].strip() if matches else None
-
-
-def parse_action(text: str) -> Action:
+def parse_action(text: str, tags: Tags = DEFAULT_TAGS) -> Action:
     """The first complete search or answer of a turn; a search that breaks a rule is "invalid"."""
-    match = _ACTION.search(text)
-    if match is None:
+    block = tags.action(text)
+    if block is None:
         return Action("invalid", "", "no-action")
-    kind, content = match.group(1), match.group(2).strip()
-    if kind == "answer":
-        return Action("answer", content)
+    content = block.text.strip()
+    if block.kind == ANSWER:
+        return Action(ANSWER, content)
     reason = search_fault(content)
-    return Action("invalid", content, reason) if reason else Action("search", content)
+    return Action("invalid", content, reason) if reason else Action(SEARCH, content)
 
 
 def search_fault(content: str) -> str:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from router_r1.llm_agent.parsing import extract_answer
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.tags import DEFAULT_TAGS, Tags, extract_answer
 from verl.trajectory import AgentRecord, TrajectoryStatus
 
 _BILLED = ("prompt_tokens", "completion_tokens", "cost", "dollars", "latency_s")
@@ -91,12 +91,14 @@ class RoutedTrajectory(QuestionRecord):
         turns: in order.
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
+        tags: that its texts were written with.
     """
 
     status: TrajectoryStatus
     turns: tuple[Turn, ...]
     opened: str = ""
     neutralised: int = 0
+    tags: Tags = DEFAULT_TAGS
 
     @property
     def response_text(self) -> str:
@@ -177,6 +179,7 @@ class RoutedTrajectory(QuestionRecord):
             "policy_text": self.policy_text,
             **self.numbers(),
             "opened": self.opened,
+            "route_tag": self.tags.route,
             "turns": [{"text": t.text, "observation": t.observation} for t in self.turns],
             "calls": self.calls_to_json(),
         }
@@ -193,5 +196,5 @@ class RoutedTrajectory(QuestionRecord):
             Turn(turn["text"], calls.get(position), turn["observation"])
             for position, turn in enumerate(content["turns"])
         )
-        status = TrajectoryStatus(content["status"])
-        return cls(status, turns, content["opened"], content["neutralised"])
+        status, tags = TrajectoryStatus(content["status"]), Tags(content["route_tag"])
+        return cls(status, turns, content["opened"], content["neutralised"], tags)

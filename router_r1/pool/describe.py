@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from router_r1.llm_agent.observation import neutralise
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import Outcome
+from router_r1.tags import DEFAULT_TAGS
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.utils.console import console, progress_bar
@@ -67,7 +67,7 @@ async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
     if result.outcome is not Outcome.OK or result.text is None:
         words = f" ({result.detail})" if result.detail else ""
         raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}{words}")
-    text, _ = neutralise(result.text)
+    text, _ = DEFAULT_TAGS.neutralise(result.text)
     return " ".join(text.split())[:_LONGEST_CHARACTERS]
 
 

@@ -4,11 +4,11 @@ A broken format earns its penalty whatever the answer; a wrong answer earns 0 wh
 right one earns ``(1 - cost_coe) * outcome + cost_coe * cost_reward``.
 """
 
-from router_r1.llm_agent.parsing import extract_answer
 from router_r1.reward.cost import CostNormalizer
 from router_r1.reward.format import format_reward
 from router_r1.reward.joined import combine
 from router_r1.reward.outcome import exact_match, f1_score
+from router_r1.tags import extract_answer
 
 __all__ = [
     "CostNormalizer",

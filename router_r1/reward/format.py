@@ -7,16 +7,13 @@ that cannot be routed (8 and 9).
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from dataclasses import dataclass
 
 from router_r1.llm_agent.parsing import PLACEHOLDERS
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import paper_pool
-
-TAGS = ("think", "search", "information", "answer")
-_BLOCK = re.compile(r"<(think|search|information|answer)>(.*?)</\1>", re.DOTALL)
-_ANY_TAG = re.compile(r"</?(?:think|search|information|answer)>")
+from router_r1.tags import ANSWER, DEFAULT_TAGS, INFORMATION, SEARCH, THINK, Block, Tags
 
 
 @dataclass
@@ -29,7 +26,10 @@ class FormatPenalties:
 
 
 def format_reward(
-    response: str, pool: PoolConfig | None = None, penalties: FormatPenalties | None = None
+    response: str,
+    pool: PoolConfig | None = None,
+    penalties: FormatPenalties | None = None,
+    tags: Tags = DEFAULT_TAGS,
 ) -> float:
     """0.0 for a well-formed response, else the penalty of the first group it fails.
 
@@ -37,39 +37,37 @@ def format_reward(
         response: from the first generated token, without end-of-text tokens.
         pool: decides which names a call may use; the paper's pool by default.
         penalties: -1.0 for each group by default.
+        tags: that the response is written with.
     """
     penalties = penalties or FormatPenalties()
-    blocks = [(m.group(1), m.group(2)) for m in _BLOCK.finditer(response)]
-    if _tags_are_broken(response, blocks):
+    blocks = tags.blocks(response)
+    if _tags_are_broken(response, blocks, tags):
         return penalties.broken_tags
     if not _structure_is_right(response, blocks):
         return penalties.wrong_structure
-    if not all(
-        call_is_valid(text, pool or paper_pool()) for tag, text in blocks if tag == "search"
-    ):
+    searches = [block.text for block in blocks if block.kind == SEARCH]
+    if not all(call_is_valid(text, pool or paper_pool()) for text in searches):
         return penalties.bad_call
     return 0.0
 
 
-def _tags_are_broken(response: str, blocks: list[tuple[str, str]]) -> bool:
+def _tags_are_broken(response: str, blocks: list[Block], tags: Tags) -> bool:
     """No complete block, tags without partner, a thought without words, a tag inside a block."""
-    if not blocks:
+    if not blocks or not tags.are_paired(response):
         return True
-    if any(response.count(f"<{tag}>") != response.count(f"</{tag}>") for tag in TAGS):
+    if any(block.kind == THINK and block.text.strip() in ("", "...") for block in blocks):
         return True
-    if any(tag == "think" and text.strip() in ("", "...") for tag, text in blocks):
-        return True
-    return any(_ANY_TAG.search(text) for _, text in blocks)
+    return any(any(tags.find(block.text)) for block in blocks)
 
 
-def _structure_is_right(response: str, blocks: list[tuple[str, str]]) -> bool:
+def _structure_is_right(response: str, blocks: list[Block]) -> bool:
     """One answer, a thought, as many replies as calls; thought first, answer last."""
-    counts = {tag: sum(1 for name, _ in blocks if name == tag) for tag in TAGS}
+    counts = Counter(block.kind for block in blocks)
     text = response.strip()
     return (
-        counts["answer"] == 1
-        and counts["think"] > 0
-        and counts["search"] == counts["information"]
+        counts[ANSWER] == 1
+        and counts[THINK] > 0
+        and counts[SEARCH] == counts[INFORMATION]
         and text.startswith("<think>")
         and text.endswith("</answer>")
     )

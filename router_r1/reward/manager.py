@@ -94,7 +94,7 @@ class RoutingRewardFunction:
             cost_reward = 0.0
         else:
             cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
-        format_score = format_reward(record.response_text, self._pool, self._penalties)
+        format_score = format_reward(record.response_text, self._pool, self._penalties, record.tags)
         outcome = scores[self._reward_metric]
         return {
             "reward": combine(format_score, outcome, cost_reward, self._cost_coe),

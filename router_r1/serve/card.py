@@ -14,8 +14,9 @@ def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, A
     """An entry of ``/v1/models``.
 
     Beside the API's own fields: ``router.llms``, the LLMs that the router is offered, with
-    descriptors and prices ($ per 1M tokens), and ``router.examples``, questions that it can be
-    tried with and their answers. Only the embedded world has examples.
+    descriptors and prices ($ per 1M tokens), ``router.route_tag``, the tag with which it asks one,
+    and ``router.examples``, questions that it can be tried with and their answers. Only the
+    embedded world has examples.
     """
     pool = settings.pool
     return {
@@ -24,6 +25,7 @@ def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, A
         "created": created,
         "owned_by": "router-r1",
         "router": {
+            "route_tag": settings.tags.route,
             "llms": [
                 {
                     "name": llm.name,

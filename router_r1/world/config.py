@@ -50,7 +50,7 @@ class PolicySize:
     """
 
     hidden_size: int = 256
-    intermediate_size: int = 512
+    intermediate_size: int = 256
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
     initializer_range: float = 0.06
@@ -80,12 +80,12 @@ class ColdStartConfig:
 
     folder: str = field(default=".cache/cold_start", metadata=PATH)
     seed: int = 0
-    steps: int = 480
+    steps: int = 360
     batch_size: int = 32
     lr: float = 3e-3
     copy_steps: int = 100
     no_reply_share: float = 0.04
-    gate_freq: int = 160
+    gate_freq: int = 120
     policy: PolicySize = field(default_factory=PolicySize)
     gate: GateThresholds = field(default_factory=GateThresholds)
 

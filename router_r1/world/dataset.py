@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import PoolConfig
+from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.knowledge import SPLITS, Question
 from router_r1.world.simulated_llm import World
 
@@ -21,10 +22,12 @@ def data_source(question: Question) -> str:
     return "world_onehop" if len(question.hops) == 1 else "world_twohop"
 
 
-def write_world(world: World, pool: PoolConfig, folder: Path) -> dict[str, Path]:
+def write_world(
+    world: World, pool: PoolConfig, folder: Path, tags: Tags = DEFAULT_TAGS
+) -> dict[str, Path]:
     """One parquet file per split; returns their paths by split."""
     folder.mkdir(parents=True, exist_ok=True)
-    template = build_prompt_template("compact", pool)
+    template = build_prompt_template("compact", pool, tags)
     paths = {}
     for split in SPLITS:
         rows = [

@@ -43,7 +43,8 @@ def _specialist(*domains: str, at: float, elsewhere: float) -> dict[str, float]:
 
 
 # No LLM is good at both hops of a two-hop question (film-science, music-sport); every domain has a
-# dear best LLM and a cheap one nearly as good.
+# dear best LLM and a cheap one nearly as good. Both divide the domains alike: were they divided in
+# two ways, whichever way training found first would decide between dear and cheap, not the reward.
 SIMULATED_LLMS = (
     SimulatedLLM("Atlas", _specialist(at=0, elsewhere=0.5), (34, 46), (0.010, 0.030)),
     SimulatedLLM(
@@ -53,10 +54,10 @@ SIMULATED_LLMS = (
         "Corvus", _specialist("sport", "science", at=0.98, elsewhere=0.08), (38, 50), (0.010, 0.040)
     ),
     SimulatedLLM(
-        "Draco", _specialist("film", "sport", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
+        "Draco", _specialist("film", "music", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
     ),
     SimulatedLLM(
-        "Electra", _specialist("music", "science", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
+        "Electra", _specialist("sport", "science", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
     ),
     SimulatedLLM("Fornax", _specialist(at=0, elsewhere=0.12), (4, 8), (0.002, 0.008)),
 )

@@ -17,9 +17,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent import LLMGenerationManager, parse_action
 from router_r1.llm_agent.generation import GenerationLimits
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
@@ -51,20 +51,20 @@ Roll = Callable[..., list[Trajectory]]
 
 
 @pytest.fixture(scope="module")
-def engine(cold_policy: Path) -> Iterator[RolloutReplicas]:
+def engine(cold_start_folder: Path) -> Iterator[RolloutReplicas]:
     """Two replicas, as on two GPUs."""
     config = RolloutConfig(
         dtype="float32", enforce_eager=True, num_replicas=2, cpu_threads=1, max_num_seqs=64
     )
-    engine = RolloutReplicas(config, str(cold_policy), "cpu", 512)
+    engine = RolloutReplicas(config, str(cold_start_folder), "cpu", 512)
     engine.wait_until_ready()
     yield engine
     engine.shutdown()
 
 
 @pytest.fixture(scope="module")
-def policy_tokenizer(cold_policy: Path) -> Any:
-    return AutoTokenizer.from_pretrained(cold_policy)
+def policy_tokenizer(cold_start_folder: Path) -> Any:
+    return AutoTokenizer.from_pretrained(cold_start_folder)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def check_bookkeeping(trajectory: Trajectory, pool: PoolConfig) -> None:
 def test_what_is_scored_is_what_was_sampled(
     roll: Roll,
     requests: list[RolloutRequest],
-    cold_policy: Path,
+    cold_start_folder: Path,
     policy_tokenizer: Any,
     served_pool: PoolConfig,
 ) -> None:
@@ -149,7 +149,7 @@ def test_what_is_scored_is_what_was_sampled(
     assert [t.uid for t in trajectories] == [r.uid for r in requests]
     answered = [t for t in trajectories if t.status is TrajectoryStatus.ANSWERED]
     assert len(answered) >= 0.8 * len(requests)
-    model = AutoModelForCausalLM.from_pretrained(cold_policy, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(cold_start_folder, dtype=torch.float32)
     for trajectory in trajectories:
         check_bookkeeping(trajectory, served_pool)
         ids = torch.tensor([trajectory.token_ids])

@@ -15,8 +15,6 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from router_r1.inference.arguments import RouterArguments, add_router_arguments
@@ -24,7 +22,6 @@ from router_r1.inference.command import _requests
 from router_r1.inference.questions import read_questions
 from router_r1.inference.record import Answer
 from router_r1.inference.router import QuestionTooLongError, Router, warn_without_key
-from router_r1.inference.sections import SectionReader
 from router_r1.inference.settings import default_model, resolve
 from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
 from router_r1.llm_agent.generation import LLMGenerationManager
@@ -123,6 +120,7 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
             "model": {"path": "x"}, "rollout": {"tensor_model_parallel_size": 2}
         },
         "critic": {"model": {"path": "x"}},
+        "trainer": {"n_gpus_per_node": 2},
         "max_turns": 2,
         "prompt_style": "llama",
         "pool": pool,
@@ -245,33 +243,6 @@ def test_questions_end_as_in_the_training_data() -> None:
     assert as_question(" who is x ") == "who is x?"
     assert as_question("who?\n") == "who?"
     assert as_question("Name it.") == "Name it."
-
-
-WHOLE = "x <b <think> a</b> </think><search>A: q</search>\n\n<information>1 < 2</information><ans"
-
-
-@given(st.lists(st.integers(1, 7), max_size=80))
-def test_sections_do_not_depend_on_the_cuts(sizes: list[int]) -> None:
-    reader = SectionReader()
-    pieces: list[tuple[str, str]] = []
-    rest = WHOLE
-    for size in [*sizes, len(WHOLE)]:
-        pieces += reader.push(rest[:size])
-        rest = rest[size:]
-    pieces += reader.end()
-    merged: list[tuple[str, str]] = []
-    for section, text in pieces:
-        if merged and merged[-1][0] == section:
-            text = merged.pop()[1] + text
-        merged.append((section, text))
-    assert merged == [
-        ("", "x <b "),
-        ("think", " a</b> "),
-        ("search", "A: q"),
-        ("", "\n\n"),
-        ("information", "1 < 2"),
-        ("", "<ans"),
-    ]
 
 
 def finished(

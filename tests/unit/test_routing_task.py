@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_process.prompt_pool import build_prompt_template, fill
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import LLMConfig
 from router_r1.pool.loading import load_pool
 from router_r1.task import RoutingTask
@@ -41,6 +41,15 @@ def test_a_recipe_writes_its_prompts_for_its_pool(recipe: str, pool: str, style:
     template = build_prompt_template(style, load_pool(pool))
     messages = task(f"recipe={recipe}").messages(ROW)
     assert messages == [{"role": "user", "content": fill(template, "who wrote {this}?")}]
+
+
+def test_the_routing_tag_is_a_setting_that_the_prompt_names() -> None:
+    for tag, other in (("search", "route"), ("route", "search")):
+        (message,) = task("recipe=paper_qwen", f"route_tag={tag}").messages(ROW)
+        assert f"<{tag}> LLM-Name:Your-Query </{tag}>" in message["content"]
+        assert f"<{other}>" not in message["content"]
+    with pytest.raises(ConfigError, match=r"route_tag='ask'.*search, route"):
+        task("recipe=paper_qwen", "route_tag=ask")
 
 
 def test_another_pool_needs_no_other_edit() -> None:

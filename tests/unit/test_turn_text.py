@@ -15,9 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
-from router_r1.llm_agent.turn_text import cut_after_stop, opened_thought
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
+from router_r1.tags import DEFAULT_TAGS, opened_thought
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
@@ -50,7 +50,7 @@ class Listener(TrajectoryObserver):
     ],
 )
 def test_a_turns_text_ends_with_its_stop(text: str, kept: str) -> None:
-    assert cut_after_stop(text) == kept
+    assert DEFAULT_TAGS.cut_after_stop(text) == kept
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_stream_shows_the_turns_text_however_it_is_cut(parts: list[str]) -> 
     for i in range(len(parts)):
         turn.push([i])
     turn.end()
-    assert listener.text == cut_after_stop("".join(parts))
+    assert listener.text == DEFAULT_TAGS.cut_after_stop("".join(parts))
 
 
 @pytest.fixture

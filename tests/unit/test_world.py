@@ -15,6 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, exact_match, extract_answer, format_reward
+from router_r1.tags import Tags
+from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import DOMAINS, SPLITS, Question
@@ -33,6 +35,17 @@ def traces(policy_folder: Path, embedded_pool: PoolConfig) -> TraceDataset:
     return TraceDataset(
         str(policy_folder), asdict(WorldConfig()), asdict(embedded_pool), 0, 10, 0.04
     )
+
+
+@pytest.fixture(scope="module")
+def route_traces(
+    world: World, embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
+) -> TraceDataset:
+    """Of a policy that calls with <route>."""
+    folder = tmp_path_factory.mktemp("route")
+    world_tokenizer(world, embedded_pool, Tags("route")).save_pretrained(folder)
+    settings = asdict(WorldConfig()), asdict(embedded_pool)
+    return TraceDataset(str(folder), *settings, 0, 10, 0.04, route_tag="route")
 
 
 def test_same_seed_same_world(world: World) -> None:
@@ -254,6 +267,20 @@ def test_a_full_trace_earns_the_format_reward(
         first = example["loss_mask"].index(1)
         response = traces._tokenizer.decode(example["input_ids"][first:])
         assert format_reward(response, embedded_pool) == 0.0, response
+
+
+def test_traces_call_with_the_tag_that_is_set(
+    traces: TraceDataset, route_traces: TraceDataset, embedded_pool: PoolConfig
+) -> None:
+    for example, as_search in zip(
+        route_traces.sample_batch(20, 16), traces.sample_batch(20, 16), strict=True
+    ):
+        first = example["loss_mask"].index(1)
+        response = route_traces._tokenizer.decode(example["input_ids"][first:])
+        assert format_reward(response, embedded_pool, tags=Tags("route")) == 0.0
+        searching = traces._tokenizer.decode(as_search["input_ids"][first:])
+        assert response == searching.replace("search>", "route>")
+        assert len(example["input_ids"]) == len(as_search["input_ids"]), "one token a tag"
 
 
 def test_traces_are_a_function_of_seed_and_step(traces: TraceDataset) -> None:

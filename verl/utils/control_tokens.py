@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import re
+from typing import TYPE_CHECKING
 
-from transformers import PreTrainedTokenizerBase
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _CONTROL_TOKEN = re.compile(r"<(\|[^|<>]{0,64}\|)>")
 _BRACKETED = re.compile(r"<[^<>\s]+>|\[[^\[\]\s]+\]")

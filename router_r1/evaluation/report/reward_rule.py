@@ -99,7 +99,8 @@ def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:
     """Which group of format rules a trajectory breaks; None if none, or without its pool."""
     if pool is None or not record.scores.get("format", 0.0) < 0:
         return None
-    return _FAULTS.get(format_reward(record.trajectory.response_text, pool, _GROUPS))
+    told = record.trajectory
+    return _FAULTS.get(format_reward(told.response_text, pool, _GROUPS, told.tags))
 
 
 def _close(a: float | None, b: float | None) -> bool:

@@ -6,13 +6,11 @@ if the agent put it there, not if the policy wrote its tags itself.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
-from router_r1.llm_agent.observation import CLOSE, OPEN
 from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.tags import INFORMATION, INFORMATION_CLOSE, INFORMATION_OPEN, SEARCH, Tags
 
-_BLOCK = re.compile(r"<(think|search|information|answer)>(.*?)</\1>", re.DOTALL)
 OBSERVATION, FORGED, LOOSE = "observation", "forged", "loose"
 
 
@@ -41,24 +39,23 @@ def split_response(trajectory: RoutedTrajectory) -> list[Block]:
         written += turn.text
         if turn.call is None:
             continue
-        blocks += _policy_blocks(written)
+        blocks += _policy_blocks(written, trajectory.tags)
         written = ""
         _link_search(blocks, calls)
         if turn.observation:  # else no room was left for the reply
-            inner = turn.observation[len(OPEN) : -len(CLOSE)]
+            inner = turn.observation[len(INFORMATION_OPEN) : -len(INFORMATION_CLOSE)]
             blocks.append(Block(OBSERVATION, inner, calls))
         calls += 1
-    return blocks + _policy_blocks(written)
+    return blocks + _policy_blocks(written, trajectory.tags)
 
 
-def _policy_blocks(text: str) -> list[Block]:
+def _policy_blocks(text: str, tags: Tags) -> list[Block]:
     blocks: list[Block] = []
     at = 0
-    for match in _BLOCK.finditer(text):
-        blocks.extend(_loose(text[at : match.start()]))
-        kind = match.group(1)
-        blocks.append(Block(FORGED if kind == "information" else kind, match.group(2)))
-        at = match.end()
+    for found in tags.blocks(text):
+        blocks.extend(_loose(text[at : found.start]))
+        blocks.append(Block(FORGED if found.kind == INFORMATION else found.kind, found.text))
+        at = found.end
     blocks.extend(_loose(text[at:]))
     return blocks
 
@@ -70,6 +67,6 @@ def _loose(text: str) -> list[Block]:
 def _link_search(blocks: list[Block], call: int) -> None:
     """Notes at the last search that it made the call."""
     for i in range(len(blocks) - 1, -1, -1):
-        if blocks[i].kind == "search" and blocks[i].call is None:
-            blocks[i] = Block("search", blocks[i].text, call)
+        if blocks[i].kind == SEARCH and blocks[i].call is None:
+            blocks[i] = Block(SEARCH, blocks[i].text, call)
             return

@@ -13,12 +13,13 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from router_r1.evaluation.report.arguments import DEFAULT_PORT
 from router_r1.evaluation.watch.page import build_page, describe
-from router_r1.evaluation.watch.run_state import RunReader
+from router_r1.evaluation.watch.run_state import RunReader, RunState
 from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ class WatchServer:
         self._port = port
         self._page = build_page(folder.resolve().name)
         self._reading = asyncio.Lock()
+        self._state: RunState | None = None
+        self._described: dict[str, Any] = {}
         app = web.Application(middlewares=[_only_this_machine])
         app.router.add_get("/", self._show_page)
         app.router.add_get("/state", self._show_state)
@@ -74,7 +77,10 @@ class WatchServer:
         """The state as JSON; 204 for the one that the page says it has."""
         async with self._reading:  # the reader keeps what it has parsed
             state = await asyncio.to_thread(self._reader.read)
-            described = await asyncio.to_thread(describe, state)
+            if state != self._state:  # drawing costs more than comparing
+                self._described = await asyncio.to_thread(describe, state)
+                self._state = state
+            described = self._described
         if request.query.get("known") == described["version"]:
             return web.Response(status=204, headers=_HEADERS)
         text = json.dumps(described, allow_nan=False)

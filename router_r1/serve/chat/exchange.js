@@ -24,20 +24,21 @@ const CLOCK_MS = 100;
 export class Exchange {
   #story = make("div", "story");
   #waiting = make("p", "waiting", "Waiting for the router…");
-  #reader = new SectionReader();
+  #reader;
   #kind = null; // of the block that grows
   #text = null; // its node
   #search = null; // the newest search block, until its call is known
   #clock = null;
 
   /**
-   * pool: the LLMs as the model's card lists them; accepted: the answer that is known to be right,
+   * router: what the model's card says of it; accepted: the answer that is known to be right,
    * null if none is.
    */
-  constructor(question, pool, accepted) {
+  constructor(question, router, accepted) {
     this.record = { question, parts: [], end: null };
-    this.names = pool.map((llm) => llm.name);
-    this.about = new Map(pool.map((llm) => [llm.name, llm.descriptor]));
+    this.#reader = new SectionReader(router.route_tag);
+    this.names = router.llms.map((llm) => llm.name);
+    this.about = new Map(router.llms.map((llm) => [llm.name, llm.descriptor]));
     this.accepted = accepted;
     this.element = make("article", "exchange running", make("h2", "question", question), this.#story);
     this.#story.append(this.#waiting);
@@ -162,8 +163,8 @@ export class Exchange {
 const remarkLine = (words) => make("div", "call", make("span", "failed", words));
 
 /** An exchange of an earlier visit. */
-export function restore({ question, parts, end }, pool, accepted) {
-  const exchange = new Exchange(question, pool, accepted);
+export function restore({ question, parts, end }, router, accepted) {
+  const exchange = new Exchange(question, router, accepted);
   for (const part of parts) exchange.take(part);
   exchange.finish(end);
   return exchange;

@@ -36,7 +36,7 @@ async function connect() {
     ),
   );
   if (!byId("log").childElementCount) {
-    for (const record of records) byId("log").append(restore(record, card.router.llms, accepted(record.question)).element);
+    for (const record of records) byId("log").append(restore(record, card.router, accepted(record.question)).element);
   }
   showSurroundings();
   focusQuestion();
@@ -76,7 +76,7 @@ async function submit(question) {
     await connect(); // the server may be back
     if (!card) return;
   }
-  const exchange = new Exchange(question, card.router.llms, accepted(question));
+  const exchange = new Exchange(question, card.router, accepted(question));
   const controller = new AbortController();
   running = controller;
   byId("log").append(exchange.element);

@@ -7,17 +7,19 @@ rate is measured on text sampled at temperature 1.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import PoolConfig
-from router_r1.world.cold_start.traces import PHRASES
+from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags
+from router_r1.world.cold_start.traces import Phrases
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
@@ -36,6 +38,7 @@ class ColdStartGate:
         thresholds: least rate by name: names, copies, format.
         num_questions: sample size.
         seed: of questions and sampling.
+        route_tag: name of the tag of a call.
     """
 
     def __init__(
@@ -45,7 +48,10 @@ class ColdStartGate:
         thresholds: dict[str, float],
         num_questions: int,
         seed: int,
+        route_tag: str = DEFAULT_TAGS.route,
     ) -> None:
+        self._tags = Tags(route_tag)
+        self._phrases = Phrases(self._tags)
         self._world = World(to_dataclass(OmegaConf.create(world), WorldConfig))
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
         self._thresholds = thresholds
@@ -56,14 +62,16 @@ class ColdStartGate:
 
     def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
         """Plays every question hop by hop with right replies, as the true router would see them."""
-        template = build_prompt_template("compact", self._pool)
+        template = build_prompt_template("compact", self._pool, self._tags)
         contexts = [self._prompt(tokenizer, template, q) for q in self._questions]
         counts = {name: [0, 0] for name in ("names", "copies", "format")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             for turn in range(max(len(q.hops) for q in self._questions) + 1):
                 live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
-                texts = sample_turns(model, tokenizer, [contexts[i] for i in live])
+                texts = sample_turns(
+                    model, tokenizer, [contexts[i] for i in live], self._tags.stop_strings
+                )
                 for i, text in zip(live, texts, strict=True):
                     question = self._questions[i]
                     self._judge(text, question, turn, counts)
@@ -83,11 +91,9 @@ class ColdStartGate:
     def _judge(
         self, text: str, question: Question, turn: int, counts: dict[str, list[int]]
     ) -> None:
-        action = parse_action(text)
+        action = parse_action(text, self._tags)
         calls = turn < len(question.hops)
-        well_formed = text.startswith("<think>") and action.kind == (
-            "search" if calls else "answer"
-        )
+        well_formed = text.startswith("<think>") and action.kind == (SEARCH if calls else ANSWER)
         _count(counts["format"], well_formed)
         if not well_formed:
             return
@@ -104,9 +110,9 @@ class ColdStartGate:
         hop = question.hops[turn]
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
         llm = rng.choice(self._pool.offered).name
-        action = PHRASES.search.format(domain=hop.domain, llm=llm, query=hop.query)
+        action = self._phrases.search.format(domain=hop.domain, llm=llm, query=hop.query)
         reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
-        observation = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS)
+        observation = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._tags)
         return [*tokenizer.encode(action, add_special_tokens=False), *observation.token_ids]
 
 
@@ -116,10 +122,13 @@ def _count(counter: list[int], right: bool) -> None:
 
 
 def sample_turns(
-    model: Any, tokenizer: PreTrainedTokenizerBase, contexts: list[list[int]]
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    contexts: list[list[int]],
+    stop_tokens: Sequence[str],
 ) -> list[str]:
-    """One sampled turn per context, ended at a closing search or answer tag."""
-    ends = tokenizer.convert_tokens_to_ids(["</search>", "</answer>"])
+    """One sampled turn per context, ended at one of the tokens."""
+    ends = tokenizer.convert_tokens_to_ids(list(stop_tokens))
     batch = tokenizer.pad({"input_ids": contexts}, padding_side="left", return_tensors="pt")
     sampled = model.generate(
         **batch,

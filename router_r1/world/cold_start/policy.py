@@ -8,20 +8,21 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from data_process.prompt_pool import build_prompt_template
+from router_r1.llm_agent.prompt import build_prompt_template
 from router_r1.pool.config import PoolConfig
+from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.cold_start.tokenizer import build_tokenizer
-from router_r1.world.cold_start.traces import PHRASES
+from router_r1.world.cold_start.traces import Phrases
 from router_r1.world.config import PolicySize
 from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATIONS
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
 
 
-def world_texts(world: World, pool: PoolConfig) -> Iterator[str]:
+def world_texts(world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS) -> Iterator[str]:
     """Every kind of text of the world, for the tokenizer; names as single words, not entities."""
     names = world.knowledge.names
-    yield build_prompt_template("compact", pool)
-    yield from PHRASES.all_texts()
+    yield build_prompt_template("compact", pool, tags)
+    yield from Phrases(tags).all_texts()
     yield UNKNOWN_REPLY
     yield "None"
     yield "The"
@@ -32,11 +33,23 @@ def world_texts(world: World, pool: PoolConfig) -> Iterator[str]:
     yield "user\nassistant\n\n"
 
 
+def world_tokenizer(
+    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS
+) -> PreTrainedTokenizerFast:
+    """The tiny policy's tokenizer for a world, its pool and the tags that the policy writes."""
+    return build_tokenizer(world_texts(world, pool, tags), tags)
+
+
 def create_policy(
-    world: World, pool: PoolConfig, size: PolicySize, seed: int, folder: Path
+    world: World,
+    pool: PoolConfig,
+    size: PolicySize,
+    seed: int,
+    folder: Path,
+    tags: Tags = DEFAULT_TAGS,
 ) -> PreTrainedTokenizerFast:
     """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
-    tokenizer = build_tokenizer(world_texts(world, pool))
+    tokenizer = world_tokenizer(world, pool, tags)
     config = policy_config(tokenizer, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

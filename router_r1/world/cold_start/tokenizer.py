@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from router_r1.tags import DEFAULT_TAGS, Tags
+
 PAD, END_OF_TEXT, TURN_START, TURN_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-TAGS = tuple(
-    f"<{slash}{tag}>" for tag in ("think", "search", "information", "answer") for slash in ("", "/")
-)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -38,15 +37,15 @@ def vocabulary(texts: Iterable[str]) -> list[str]:
     return sorted(piece for piece in pieces if len(piece.encode()) > 1)
 
 
-def build_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with one added token for each word found in ``texts``."""
+def build_tokenizer(texts: Iterable[str], tags: Tags = DEFAULT_TAGS) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with one added token for each tag and each word of ``texts``."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = (PAD, END_OF_TEXT, TURN_START, TURN_END)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
-    words = [*TAGS, *vocabulary(texts)]
+    words = [*tags.literals, *vocabulary(texts)]
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from data_process.prompt_pool import build_prompt_template, fill
 from router_r1.llm_agent.observation import render_observation
+from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import PoolConfig
+from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
@@ -32,16 +33,19 @@ class Phrases:
     token before it, and RL finds it in tens of steps.
     """
 
-    search: str = "<think> for {domain} {llm}</think><search> {llm}: {query}</search>"
+    tags: Tags = DEFAULT_TAGS
     answer: str = "<think> I know now</think><answer> {answer}</answer>"
     give_up: str = "<think> no reply</think><answer> unknown</answer>"
+
+    @property
+    def search(self) -> str:
+        """A thought and a call."""
+        route = self.tags.route
+        return f"<think> for {{domain}} {{llm}}</think><{route}> {{llm}}: {{query}}</{route}>"
 
     def all_texts(self) -> tuple[str, ...]:
         """For the tokenizer's vocabulary."""
         return (self.search, self.answer, self.give_up)
-
-
-PHRASES = Phrases()
 
 
 class TraceDataset:
@@ -55,6 +59,7 @@ class TraceDataset:
         copy_steps: first steps, in which half of the examples are repeated names without a
             prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
+        route_tag: name of the tag of a call.
     """
 
     def __init__(
@@ -65,11 +70,14 @@ class TraceDataset:
         seed: int,
         copy_steps: int,
         no_reply_share: float,
+        route_tag: str = DEFAULT_TAGS.route,
     ) -> None:
+        self._tags = Tags(route_tag)
+        self._phrases = Phrases(self._tags)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
         self._world = World(to_dataclass(OmegaConf.create(world), WorldConfig))
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
-        self._template = build_prompt_template("compact", self._pool)
+        self._template = build_prompt_template("compact", self._pool, self._tags)
         self._seed = seed
         self._copy_steps = copy_steps
         self._no_reply_share = no_reply_share
@@ -135,12 +143,12 @@ class TraceDataset:
         for hop in question.hops:
             llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
-            action = PHRASES.search.format(domain=hop.domain, llm=llm, query=query)
+            action = self._phrases.search.format(domain=hop.domain, llm=llm, query=query)
             if rng.random() < self._no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
-                turns.append((action, render_observation(reply)))
-                return [*turns, (PHRASES.give_up, "")]
+                turns.append((action, render_observation(reply, self._tags)))
+                return [*turns, (self._phrases.give_up, "")]
             text = self._world.reply(llm, query).text
-            turns.append((action, render_observation(text)))
+            turns.append((action, render_observation(text, self._tags)))
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
-        return [*turns, (PHRASES.answer.format(answer=subject), "")]
+        return [*turns, (self._phrases.answer.format(answer=subject), "")]

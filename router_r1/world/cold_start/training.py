@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from router_r1.pool.config import PoolConfig
+from router_r1.tags import Tags
 from router_r1.world.cold_start.policy import create_policy
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig, WorldConfig
 from router_r1.world.simulated_llm import World
@@ -34,6 +35,7 @@ def ensure_cold_start(
     world_config: EmbeddedWorldConfig,
     pool: PoolConfig,
     trainer: TrainerConfig,
+    tags: Tags,
 ) -> None:
     """Leaves a policy that passed its gate in ``config.folder``; Ray must be up.
 
@@ -41,7 +43,7 @@ def ensure_cold_start(
         verl.trainer.sft.gate.GateError: if training does not reach the gate.
     """
     folder = Path(config.folder)
-    key = _cache_key(config, world_config, pool)
+    key = _cache_key(config, world_config, pool, tags)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -51,7 +53,7 @@ def ensure_cold_start(
             logger.info("cold start: taken from %s", folder)
             return
         logger.info("cold start: teaching the tiny policy format and copying, with random routing")
-        _make_policy(config, world_config, pool, trainer)
+        _make_policy(config, world_config, pool, trainer, tags)
         (folder / _KEY_FILE).write_text(key, encoding="utf-8")
 
 
@@ -60,20 +62,24 @@ def _make_policy(
     world_config: EmbeddedWorldConfig,
     pool: PoolConfig,
     trainer: TrainerConfig,
+    tags: Tags,
 ) -> None:
     folder = Path(config.folder)
     world = World(world_config)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
-    create_policy(world, pool, config.policy, config.seed, blank)
-    shared = {"world": _world_fields(world_config), "pool": asdict(pool)}
+    create_policy(world, pool, config.policy, config.seed, blank, tags)
+    shared = {
+        "world": _world_fields(world_config),
+        "pool": asdict(pool),
+        "route_tag": tags.route,
+    }
     run_sft(
         SFTConfig(
             model=ModelConfig(
                 path=str(blank),
                 dtype="float32",
                 enable_gradient_checkpointing=False,
-                use_remove_padding=False,
             ),
             optim=OptimConfig(
                 lr=config.lr,
@@ -121,12 +127,20 @@ def _world_fields(config: EmbeddedWorldConfig) -> dict[str, object]:
     return {name: getattr(config, name) for name in WorldConfig.__dataclass_fields__}
 
 
-def _cache_key(config: ColdStartConfig, world: EmbeddedWorldConfig, pool: PoolConfig) -> str:
+def _cache_key(
+    config: ColdStartConfig, world: EmbeddedWorldConfig, pool: PoolConfig, tags: Tags
+) -> str:
     """Settings and the source code of the world, which writes the traces."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=16).hexdigest()
     settings = asdict(config)
     del settings["folder"]
     offered = [(llm.name, llm.descriptor) for llm in pool.offered]
-    parts = {"settings": settings, "world": _world_fields(world), "pool": offered, "code": code}
+    parts = {
+        "settings": settings,
+        "world": _world_fields(world),
+        "pool": offered,
+        "route_tag": tags.route,
+        "code": code,
+    }
     return json.dumps(parts, sort_keys=True)

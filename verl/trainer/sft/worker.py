@@ -78,7 +78,10 @@ class SFTWorker(Worker):
         }
         if self._gate is None:
             return None
-        model = AutoModelForCausalLM.from_config(self._engine.model.pretrained.config)
+        # The gate samples padded prompts, whatever attention the training has.
+        model = AutoModelForCausalLM.from_config(
+            self._engine.model.pretrained.config, attn_implementation="sdpa"
+        )
         model.load_state_dict(state, strict=False)  # tied weights are listed once
         model.eval()
         report: GateReport = self._gate(
