@@ -83,7 +83,7 @@ def main() -> None:
         write_parquet(folder / "out.parquet", scored)
         seconds["writing"] = time.monotonic() - start
         start = time.monotonic()
-        score_folder(folder / "log.jsonl", RoutedTrajectory, folder, reward, {})
+        score_folder(folder / "log.jsonl", RoutedTrajectory, folder, reward, {}, "em")
         seconds["all of it (main_eval)"] = time.monotonic() - start
     table = Table(title=f"{COUNT:,} trajectories", title_justify="left")
     table.add_column("stage")

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.reward.normalization import normalize_answer
-from verl.utils.rows import Row, RowError, extra_info, ground_truth, shown
+from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth, shown
+
+
+def question(row: Mapping[str, Any]) -> str | None:
+    """``extra_info.question``, the question without any prompt around it; None if absent or
+    blank.
+
+    Raises:
+        RowError: if it is no text.
+    """
+    return bare_prompt(row, QuestionRecord.prompt_name)
 
 
 def check_routing_row(row: Row, normalization: str) -> None:
-    """Refuses a row that no answer could be right for, or whose domains are no list of texts.
+    """Refuses a row that no answer could be right for, whose question is no text, or whose domains
+    are no list of texts.
 
     Raises:
         RowError: naming the field.
     """
+    question(row)
     answers = ground_truth(row)
     if not any(normalize_answer(answer, normalization) for answer in answers):
         raise RowError(

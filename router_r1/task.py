@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from router_r1.columns import AGENT_METRICS, COLUMNS
 from router_r1.config import RouterConfig
-from router_r1.data_row import check_routing_row
+from router_r1.data_row import check_routing_row, question
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
@@ -14,7 +15,7 @@ from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.surroundings import RoutingSurroundings
 from verl.interfaces import GenerationEngine
 from verl.task import Task
-from verl.utils.rows import Messages, Row, question
+from verl.utils.rows import Messages, Row
 
 
 class RoutingTask(Task):
@@ -26,6 +27,8 @@ class RoutingTask(Task):
 
     config_class = RouterConfig
     record_class = RoutedTrajectory
+    columns = COLUMNS
+    agent_metrics = AGENT_METRICS
 
     def __init__(self, config: RouterConfig) -> None:
         super().__init__(config)

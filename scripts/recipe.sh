@@ -24,7 +24,7 @@ choose_recipe() { # verb, overrides …
   fi
 }
 
-# Sets and exports ROUTER_R1_LOCK, unless it is set, and VENV. A run on the CPU takes the CPU packages
+# Sets and exports VERL_LOCK, unless it is set, and VENV. A run on the CPU takes the CPU packages
 # also where there is a GPU: vLLM's CUDA build would run on it whatever trainer.device says.
 choose_packages() { # overrides …
   local device="" argument recipe=${RECIPE:-}
@@ -35,11 +35,11 @@ choose_packages() { # overrides …
     esac
   done
   if [[ -z "$device" && -n "$recipe" ]]; then device=$(recipe_device "$recipe"); fi
-  if [[ -z "${ROUTER_R1_LOCK:-}" ]]; then
-    if may_use_gpu && [[ "$device" != cpu ]]; then ROUTER_R1_LOCK=cuda; else ROUTER_R1_LOCK=cpu; fi
+  if [[ -z "${VERL_LOCK:-}" ]]; then
+    if may_use_gpu && [[ "$device" != cpu ]]; then VERL_LOCK=cuda; else VERL_LOCK=cpu; fi
   fi
-  export ROUTER_R1_LOCK
-  VENV=$(packages_folder "$ROUTER_R1_LOCK")
+  export VERL_LOCK
+  VENV=$(packages_folder "$VERL_LOCK")
 }
 
 # trainer.device of a recipe's file, or of the one it builds on.

@@ -2,7 +2,7 @@
 # Makes .venv from a lock file; silent when there is nothing to do. On a machine with GPUs the CPU
 # packages, which the quickstart and the tests need, lie beside it in .venv-cpu.
 #
-#   ROUTER_R1_LOCK=cpu|cuda   which lock (default: cuda where nvidia-smi finds a GPU, else cpu)
+#   VERL_LOCK=cpu|cuda   which lock (default: cuda where nvidia-smi finds a GPU, else cpu)
 #   PYTHON=/path/to/python    which interpreter (default: the first of python3.11 … python3)
 #   ROUTER_R1_INSTALLER=pip   without uv, which else is fetched where it is not there
 #   ROUTER_R1_FLASH_ATTN=1    also build flash-attn (CUDA only; takes many minutes)
@@ -81,10 +81,10 @@ is_complete() {
 
 require_wheels
 choose_packages
-lock=$ROUTER_R1_LOCK
+lock=$VERL_LOCK
 venv=$VENV
 lock_file=scripts/locks/$lock.lock
-[[ -f $lock_file ]] || fail "ROUTER_R1_LOCK=$lock is unknown; choose cpu or cuda"
+[[ -f $lock_file ]] || fail "VERL_LOCK=$lock is unknown; choose cpu or cuda"
 stamp=$venv/installed
 flash_stamp=$venv/flash-attn
 wants_flash=0

@@ -19,7 +19,7 @@
 #   ROUTER_R1_JOIN_TIMEOUT=300  seconds that all nodes have to join
 #
 # Submit from the project's folder, which all nodes must see at the same path. Packages are installed
-# before (ROUTER_R1_LOCK=cuda bash scripts/setup.sh works on a login node, too).
+# before (VERL_LOCK=cuda bash scripts/setup.sh works on a login node, too).
 set -euo pipefail
 
 fail() {

@@ -30,7 +30,7 @@ def _write(path: Path, records: Sequence[EvaluationRecord]) -> None:
         row = {
             "data_source": record.data_source,
             "reward_model": {"ground_truth": {"target": record.ground_truth}},
-            "extra_info": {"question": record.question, "domains": record.domains},
+            "extra_info": {"question": record.prompt, "domains": record.domains},
         }
         requests.append(RolloutRequest(record.uid, [], record.sample_index, row))
         prompt = [Segment(SegmentKind.PROMPT, (1,))]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from verl.columns import METRIC, REWARD, Column
 from verl.config.alarms import AlarmRule
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
@@ -154,10 +155,15 @@ class Task(ABC):
     Attributes:
         config_class: the root config that its YAML is checked against.
         record_class: what its agent tells of a trajectory.
+        columns: what is reported of a trajectory's reward, in the order of a line.
+        agent_metrics: a step's metrics that are means of numbers which the agent tells, by their
+            names in :meth:`~verl.trajectory.AgentRecord.numbers`.
     """
 
     config_class: ClassVar[type[PPOConfig]] = PPOConfig
     record_class: ClassVar[type[AgentRecord]] = AgentRecord
+    columns: ClassVar[tuple[Column, ...]] = (METRIC, REWARD)
+    agent_metrics: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -66,7 +66,13 @@ class AgentRecord:
     The reward reads it, the files of a run keep it. An agent that has something to tell derives a
     dataclass from this one; fields that JSON has no form for need :meth:`to_json` and
     :meth:`from_json` of its own.
+
+    Attributes:
+        prompt_name: what a prompt is called in the files of a run and in the rows of data, a noun
+            in the singular.
     """
+
+    prompt_name: ClassVar[str] = "prompt"
 
     def numbers(self) -> dict[str, float]:
         """What metrics are made of, by name; by default the fields that are numbers."""
@@ -90,7 +96,7 @@ class AgentRecord:
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
 
-RecordT = TypeVar("RecordT", bound=AgentRecord, covariant=True)
+RecordT = TypeVar("RecordT", bound=AgentRecord)
 
 
 def _nothing() -> Any:

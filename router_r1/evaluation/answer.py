@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from router_r1.evaluation.benchmark import Question
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import exact_match, f1_score
 from verl.trainer.evaluation.records import EvaluationRecord
-from verl.trajectory import AgentRecord, TrajectoryStatus
+from verl.trajectory import TrajectoryStatus
 
 Ask = Callable[[str, str], Awaitable[CallResult]]  # of an LLM's name and a query
 
@@ -34,7 +35,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer(AgentRecord):
+class Answer(QuestionRecord):
     """What a baseline answers to one question; ``text`` is empty if no call brought an answer."""
 
     text: str
@@ -80,7 +81,7 @@ def to_record(
         uid=question.uid,
         sample_index=0,
         data_source=question.prompt.data_source,
-        question=question.prompt.text,
+        prompt=question.prompt.text,
         ground_truth=golden,
         status=(TrajectoryStatus.ANSWERED if answered else TrajectoryStatus.FAILED).value,
         trajectory=answer,

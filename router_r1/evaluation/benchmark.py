@@ -13,7 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from router_r1.data_row import question
 from router_r1.evaluation.comparison import read_json_object
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.world import knowledge
@@ -22,10 +24,9 @@ from router_r1.world.dataset import data_source
 from router_r1.world.simulated_llm import World
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_parquet
-from verl.trainer.evaluation.score import QUESTIONS, RESULTS
-from verl.trajectory import AgentRecord
+from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.utils.dataset import DataError, PromptDataset
-from verl.utils.rows import chat_messages, ground_truth, question
+from verl.utils.rows import chat_messages, ground_truth
 
 _PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
 _QUESTION_MARKER = "Question: "
@@ -160,7 +161,7 @@ def read_saved(
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
             were normalised otherwise: such rows cannot be compared.
     """
-    path = folder / QUESTIONS
+    path = scored_file(folder, QuestionRecord)
     results = read_json_object(folder / RESULTS) or {}
     scored_with = results.get("normalization", "paper")
     if scored_with != normalization:
@@ -169,9 +170,9 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    saved = read_parquet(path, AgentRecord)
-    records = [r for r in saved if (r.data_source, r.question) in wanted]
-    missing = wanted - {(r.data_source, r.question) for r in records}
+    saved = read_parquet(path, QuestionRecord)
+    records = [r for r in saved if (r.data_source, r.prompt) in wanted]
+    missing = wanted - {(r.data_source, r.prompt) for r in records}
     if missing:
         raise RecordError(
             f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "

@@ -104,7 +104,7 @@ class Comparison:
 
 def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
     """From scored records."""
-    *sources, total = summarise(records)
+    *sources, total = summarise(records, "em")
     return Row(name, kind, _means(total), {s.data_source: _means(s) for s in sources})
 
 
@@ -141,13 +141,13 @@ def _cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationR
     """Cost per question after minus before; samples of one question are averaged first."""
     costs: dict[tuple[str, str], list[float]] = {}
     for record in before:
-        costs.setdefault((record.data_source, record.question), []).append(record.scores["cost"])
+        costs.setdefault((record.data_source, record.prompt), []).append(record.scores["cost"])
     known = {question: float(np.mean(values)) for question, values in costs.items()}
     changes = [
-        replace(r, scores={"cost": r.scores["cost"] - known[r.data_source, r.question]})
+        replace(r, scores={"cost": r.scores["cost"] - known[r.data_source, r.prompt]})
         for r in after
     ]
-    return summarise(changes)[-1].estimates["cost"]
+    return summarise(changes, "em")[-1].estimates["cost"]
 
 
 # -- comparison.json -----------------------------------------------------------------------------

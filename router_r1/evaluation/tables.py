@@ -143,7 +143,7 @@ def summaries_of(records: Sequence[EvaluationRecord]) -> list[DatasetSummary]:
         scores = {name: record.scores[name] for name in columns if name in record.scores}
         scores[_FORMAT] = float(record.scores.get("format", 0.0) < 0)
         shown.append(replace(record, scores=scores))
-    return summarise(shown)
+    return summarise(shown, "em")
 
 
 def shown_scores(summaries: Sequence[DatasetSummary]) -> list[Score]:
@@ -182,9 +182,9 @@ def _score_table(
 ) -> Table:
     lines = []
     for name, summary in summaries.items():
-        count = f"{summary.questions:,} questions"
-        if summary.samples != summary.questions:
-            count += f" {_TIMES} {summary.samples / summary.questions:.3g}"
+        count = f"{summary.prompts:,} questions"
+        if summary.samples != summary.prompts:
+            count += f" {_TIMES} {summary.samples / summary.prompts:.3g}"
         estimates = [summary.estimates.get(score.column) for score in scores]
         cells = [
             DASH if estimate is None else score.show(estimate)

@@ -76,7 +76,14 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class RoutedTrajectory(AgentRecord):
+class QuestionRecord(AgentRecord):
+    """What anyone who answers questions tells, a router or a baseline."""
+
+    prompt_name = "question"
+
+
+@dataclass(frozen=True)
+class RoutedTrajectory(QuestionRecord):
     """What became of one question.
 
     Attributes:

@@ -64,7 +64,7 @@ def test_infer_says_the_same(
     _, eval_folder = evaluated
     scored = read_parquet(eval_folder / "questions.parquet", RoutedTrajectory)
     questions = tmp_path / "questions.txt"
-    questions.write_text("\n".join(record.question for record in scored) + "\n")
+    questions.write_text("\n".join(record.prompt for record in scored) + "\n")
     actor = folder / "checkpoints" / "global_step_3" / "actor"
     command = start(
         *(sys.executable, "infer_vllm.py", "--json"),
@@ -76,7 +76,7 @@ def test_infer_says_the_same(
     assert len(answers) == len(scored)
     by_question = {answer["question"]: answer for answer in answers}
     for record in scored:
-        answer = by_question[record.question]
+        answer = by_question[record.prompt]
         assert answer["trajectory"] == record.trajectory.response_text
         assert answer["cost"] == record.trajectory.cost
         assert answer["answer"] == record.trajectory.answer

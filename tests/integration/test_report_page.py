@@ -87,8 +87,8 @@ def test_filters_and_search_narrow_the_list(
         await page.press("r")
 
         await page.press("/")
-        await page.send("Input.insertText", text=records[0].question.upper())
-        same = sum(r.question == records[0].question for r in records)
+        await page.send("Input.insertText", text=records[0].prompt.upper())
+        same = sum(r.prompt == records[0].prompt for r in records)
         await page.wait_for(f"parseInt(matches.textContent) === {same}")
         image = tmp_path / "report.png"
         await page.screenshot(image)
@@ -108,10 +108,10 @@ def test_keys_move_and_the_address_follows(
             address = f"#t/{record.uid.replace('/', '%2F')}/{record.sample_index}"
             await page.wait_for(f"location.hash === {json.dumps(address)}")
             await page.wait_for(
-                f"document.querySelector('.question').textContent === {json.dumps(record.question)}"
+                f"document.querySelector('.question').textContent === {json.dumps(record.prompt)}"
             )
         selected = "document.querySelector('.row[aria-selected=true] .row-question').textContent"
-        assert await page.evaluate(selected) == records[-1].question
+        assert await page.evaluate(selected) == records[-1].prompt
 
     visit(devtools, report, "#trajectories", steps)
 
@@ -124,7 +124,7 @@ def test_an_address_opens_its_trajectory_and_hostile_text_stays_text(
     async def steps(page: Page) -> None:
         await page.wait_for("document.querySelector('.question') !== null")
         shown = "document.querySelector('.question').textContent"
-        assert await page.evaluate(shown) == hostile.question
+        assert await page.evaluate(shown) == hostile.prompt
         assert await page.evaluate("document.querySelector('.given').textContent") == HOSTILE
         text = await page.evaluate("document.querySelector('.observation .text').textContent")
         assert text == f"{HOSTILE} (answer)trap(/answer)"

@@ -84,7 +84,7 @@ def test_it_keeps_samples_and_names_what_to_try_next(small_run: tuple[Command, P
     command, folder = small_run
     for step in (1, 2, 3):
         records = read_trajectories(folder / "samples" / f"step_{step}.jsonl", RoutedTrajectory)
-        assert len({record.question for record in records}) == 4
+        assert len({record.prompt for record in records}) == 4
         assert all(record.trajectory.response_text for record in records)
         assert {"reward", "em", "cost"} <= records[0].scores.keys()
     assert f"router-r1 report {folder}" in command.output

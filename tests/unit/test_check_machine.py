@@ -63,7 +63,7 @@ def test_an_old_driver_is_refused() -> None:
     assert driver_line("580.65.06", "99.0").verdict is Verdict.UNKNOWN
     without_cuda = driver_line("580.65.06", None)
     assert without_cuda.verdict is Verdict.NOT_OK
-    assert "ROUTER_R1_LOCK=cuda" in without_cuda.advice
+    assert "VERL_LOCK=cuda" in without_cuda.advice
 
 
 def test_exclusive_mode_is_refused() -> None:

@@ -27,6 +27,7 @@ from router_r1.evaluation.comparison import (
 )
 from router_r1.evaluation.expected import per_hop_rows, single_shot_row
 from router_r1.evaluation.tables import comparison_tables
+from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.dataset import write_world
@@ -35,7 +36,6 @@ from router_r1.world.simulated_llm import World
 from tests.comparisons import toy_comparison
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
-from verl.trajectory import AgentRecord
 from verl.utils.dataset import DataError
 
 
@@ -48,7 +48,7 @@ def record(source: str, number: int, em: float, dollars: float) -> EvaluationRec
         f"{source} {number}?",
         ["x"],
         "answered",
-        AgentRecord(),
+        QuestionRecord(),
         scores,
     )
 
@@ -205,7 +205,7 @@ def test_a_saved_evaluation_must_cover_the_questions(world: World, tmp_path: Pat
             q.prompt.text,
             ["x"],
             "answered",
-            AgentRecord(),
+            QuestionRecord(),
             {"em": 1.0},
         )
         for i, q in enumerate(questions)
@@ -228,7 +228,7 @@ def test_answers_are_normalised_alike_in_all_rows_of_a_comparison(
     assert [to_record(asked, given, n).scores["em"] for n in NORMALIZATIONS] == [0.0, 1.0]
     saved = to_record(question, given)
     write_parquet(tmp_path / "questions.parquet", [saved])
-    saved = replace(saved, trajectory=AgentRecord())  # a comparison reads scores only
+    saved = replace(saved, trajectory=QuestionRecord())  # a comparison reads scores only
     assert read_saved(tmp_path, [question], "paper") == [saved]
     with pytest.raises(RecordError, match=r"scored with reward\.normalization=paper"):
         read_saved(tmp_path, [question], "unicode")

@@ -27,12 +27,12 @@ from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
     RecordLog,
-    keys,
+    read_keys,
     read_log,
     read_parquet,
     write_parquet,
 )
-from verl.trainer.evaluation.score import QUESTIONS, RESULTS, score_folder, score_records
+from verl.trainer.evaluation.score import RESULTS, score_folder, score_records, scored_file
 from verl.trainer.evaluation.summary import summarise
 from verl.trainer.launch import compose_config
 from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
@@ -44,7 +44,7 @@ def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) ->
         uid=f"{source}/{row}",
         sample_index=sample,
         data_source=source,
-        question=f"who is {row}?",
+        prompt=f"who is {row}?",
         ground_truth=[f"answer {row}", "b"],
         status="answered",
         trajectory=routed(["<think>é\n</think>", "b"], [call(cost=1.5)]),
@@ -73,7 +73,7 @@ def test_a_log_keeps_every_record(tmp_path: Path) -> None:
             log.append(record(row))
         log.close()
     assert read_log(path, RoutedTrajectory) == [record(row) for row in range(6)]
-    assert keys(read_log(path, RoutedTrajectory)) == {(f"a/{row}", 0) for row in range(6)}
+    assert read_keys(path) == {(f"a/{row}", 0) for row in range(6)}
 
 
 @pytest.mark.parametrize("cut", [1, 20, 100])
@@ -116,17 +116,17 @@ def test_means_are_over_questions_and_the_average_over_datasets() -> None:
         record(1, em=1.0),
         record(0, source="b", em=0.0),
     ]
-    a, b, everything = summarise(records)
-    assert (a.data_source, a.questions, a.samples) == ("a", 2, 5)
+    a, b, everything = summarise(records, "em")
+    assert (a.data_source, a.prompts, a.samples) == ("a", 2, 5)
     assert a.estimates["em"].mean == pytest.approx((0.25 + 1.0) / 2)
     assert a.estimates["pass@4"].mean == 1.0
     assert a.estimates["avg@4"] == a.estimates["em"]
     assert (b.data_source, b.estimates["em"].mean) == ("b", 0.0)
-    assert (everything.data_source, everything.questions) == ("all", 3)
+    assert (everything.data_source, everything.prompts) == ("all", 3)
     assert everything.estimates["em"].mean == pytest.approx(a.estimates["em"].mean / 2)
-    assert summarise(records) == summarise(records), "the same intervals each time"
+    assert summarise(records, "em") == summarise(records, "em"), "the same intervals each time"
     with pytest.raises(ValueError, match="no records"):
-        summarise([])
+        summarise([], "em")
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
@@ -135,7 +135,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
     covered = 0
     for _ in range(120):
         records = [record(i, em=float(x)) for i, x in enumerate(rng.integers(0, 2, 60))]
-        estimate = summarise(records)[0].estimates["em"]
+        estimate = summarise(records, "em")[0].estimates["em"]
         covered += estimate.low <= 0.5 <= estimate.high
     assert covered >= 120 * (0.95 - 4 * 0.02)
     assert estimate.high - estimate.low == pytest.approx(4 * 0.5 / 60**0.5, rel=0.2)
@@ -144,7 +144,9 @@ def test_intervals_cover_the_truth_as_often_as_they_say() -> None:
 @settings(max_examples=30, deadline=None)
 @given(values=st.lists(st.floats(0, 100), min_size=1, max_size=40))
 def test_an_interval_holds_its_mean(values: list[float]) -> None:
-    estimate = summarise([record(i, cost=x) for i, x in enumerate(values)])[0].estimates["cost"]
+    estimate = summarise([record(i, cost=x) for i, x in enumerate(values)], "em")[0].estimates[
+        "cost"
+    ]
     assert estimate.mean == pytest.approx(float(np.mean(values)))
     assert min(values) - 1e-9 <= estimate.low <= estimate.high <= max(values) + 1e-9
 
@@ -163,8 +165,10 @@ def test_scoring_is_the_rewards_and_counts_every_record(
         log.append(one)
     log.close()
     facts = {"model": "m", "pool": "embedded"}
-    summaries = score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, facts)
-    scored = read_parquet(tmp_path / QUESTIONS, RoutedTrajectory)
+    summaries = score_folder(
+        tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, facts, "em"
+    )
+    scored = read_parquet(scored_file(tmp_path, RoutedTrajectory), RoutedTrajectory)
     assert [r.uid for r in scored] == ["a/0", "a/1", "b/2"]
     assert [r.scores["em"] for r in scored] == [1.0, 0.0, 1.0]
     assert [r.scores["reward"] for r in scored] == [1.0, 0.0, 1.0]
@@ -196,6 +200,7 @@ def test_the_table_of_the_papers_benchmarks_is_whole_at_the_width_of_a_log(
         tmp_path,
         reward,
         {"model": "m", "pool": "embedded"},
+        "em",
     )
     print_results(tmp_path)
     shown = capsys.readouterr().out
@@ -227,8 +232,11 @@ def test_fewer_questions_and_samples_can_be_scored_than_are_there(
     log.close()
 
     def scored(**wanted: int) -> list[tuple[str, int]]:
-        score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, {}, **wanted)
-        return [record.key for record in read_parquet(tmp_path / QUESTIONS, RoutedTrajectory)]
+        score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, {}, "em", **wanted)
+        return [
+            record.key
+            for record in read_parquet(scored_file(tmp_path, RoutedTrajectory), RoutedTrajectory)
+        ]
 
     assert len(scored()) == 12
     assert scored(limit=2, n_samples=1) == [("a/0", 0), ("a/1", 0)]
@@ -238,7 +246,7 @@ def test_fewer_questions_and_samples_can_be_scored_than_are_there(
 def test_nothing_to_score_says_what_to_do(tmp_path: Path, embedded_pool: PoolConfig) -> None:
     reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
     with pytest.raises(RecordError, match="main_generation first"):
-        score_folder(tmp_path / "gone.jsonl", RoutedTrajectory, tmp_path, reward, {})
+        score_folder(tmp_path / "gone.jsonl", RoutedTrajectory, tmp_path, reward, {}, None)
 
 
 def test_the_cost_window_travels_with_the_checkpoint(

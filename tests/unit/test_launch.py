@@ -12,7 +12,7 @@ from verl.task import Task
 from verl.trainer.launch import load_task_config
 
 _ROOT = f"""
-defaults: [ppo, size: small, _self_]
+defaults: [size: small, _self_]
 task: {{_target_: {__name__}.OwnTask}}
 data: {{train_files: [a.parquet], val_files: [b.parquet]}}
 actor_rollout_ref: {{model: {{path: some/model}}}}

@@ -177,7 +177,7 @@ def test_every_record_is_in_the_page_as_it_was(records, embedded_pool):
     for i, record in enumerate(records):
         assert (rows["uid"][i], rows["sample"][i]) == record.key
         assert index["sources"][rows["source"][i]] == record.data_source
-        assert rows["question"][i] == record.question
+        assert rows["question"][i] == record.prompt
         assert details[i]["gold"] == record.ground_truth
         for name in ("em", "f1", "reward", "format", "cost", "dollars"):
             assert rows[name][i] == pytest.approx(record.scores[name], rel=1e-6)
@@ -213,7 +213,7 @@ def test_texts_are_cut_where_the_page_would_be_too_large(records, embedded_pool)
 
 def test_numbers_that_json_lacks_are_missing_not_an_error(records, embedded_pool):
     scores = {**records[0].scores, "cost_reward": float("nan")}
-    odd = [replace(records[0], scores=scores, question="lone surrogate \ud800")]
+    odd = [replace(records[0], scores=scores, prompt="lone surrogate \ud800")]
     encoded = encode(odd, reward_rule(odd, {}), embedded_pool, size_limit=10_000_000)
     assert unpack(encoded.chunks[0])[0]["cost_reward"] is None
     assert unpack(encoded.index)["rows"]["question"] == ["lone surrogate ?"]
@@ -224,8 +224,8 @@ def test_numbers_that_json_lacks_are_missing_not_an_error(records, embedded_pool
 
 def test_headline_figures_are_those_of_the_summary(records):
     ours = summaries_of(records)
-    for mine, reference in zip(ours, summarise(records), strict=True):
-        assert (mine.data_source, mine.questions) == (reference.data_source, reference.questions)
+    for mine, reference in zip(ours, summarise(records, "em"), strict=True):
+        assert (mine.data_source, mine.prompts) == (reference.data_source, reference.prompts)
         for column in ("em", "f1", "cost", "dollars", "route_cnt", "num_turns"):
             assert mine.estimates[column] == reference.estimates[column]
     broken = sum(r.scores["format"] < 0 for r in records if r.data_source == "world_onehop")
@@ -294,7 +294,7 @@ def test_published_figures_are_those_of_the_transcription():
 
 def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
     hostile_name = {"model": HOSTILE, "pool": "embedded", "sampling": {"temperature": 0.0}}
-    hostile = [replace(records[0], data_source=HOSTILE, question=HOSTILE), *records[1:30]]
+    hostile = [replace(records[0], data_source=HOSTILE, prompt=HOSTILE), *records[1:30]]
     folder = write_evaluation(
         tmp_path, hostile, results=hostile_name, comparison=comparison(name=HOSTILE)
     )

@@ -24,6 +24,8 @@ ODD_TEXT = "a\u2028b\u0085c\nd 東京 \ud800"
 
 @dataclass(frozen=True)
 class Told(AgentRecord):
+    prompt_name = "question"
+
     text: str
     num_turns: int
     flag: bool
@@ -64,7 +66,7 @@ def test_what_is_written_can_be_read(tmp_path: Path) -> None:
     records = read_trajectories(path, Told)
     assert [record.key for record in records] == [("row-0", 0), ("row-0", 1), ("row-1", 0)]
     first = records[0]
-    assert (first.question, first.ground_truth) == ("question 0?", ["answer 0"])
+    assert (first.prompt, first.ground_truth) == ("question 0?", ["answer 0"])
     assert (first.data_source, first.status) == ("nq", "answered")
     assert first.scores["reward"] == 0.5
     assert first.scores["num_turns"] == 2.0
@@ -96,7 +98,7 @@ def test_samples_of_the_newest_steps_are_kept(tmp_path: Path) -> None:
     files = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert files == ["step_3.jsonl", "step_4.jsonl", "step_5.jsonl"]
     kept = read_trajectories(tmp_path / "samples" / "step_5.jsonl", Told)
-    assert [(record.question, record.scores["reward"]) for record in kept] == [
+    assert [(record.prompt, record.scores["reward"]) for record in kept] == [
         ("question 0?", 0.0),
         ("question 4?", 0.5),
     ]

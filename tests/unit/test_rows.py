@@ -127,11 +127,11 @@ def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, fo
     source, reward = AnswersByTheBook(), task.reward()
     result, _ = validate(dataset, source, reward, Sampling(), 0, None, step=0, seed=0)
     assert result.mean("em") == 1.0
-    metrics = validation_metrics(result)
+    metrics = validation_metrics(result, task.columns)
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)
     (folder / TRAJECTORIES).unlink(missing_ok=True)
     generate(evaluation_rows(dataset, 1), source, RolloutOptions(), folder)
-    (summary, *_) = score_folder(folder / TRAJECTORIES, task.record_class, folder, reward, {})
+    (summary, *_) = score_folder(folder / TRAJECTORIES, task.record_class, folder, reward, {}, "em")
     assert summary.estimates["em"].mean == 1.0
 
 

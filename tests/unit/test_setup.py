@@ -24,7 +24,7 @@ def run(
         cwd=folder,
         env={
             **os.environ,
-            "ROUTER_R1_LOCK": "cpu",
+            "VERL_LOCK": "cpu",
             "ROUTER_R1_INSTALLER": "pip",
             **environment,
         },
@@ -72,15 +72,15 @@ def put_installed_packages(venv: Path, python: str = "exit 0", pip: str = "exit 
 def test_nothing_to_do_is_quick_and_silent() -> None:
     lock = (Path(sys.prefix) / "installed").read_text().split()[0]
     start = time.monotonic()
-    result = run(ROOT, ROUTER_R1_LOCK=lock)
+    result = run(ROOT, VERL_LOCK=lock)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
     assert time.monotonic() - start < 10
 
 
 def test_an_unknown_lock_is_named(copy: Path) -> None:
-    result = run(copy, ROUTER_R1_LOCK="tpu")
+    result = run(copy, VERL_LOCK="tpu")
     assert result.returncode == 1
-    assert "ROUTER_R1_LOCK=tpu is unknown; choose cpu or cuda" in result.stderr
+    assert "VERL_LOCK=tpu is unknown; choose cpu or cuda" in result.stderr
 
 
 def test_an_old_python_is_refused(copy: Path) -> None:
@@ -108,7 +108,7 @@ def test_cuda_wheels_need_more_room_in_tmpdir(copy: Path) -> None:
         'printf "Filesystem Blocks Used Available\\nx 9 9 %s\\n" $free'
     )
     path = put_on_path(copy, "df", df)
-    result = run(copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_LOCK="cuda", TMPDIR="/tmp")
+    result = run(copy, PATH=path, PYTHON=sys.executable, VERL_LOCK="cuda", TMPDIR="/tmp")
     assert result.returncode == 1
     assert "/tmp has 4 GiB free, the installation needs 6 GiB" in result.stderr
 
@@ -117,12 +117,12 @@ def test_flash_attention_is_built_into_a_finished_environment_once(copy: Path) -
     note = f'echo "$*" >> {copy}/pip.log'
     put_installed_packages(copy / ".venv", pip=note)
     path = put_gpu_on_path(copy)
-    assert run(copy, PATH=path, ROUTER_R1_LOCK="cuda").returncode == 0
+    assert run(copy, PATH=path, VERL_LOCK="cuda").returncode == 0
     assert "flash-attn" not in (copy / "pip.log").read_text()
     for _ in range(2):
-        run(copy, PATH=path, ROUTER_R1_LOCK="cuda", ROUTER_R1_FLASH_ATTN="1")
+        run(copy, PATH=path, VERL_LOCK="cuda", ROUTER_R1_FLASH_ATTN="1")
     assert (copy / "pip.log").read_text().count("flash-attn") == 1
-    assert run(copy, PATH=path, ROUTER_R1_LOCK="cuda").stdout == "", "and is kept without asking"
+    assert run(copy, PATH=path, VERL_LOCK="cuda").stdout == "", "and is kept without asking"
 
 
 def test_a_driver_that_torch_cannot_use_is_one_line(copy: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_driver_that_torch_cannot_use_is_one_line(copy: Path) -> None:
         " *torch.version.cuda*) echo 13.0;; esac"
     )
     put_installed_packages(copy / ".venv", python=python)
-    result = run(copy, PATH=put_gpu_on_path(copy), ROUTER_R1_LOCK="cuda")
+    result = run(copy, PATH=put_gpu_on_path(copy), VERL_LOCK="cuda")
     assert result.returncode == 1
     (line,) = result.stderr.splitlines()
     for words in ("driver is too old", "470.57", "torch==2.13.0", "CUDA 13.0", "update the driver"):
@@ -142,13 +142,13 @@ def test_a_driver_that_torch_cannot_use_is_one_line(copy: Path) -> None:
 def test_without_a_gpu_the_cuda_packages_are_installed_untried(copy: Path) -> None:
     """A login node prepares for the compute nodes."""
     put_installed_packages(copy / ".venv", python='case "$2" in *cuda*) exit 1;; esac')
-    assert run(copy, ROUTER_R1_LOCK="cuda").returncode == 0
+    assert run(copy, VERL_LOCK="cuda").returncode == 0
     assert (copy / ".venv" / "installed").exists()
 
 
 def test_a_missing_header_of_python_is_a_warning(copy: Path) -> None:
     put_installed_packages(copy / ".venv", python='case "$2" in *sysconfig*) echo /none;; esac')
-    result = run(copy, ROUTER_R1_LOCK="cuda")
+    result = run(copy, VERL_LOCK="cuda")
     assert result.returncode == 0
     assert "warning: /none/Python.h is missing" in result.stdout
 
@@ -309,12 +309,12 @@ def test_what_is_set_for_uv_is_kept() -> None:
 def choose(copy: Path, command: str, **environment: str) -> list[str]:
     """What scripts/recipe.sh chooses: the recipe, the lock, the folder of the packages."""
     shutil.copytree(ROOT / "configs", copy / "configs", dirs_exist_ok=True)
-    unset = {"RECIPE", "ROUTER_R1_LOCK", "CUDA_VISIBLE_DEVICES"}
+    unset = {"RECIPE", "VERL_LOCK", "CUDA_VISIBLE_DEVICES"}
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     script = (
         "set -euo pipefail; source scripts/recipe.sh; "
         f'set -- {command}; choose_recipe training "$@" >/dev/null; choose_packages "$@"; '
-        'echo "${RECIPE:-none} $ROUTER_R1_LOCK $VENV"'
+        'echo "${RECIPE:-none} $VERL_LOCK $VENV"'
     )
     result = subprocess.run(
         ["bash", "-c", script],
@@ -350,7 +350,7 @@ def test_beside_a_gpu_a_run_on_the_cpu_has_packages_of_its_own(copy: Path) -> No
 
 def test_the_cpu_packages_leave_those_for_the_gpu_alone(copy: Path) -> None:
     put_installed_packages(copy / ".venv-cpu")
-    result = run(copy, PATH=put_gpu_on_path(copy), ROUTER_R1_LOCK="cpu")
+    result = run(copy, PATH=put_gpu_on_path(copy), VERL_LOCK="cpu")
     assert result.returncode == 0, result.stderr
     assert "installing the cpu packages into .venv-cpu" in result.stdout
     assert (copy / ".venv-cpu" / "installed").read_text().startswith("cpu ")
@@ -362,5 +362,5 @@ def test_one_build_of_vllm_is_not_installed_over_the_other(copy: Path) -> None:
     (copy / ".venv" / "installed").write_text("cpu 1234\n")
     (copy / ".venv" / "lib" / "vllm").mkdir()
     (copy / "scripts" / "locks" / "cuda.lock").write_text("no-such-package==1.0\n")
-    run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", ROUTER_R1_LOCK="cuda")
+    run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", VERL_LOCK="cuda")
     assert not (copy / ".venv" / "lib" / "vllm").exists()

@@ -96,7 +96,7 @@ def test_an_engine_of_one_process_needs_no_shared_memory(
 
 def test_caches_go_to_a_folder_of_this_users_own(tmp_path: Path) -> None:
     folders = cache_folders(tmp_path)
-    root = tmp_path / f"router-r1-{os.getuid()}"
+    root = tmp_path / f"verl-{os.getuid()}"
     assert root.stat().st_mode & 0o077 == 0
     assert folders["VLLM_CACHE_ROOT"] == str(root / "vllm")
     assert len(set(folders.values())) == len(folders)
@@ -126,7 +126,7 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     assert run.returncode == 0, run.stdout + run.stderr
     last = run.stdout.splitlines()[-1].split()
     assert last[:3] == ["/tmp", "/tmp", "1"]
-    assert last[3].startswith("/tmp/router-r1-")
+    assert last[3].startswith("/tmp/verl-")
     assert last[4:] == ["/kept", "caf?"]
     assert "TMPDIR is too long for the paths of sockets" in " ".join(run.stdout.split())
 

@@ -204,7 +204,7 @@ class EvaluationConfig:
         files: parquet files; null takes data.val_files.
         limit: keep only so many rows; null keeps all.
         model_path: what to score; null takes the run's newest checkpoint.
-        n_samples: trajectories per question, sampled as ``rollout.val`` says.
+        n_samples: trajectories per prompt, sampled as ``rollout.val`` says.
         folder: where everything of the evaluation goes.
         resume: keep trajectories that an earlier, equal evaluation left there.
     """

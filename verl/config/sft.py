@@ -32,7 +32,7 @@ class SFTTrainerConfig:
         output_dir: gets the fine-tuned model, in Hugging Face format.
         steps: optimizer steps.
         batch_size: examples per step, over all ranks.
-        gate_freq: steps between two questions to the gate; the last step always asks.
+        gate_freq: steps between two calls of the gate; the last step always asks.
     """
 
     output_dir: str = field(default=MISSING, metadata=PATH)

@@ -165,7 +165,7 @@ class RayWorkerGroup:
             self.shutdown()
             raise WorkerGroupError(
                 f"{self._dead} ({where}; up: {up or 'none'}). Raise trainer.start_timeout_s if "
-                "loading is slow; ROUTER_R1_WORKER_LOGS=1 shows what the processes say"
+                "loading is slow; VERL_WORKER_LOGS=1 shows what the processes say"
             ) from late
 
     def _resolve(

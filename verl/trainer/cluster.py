@@ -192,7 +192,7 @@ def worker_environment() -> dict[str, str]:
 
 
 def _shows_worker_logs() -> bool:
-    return os.environ.get("ROUTER_R1_WORKER_LOGS") == "1"
+    return os.environ.get("VERL_WORKER_LOGS") == "1"
 
 
 def live_nodes() -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.utils import get_class
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError, to_dataclass
@@ -24,22 +24,19 @@ from verl.utils.command import run_as_command as run_as_command
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 DEFAULT_ROOT = "ppo_trainer"
+FRAMEWORK_ROOT = "ppo"
 
 logger = logging.getLogger(__name__)
 
 
 def compose_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
-    """Composes ``<folder>/<name>.yaml`` with Hydra overrides. None is ``configs``, where what a
-    file of another folder builds on may lie as well.
+    """Composes ``<folder>/<name>.yaml`` with Hydra overrides; None is ``configs``.
 
     Raises:
         ConfigError: if one of the files is no YAML.
     """
     folder = folder or CONFIG_FOLDER
-    here = [folder, CONFIG_FOLDER]
-    lenient = [_lenient(override, here) for override in overrides]
-    if folder != CONFIG_FOLDER:
-        lenient.append(f"hydra.searchpath=[file://{CONFIG_FOLDER}]")
+    lenient = [_lenient(override, folder) for override in overrides]
     try:
         with initialize_config_dir(version_base=None, config_dir=str(folder)):
             config: DictConfig = compose(config_name=name, overrides=lenient)
@@ -48,11 +45,11 @@ def compose_config(name: str, overrides: Sequence[str], folder: Path | None = No
         raise ConfigError(f"no YAML file: {' '.join(str(error).split())}") from error
 
 
-def _lenient(override: str, folders: Sequence[Path]) -> str:
+def _lenient(override: str, folder: Path) -> str:
     """``key=value`` and ``+key=value`` as "add or override": the dataclasses know all valid keys,
     the YAML shows only some, and what neither knows is refused by ``to_dataclass``."""
     key, separator, value = override.lstrip("+").partition("=")
-    is_group = any((folder / key).is_dir() for folder in folders)
+    is_group = (folder / key).is_dir()
     if not separator or is_group or override.startswith("~"):
         return override
     return f"++{key}={value if _is_one_value(value) else _quote(value)}"
@@ -81,7 +78,7 @@ def load_task_config(arguments: Sequence[str]) -> tuple[type[Task], Any]:
 
     Args:
         arguments: overrides; ``--config-name`` and ``--config-dir`` choose another root than
-            ``configs/ppo_trainer.yaml``.
+            ``configs/ppo_trainer.yaml``. One of another folder goes over ``configs/ppo.yaml``.
 
     Raises:
         ConfigError: for another option; see also :func:`import_task` and :func:`to_dataclass`.
@@ -93,8 +90,12 @@ def load_task_config(arguments: Sequence[str]) -> tuple[type[Task], Any]:
     for override in overrides:
         if override.startswith("-"):
             raise ConfigError(f"unknown option {override}; there are --config-name, --config-dir")
-    folder = root.config_dir and root.config_dir.resolve()
-    raw = compose_config(root.config_name, overrides, folder)
+    if root.config_dir is None:
+        raw = compose_config(root.config_name, overrides)
+    else:
+        raw = compose_config(FRAMEWORK_ROOT, ())
+        OmegaConf.set_struct(raw, False)
+        raw.merge_with(compose_config(root.config_name, overrides, root.config_dir.resolve()))
     task_class = import_task(raw)
     config = to_dataclass(raw, task_class.config_class)
     make_paths_absolute(config)

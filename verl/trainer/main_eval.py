@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+from verl.columns import repeated_column
 from verl.trainer.evaluation.generate import TRAJECTORIES
 from verl.trainer.evaluation.score import score_folder
 from verl.trainer.launch import load_task_config, run_as_command
@@ -16,7 +17,7 @@ from verl.utils.checkpoints import load_reward_state
 
 
 def main(overrides: list[str]) -> None:
-    """Writes ``questions.parquet`` and ``results.json``, and lets the task report."""
+    """Writes the scored records and ``results.json``, and lets the task report."""
     task_class, config = load_task_config(overrides)
     task = task_class(config)
     reports = task.reports()
@@ -37,6 +38,7 @@ def main(overrides: list[str]) -> None:
         folder,
         reward_function,
         facts,
+        repeated_column(task.columns),
         wanted.limit,
         wanted.n_samples,
     )

@@ -1,4 +1,4 @@
-"""``python -m verl.trainer.main_generation``: a checkpoint answers an evaluation's questions.
+"""``python -m verl.trainer.main_generation``: a checkpoint answers an evaluation's prompts.
 
 Takes the overrides of main_ppo; see :class:`verl.config.ppo.EvaluationConfig`.
 """
@@ -19,9 +19,8 @@ from verl.trainer.evaluation.generate import (
     generate,
     prepare_folder,
 )
-from verl.trainer.evaluation.records import keys, read_log
+from verl.trainer.evaluation.records import read_keys
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.trajectory import AgentRecord
 from verl.utils.checkpoints import newest_actor
 from verl.utils.dataset import PromptDataset, load_tokenizer
 from verl.utils.device import require_vllm_build
@@ -46,11 +45,11 @@ def main(overrides: list[str]) -> None:
     )
     folder = prepare_folder(config, model_path, task.record_class)
     requests = evaluation_rows(dataset, config.evaluation.n_samples)
-    done = keys(read_log(folder / TRAJECTORIES, AgentRecord))
+    done = read_keys(folder / TRAJECTORIES)
     if done >= {(request.uid, request.sample_index) for request in requests}:
         logger.info("all %d trajectories are in %s already", len(requests), folder)
         return
-    logger.info("scoring %s on %d questions", model_path, len(dataset))
+    logger.info("scoring %s on %d prompts", model_path, len(dataset))
     with ray_cluster(config.ray, num_ranks=1), surroundings.running():
         device = settle_device(config.trainer.device)
         require_vllm_build(device)
@@ -83,7 +82,7 @@ def evaluated_model(config: PPOConfig) -> Path:
 
 
 def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
-    """The questions of an evaluation.
+    """The prompts of an evaluation.
 
     Raises:
         DataError: if a file cannot be used.

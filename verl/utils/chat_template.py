@@ -111,4 +111,4 @@ class ChatTemplate:
 
 def _reads(tokenizer: PreTrainedTokenizerBase, variable: str) -> bool:
     template = str(tokenizer.get_chat_template())
-    return re.search(rf"\b{re.escape(variable)}\b", template) is not None
+    return variable in re.findall(r"\w+", template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import sysconfig
 import warnings
 
 from rich.console import Console
@@ -20,7 +21,7 @@ from rich.progress import (
 )
 
 _PIPE_WIDTH = 120
-_OWN_PACKAGES = ("verl", "router_r1", "data_process", "__main__")
+_STDLIB = sysconfig.get_path("stdlib")
 
 console = Console()
 if not console.is_terminal:
@@ -28,11 +29,16 @@ if not console.is_terminal:
 
 
 class _OwnOrWarning(logging.Filter):
-    """Lets our own lines through, and what libraries say from WARNING on."""
+    """Lets our own lines through, and what libraries say from WARNING on: code that is installed
+    into ``site-packages`` is a library."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        own = record.name.split(".")[0] in _OWN_PACKAGES
+        own = record.name.startswith("verl") or not _is_library(record.pathname)
         return own or record.levelno >= logging.WARNING
+
+
+def _is_library(path: str) -> bool:
+    return "site-packages" in path or path.startswith(_STDLIB)
 
 
 def set_up_logging() -> None:

@@ -28,7 +28,6 @@ from verl.utils.rows import (
     chat_messages,
     data_source,
     ground_truth,
-    question,
 )
 
 REQUIRED_COLUMNS = ("data_source", "reward_model")
@@ -84,7 +83,6 @@ class PromptDataset:
             try:
                 data_source(row)
                 ground_truth(row)
-                question(row)
                 self._messages(row)
                 if check is not None:
                     check(row)

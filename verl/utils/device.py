@@ -94,7 +94,7 @@ def require_vllm_build(device: str) -> None:
     raise DeviceError(
         f"device={device} needs vLLM's {device.upper()} build, the environment {sys.prefix} has "
         f"its {build.upper()} build: take that of scripts/locks/{device}.lock ({folder}; "
-        f"ROUTER_R1_LOCK={device} bash scripts/setup.sh makes it, train.sh and test.sh choose it "
+        f"VERL_LOCK={device} bash scripts/setup.sh makes it, train.sh and test.sh choose it "
         "by themselves), or the other device"
     )
 

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 REDACTED = "***"
-_SECRET_KEY = re.compile(r"(^|_)(api_key|token|secret|password|authorization)$", re.IGNORECASE)
+_SECRET_KEY = re.compile(r"(.*_)?(api_key|token|secret|password|authorization)", re.IGNORECASE)
 
 _URL_USER = re.compile(r"(\w://)[^/@\s]+@")
 _URL_KEY = re.compile(r"([?&][\w\-]*(?:key|token|secret|password|sig)=)[^&#\s]+", re.IGNORECASE)
@@ -16,7 +16,7 @@ def redact_override(override: str) -> str:
     """A Hydra override without its value, if the key is a secret's."""
     key, separator, value = override.partition("=")
     name = key.lstrip("+~").rsplit(".", 1)[-1]
-    return f"{key}={REDACTED}" if separator and value and _SECRET_KEY.search(name) else override
+    return f"{key}={REDACTED}" if separator and value and _SECRET_KEY.fullmatch(name) else override
 
 
 def is_secret_name(name: str) -> bool:
@@ -29,7 +29,7 @@ def redact(value: Any) -> Any:
     so are user and password of every URL and the keys in its query."""
     if isinstance(value, dict):
         return {
-            key: REDACTED if _SECRET_KEY.search(str(key)) and item else redact(item)
+            key: REDACTED if _SECRET_KEY.fullmatch(str(key)) and item else redact(item)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

@@ -62,12 +62,16 @@ def extra_info(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-def question(row: Mapping[str, Any]) -> str | None:
-    """``extra_info.question``, the question without any prompt around it; None if absent or
-    blank."""
-    value = extra_info(row).get("question")
+def bare_prompt(row: Mapping[str, Any], name: str) -> str | None:
+    """``extra_info.{name}``, what the user asks without any template around it; None if absent or
+    blank.
+
+    Args:
+        name: see :attr:`verl.trajectory.AgentRecord.prompt_name`.
+    """
+    value = extra_info(row).get(name)
     if value is not None and not isinstance(value, str):
-        raise RowError("extra_info.question", f"must be a text, or absent; got {shown(value)}")
+        raise RowError(f"extra_info.{name}", f"must be a text, or absent; got {shown(value)}")
     return value if value and value.strip() else None
 
 

@@ -103,7 +103,7 @@ def cache_folders(base: Path) -> dict[str, str]:
     Raises:
         SurroundingsError: if there can be none.
     """
-    root = base / f"router-r1-{os.getuid()}"
+    root = base / f"verl-{os.getuid()}"
     try:
         root.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:

@@ -23,7 +23,7 @@ from router_r1.evaluation.comparison import (
 from router_r1.evaluation.records import RoutedRecord, read_routed
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError, read_parquet
-from verl.trainer.evaluation.score import QUESTIONS
+from verl.trainer.evaluation.score import scored_file
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
@@ -70,9 +70,9 @@ def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
         RecordError: if ``questions.parquet`` is missing, empty or of another kind.
         EvaluationFileError: if another file is there and cannot be read.
     """
-    records = read_parquet(folder / QUESTIONS, RoutedTrajectory)
+    records = read_parquet(scored_file(folder, RoutedTrajectory), RoutedTrajectory)
     if not records:
-        raise RecordError(f"{folder / QUESTIONS} holds no record")
+        raise RecordError(f"{scored_file(folder, RoutedTrajectory)} holds no record")
     results = read_json_object(folder / "results.json")
     return ReportInputs(
         name=run_folder.resolve().name,

@@ -17,11 +17,12 @@ from router_r1.evaluation.published import SOURCE
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs, read_run
 from router_r1.evaluation.report.reward_rule import RewardRule, reward_rule
 from router_r1.evaluation.report.trajectories import encode
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
 from verl.config.validation import ConfigError
-from verl.trainer.evaluation.score import QUESTIONS
+from verl.trainer.evaluation.score import scored_file
 from verl.trainer.evaluation.summary import DatasetSummary
 from verl.utils.files import write_text
 
@@ -55,7 +56,7 @@ def write_report(folder: Path, run_folder: Path | None = None) -> Path:
     Raises:
         verl.errors.UserError: if a file is missing or cannot be used.
     """
-    if (folder / QUESTIONS).is_file():
+    if (scored_file(folder, RoutedTrajectory)).is_file():
         inputs = read_inputs(folder, run_folder or folder.resolve().parent)
     else:
         inputs = read_run(folder)

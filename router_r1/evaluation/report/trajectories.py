@@ -100,7 +100,7 @@ def index_of(
         "sample": [r.sample_index for r in records],
         "source": [sources.index(r.data_source) for r in records],
         "status": [statuses.index(r.status) for r in records],
-        "question": [r.question for r in records],
+        "question": [r.prompt for r in records],
         "answer": [r.trajectory.answer for r in records],
         "costly": [int(cost >= threshold and cost > 0) for cost in costs],
         "calls": [[llms.index(called_llm(call)) for call in r.trajectory.calls] for r in records],

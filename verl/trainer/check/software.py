@@ -45,7 +45,7 @@ def driver_line(driver: str, cuda: str | None) -> CheckLine:
             Verdict.NOT_OK,
             f"driver {driver}, torch {torch.__version__} for the CPU",
             "torch for CUDA",
-            "install it: ROUTER_R1_LOCK=cuda bash scripts/setup.sh",
+            "install it: VERL_LOCK=cuda bash scripts/setup.sh",
         )
     oldest = _OLDEST_DRIVER.get(int(cuda.split(".")[0]))
     found = f"driver {driver}, torch for CUDA {cuda}"

@@ -1,6 +1,6 @@
-"""Rolls every question of an evaluation out, and writes each trajectory down as it ends.
+"""Rolls every prompt of an evaluation out, and writes each trajectory down as it ends.
 
-Guarantees: every question gets its ``n_samples`` trajectories, none twice, or the evaluation ends
+Guarantees: every prompt gets its ``n_samples`` trajectories, none twice, or the evaluation ends
 in :class:`EvaluationStoppedError`; what ended before an interruption is kept and not asked again,
 unless the evaluation has changed since; a trajectory that something else than the policy broke is
 not kept.
@@ -19,7 +19,7 @@ from typing import Any
 from verl.config.ppo import PPOConfig
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
-from verl.trainer.evaluation.records import RecordLog, keys, read_log, record_of
+from verl.trainer.evaluation.records import RecordLog, read_keys, record_of
 from verl.trajectory import AgentRecord, Trajectory
 from verl.utils.console import progress_bar
 from verl.utils.dataset import PromptDataset
@@ -37,7 +37,7 @@ _IRRELEVANT = ("trainer", "ray", "critic", "algorithm", "api_key")
 
 
 class EvaluationStoppedError(UserError):
-    """An evaluation that could not answer every question."""
+    """An evaluation that could not answer every prompt."""
 
 
 class _StopRolloutError(Exception):
@@ -45,7 +45,7 @@ class _StopRolloutError(Exception):
 
 
 def evaluation_rows(dataset: PromptDataset, n_samples: int) -> list[RolloutRequest]:
-    """The requests of an evaluation; a question's uid is ``{data_source}/{row}``."""
+    """The requests of an evaluation; a prompt's uid is ``{data_source}/{row}``."""
     return [
         dataset.request(row, uid=f"{dataset.rows[row]['data_source']}/{row}", sample_index=k)
         for row in range(len(dataset))
@@ -141,7 +141,7 @@ def generate(
 
 
 def _missing(requests: list[RolloutRequest], path: Path) -> list[RolloutRequest]:
-    done = keys(read_log(path, AgentRecord))
+    done = read_keys(path)
     return [request for request in requests if (request.uid, request.sample_index) not in done]
 
 

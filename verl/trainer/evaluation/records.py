@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet
 
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
-from verl.trajectory import RecordT, Trajectory
+from verl.trajectory import AgentRecord, RecordT, Trajectory
 from verl.utils.arrow import arrow_path
 from verl.utils.files import written_whole
-from verl.utils.rows import data_source, extra_info, ground_truth, question
+from verl.utils.rows import bare_prompt, data_source, extra_info, ground_truth
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-# Columns of the parquet file beside the scores, and ``extras``.
-_TEXT_COLUMNS = ("uid", "data_source", "question", "status")
-_PLAIN = ("uid", "sample_index", "data_source", "question", "ground_truth", "status")
+# Of a record, in the order of the files.
+_IDENTITY = ("uid", "sample_index", "data_source", "prompt", "ground_truth", "status")
 # Where the files keep what the agent tells: an object in JSON lines, JSON text in parquet.
 _EXTRAS = "extras"
 
@@ -38,24 +38,24 @@ class RecordError(UserError):
 
 @dataclass(frozen=True)
 class EvaluationRecord(Generic[RecordT]):
-    """One trajectory of one question.
+    """One trajectory of one prompt.
 
     Attributes:
-        uid: identity of the question in its evaluation, ``{data_source}/{row}``.
-        sample_index: tells the samples of one question apart.
+        uid: identity of the prompt in its evaluation, ``{data_source}/{row}``.
+        sample_index: tells the samples of one prompt apart.
         data_source: the benchmark.
-        question: as the user would ask it.
+        prompt: as the user would put it, without any template around it.
         ground_truth: accepted answers.
         status: how the trajectory ended (:class:`verl.trajectory.TrajectoryStatus`).
         trajectory: what the agent tells of it.
         scores: the reward function's columns, and ``reward``; empty before scoring.
-        domains: that the question's row names; [] if it names none.
+        domains: that the prompt's row names; [] if it names none.
     """
 
     uid: str
     sample_index: int
     data_source: str
-    question: str
+    prompt: str
     ground_truth: list[str]
     status: str
     trajectory: RecordT
@@ -67,23 +67,42 @@ class EvaluationRecord(Generic[RecordT]):
         """Unique in an evaluation."""
         return self.uid, self.sample_index
 
+    def identity(self) -> dict[str, Any]:
+        """What is not scores and not told by the agent, by the names of the files."""
+        names = file_names(type(self.trajectory))
+        return {name: getattr(self, attribute) for attribute, name in names.items()}
+
     def agent_to_json(self) -> dict[str, Any]:
         """What the agent tells, and the domains, as the files keep them."""
         domains = {"domains": self.domains} if self.domains else {}
         return {**self.trajectory.to_json(), **domains}
 
 
+def file_names(record_class: type[AgentRecord]) -> dict[str, str]:
+    """Names in the files by those of :class:`EvaluationRecord`, of a record's identity."""
+    return {name: name for name in _IDENTITY} | {"prompt": record_class.prompt_name}
+
+
+def identity_of(content: Mapping[str, Any], record_class: type[AgentRecord]) -> dict[str, Any]:
+    """What :meth:`EvaluationRecord.identity` wrote, by the record's own names.
+
+    Raises:
+        KeyError: for a name that is not there.
+    """
+    return {name: content[written] for name, written in file_names(record_class).items()}
+
+
 def record_of(
     trajectory: Trajectory[RecordT], request: RolloutRequest
 ) -> EvaluationRecord[RecordT]:
-    """A trajectory with the question of the row that it answers; not scored yet."""
+    """A trajectory with the prompt of the row that it answers; not scored yet."""
     row = request.row
     domains = extra_info(row).get("domains")
     return EvaluationRecord(
         uid=trajectory.uid,
         sample_index=trajectory.sample_index,
         data_source=data_source(row),
-        question=question(row) or request.messages[-1]["content"],
+        prompt=bare_prompt(row, trajectory.record.prompt_name) or request.messages[-1]["content"],
         ground_truth=ground_truth(row),
         status=trajectory.status.value,
         trajectory=trajectory.record,
@@ -105,8 +124,7 @@ class RecordLog:
 
     def append(self, record: EvaluationRecord) -> None:
         """Writes one line."""
-        line = {name: getattr(record, name) for name in _PLAIN}
-        line |= {_EXTRAS: record.agent_to_json(), "scores": record.scores}
+        line = record.identity() | {_EXTRAS: record.agent_to_json(), "scores": record.scores}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -125,27 +143,42 @@ def read_log(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[R
     Raises:
         RecordError: naming the line that is no record of this agent and version.
     """
+
+    def record(content: dict[str, Any]) -> EvaluationRecord[RecordT]:
+        extras = content[_EXTRAS]
+        return EvaluationRecord(
+            **identity_of(content, record_class),
+            trajectory=record_class.from_json(extras),
+            scores=content["scores"],
+            domains=extras.get("domains", []),
+        )
+
+    return _read_lines(path, record)
+
+
+def read_keys(path: Path) -> set[tuple[str, int]]:
+    """Which (prompt, sample) pairs a JSON-lines file holds, whoever's records they are.
+
+    Raises:
+        RecordError: naming the line that is no record.
+    """
+    return set(_read_lines(path, lambda content: (content["uid"], content["sample_index"])))
+
+
+def _read_lines(path: Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
     if not path.is_file():
         return []
-    records = []
+    found = []
     lines = path.read_bytes().split(b"\n")[:-1]  # after the last newline: nothing, or a cut line
     for number, line in enumerate(lines, start=1):
         try:
-            content = json.loads(line)
-            extras = content.pop(_EXTRAS)
-            records.append(
-                EvaluationRecord(
-                    **content,
-                    trajectory=record_class.from_json(extras),
-                    domains=extras.get("domains", []),
-                )
-            )
+            found.append(read(json.loads(line)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RecordError(
                 f"{path} line {number} is no evaluation record of this version: {error!r}; "
                 "python -m verl.trainer.main_generation sets the file aside and begins anew"
             ) from error
-    return records
+    return found
 
 
 def _drop_unfinished_line(path: Path) -> None:
@@ -162,13 +195,9 @@ def _drop_unfinished_line(path: Path) -> None:
 def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
     """One row a record: its fields, a column per score, and ``extras`` as JSON text."""
     names = sorted({name for record in records for name in record.scores})
-    columns: dict[str, Any] = {
-        name: [getattr(record, name) for record in records] for name in _TEXT_COLUMNS
-    }
-    columns["sample_index"] = [record.sample_index for record in records]
-    columns["ground_truth"] = pa.array(
-        [record.ground_truth for record in records], pa.list_(pa.string())
-    )
+    rows = [record.identity() for record in records]
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    columns["ground_truth"] = pa.array(columns["ground_truth"], pa.list_(pa.string()))
     for name in names:
         columns[f"score/{name}"] = pa.array(
             [record.scores.get(name) for record in records], pa.float64()
@@ -207,18 +236,8 @@ def _from_row(row: dict[str, Any], record_class: type[RecordT]) -> EvaluationRec
     }
     extras = json.loads(row[_EXTRAS])
     return EvaluationRecord(
-        uid=row["uid"],
-        sample_index=row["sample_index"],
-        data_source=row["data_source"],
-        question=row["question"],
-        ground_truth=list(row["ground_truth"]),
-        status=row["status"],
+        **identity_of(row, record_class),
         trajectory=record_class.from_json(extras),
         scores=scores,
         domains=extras.get("domains", []),
     )
-
-
-def keys(records: Iterable[EvaluationRecord]) -> set[tuple[str, int]]:
-    """Which (question, sample) pairs are there."""
-    return {record.key for record in records}

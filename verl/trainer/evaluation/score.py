@@ -20,8 +20,12 @@ from verl.trainer.evaluation.summary import DatasetSummary, summarise
 from verl.trajectory import AgentRecord, RecordT
 from verl.utils.files import write_text
 
-QUESTIONS = "questions.parquet"
 RESULTS = "results.json"
+
+
+def scored_file(folder: Path, record_class: type[AgentRecord]) -> Path:
+    """The scored records of an evaluation; prompts, by what the agent's files call them."""
+    return folder / f"{record_class.prompt_name}s.parquet"
 
 
 def score_records(
@@ -48,22 +52,24 @@ def score_folder(
     folder: Path,
     reward_function: RewardFunction,
     facts: dict[str, Any],
+    pass_column: str | None,
     limit: int | None = None,
     n_samples: int | None = None,
 ) -> list[DatasetSummary]:
-    """Scores a log of trajectories; writes ``questions.parquet`` and ``results.json``.
+    """Scores a log of trajectories; writes :func:`scored_file` and ``results.json``.
 
     Args:
         log: of trajectories whose agent's record is a ``record_class``.
         facts: what else ``results.json`` should say (model, sampling …).
-        limit, n_samples: the first so many questions and samples only, where an earlier
+        pass_column: see :func:`~verl.trainer.evaluation.summary.summarise`.
+        limit, n_samples: the first so many prompts and samples only, where an earlier
             evaluation has left more; None takes all.
 
     Raises:
         RecordError: if there is nothing to score.
     """
     wanted = []
-    # In the order of the questions, not of their endings.
+    # In the order of the prompts, not of their endings.
     for record in sorted(read_log(log, record_class), key=_place):
         row, sample = _place(record)
         if (limit is None or row < limit) and (n_samples is None or sample < n_samples):
@@ -71,9 +77,14 @@ def score_folder(
     if not wanted:
         raise RecordError(f"{log} has no trajectory; python -m verl.trainer.main_generation first")
     scored = score_records(wanted, reward_function)
-    summaries = summarise(scored)
-    write_parquet(folder / QUESTIONS, scored)
-    content = {**facts, "summaries": [asdict(summary) for summary in summaries]}
+    summaries = summarise(scored, pass_column)
+    write_parquet(scored_file(folder, record_class), scored)
+    prompts = f"{record_class.prompt_name}s"
+    written = [
+        {prompts if name == "prompts" else name: value for name, value in asdict(summary).items()}
+        for summary in summaries
+    ]
+    content = {**facts, "summaries": written}
     write_text(folder / RESULTS, json.dumps(content, indent=2) + "\n")
     return summaries
 

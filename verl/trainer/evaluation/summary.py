@@ -1,6 +1,6 @@
 """Sums scored records up by dataset, with confidence intervals.
 
-Guarantees: every record counts; samples of one question are averaged first, so a question weighs
+Guarantees: every record counts; samples of one prompt are averaged first, so a prompt weighs
 the same however often it was sampled; the same records give the same intervals.
 """
 
@@ -20,7 +20,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over questions and the ends of its 95% bootstrap interval."""
+    """A mean over prompts and the ends of its 95% bootstrap interval."""
 
     mean: float
     low: float
@@ -33,25 +33,25 @@ class DatasetSummary:
 
     Attributes:
         data_source: its name; ``all`` for the average over datasets.
-        questions, samples: how many.
+        prompts, samples: how many.
         estimates: by column; beside the scores, ``pass@k`` and ``avg@k`` of ``pass_column``
-            where questions were sampled k > 1 times.
+            where prompts were sampled k > 1 times.
     """
 
     data_source: str
-    questions: int
+    prompts: int
     samples: int
     estimates: dict[str, Estimate]
 
 
 def summarise(
-    records: Sequence[EvaluationRecord], pass_column: str = "em", seed: int = 0
+    records: Sequence[EvaluationRecord], pass_column: str | None, seed: int = 0
 ) -> list[DatasetSummary]:
     """A summary per dataset, in order of appearance, and ``all``: their unweighted average.
 
     Args:
         records: scored.
-        pass_column: the 0/1 score that ``pass@k`` is the maximum of.
+        pass_column: the 0/1 score that ``pass@k`` is the maximum of; None for none.
         seed: of the resampling.
 
     Raises:
@@ -64,7 +64,7 @@ def summarise(
     summaries, draws = [], []
     for source in sources:
         chosen = [record for record in records if record.data_source == source]
-        columns = _per_question(chosen, pass_column)
+        columns = _per_prompt(chosen, pass_column)
         names, table = list(columns), np.stack(list(columns.values()), axis=1)
         resampled = _bootstrap_means(table, rng)
         draws.append(dict(zip(names, resampled.T, strict=True)))
@@ -76,29 +76,31 @@ def summarise(
     return [*summaries, _average(summaries, draws)]
 
 
-def _per_question(records: Sequence[EvaluationRecord], pass_column: str) -> dict[str, np.ndarray]:
-    """Each score averaged over the samples of a question: (questions,) by column."""
+def _per_prompt(
+    records: Sequence[EvaluationRecord], pass_column: str | None
+) -> dict[str, np.ndarray]:
+    """Each score averaged over the samples of a prompt: (prompts,) by column."""
     place: dict[str, int] = {}
-    question = np.array([place.setdefault(record.uid, len(place)) for record in records])
-    samples = np.bincount(question)
+    prompt = np.array([place.setdefault(record.uid, len(place)) for record in records])
+    samples = np.bincount(prompt)
     names = list(dict.fromkeys(name for record in records for name in record.scores))
     values = {
         name: np.array([record.scores.get(name, 0.0) for record in records]) for name in names
     }
     columns = {
-        name: np.bincount(question, weights=column) / samples for name, column in values.items()
+        name: np.bincount(prompt, weights=column) / samples for name, column in values.items()
     }
     k = int(samples.max())
-    if k > 1 and pass_column in columns:
+    if k > 1 and pass_column is not None and pass_column in columns:
         best = np.zeros(len(place))
-        np.maximum.at(best, question, values[pass_column])
+        np.maximum.at(best, prompt, values[pass_column])
         columns[f"pass@{k}"] = best
         columns[f"avg@{k}"] = columns[pass_column]
     return columns
 
 
 def _bootstrap_means(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Means of (questions, columns) under resampling of questions: (resamples, columns)."""
+    """Means of (prompts, columns) under resampling of prompts: (resamples, columns)."""
     count = len(table)
     return np.stack(
         [
@@ -127,7 +129,7 @@ def _average(
     }
     return DatasetSummary(
         ALL,
-        sum(s.questions for s in summaries),
+        sum(s.prompts for s in summaries),
         sum(s.samples for s in summaries),
         estimates,
     )

@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
+from verl.columns import Column
 from verl.trajectory import Trajectory
 from verl.utils.console import console, progress_bar
+
+_ENTROPY = Column("entropy", "entropy", step_metric="actor/entropy_loss")
 
 
 class TrainingDisplay:
@@ -15,9 +18,11 @@ class TrainingDisplay:
 
     Args:
         total_steps: length of the bar.
+        columns: of the task.
     """
 
-    def __init__(self, total_steps: int) -> None:
+    def __init__(self, total_steps: int, columns: Sequence[Column]) -> None:
+        self._columns = columns
         self._total_steps = total_steps
         self._progress = progress_bar()
         self._task = self._progress.add_task("training", total=total_steps)
@@ -39,17 +44,9 @@ class TrainingDisplay:
     ) -> None:
         """Prints the step's line, ``totals`` at its end, and moves the bar."""
         parts = [f"reward {metrics['critic/score/mean']:6.3f}"]
-        em_or_metric = ("reward/em", "EM {:.3f}")
-        if "reward/em" not in metrics:
-            em_or_metric = ("critic/metric/mean", "metric {:.3f}")
-        for name, text in (
-            em_or_metric,
-            ("critic/cost/mean", "cost {:6.2f}"),
-            ("env/number_of_valid_route", "calls {:.2f}"),
-            ("actor/entropy_loss", "entropy {:.3f}"),
-        ):
-            if name in metrics:
-                parts.append(text.format(metrics[name]))
+        for column in (*self._columns, _ENTROPY):
+            if column.step_metric in metrics:
+                parts.append(column.show(metrics[column.step_metric]))
         width = len(str(self._total_steps))
         line = f"step {step:{width}d}/{self._total_steps}  " + "  ".join([*parts, *totals])
         console.print(f"{line}  {seconds:4.1f} s", highlight=False, soft_wrap=True)

@@ -1,8 +1,8 @@
-"""Numbers of a training step, under the names that the original's metrics have."""
+"""Numbers of a training step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -81,9 +81,15 @@ def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
     return metrics
 
 
-def environment_metrics(records: Sequence[AgentRecord]) -> dict[str, float]:
+def environment_metrics(
+    records: Sequence[AgentRecord], agent_metrics: Mapping[str, str]
+) -> dict[str, float]:
     """What the agent did, from the numbers that it tells of every trajectory; absent ones are
-    skipped."""
+    skipped.
+
+    Besides the task's ``agent_metrics`` (see :class:`verl.task.Task`): ``env/number_of_actions``
+    from ``num_turns``, and ``env/ratio_of_valid_action`` from that and ``valid_actions``.
+    """
     numbers = [record.numbers() for record in records]
 
     def column(key: str) -> np.ndarray:
@@ -91,13 +97,7 @@ def environment_metrics(records: Sequence[AgentRecord]) -> dict[str, float]:
 
     turns, valid = column("num_turns"), column("valid_actions")
     metrics = summary("env/number_of_actions", turns)
-    for name, key in (
-        ("env/finish_ratio", "finished"),
-        ("env/number_of_valid_action", "valid_actions"),
-        ("env/number_of_valid_route", "routed_calls"),
-        ("env/number_of_failed_calls", "failed_calls"),
-        ("env/dollars", "dollars"),
-    ):
+    for name, key in agent_metrics.items():
         values = column(key)
         if values.size:
             metrics[name] = float(values.mean())

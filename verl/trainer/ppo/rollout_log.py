@@ -15,13 +15,18 @@ from typing import Any
 import numpy as np
 
 from verl.interfaces import RolloutRequest
-from verl.trainer.evaluation.records import EvaluationRecord, RecordError, record_of
+from verl.trainer.evaluation.records import (
+    EvaluationRecord,
+    RecordError,
+    file_names,
+    identity_of,
+    record_of,
+)
 from verl.trajectory import RecordT, Trajectory
 from verl.utils.files import written_whole
 
 VALIDATION_FOLDER = "validation"
 _FILE = re.compile(r"step_(\d+)\.jsonl")
-_IDENTITY = ("uid", "sample_index", "data_source", "question", "ground_truth", "status")
 
 
 def trajectories_file(folder: Path, step: int) -> Path:
@@ -45,7 +50,7 @@ def write_trajectories(
     trajectories: Sequence[Trajectory],
     columns: dict[str, np.ndarray],
 ) -> None:
-    """One flat JSON object a line: the question, its accepted answers and its data source; uid,
+    """One flat JSON object a line: the prompt, its accepted answers and its data source; uid,
     sample, status and whether it was excluded; the reward's numbers; what the agent reports.
 
     Args:
@@ -60,7 +65,7 @@ def write_trajectories(
         for i, (request, trajectory) in enumerate(zip(requests, trajectories, strict=True)):
             record = record_of(trajectory, request)
             line = {
-                **{name: getattr(record, name) for name in _IDENTITY},
+                **record.identity(),
                 "excluded": trajectory.excluded,
                 **{name: float(values[i]) for name, values in columns.items()},
                 **record.agent_to_json(),
@@ -92,13 +97,14 @@ def read_trajectories(path: Path, record_class: type[RecordT]) -> list[Evaluatio
 
 
 def _record(line: dict[str, Any], record_class: type[RecordT]) -> EvaluationRecord[RecordT]:
+    identity = file_names(record_class).values()
     return EvaluationRecord(
-        **{name: line[name] for name in _IDENTITY},
+        **identity_of(line, record_class),
         trajectory=record_class.from_json(line),
         scores={
             name: float(value)
             for name, value in line.items()
-            if name not in _IDENTITY and _is_number(value)
+            if name not in identity and _is_number(value)
         },
         domains=line.get("domains", []),
     )

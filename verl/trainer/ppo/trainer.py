@@ -135,7 +135,7 @@ class RayPPOTrainer:
     def fit(self) -> TrainingReport:
         """Trains; returns what the end table is made of."""
         trainer, start = self.config.trainer, time.monotonic()
-        with TrainingDisplay(self.total_steps) as self.display:
+        with TrainingDisplay(self.total_steps, self.task.columns) as self.display:
             self.workers.publish_weights()
             first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
@@ -210,7 +210,8 @@ class RayPPOTrainer:
         if reason := self.surroundings.stop_reason():
             raise TrainingStoppedError(reason)
         selection = select_for_update(trajectories, self.workers.roles.groups)
-        metrics = environment_metrics([t.record for t in trajectories]) | selection.metrics()
+        metrics = environment_metrics([t.record for t in trajectories], self.task.agent_metrics)
+        metrics |= selection.metrics()
         if not selection.kept:
             return None, metrics
         self.workers.engine.sleep()
@@ -295,7 +296,7 @@ class RayPPOTrainer:
             requests = validation_requests(self.val_data)
             write_trajectories(path, requests, trajectories, result.columns)
         seconds = time.monotonic() - start
-        metrics = validation_metrics(result) | count_excluded(trajectories)
+        metrics = validation_metrics(result, self.task.columns) | count_excluded(trajectories)
         metrics |= self._task_metrics(len(trajectories), Kind.VALIDATION) | {
             "timing_s/testing": seconds
         }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from verl.columns import Column
 from verl.config.sampling import Sampling
 from verl.interfaces import RewardFunction, RolloutOptions, RolloutRequest, RolloutSource
 from verl.protocol import DataProto
@@ -15,8 +16,6 @@ from verl.trajectory import Trajectory, collate
 from verl.utils.dataset import PromptDataset
 from verl.utils.rows import ground_truth
 
-# Reported names of the reward function's columns; tools and dashboards read them.
-_REPORTED = {"em": "EM", "f1": "F1", "cost": "cost", "reward": "reward", "route_cnt": "route_cnt"}
 ALL_SOURCES = "all"
 
 logger = logging.getLogger(__name__)
@@ -79,13 +78,15 @@ def count_excluded(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     return {"val/excluded": float(excluded)}
 
 
-def validation_metrics(result: ValidationResult) -> dict[str, float]:
-    """``val/test_score/{EM,F1,cost,reward,route_cnt}/{data_source}``, and over all of them."""
+def validation_metrics(result: ValidationResult, columns: Sequence[Column]) -> dict[str, float]:
+    """``val/test_score/{column}/{data_source}`` of the columns reported in validations, and over
+    all of the sources."""
     metrics = {}
-    for column, name in _REPORTED.items():
-        if column not in result.columns:
+    for column in columns:
+        name = column.validation
+        if name is None or column.key not in result.columns:
             continue
-        values = result.columns[column]
+        values = result.columns[column.key]
         for source in np.unique(result.data_sources.astype(str)):
             chosen = values[result.data_sources == source]
             metrics[f"val/test_score/{name}/{source}"] = float(chosen.mean())

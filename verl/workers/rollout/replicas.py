@@ -137,7 +137,7 @@ class RolloutReplicas:
         return (
             f"rollout replicas did not start within {self._start_timeout_s:g} s: {late}; up: "
             f"{up or 'none'}. Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
-            "ROUTER_R1_WORKER_LOGS=1 shows what the engines say"
+            "VERL_WORKER_LOGS=1 shows what the engines say"
         )
 
     async def generate(

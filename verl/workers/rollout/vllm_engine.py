@@ -15,7 +15,7 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 
-# What vLLM warns of (a CPU, an eager engine, its own deprecations) is not for who asks a question.
+# What vLLM warns of (a CPU, an eager engine, its own deprecations) is not for who wants an answer.
 # Children read the environment too; a user's own values stay.
 _QUIET = {
     "VLLM_LOGGING_LEVEL": "ERROR",
@@ -75,7 +75,7 @@ class VLLMEngine:
 @contextmanager
 def sigint_blocked() -> Iterator[None]:
     """Processes started in the block never see Ctrl-C: it reaches the whole foreground group, and
-    whether it ends the engine or only the question under way is ours to say."""
+    whether it ends the engine or only the generation under way is ours to say."""
     # It starts with the first spawned process, and unblocks SIGINT in the thread that starts it.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,0 +1,1 @@
+"""A policy that adds two numbers with the help of a calculator."""
