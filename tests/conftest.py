@@ -81,6 +81,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     group_of = {file: group for group, files in _GROUPS.items() for file in files}
     order = list(_GROUPS)

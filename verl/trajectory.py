@@ -96,7 +96,7 @@ class AgentRecord:
         return cls(**{field.name: content[field.name] for field in fields(cls)})
 
 
-RecordT = TypeVar("RecordT", bound=AgentRecord, covariant=True)
+RecordT = TypeVar("RecordT", bound=AgentRecord)
 
 
 def _nothing() -> Any:

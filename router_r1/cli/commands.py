@@ -134,7 +134,7 @@ COMMANDS: tuple[Command, ...] = (
             ("report outputs/quickstart", "the run's validations side by side"),
             ("report --watch outputs/quickstart", "a local page that follows the run"),
         ),
-        parser="router_r1.evaluation.report.arguments:report_parser",
+        parser="router_r1.evaluation.report.__main__:report_parser",
         main="router_r1.evaluation.report.__main__:main",
     ),
     ModuleCommand(

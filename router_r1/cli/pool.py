@@ -44,7 +44,7 @@ def pool_parser(prog: str = "router-r1 pool") -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a subcommand; the exit code."""
+    """Runs a subcommand and returns its exit code."""
     set_up_logging()
     args = pool_parser().parse_args(arguments)
     # Only now what takes a second to import: the help is there at once.

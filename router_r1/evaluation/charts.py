@@ -68,7 +68,7 @@ def routing_charts(sources: Sequence[str] = ("all",)) -> list[Chart]:
         for number, source in enumerate(sources):
             whole = source == "all"
             color = COLOURS["text" if whole and number else f"hue-{1 + number % (HUES - 1)}"]
-            label = "validation" if whole else f"validation: {source}"
+            label = f"validation: {source}" if len(sources) > 1 or not whole else "validation"
             metric = f"{_VALIDATION}{validated}/{source}"
             curves.append(Curve(label, (metric,), color, measured=True))
         charts.append(Chart(title, tuple(curves)))

@@ -24,7 +24,7 @@ DESCRIPTIONS = {
     "graph": "in the manner of GraphRouter",
     "fusion": "in the manner of FusionFactory",
     "retrieval": "in the manner of Search-R1; needs a retriever",
-    "oracle": "the embedded world's best route, played",
+    "oracle": "the embedded world's best route, taken",
 }
 DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
 

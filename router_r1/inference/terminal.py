@@ -78,7 +78,7 @@ class TerminalView(TrajectoryObserver):
         self._space = ""  # white space that is printed only if text follows
 
     def show_question(self, question: str) -> None:
-        """The header."""
+        """Prints the question, before its trajectory."""
         self._line("question", "bold", question, "bold")
 
     def on_text(self, delta: str) -> None:
@@ -100,7 +100,7 @@ class TerminalView(TrajectoryObserver):
         self._end_section()
 
     def on_result(self, result: CallResult) -> None:
-        """What the call took."""
+        """Prints latency, tokens and cost of a call, or how it failed."""
         name, latency = _printable(result.llm), seconds(result.latency_s)
         if result.outcome is not Outcome.OK:
             reason = result.outcome.value.replace("_", " ")
@@ -116,7 +116,7 @@ class TerminalView(TrajectoryObserver):
         self._line("call", "bold magenta", " · ".join(parts), "magenta")
 
     def on_end(self, trajectory: Trajectory[RoutedTrajectory]) -> None:
-        """The sum of it."""
+        """Prints why there is no answer, and what turns and calls came to."""
         record = trajectory.record
         if trajectory.status is not TrajectoryStatus.ANSWERED:
             self._line("", "", _ENDINGS[trajectory.status], "yellow")

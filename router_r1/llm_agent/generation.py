@@ -1,21 +1,17 @@
-"""The routing loop: one coroutine a trajectory, no barrier between turns.
+"""The routing loop: turn, call, observation.
 
 A trajectory has ``max_turns`` turns that may call an LLM, and one more that may not: a search in it
 gets no reply. It ends with the first answer, or when it has no turn or no room left.
 
-Guarantees: every request yields exactly one trajectory, in request order, whatever the pool does;
-each ends in one named status; the ids of a trajectory are those the engine saw and sampled; one
-in which infrastructure failed a call, or the spending limit refused one, is marked as excluded.
+Guarantees: whatever the pool does, every trajectory ends in one named status; one in which
+infrastructure failed a call, or the spending limit refused one, is marked as excluded.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,14 +22,12 @@ from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
-from router_r1.tags import DEFAULT_TAGS, Tags, opened_thought
+from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags, opened_thought
+from verl.agents.episode import Episode
+from verl.agents.loop import AgentLoop
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
-from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.trajectory import Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
-from verl.utils.seeding import generation_seed
-
-logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _NOBODY = TrajectoryObserver()
 
@@ -59,21 +53,13 @@ class GenerationLimits:
 class _Run:
     """A trajectory in the making."""
 
-    request: RolloutRequest
-    segments: list[Segment]
+    episode: Episode
     observer: TrajectoryObserver
     turns: list[Turn] = field(default_factory=list)
 
-    @property
-    def token_ids(self) -> list[int]:
-        return [token for segment in self.segments for token in segment.token_ids]
 
-    def add(self, kind: SegmentKind, ids: Sequence[int], log_probs: Sequence[float] = ()) -> None:
-        self.segments.append(Segment(kind, tuple(ids), tuple(log_probs)))
-
-
-class LLMGenerationManager:
-    """Implements :class:`verl.interfaces.RolloutSource` for the routing agent.
+class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
+    """The routing agent.
 
     Args:
         engine: generates from token ids.
@@ -95,6 +81,7 @@ class LLMGenerationManager:
         template_options: Mapping[str, Any] | None = None,
         tags: Tags = DEFAULT_TAGS,
     ) -> None:
+        super().__init__()
         self._engine = engine
         self._tags = tags
         self._template = ChatTemplate(tokenizer, template_options)
@@ -103,68 +90,16 @@ class LLMGenerationManager:
         # Some tokenizers hold <think> for special; it is text here all the same.
         special = [token for token in tokenizer.all_special_tokens if token not in tags.literals]
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(special))
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="rollout", daemon=True)
-        self._thread.start()
         self._client = self.run(_make_client(pool, api_key, tokenizer))
-
-    def rollout(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> list[Trajectory[RoutedTrajectory]]:
-        """One trajectory per request, in order; blocks until all have ended."""
-
-        async def one(request: RolloutRequest) -> Trajectory[RoutedTrajectory]:
-            trajectory = await self.run_one(request, options)
-            if on_finished is not None:
-                on_finished(trajectory)
-            return trajectory
-
-        async def all_of_them() -> list[Trajectory[RoutedTrajectory]]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
-            return [task.result() for task in tasks]
-
-        try:
-            return self.run(all_of_them())
-        except ExceptionGroup as group:  # all failed for one reason: the engine
-            raise group.exceptions[0] from group
 
     @property
     def client(self) -> PoolClient:
         """The pool's client: its ledger and budget."""
         return self._client
 
-    def pending_tasks(self) -> int:
-        """Coroutines under way on the rollout's loop; 0 between rollouts."""
-
-        async def count() -> int:
-            return len(asyncio.all_tasks()) - 1
-
-        return self.run(count())
-
-    def close(self) -> None:
-        """Closes the pool's connections and ends the loop's thread."""
-        self.run(self._client.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the rollouts' event loop and blocks until it ends.
-
-        An exception in the blocked thread (Ctrl-C) cancels it.
-        """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    # -- one trajectory --------------------------------------------------------------------
+    async def release(self) -> None:
+        """Closes the pool's connections."""
+        await self._client.close()
 
     async def run_one(
         self,
@@ -177,57 +112,44 @@ class LLMGenerationManager:
         ``observer`` follows it and changes nothing about it. Cancelling ends generation and calls.
         """
         prompt = self._template.render(request.messages)
-        run = _Run(request, [Segment(SegmentKind.PROMPT, prompt.token_ids)], observer or _NOBODY)
+        episode = Episode(
+            self._engine, request, options, prompt.token_ids, self._limits.max_prompt_length
+        )
+        run = _Run(episode, observer or _NOBODY)
         if opened := opened_thought(prompt.text):
             run.observer.on_text(opened)
         status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
-            ended = await self._turn(run, turn, options)
+            ended = await self._turn(run, may_call=turn < self._limits.max_turns)
             if ended is not None:
                 status = ended
                 break
         record = RoutedTrajectory(status, tuple(run.turns), opened, prompt.neutralised, self._tags)
-        trajectory = Trajectory(
-            request.uid,
-            run.segments,
-            status,
-            record,
-            request.sample_index,
-            excluded=any(_excludes(call.result) for call in record.calls),
-        )
+        excluded = any(_excludes(call.result) for call in record.calls)
+        trajectory = episode.finish(status, record, excluded)
         run.observer.on_end(trajectory)
         return trajectory
 
-    async def _turn(
-        self, run: _Run, number: int, options: RolloutOptions
-    ) -> TrajectoryStatus | None:
+    async def _turn(self, run: _Run, may_call: bool) -> TrajectoryStatus | None:
         """Generates and acts; the status if the trajectory ends here."""
-        room = self._room(run, options)
-        if room <= 0:
+        if run.episode.room <= 0:
             return TrajectoryStatus.TRUNCATED
         stream = TurnText(run.observer, self._decode, self._tags)
-        request = run.request
-        output = await self._engine.generate(
-            run.token_ids,
-            options.generation(
-                max_tokens=min(self._limits.max_response_length, room),
-                stop=self._tags.stop_strings,
-                seed=_turn_seed(request, number, options),
-            ),
-            f"{request.uid}/{request.sample_index}",
+        output = await run.episode.generate(
+            self._limits.max_response_length,
+            self._tags.stop_strings,
             None if run.observer is _NOBODY else stream.push,
         )
         stream.end()
-        run.add(SegmentKind.ACTION, output.token_ids, output.log_probs)
         turn = Turn(self._tags.cut_after_stop(self._decode(output.token_ids)))
         run.turns.append(turn)
         action = parse_action(turn.text, self._tags)
         run.observer.on_turn_end(action)
-        if action.kind == "answer":
+        if action.kind == ANSWER:
             return TrajectoryStatus.ANSWERED
-        if output.finish_reason == "length" and len(output.token_ids) >= room:
+        if output.finish_reason == "length" and run.episode.room <= 0:
             return TrajectoryStatus.TRUNCATED
-        if action.kind == "search" and number < self._limits.max_turns:
+        if action.kind == SEARCH and may_call:
             return await self._call(run, action)
         return None
 
@@ -240,21 +162,12 @@ class LLMGenerationManager:
             result.text, self._tokenizer, self._limits.max_obs_length, self._tags
         )
         turn = replace(run.turns[-1], call=Call(action.query, result, block.neutralised))
-        fits = len(run.token_ids) + len(block.token_ids) < self._limits.max_prompt_length
-        run.turns[-1] = replace(turn, observation=block.text) if fits else turn
-        if not fits:
+        is_read = run.episode.observe(block.token_ids)
+        run.turns[-1] = replace(turn, observation=block.text) if is_read else turn
+        if not is_read:
             return TrajectoryStatus.TRUNCATED
-        run.add(SegmentKind.OBSERVATION, block.token_ids)
         run.observer.on_observation(block.text)
         return None
-
-    def _room(self, run: _Run, options: RolloutOptions) -> int:
-        """Tokens that the trajectory may still grow by."""
-        used = len(run.token_ids)
-        room = self._limits.max_prompt_length - used
-        if options.max_tokens is not None:
-            room = min(room, len(run.segments[0].token_ids) + options.max_tokens - used)
-        return room
 
     def _decode(self, ids: Sequence[int]) -> str:
         """Text of sampled ids without the special tokens (end of text, chat control)."""
@@ -265,12 +178,6 @@ class LLMGenerationManager:
 def _excludes(result: CallResult) -> bool:
     """Whether a call ended as it did for no fault of the policy's."""
     return result.outcome.infrastructure or result.outcome is Outcome.BUDGET
-
-
-def _turn_seed(request: RolloutRequest, turn: int, options: RolloutOptions) -> int | None:
-    if options.seed is None:
-        return None
-    return generation_seed(options.seed, request.uid, request.sample_index, turn)
 
 
 async def _make_client(

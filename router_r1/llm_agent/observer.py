@@ -28,7 +28,7 @@ class TrajectoryObserver:
         """An LLM of the pool is asked."""
 
     def on_result(self, result: CallResult) -> None:
-        """It answered, or failed to."""
+        """The call has ended, with a reply or without."""
 
     def on_observation(self, block: str) -> None:
         """The information block that the policy reads next."""

@@ -34,17 +34,17 @@ class CircuitBreaker:
         return True
 
     def succeeded(self) -> None:
-        """The endpoint answered."""
+        """Closes the breaker: an attempt got an answer."""
         self._failures = 0
         self._probing = False
 
     def failed(self) -> None:
-        """It did not."""
+        """Counts an attempt without an answer; opens the breaker once too many came in a row."""
         self._failures += 1
         self._probing = False
         if self._failures >= self._allowed_failures:
             self._open_until = time.monotonic() + self._cooldown_s
 
     def abandoned(self) -> None:
-        """The attempt was given up by the caller; nothing is known."""
+        """Ends an attempt that the caller gave up, which says nothing of the endpoint."""
         self._probing = False

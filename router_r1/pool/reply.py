@@ -97,7 +97,7 @@ def read_reply(
 
 
 def _unpacked(content: bytes) -> bytes:
-    """Compressed bodies are known by how they begin; headers lie."""
+    """The body, unpacked if its first bytes are gzip's, whatever its headers say."""
     if not content.startswith(_GZIP_MAGIC):
         return content
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:

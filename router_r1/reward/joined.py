@@ -1,4 +1,4 @@
-"""Joins the three parts: without format nothing counts, without a right answer cost does not."""
+"""Joins format, outcome and cost: a broken format earns its penalty, a wrong answer 0."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class RouterServer:
         self._started = int(time.time())
 
     async def start(self) -> str:
-        """Listens; the base URL for clients."""
+        """Starts to listen; returns the base URL for clients."""
         config = self._config
         app = web.Application(
             client_max_size=config.max_body_bytes,

@@ -76,5 +76,5 @@ class Metrics:
         self._dollars.inc(result.dollars)
 
     def render(self) -> str:
-        """The page."""
+        """All series in Prometheus' text format."""
         return generate_latest(self._registry).decode()

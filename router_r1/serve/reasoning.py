@@ -31,24 +31,24 @@ class ReasoningObserver(TrajectoryObserver):
         self._held = ""  # of this turn: from what may be the opening of the answer on
 
     def on_text(self, delta: str) -> None:
-        """Passes it on up to what may be the answer."""
+        """Passes text on up to what may be the opening of the answer."""
         self._held += delta
         certain = _certain_length(self._held)
         self._pass_on(self._held[:certain])
         self._held = self._held[certain:]
 
     def on_turn_end(self, action: Action) -> None:
-        """Settles what was held back."""
+        """Passes on what was held back, unless it is the answer."""
         if action.kind != "answer":
             self._pass_on(self._held)
         self._held = ""
 
     def on_observation(self, block: str) -> None:
-        """What the pool says is part of the reasoning."""
+        """Passes on the block that the policy reads: it is part of the reasoning."""
         self._pass_on(block)
 
     def on_result(self, result: CallResult) -> None:
-        """For the metrics."""
+        """Hands the call to ``on_call_end``."""
         self._on_call_end(result)
 
     def _pass_on(self, text: str) -> None:

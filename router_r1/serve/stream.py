@@ -60,7 +60,7 @@ class StreamObserver(ReasoningObserver):
         self._tell({"event": "call", "call": self._call, "llm": name, "query": query})
 
     def on_result(self, result: CallResult) -> None:
-        """What the call took."""
+        """Sends the call's outcome, tokens, cost and time."""
         super().on_result(result)
         event = {"event": "result", "call": self._call, "llm": result.llm}
         event["outcome"] = result.outcome.value

@@ -118,7 +118,7 @@ class Noting:
 
 
 def check_bookkeeping(trajectory: Trajectory, pool: PoolConfig) -> None:
-    """Invariants 6 and 7: one named end, and cost that adds up from the calls."""
+    """One named end, and cost that adds up from the calls."""
     record, prices = trajectory.record, pool.prices()
     assert trajectory.status is not TrajectoryStatus.FAILED
     results = [call.result for call in record.calls]

@@ -30,6 +30,7 @@ from router_r1.llm_agent.question import as_question
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.tags import Tags
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from verl.config.validation import ConfigError
 from verl.errors import UserError
@@ -123,6 +124,7 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
         "trainer": {"n_gpus_per_node": 2},
         "max_turns": 2,
         "prompt_style": "llama",
+        "route_tag": "route",
         "pool": pool,
         "api_key": "***",
         "world": {"seed": 11},
@@ -130,11 +132,14 @@ def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
     (tmp_path / "outputs" / "mine" / "config.yaml").write_text(yaml.safe_dump(dump))
     settings = resolve(RouterArguments(model_path=str(folder)))
     assert (settings.pool.name, settings.prompt_style) == ("mine", "llama")
+    assert settings.tags == Tags("route")
     assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (2, 999)
     assert (settings.api_key, settings.world.seed) == (None, 11)
     assert settings.template_options == {"enable_thinking": False}
     on_cpu = resolve(RouterArguments(model_path=str(folder), device="cpu"))
     assert on_cpu.rollout.tensor_model_parallel_size == 1, "one rank, whatever it was trained with"
+    renamed = resolve(RouterArguments(model_path=str(folder), route_tag="search"))
+    assert renamed.tags == Tags("search")
     given = resolve(RouterArguments(model_path=str(folder), pool="embedded", max_turns=7))
     assert given.pool == trained.pool
     assert given.limits.max_turns == 7

@@ -75,6 +75,7 @@ def test_the_json_form_is_the_one_that_files_have() -> None:
         "dollars": 3e-6,
         "neutralised": 0,
         "opened": "",
+        "route_tag": "search",
         "turns": [
             {"text": "<search>", "observation": "\n\n<information>r</information>\n\n"},
             {"text": "<answer> b </answer>", "observation": ""},

@@ -75,6 +75,7 @@ def test_the_card_names_the_llms_and_only_the_embedded_world_has_examples(world:
     embedded = resolve(RouterArguments(model_path="x", pool="embedded"))
     card = model_card("router", 1, embedded)
     assert [llm["name"] for llm in card["router"]["llms"]] == list(world.llms)
+    assert card["router"]["route_tag"] == "search"
     gold = {question.text: question.answer for question in world.knowledge.questions("test")}
     examples = card["router"]["examples"]
     assert len(examples) == 8

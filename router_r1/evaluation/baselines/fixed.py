@@ -20,7 +20,7 @@ class SingleLLM(SingleShot):
         self._llm = llm
 
     def route(self, prompt: Prompt) -> list[str]:  # noqa: ARG002
-        """The one."""
+        """The LLM that it was made with."""
         return [self._llm]
 
 
@@ -47,5 +47,5 @@ class RandomRouter(SingleShot):
         self._seed = seed
 
     def route(self, prompt: Prompt) -> list[str]:
-        """One of them."""
+        """The LLM drawn for this question."""
         return [random.Random(f"random-{self._seed}-{prompt.text}").choice(self._llms)]

@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from router_r1.evaluation.report.arguments import DEFAULT_EVALUATION, DEFAULT_RUN, report_parser
 from verl.errors import UserError
 from verl.utils.console import set_up_logging, show_error
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_EVALUATION = Path("outputs/quickstart/eval")
+DEFAULT_RUN = Path("outputs/quickstart")
+_PORT = 8321
+
+
+def report_parser(prog: str = "python -m router_r1.evaluation.report") -> argparse.ArgumentParser:
+    """Its arguments; ``prog`` is the command's name in its help."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Writes FOLDER/report.html from an evaluation or from a training run's "
+        "validations, or follows a run while it trains.",
+    )
+    parser.add_argument(
+        "folder",
+        metavar="FOLDER",
+        nargs="?",
+        type=Path,
+        help="of an evaluation (what test.sh wrote) or of a training run; default: "
+        f"{DEFAULT_EVALUATION}, with --watch {DEFAULT_RUN}",
+    )
+    parser.add_argument(
+        "--run_folder",
+        type=Path,
+        help="training run whose metrics.jsonl an evaluation's report shows (default: the parent)",
+    )
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help="serve a page that follows the run, also one that has not begun; Ctrl-C stops",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=_PORT,
+        help="of that page, on 127.0.0.1; 0 takes a free one (default: %(default)s)",
+    )
+    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

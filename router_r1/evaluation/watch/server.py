@@ -17,7 +17,6 @@ from typing import Any
 
 from aiohttp import web
 
-from router_r1.evaluation.report.arguments import DEFAULT_PORT
 from router_r1.evaluation.watch.page import build_page, describe
 from router_r1.evaluation.watch.run_state import RunReader, RunState
 from verl.errors import UserError
@@ -35,7 +34,7 @@ class WatchServer:
         port: to listen on; 0 takes a free one.
     """
 
-    def __init__(self, folder: Path, port: int = DEFAULT_PORT) -> None:
+    def __init__(self, folder: Path, port: int) -> None:
         self._reader = RunReader(folder)
         self._port = port
         self._page = build_page(folder.resolve().name)
