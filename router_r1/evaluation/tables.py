@@ -204,7 +204,8 @@ def print_results(folder: Path) -> None:
     summaries = []
     for content in results["summaries"]:
         estimates = {name: Estimate(**values) for name, values in content["estimates"].items()}
-        summaries.append(DatasetSummary(**{**content, "estimates": estimates}))
+        counts = content["questions"], content["samples"]
+        summaries.append(DatasetSummary(content["data_source"], *counts, estimates))
     scores = [
         replace(score, has_interval=score.column not in _WITHOUT_INTERVAL)
         for score in shown_scores(summaries)

@@ -173,7 +173,6 @@ def test_any_value_in_any_field_is_used_or_refused(
         (("reward_model", "ground_truth", "target"), [], "target must hold at least one answer"),
         (("data_source",), 5, r"data_source must be a name .* got 5 \(int\)"),
         (("extra_info",), "x", "extra_info must be an object"),
-        (("extra_info", "question"), 7, "extra_info.question must be a text"),
     ],
 )
 def test_the_row_and_the_field_are_named(
@@ -189,6 +188,7 @@ def test_the_row_and_the_field_are_named(
     ("path", "value", "words"),
     [
         (("reward_model", "ground_truth", "target"), ["?!"], r"target holds only punctuation"),
+        (("extra_info", "question"), 7, r"extra_info\.question must be a text"),
         (("extra_info", "domains"), "film", r"extra_info\.domains must be a list"),
         (("extra_info", "domains"), [1], r"extra_info\.domains must be a list"),
     ],

@@ -27,6 +27,7 @@ from verl.utils.rows import (
     RowError,
     chat_messages,
     data_source,
+    extra_info,
     ground_truth,
 )
 
@@ -83,6 +84,7 @@ class PromptDataset:
             try:
                 data_source(row)
                 ground_truth(row)
+                extra_info(row)
                 self._messages(row)
                 if check is not None:
                     check(row)
