@@ -22,7 +22,7 @@ from router_r1.cli.help import module_parser
 from router_r1.cli.repository import pools, recipes
 from router_r1.config import RouterConfig
 from verl.config.validation import ConfigError, to_dataclass
-from verl.trainer.launch import compose_config
+from verl.trainer.launch import compose_config, load_task_config
 
 ROOT = Path(__file__).resolve().parents[1]
 _SHELL_FILES = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]
@@ -164,8 +164,18 @@ def _check_module(module: str, arguments: list[str]) -> None:
     commands = {c.main.partition(":")[0]: c for c in COMMANDS if isinstance(c, ModuleCommand)}
     if command := commands.get(module) or commands.get(f"{module}.__main__"):
         _check_router_r1([command.name, *arguments], [])
+    elif "--config-dir" in arguments:
+        _check_root(arguments)
     else:
         _check_options(Path(str(file)), arguments)
+
+
+def _check_root(arguments: Sequence[str]) -> None:
+    """A run of another task than routing: its root and its overrides."""
+    try:
+        load_task_config(arguments)
+    except ConfigError as error:
+        raise WrongCommandError(str(error)) from error
 
 
 def _check_python_file(file: str, arguments: list[str]) -> None:
