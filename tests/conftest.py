@@ -64,27 +64,3 @@ def tokenizer(policy_folder: Path) -> Any:
 def make_tokenizer(policy_folder: Path) -> MakeTokenizer:
     """See :func:`tests.templates.tokenizer_maker`; of the world's tokenizer."""
     return tokenizer_maker(policy_folder)
-
-
-# Tests that share what is dear to start (a training run, an engine, a cluster) stay in one process
-# of `pytest -n 2 --dist loadgroup`; any other file is a group of its own. A group begins in this
-# order: the first makes the cold start that later ones take from the cache.
-_GROUPS: dict[str, tuple[str, ...]] = {
-    "runs": ("test_training_run", "test_evaluation_run", "test_run_pages"),
-    "files": (),
-    "engines": (
-        *("test_generation", "test_serving", "test_serving_page", "test_commands"),
-        *("test_families", "test_weight_sync", "test_checkpoints", "test_fsdp"),
-        *("test_single_controller", "test_report_page"),
-    ),
-    "clusters": ("test_cluster", "test_slurm", "test_placement"),
-}
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    group_of = {file: group for group, files in _GROUPS.items() for file in files}
-    order = list(_GROUPS)
-    items.sort(key=lambda item: order.index(group_of.get(item.path.stem, "files")))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of.get(item.path.stem, item.path.stem)))
