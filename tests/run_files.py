@@ -32,7 +32,8 @@ def _write(path: Path, records: Sequence[EvaluationRecord]) -> None:
             "reward_model": {"ground_truth": {"target": record.ground_truth}},
             "extra_info": {"question": record.prompt, "domains": record.domains},
         }
-        requests.append(RolloutRequest(record.uid, [], record.sample_index, row))
+        messages = [{"role": "user", "content": record.prompt}]
+        requests.append(RolloutRequest(record.uid, messages, record.sample_index, row))
         prompt = [Segment(SegmentKind.PROMPT, (1,))]
         status = TrajectoryStatus(record.status)
         trajectories.append(

@@ -230,9 +230,10 @@ def _opens_text_without_encoding(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
     function = node.func
-    name = getattr(function, "id", None) or getattr(function, "attr", None)
+    method = getattr(function, "attr", None)
     of_os = getattr(getattr(function, "value", None), "id", None) == "os"
-    if of_os or name not in ("open", "read_text", "write_text"):
+    opens = getattr(function, "id", None) == "open"  # files.write_text always writes UTF-8
+    if of_os or not (opens or method in ("open", "read_text", "write_text")):
         return False
     modes = [*node.args[:2], *(k.value for k in node.keywords if k.arg == "mode")]
     binary = any(isinstance(m, ast.Constant) and "b" in str(m.value) for m in modes)

@@ -195,8 +195,10 @@ def _drop_unfinished_line(path: Path) -> None:
 def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
     """One row a record: its fields, a column per score, and ``extras`` as JSON text."""
     names = sorted({name for record in records for name in record.scores})
-    rows = [record.identity() for record in records]
-    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
+    written = file_names(type(records[0].trajectory) if records else AgentRecord)
+    columns: dict[str, Any] = {
+        column: [getattr(record, name) for record in records] for name, column in written.items()
+    }
     columns["ground_truth"] = pa.array(columns["ground_truth"], pa.list_(pa.string()))
     for name in names:
         columns[f"score/{name}"] = pa.array(
