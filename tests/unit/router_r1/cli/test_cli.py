@@ -20,7 +20,7 @@ from router_r1.evaluation.compare_options import DESCRIPTIONS
 from verl.config.validation import to_dataclass
 from verl.trainer.launch import compose_config
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 HEAVY = ("torch", "ray", "vllm", "transformers", "hydra")
 NAMES = [command.name for command in COMMANDS]
 HELP = [

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-LOCKS = Path(__file__).resolve().parents[2] / "scripts" / "locks"
+LOCKS = Path(__file__).resolve().parents[3] / "scripts" / "locks"
 PYTHONS = ("3.11", "3.12", "3.13")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE
 from tests.templates import THINKING_TEMPLATE, MakeTokenizer
-from tests.unit.test_rows import ROW, write
+from tests.unit.verl.utils.test_rows import ROW, write
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
 from verl.utils.chat_template import ChatTemplate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 _ROUTING = re.compile(r"\brout|search|LLM name|dollar|\bEM\b|\bF1\b|question", re.IGNORECASE)
 
 

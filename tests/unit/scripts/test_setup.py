@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(
@@ -258,7 +258,11 @@ def test_a_platform_without_wheels_is_told_what_works(
         assert result.stdout == ""
         first, *rest = result.stderr.splitlines()
         assert named in first
-        for words in ("docker run", "scripts/locks/portable.txt", "tests/unit/test_reward.py"):
+        for words in (
+            "docker run",
+            "scripts/locks/portable.txt",
+            "tests/unit/router_r1/reward/test_reward.py",
+        ):
             assert any(words in line for line in rest)
     assert not (copy / ".venv").exists()
 

@@ -18,7 +18,7 @@ from verl.trainer.launch import load_task_config
 from verl.utils.checklist import GIB, CheckLine, Verdict
 from verl.utils.console import console
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[5]
 NOWHERE = "http://127.0.0.1:9/v1"
 
 
