@@ -77,7 +77,7 @@ def main() -> None:
         scored = score_records(records, reward)
         seconds["reward"] = time.monotonic() - start
         start = time.monotonic()
-        summarise(scored)
+        summarise(scored, "em")
         seconds["intervals"] = time.monotonic() - start
         start = time.monotonic()
         write_parquet(folder / "out.parquet", scored)

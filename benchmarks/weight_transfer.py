@@ -45,7 +45,7 @@ class Transfer:
 def model() -> dict[str, torch.Tensor]:
     """Shapes of a Qwen2 model with 250 million parameters."""
     hidden, inner, layers = 1024, 2816, 14
-    shapes = {"model.embed_tokens.weight": (75_000, hidden)}
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (75_000, hidden)}
     for layer in range(layers):
         name = f"model.layers.{layer}"
         shapes |= {f"{name}.self_attn.{p}_proj.weight": (hidden, hidden) for p in "qkvo"}

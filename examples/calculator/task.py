@@ -6,20 +6,19 @@ It writes ``<calc>2+3</calc>`` and reads ``=5``, as often as it has turns, then
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
+from verl.agents.episode import Episode
+from verl.agents.loop import AgentLoop
 from verl.interfaces import GenerationEngine, RewardOutput, RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
 from verl.task import Task
-from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
-from verl.utils.seeding import generation_seed
 
 _TURNS = 3
 _CALL = re.compile(r"<calc>(\d+)\+(\d+)</calc>$")
@@ -34,53 +33,34 @@ class Calculation(AgentRecord):
     sums: int
 
 
-@dataclass(frozen=True)
-class CalculatorAgent:
-    """Implements :class:`verl.interfaces.RolloutSource`."""
+class CalculatorAgent(AgentLoop[Calculation]):
+    """Runs one request; the loop runs all of them side by side."""
 
-    engine: GenerationEngine
-    tokenizer: Any
-    turn_length: int
+    def __init__(self, engine: GenerationEngine, tokenizer: Any, lengths: Any) -> None:
+        super().__init__()
+        self._engine, self._tokenizer, self._lengths = engine, tokenizer, lengths
+        self._template = ChatTemplate(tokenizer)
 
-    def rollout(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> list[Trajectory]:
-        """All trajectories side by side."""
-
-        async def one(request: RolloutRequest) -> Trajectory:
-            trajectory = await self._one(request, options)
-            if on_finished is not None:
-                on_finished(trajectory)
-            return trajectory
-
-        async def every() -> list[Trajectory]:
-            return await asyncio.gather(*map(one, requests))
-
-        return asyncio.run(every())
-
-    async def _one(self, request: RolloutRequest, options: RolloutOptions) -> Trajectory:
-        prompt = ChatTemplate(self.tokenizer).render(request.messages).token_ids
-        segments, text, sums = [Segment(SegmentKind.PROMPT, prompt)], "", 0
-        for turn in range(_TURNS):
-            seed = generation_seed(options.seed or 0, request.uid, request.sample_index, turn)
-            sampling = options.generation(self.turn_length, ("</calc>", "</answer>"), seed)
-            context = [token for segment in segments for token in segment.token_ids]
-            output = await self.engine.generate(context, sampling, request.uid)
-            segments.append(Segment(SegmentKind.ACTION, output.token_ids, output.log_probs))
-            text += self.tokenizer.decode(output.token_ids, skip_special_tokens=True)
-            if not (call := _CALL.findall(text)):
+    async def run_one(
+        self, request: RolloutRequest, options: RolloutOptions
+    ) -> Trajectory[Calculation]:
+        """Turns until one holds no call that a sum can be made of."""
+        prompt, limit = self._template.render(request.messages), self._lengths.max_prompt_length
+        episode = Episode(self._engine, request, options, prompt.token_ids, limit)
+        text, sums = "", 0
+        for _ in range(_TURNS):
+            stop = ("</calc>", "</answer>")
+            output = await episode.generate(self._lengths.max_response_length, stop)
+            text += self._tokenizer.decode(output.token_ids, skip_special_tokens=True)
+            if not (call := _CALL.search(text)):
                 break
-            result, sums = f"={sum(map(int, call[0]))}", sums + 1
-            ids = self.tokenizer.encode(result, add_special_tokens=False)
-            segments.append(Segment(SegmentKind.OBSERVATION, tuple(ids)))
-            text += result
-        answered = bool(_ANSWER.findall(text))
+            result = f"={int(call[1]) + int(call[2])}"
+            if not episode.observe(self._tokenizer.encode(result, add_special_tokens=False)):
+                break
+            text, sums = text + result, sums + 1
+        answered = _ANSWER.search(text)
         status = TrajectoryStatus.ANSWERED if answered else TrajectoryStatus.TURNS_EXHAUSTED
-        record = Calculation(text, sums)
-        return Trajectory(request.uid, segments, status, record, request.sample_index)
+        return episode.finish(status, Calculation(text, sums))
 
 
 class ExactAnswer:
@@ -108,7 +88,7 @@ class CalculatorTask(Task):
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> CalculatorAgent:
         """The loop of turns."""
-        return CalculatorAgent(engine, tokenizer, self.config.data.max_response_length)
+        return CalculatorAgent(engine, tokenizer, self.config.data)
 
     def reward(self) -> ExactAnswer:
         """Exact answers."""

@@ -5,7 +5,6 @@ Guarantees: a file is there whole or not at all.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +14,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.knowledge import SPLITS, Question
 from router_r1.world.simulated_llm import World
+from verl.utils.files import written_whole
 
 
 def data_source(question: Question) -> str:
@@ -26,7 +26,6 @@ def write_world(
     world: World, pool: PoolConfig, folder: Path, tags: Tags = DEFAULT_TAGS
 ) -> dict[str, Path]:
     """One parquet file per split; returns their paths by split."""
-    folder.mkdir(parents=True, exist_ok=True)
     template = build_prompt_template("compact", pool, tags)
     paths = {}
     for split in SPLITS:
@@ -46,7 +45,6 @@ def write_world(
             for index, question in enumerate(world.knowledge.questions(split))
         ]
         paths[split] = folder / f"{split}.parquet"
-        temporary = paths[split].with_suffix(f".tmp-{os.getpid()}")
-        pd.DataFrame(rows).to_parquet(temporary)
-        os.replace(temporary, paths[split])
+        with written_whole(paths[split]) as temporary:
+            pd.DataFrame(rows).to_parquet(temporary)
     return paths

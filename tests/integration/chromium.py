@@ -160,7 +160,8 @@ class Page:
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         answer = await asyncio.wait_for(reply, timeout=120)
         assert "error" not in answer, f"{method}: {answer['error']}"
-        return answer["result"]
+        result: dict[str, Any] = answer["result"]
+        return result
 
     async def evaluate(self, expression: str) -> Any:
         """The value of a JavaScript expression; a promise is awaited."""
