@@ -13,8 +13,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "ROUTER_R1_TEST_RUN"
-# A run of two or three small steps; the cold start's policy comes from the cache all runs share.
+# A policy that knows the format and mostly copies right, in half of the quickstart's steps.
+POLICY = ROOT / ".cache" / "cold_start_of_tests"
+# A run of two or three small steps; the cold start's policy comes from a cache that all runs share.
 SMALL = (
+    f"cold_start.folder={POLICY}",
+    "cold_start.steps=160",
+    "cold_start.gate_freq=160",
+    "cold_start.gate.copies=0.6",
+    "cold_start.gate.format=0.9",
     "data.train_batch_size=16",
     "data.val_data_num=24",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",

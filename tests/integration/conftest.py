@@ -16,7 +16,7 @@ from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.chromium import chromium, chromium_path
-from tests.integration.commands import ROOT, SMALL, Command, start
+from tests.integration.commands import POLICY, SMALL, Command, start
 from tests.integration.serving import POOL_KEY
 from verl.config.ppo import RayConfig
 from verl.trainer.launch import ray_cluster
@@ -81,17 +81,15 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Path]:
 
 @pytest.fixture(scope="session")
 def cold_policy(small_run: tuple[Command, Path]) -> Path:
-    """The policy that the quickstart's cold start left in its cache."""
+    """The policy that the small run's cold start left in its cache."""
     command, _ = small_run
-    folder = ROOT / ".cache" / "cold_start"
-    assert (folder / "config.json").is_file(), command.output
-    return folder
+    assert (POLICY / "config.json").is_file(), command.output
+    return POLICY
 
 
 @pytest.fixture(scope="session")
 def cold_start_folder(request: pytest.FixtureRequest) -> Path:
     """A policy that knows the format: the cache's if there is one, else the one a run makes."""
-    folder = ROOT / ".cache" / "cold_start"
-    if not (folder / "cold_start.json").is_file():
+    if not (POLICY / "cold_start.json").is_file():
         request.getfixturevalue("cold_policy")
-    return folder
+    return POLICY

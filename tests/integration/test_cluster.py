@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import ROOT, Command, start
+from tests.integration.commands import POLICY, ROOT, SMALL, Command, start
 from verl.trainer import cluster
 from verl.trainer.cluster import ClusterError, require_project_everywhere
 from verl.trainer.cluster_device import settle_device
@@ -135,60 +135,41 @@ def test_a_check_asks_the_cluster_that_the_run_would_join(address: str, tmp_path
 
 
 @pytest.mark.engine
-def test_two_nodes_train_as_one_does(address: str, cold_start_folder: Path, tmp_path: Path) -> None:
-    """One rank on each of two nodes, joined from a third folder with relative paths, gives the
-    metrics of two ranks under a Ray of our own."""
-    for name in ("one", "two"):
-        shutil.copytree(cold_start_folder, tmp_path / name / "policy")
-    alone = train(
-        tmp_path / "one",
-        "trainer.n_gpus_per_node=2",
-        "ray.address=local",
-        mode="record",
-        address=address,
-    )
-    shutil.copy(tmp_path / "one" / "calls.sqlite", tmp_path / "two")
-    joined = train(
-        tmp_path / "two",
-        "trainer.n_gpus_per_node=1",
-        "trainer.nnodes=2",
-        mode="replay",
-        address=address,
-    )
-    assert "joining the Ray cluster" not in alone.output
-    assert "joining the Ray cluster" in joined.output
-    expected, found = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert [line["step"] for line in found] == [line["step"] for line in expected]
-    for one, two in zip(expected, found, strict=True):
-        assert two == pytest.approx(one, rel=1e-5, abs=1e-5)
-    assert expected[0]["env/number_of_valid_route"] > 0, "the pool was asked"
-    assert (tmp_path / "two" / "out" / "checkpoints" / "global_step_2" / "actor").is_dir()
-    assert joined.survivors() == []
-
-
-def train(folder: Path, *overrides: str, mode: str, address: str) -> Command:
-    """Two small steps; every path is relative to ``folder``. Greedy, so that runs are alike."""
-    command = start(
-        *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *overrides),
+def test_two_nodes_train_as_one_does(
+    address: str, small_run: tuple[Command, Path], tmp_path: Path
+) -> None:
+    """One rank on each of two nodes, joined from another folder with relative paths, gives the
+    metrics of the small run's two ranks under a Ray of its own, whose calls it replays."""
+    _, alone = small_run
+    shutil.copytree(POLICY, tmp_path / "policy")
+    shutil.copy(alone / "calls.sqlite", tmp_path)
+    joined = start(
+        *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *SMALL),
         *("cold_start=null", "actor_rollout_ref.model.path=./policy", "world.folder=world"),
         *("trainer.default_local_dir=out", "trainer.logger=[jsonl]"),
-        *(f"pool.recording.mode={mode}", "pool.recording.path=calls.sqlite"),
-        *("data.train_batch_size=8", "data.val_data_num=8", "trainer.total_training_steps=2"),
-        *("actor_rollout_ref.actor.ppo_mini_batch_size=4", "critic.ppo_mini_batch_size=4"),
-        *("trainer.val_before_train=false", "actor_rollout_ref.rollout.top_k=1"),
-        folder=folder,
+        *("trainer.n_gpus_per_node=1", "trainer.nnodes=2", "trainer.total_training_steps=3"),
+        *("pool.recording.mode=replay", "pool.recording.path=calls.sqlite"),
+        folder=tmp_path,
         PYTHONPATH=str(ROOT),
         RAY_ADDRESS=address,
         CUDA_VISIBLE_DEVICES="",
         **TOKEN,
     )
-    assert command.finish() == 0, command.output
-    return command
+    assert joined.finish() == 0, joined.output
+    assert "joining the Ray cluster" in joined.output
+    expected, found = metrics(alone), metrics(tmp_path / "out")
+    assert [line["step"] for line in found] == [line["step"] for line in expected]
+    for one, two in zip(expected, found, strict=True):
+        assert two == pytest.approx(one, rel=1e-5, abs=1e-5)
+    steps = [line for line in expected if "env/number_of_valid_route" in line]
+    assert all(line["env/number_of_valid_route"] > 0 for line in steps), "the pool was asked"
+    assert (tmp_path / "out" / "checkpoints" / "global_step_3" / "actor").is_dir()
+    assert joined.survivors() == []
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
-    """What both runs must agree on, a line a step."""
-    lines = (folder / "out" / "metrics.jsonl").read_text().splitlines()
+    """What both runs must agree on, a line a step or validation."""
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
     return [
         {name: value for name, value in json.loads(line).items() if not name.startswith(UNEQUAL)}
         for line in lines

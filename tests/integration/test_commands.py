@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,10 +19,12 @@ from tests.integration.commands import ROOT, start
 PLANTED = "sk-planted-in-the-environment"
 
 
-def infer(*arguments: str, stdin: str | None = None, **environment: str) -> Any:
+def infer(
+    *arguments: str, stdin: str | None = None, folder: Path = ROOT, **environment: str
+) -> Any:
     return subprocess.run(
-        [sys.executable, "infer_vllm.py", "--engine", "hf", *arguments],
-        cwd=ROOT,
+        [sys.executable, str(ROOT / "infer_vllm.py"), "--engine", "hf", *arguments],
+        cwd=folder,
         env={**os.environ, "ROUTER_R1_API_KEY": PLANTED, **environment},
         input=stdin,
         stdin=subprocess.DEVNULL if stdin is None else None,
@@ -55,9 +58,10 @@ def test_json_on_two_questions(
         assert secret not in result.stdout + result.stderr
 
 
-def test_with_no_arguments_it_shows_an_example(cold_start_folder: Path) -> None:
-    assert cold_start_folder.is_dir()
-    result = infer()
+def test_with_no_arguments_it_shows_an_example(cold_start_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / ".cache").mkdir()
+    shutil.copytree(cold_start_folder, tmp_path / ".cache" / "cold_start")
+    result = infer(folder=tmp_path)
     assert result.returncode == 0, result.stderr
     labels = [line[:8].strip() for line in result.stdout.splitlines()]
     assert labels[0] == "question"

@@ -1,4 +1,7 @@
-"""Every supported family trains: engine, critic, update and weight sync, on random weights."""
+"""Every supported family trains: engine, critic, update and weight sync, on random weights.
+
+Qwen2 is the quickstart's own, which the tests of training runs and of the weight sync train.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from tests.families import FAMILIES, create_family
+from tests.families import create_family
 from verl.trainer.launch import load_task_config
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.utils.dataset import load_datasets
@@ -53,7 +56,7 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
     return [metrics for metrics in map(json.loads, lines) if "critic/score/mean" in metrics]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["qwen3", "llama3.2", "gemma3"])
 def test_a_family_trains_with_engine_and_critic(
     family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from verl.workers.fsdp.critic import CriticWorker
 pytestmark = pytest.mark.usefixtures("ray_session")
 VOCABULARY = 300
 LEARNING_RATE = 1e-3
+UNFELT = 1e-30
 
 
 def trajectories(count: int) -> list[Trajectory]:
@@ -69,13 +71,20 @@ def model_config(folder: Path, packed: bool) -> ModelConfig:
     )
 
 
-def start(folder: Path, ranks: int, packed: bool, dynamic: bool, size: int) -> RayWorkerGroup:
+def start(
+    folder: Path,
+    ranks: int,
+    packed: bool,
+    dynamic: bool,
+    size: int,
+    learning_rate: float = LEARNING_RATE,
+) -> RayWorkerGroup:
     model = model_config(folder, packed)
     cut: dict[str, Any] = {
         "use_dynamic_bsz": dynamic,
         "ppo_micro_batch_size": size,
         "ppo_max_token_len_per_gpu": 60,
-        "optim": OptimConfig(lr=LEARNING_RATE, weight_decay=0.0, grad_clip=1e9),
+        "optim": OptimConfig(lr=learning_rate, weight_decay=0.0, grad_clip=1e9),
     }
     actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
     critic = CriticConfig(model=model, **cut)
@@ -185,45 +194,49 @@ def test_actor_and_reference_agree_on_bfloat16_logits_below_temperature_one(
     assert torch.equal(trained, frozen)
 
 
-def test_observation_tokens_have_no_say_in_the_loss(policy_folder: Path) -> None:
+@pytest.fixture(scope="module")
+def still(policy_folder: Path) -> Iterator[RayWorkerGroup]:
+    """Two ranks whose updates move no weight."""
+    group = start(policy_folder, 2, False, False, 4, learning_rate=UNFELT)
+    yield group
+    group.shutdown()
+
+
+def test_observation_tokens_have_no_say_in_the_loss(still: RayWorkerGroup) -> None:
     """Advantages and old log-probs on observations may be anything, even infinite."""
-    group = start(policy_folder, 2, False, False, 4)
-    try:
-        batch = batch_of(8)
-        assert batch.batch is not None
-        observed = ~batch.batch["response_mask"].bool()
-        clean = group["actor"].update_actor(batch).meta_info["metrics"]
-    finally:
-        group.shutdown()
-    group = start(policy_folder, 2, False, False, 4)
-    try:
-        for name in ("advantages", "old_log_probs", "ref_log_prob"):
-            batch.batch[name][observed] = 1e6
-        dirty = group["actor"].update_actor(batch).meta_info["metrics"]
-    finally:
-        group.shutdown()
-    assert dirty == clean
+    batch = batch_of(8)
+    assert batch.batch is not None
+    observed = ~batch.batch["response_mask"].bool()
+    clean = still["actor"].update_actor(batch).meta_info["metrics"]
+    for name in ("advantages", "old_log_probs", "ref_log_prob"):
+        batch.batch[name][observed] = 1e6
+    dirty = still["actor"].update_actor(batch).meta_info["metrics"]
+    assert clean["actor/grad_norm"] > 0.01
+    assert without_lr(dirty) == without_lr(clean)
+
+
+def without_lr(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.endswith("/lr")}
 
 
 def test_a_mini_batch_that_does_not_split_over_the_ranks_counts_each_sample_once(
-    policy_folder: Path,
+    still: RayWorkerGroup, policy_folder: Path
 ) -> None:
     """Five samples: on one rank as they are, on two filled up with a silent sixth."""
+    alone = start(policy_folder, 1, False, False, 2, learning_rate=UNFELT)
     metrics = []
-    for ranks in (1, 2):
-        group = start(policy_folder, ranks, False, False, 2)
-        try:
-            batch = batch_of(16)[:5]
-            (part,) = mini_batches(batch, 8, 1, False, np.random.default_rng(0), ranks)
+    try:
+        for ranks, group in ((1, alone), (2, still)):
+            (part,) = mini_batches(batch_of(16)[:5], 8, 1, False, np.random.default_rng(0), ranks)
             assert len(part) == {1: 5, 2: 6}[ranks]
             metrics.append(
                 group["actor"].update_actor(part).meta_info["metrics"]
                 | group["critic"].update_critic(part).meta_info["metrics"]
             )
-        finally:
-            group.shutdown()
+    finally:
+        alone.shutdown()
     assert metrics[0]["actor/grad_norm"] > 0.01
-    for name, value in metrics[0].items():
+    for name, value in without_lr(metrics[0]).items():
         assert value == pytest.approx(metrics[1][name], rel=1e-4, abs=1e-6), name
 
 

@@ -20,6 +20,8 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
+from verl.errors import UserError
+from verl.trainer.main_ppo import main as train
 from verl.trainer.ppo.rollout_log import read_trajectories
 
 pytestmark = pytest.mark.engine
@@ -313,24 +315,42 @@ def without_chat_template(cold_policy: Path, target: Path) -> Path:
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["trainer.total_step=3"], ["trainer.total_step", "total_training_steps"]),
         (["data.train_files=[gone.parquet]"], ["no such data file: gone.parquet"]),
         (["data.train_batch_size=100"], ["100", "not divisible", "ppo_mini_batch_size = 64"]),
         (["data.train_data_num=64"], ["64 training rows are fewer"]),
         (["api_base=http://127.0.0.1:9/v1"], ["http://127.0.0.1:9/v1", "does not answer"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(
+    tmp_path: Path, overrides: list[str], words: list[str]
+) -> None:
+    folders = (f"trainer.default_local_dir={tmp_path}/run", f"world.folder={tmp_path}/world")
+    with pytest.raises(UserError) as refused:
+        train(["recipe=quickstart", *overrides, *folders])
+    for word in words:
+        assert word in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["recipe=quickstart", "trainer.total_step=3"], ["trainer.total_step", "total_training_"]),
         (["recipe=nowhere"], ["nowhere", "quickstart"]),
         (
-            ["cold_start=null", "actor_rollout_ref.model.path=no/such/model"],
+            [
+                *("recipe=quickstart", "cold_start=null"),
+                "actor_rollout_ref.model.path=no/such/model",
+            ],
             ["model 'no/such/model' is neither"],
         ),
     ],
 )
-def test_bad_input_dies_at_once_and_says_why(
+def test_the_command_says_in_words_what_is_wrong(
     tmp_path: Path, overrides: list[str], words: list[str]
 ) -> None:
-    recipe = [] if overrides[0].startswith("recipe=") else ["recipe=quickstart"]
     command = start(
-        *(sys.executable, "-m", "verl.trainer.main_ppo", *recipe, *overrides),
+        *(sys.executable, "-m", "verl.trainer.main_ppo", *overrides),
         *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
         HF_HUB_OFFLINE="1",
     )
