@@ -10,7 +10,7 @@ from verl.columns import Column
 from verl.trajectory import Trajectory
 from verl.utils.console import console, progress_bar
 
-_ENTROPY = Column("entropy", "entropy", step_metric="actor/entropy_loss")
+_ENTROPY = Column("entropy", "entropy", step_metric="actor/entropy")
 
 
 class TrainingDisplay:
