@@ -24,8 +24,8 @@ import torch
 from rich.table import Table
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from verl.algorithms.losses import clipped_surrogate
 from verl.algorithms.maths import entropy_from_logits
+from verl.algorithms.policy_losses.clip import clipped_surrogate
 from verl.config.model import ModelConfig
 from verl.utils.console import console
 from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
@@ -86,7 +86,7 @@ class Trial:
         start = time.monotonic()
         log_probs, entropy = form(self.model, self.batch)
         advantages = torch.linspace(-1, 1, len(log_probs))
-        loss, _, _ = clipped_surrogate(log_probs.detach(), log_probs, advantages, 0.2)
+        loss, _, _ = clipped_surrogate(log_probs.detach(), log_probs, advantages, 0.2, 0.2)
         # The plain form's entropy has a gradient, if of 0, as it had before.
         (loss.sum() - (0.0 * entropy.sum() if form is plain else 0.0)).backward()
         self.optimizer.step()

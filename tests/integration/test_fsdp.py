@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 VOCABULARY = 300
 LEARNING_RATE = 1e-3
 UNFELT = 1e-30
+TRAINED = ("actor", "by_trajectory", "critic")
 
 
 def trajectories(count: int) -> list[Trajectory]:
@@ -59,6 +61,7 @@ def batch_of(count: int) -> DataProto:
     for name in ("advantages", "old_log_probs", "ref_log_prob", "values", "returns"):
         noise = torch.randn(mask.shape, generator=generator)
         batch.batch[name] = noise - 5.7 if "log_prob" in name else noise
+    batch.batch["rollout_weights"] = torch.rand(mask.shape, generator=generator)
     return batch
 
 
@@ -87,9 +90,11 @@ def start(
         "optim": OptimConfig(lr=learning_rate, weight_decay=0.0, grad_clip=1e9),
     }
     actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
+    by_trajectory = replace(actor, policy_loss="gspo", loss_agg_mode="seq-mean-token-mean")
     critic = CriticConfig(model=model, **cut)
     roles = {
         "actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
+        "by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),
         "critic": RayClassWithInit(CriticWorker, critic, 10),
         "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 1.0),
     }
@@ -107,9 +112,10 @@ def one_update(
             "ref": group["reference"].compute_ref_log_probs(batch).batch["ref_log_prob"],
             "values": group["critic"].compute_values(batch).batch["values"],
             "actor": group["actor"].update_actor(batch).meta_info["metrics"],
+            "by_trajectory": group["by_trajectory"].update_actor(batch).meta_info["metrics"],
             "critic": group["critic"].update_critic(batch).meta_info["metrics"],
         }
-        for role in ("actor", "critic"):
+        for role in TRAINED:
             group[role].save_checkpoint(str(output / role))
             result[f"{role}_weights"] = load_file(output / role / "model.safetensors")
         return result
@@ -134,8 +140,9 @@ def test_world_size_micro_batches_packing_and_padding_change_nothing(
     mask = batch_of(16).batch["response_mask"].bool()
     for name in ("log_probs", "ref", "values"):
         assert (one[name][mask] - two[name][mask]).abs().max() < 1e-5, name
-    for role in ("actor", "critic"):
-        norm = f"{role}/grad_norm"
+    assert one["actor"]["actor/pg_loss"] != one["by_trajectory"]["actor/pg_loss"]
+    for role in TRAINED:
+        norm = f"{'critic' if role == 'critic' else 'actor'}/grad_norm"
         assert one[role][norm] > 0.01
         assert one[role][norm] == pytest.approx(two[role][norm], rel=1e-5)
         for metric, value in one[role].items():

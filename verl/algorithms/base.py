@@ -1,7 +1,6 @@
-"""What an algorithm is: how advantages come from rewards, what the policy's loss is, what it needs.
+"""What an algorithm is: how advantages come from rewards, and what that takes.
 
-Shapes: B trajectories, T response positions (observations among them, masked out); n response
-tokens of a micro-batch, flat, of several trajectories.
+Shapes: B trajectories, T response positions (observations among them, masked out).
 """
 
 from __future__ import annotations
@@ -12,11 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from verl.algorithms.losses import clipped_surrogate
-
 if TYPE_CHECKING:
-    from verl.config.model import ActorConfig
-    from verl.config.ppo import AlgorithmConfig
+    from verl.config.algorithm import AlgorithmConfig
 
 
 @dataclass(frozen=True)
@@ -28,12 +24,15 @@ class ScoredBatch:
         response_mask: (B, T), 1 on sampled tokens.
         index: (B,) the prompt's identity; equal entries are samples of one prompt.
         values: (B, T) of the critic; None without one.
+        greedy_scores: (B,) what a greedy trajectory of the same prompt scores; None where the
+            algorithm does not ask for it.
     """
 
     token_level_rewards: torch.Tensor
     response_mask: torch.Tensor
     index: Sequence[object]
     values: torch.Tensor | None = None
+    greedy_scores: torch.Tensor | None = None
 
 
 class Advantages(NamedTuple):
@@ -44,59 +43,21 @@ class Advantages(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PolicyTokens:
-    """What a policy loss is computed from; (n,) each.
-
-    Attributes:
-        old_log_prob: of the policy that sampled; log_prob: of the one being updated.
-        advantages: constants.
-        response_mask: 1 on sampled tokens.
-        sample: int64, equal on tokens of one trajectory, of which a micro-batch holds all.
-    """
-
-    old_log_prob: torch.Tensor
-    log_prob: torch.Tensor
-    advantages: torch.Tensor
-    response_mask: torch.Tensor
-    sample: torch.Tensor
-
-
-class TokenLosses(NamedTuple):
-    """The loss, whether the clip is active (0/1), and an estimate of the KL to the old policy; (n,)
-    each. The caller masks them and divides by the sampled tokens of the whole mini-batch."""
-
-    loss: torch.Tensor
-    clipped: torch.Tensor
-    kl: torch.Tensor
-
-
-def ppo_loss(tokens: PolicyTokens, config: ActorConfig) -> TokenLosses:
-    """PPO's clipped surrogate with ``actor.clip_ratio``."""
-    return TokenLosses(
-        *clipped_surrogate(
-            tokens.old_log_prob, tokens.log_prob, tokens.advantages, config.clip_ratio
-        )
-    )
-
-
-PolicyLoss = Callable[[PolicyTokens, "ActorConfig"], TokenLosses]
-
-
-@dataclass(frozen=True)
 class Algorithm:
     """An RL algorithm.
 
     Attributes:
         advantages: from a scored batch.
-        policy_loss: worker processes call it: a function of a module.
         needs_critic: trains a value model, which ``ScoredBatch.values`` and the returns are for.
         needs_groups: compares the samples of one prompt, so it needs several.
+        needs_greedy_baseline: needs ``ScoredBatch.greedy_scores``: each prompt is rolled out once
+            more, greedily; that trajectory is scored and not learned from.
         kl_in_loss: where the KL to the reference goes unless the user says: into the policy's
             loss, or else into the reward.
     """
 
     advantages: Callable[[ScoredBatch, AlgorithmConfig], Advantages]
-    policy_loss: PolicyLoss = ppo_loss
     needs_critic: bool = False
     needs_groups: bool = False
+    needs_greedy_baseline: bool = False
     kl_in_loss: bool = False

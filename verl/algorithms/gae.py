@@ -6,7 +6,7 @@ import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
 from verl.algorithms.maths import masked_whiten
-from verl.config.ppo import AlgorithmConfig
+from verl.config.algorithm import AlgorithmConfig
 
 
 def compute_gae_advantage_return(

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
-from verl.config.ppo import AlgorithmConfig
+from verl.algorithms.maths import group_rows
+from verl.config.algorithm import AlgorithmConfig
 
 
 def compute_grpo_outcome_advantage(
@@ -27,12 +28,9 @@ def compute_grpo_outcome_advantage(
         Advantages and returns (the same), (B, T), 0 outside the mask.
     """
     scores = (token_level_rewards).sum(dim=-1)
-    groups: dict[object, list[int]] = {}
-    for row, key in enumerate(index):
-        groups.setdefault(key, []).append(row)
     with torch.no_grad():
         normalised = torch.empty_like(scores)
-        for rows in groups.values():
+        for rows in group_rows(index):
             group = scores[rows]
             if len(rows) == 1:
                 normalised[rows] = group / (1 + epsilon)

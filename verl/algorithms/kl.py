@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from verl.algorithms.losses import LOG_RATIO_LIMIT
+from verl.algorithms.losses import bounded_log_ratio
 
 _KL_LIMIT = 10.0
 
@@ -26,7 +26,7 @@ def kl_penalty(logprob: torch.Tensor, ref_logprob: torch.Tensor, kl_penalty: str
     if kl_penalty == "mse":
         return 0.5 * difference.square()
     if kl_penalty == "low_var_kl":
-        negated = (-difference).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+        negated = bounded_log_ratio(ref_logprob, logprob)
         return (negated.exp() - negated - 1).clamp(-_KL_LIMIT, _KL_LIMIT)
     raise ValueError(f"unknown KL estimator {kl_penalty!r}; choose kl, abs, mse or low_var_kl")
 

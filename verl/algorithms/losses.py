@@ -1,4 +1,5 @@
-"""Losses per token; the caller masks them, sums them up and divides by a mini-batch's tokens."""
+"""Ratios of probabilities, and the critic's loss per token; the caller masks, sums up and divides
+by a mini-batch's tokens."""
 
 from __future__ import annotations
 
@@ -7,20 +8,9 @@ import torch
 LOG_RATIO_LIMIT = 20.0
 
 
-def clipped_surrogate(
-    old_log_prob: torch.Tensor, log_prob: torch.Tensor, advantages: torch.Tensor, cliprange: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """PPO's clipped surrogate (Schulman et al. 2017, eq. 7), negated, per token.
-
-    Returns:
-        Loss, whether the clip is active (0/1), and ``old - new`` log-prob, each shaped as the
-        inputs. Log-ratios are clamped to ±20 before the exponential.
-    """
-    log_ratio = (log_prob - old_log_prob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    ratio = torch.exp(log_ratio)
-    unclipped = -advantages * ratio
-    clipped = -advantages * ratio.clamp(1 - cliprange, 1 + cliprange)
-    return torch.maximum(unclipped, clipped), (clipped > unclipped).to(ratio.dtype), -log_ratio
+def bounded_log_ratio(log_prob: torch.Tensor, old_log_prob: torch.Tensor) -> torch.Tensor:
+    """``log_prob - old_log_prob``, clamped to ±20 so that its exponential is finite."""
+    return (log_prob - old_log_prob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
 
 
 def value_loss_per_token(

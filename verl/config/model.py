@@ -6,11 +6,19 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from verl.algorithms.policy_losses import find_policy_loss
 from verl.config.paths import MODEL
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 # See verl.algorithms.kl.kl_penalty.
 KL_ESTIMATORS = ("kl", "abs", "mse", "low_var_kl")
+# See verl.algorithms.aggregation.
+AGGREGATIONS = (
+    "token-mean",
+    "seq-mean-token-sum",
+    "seq-mean-token-mean",
+    "seq-mean-token-sum-norm",
+)
 
 
 @dataclass
@@ -95,7 +103,15 @@ class ActorConfig:
             ``use_dynamic_bsz`` is off.
         use_dynamic_bsz: fill micro-batches by tokens instead.
         ppo_max_token_len_per_gpu: tokens per forward pass and rank when it is on.
+        policy_loss: a file of :mod:`verl.algorithms.policy_losses`: clip, gspo or cispo.
         clip_ratio: PPO's epsilon.
+        clip_ratio_low, clip_ratio_high: bounds of the ratio, 1 - low and 1 + high, where they
+            differ; None takes ``clip_ratio``. gspo wants about 3e-4 and 4e-4.
+        clip_ratio_c: dual clip of "clip": where the advantage is negative a token's loss is at most
+            so many times its size; > 1, None for none.
+        loss_agg_mode: how token losses add up, see :mod:`verl.algorithms.aggregation`.
+        loss_agg_horizon: tokens that "seq-mean-token-sum-norm" divides a trajectory's sum by; None
+            takes ``data.max_prompt_length``.
         use_kl_loss: adds ``kl_loss_coef * KL(policy || reference)`` to the loss; None leaves it to
             the algorithm, and means no where the KL is in the reward.
         state_masking: observations stay out of every loss; only True is possible here, the key is
@@ -107,7 +123,13 @@ class ActorConfig:
     use_dynamic_bsz: bool = True
     ppo_max_token_len_per_gpu: int = 16384
     ppo_epochs: int = 1
+    policy_loss: str = "clip"
     clip_ratio: float = 0.2
+    clip_ratio_low: float | None = None
+    clip_ratio_high: float | None = None
+    clip_ratio_c: float | None = None
+    loss_agg_mode: str = "token-mean"
+    loss_agg_horizon: int | None = None
     entropy_coeff: float = 0.001
     use_kl_loss: bool | None = None
     kl_loss_coef: float = 0.001
@@ -125,13 +147,58 @@ class ActorConfig:
                 "actor.ppo_max_token_len_per_gpu": self.ppo_max_token_len_per_gpu,
                 "actor.ppo_epochs": self.ppo_epochs,
                 "actor.clip_ratio": self.clip_ratio,
+                "actor.clip_ratio_low": self.clip_ratio_low,
+                "actor.clip_ratio_high": self.clip_ratio_high,
+                "actor.loss_agg_horizon": self.loss_agg_horizon,
             }
         )
+        self._check_loss()
         if not self.state_masking:
             raise ConfigError(
                 "actor.state_masking=false is not possible: observations are never trained on"
             )
         require_choice("actor.kl_loss_type", self.kl_loss_type, KL_ESTIMATORS)
+
+    def _check_loss(self) -> None:
+        find_policy_loss(self.policy_loss)
+        require_choice("actor.loss_agg_mode", self.loss_agg_mode, AGGREGATIONS)
+        if self.clip_ratio_low is not None and self.clip_ratio_low > 1:
+            raise ConfigError(
+                f"actor.clip_ratio_low must be in (0, 1], got {self.clip_ratio_low}: a ratio is "
+                "never below 0"
+            )
+        if self.clip_ratio_c is not None and self.clip_ratio_c <= 1:
+            raise ConfigError(f"actor.clip_ratio_c must be > 1 or null, got {self.clip_ratio_c}")
+        if self.clip_ratio_c is not None and self.policy_loss != "clip":
+            raise ConfigError(
+                f"actor.clip_ratio_c={self.clip_ratio_c} is the dual clip of "
+                f"actor.policy_loss=clip; with {self.policy_loss} set it to null"
+            )
+        if self.loss_agg_horizon is not None and not self.needs_horizon:
+            raise ConfigError(
+                f"actor.loss_agg_horizon={self.loss_agg_horizon} is for "
+                f"actor.loss_agg_mode=seq-mean-token-sum-norm; with {self.loss_agg_mode} set it "
+                "to null"
+            )
+
+    @property
+    def clip_bounds(self) -> tuple[float, float]:
+        """How far the ratio may go below and above 1."""
+        low, high = self.clip_ratio_low, self.clip_ratio_high
+        return (
+            self.clip_ratio if low is None else low,
+            self.clip_ratio if high is None else high,
+        )
+
+    @property
+    def needs_horizon(self) -> bool:
+        """Whether the aggregation divides by ``loss_agg_horizon``."""
+        return self.loss_agg_mode == "seq-mean-token-sum-norm"
+
+    @property
+    def has_kl_loss(self) -> bool:
+        """Whether a KL to the reference takes part in the loss: not with a coefficient of 0."""
+        return bool(self.use_kl_loss) and self.kl_loss_coef != 0
 
 
 @dataclass

@@ -9,7 +9,8 @@ from omegaconf import MISSING
 
 from verl.algorithms import find_algorithm
 from verl.config.alarms import AlarmsConfig
-from verl.config.model import KL_ESTIMATORS, ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
+from verl.config.algorithm import AlgorithmConfig
+from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
 from verl.config.paths import MODEL, PATH
 from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
@@ -65,41 +66,6 @@ class DataConfig:
                 f"data.max_start_length ({self.max_start_length}) must not exceed "
                 f"data.max_prompt_length ({self.max_prompt_length})"
             )
-
-
-@dataclass
-class KLControlConfig:
-    """In-reward KL coefficient: "fixed", or "adaptive" towards ``target_kl``."""
-
-    type: str = "fixed"
-    kl_coef: float = 0.001
-    target_kl: float = 0.1
-    horizon: int = 10000
-
-    def __post_init__(self) -> None:
-        require_choice("algorithm.kl_ctrl.type", self.type, ("fixed", "adaptive"))
-
-
-@dataclass
-class AlgorithmConfig:
-    """The algorithm, its advantages and the in-reward KL.
-
-    Attributes:
-        adv_estimator: a file of :mod:`verl.algorithms`, such as gae or grpo.
-        use_kl_in_reward: None leaves it to the algorithm, and means no where the actor uses a KL
-            loss.
-    """
-
-    adv_estimator: str = "gae"
-    gamma: float = 1.0
-    lam: float = 1.0
-    use_kl_in_reward: bool | None = None
-    kl_penalty: str = "kl"
-    kl_ctrl: KLControlConfig = field(default_factory=KLControlConfig)
-
-    def __post_init__(self) -> None:
-        find_algorithm(self.adv_estimator)
-        require_choice("algorithm.kl_penalty", self.kl_penalty, KL_ESTIMATORS)
 
 
 @dataclass
@@ -258,7 +224,9 @@ class PPOConfig:
         _check_divisible(self)
         _check_engines(self)
         _check_groups(self)
+        _check_on_policy(self)
         self._choose_kl()
+        self._choose_horizon()
 
     def _choose_kl(self) -> None:
         """Settles where the KL to the reference goes when the user left it open."""
@@ -269,14 +237,52 @@ class PPOConfig:
         if config.use_kl_in_reward is None:
             config.use_kl_in_reward = not in_loss and not actor.use_kl_loss
 
+    def _choose_horizon(self) -> None:
+        """The longest trajectory there can be, where the user names no other."""
+        actor = self.actor_rollout_ref.actor
+        if actor.needs_horizon and actor.loss_agg_horizon is None:
+            actor.loss_agg_horizon = self.data.max_prompt_length
+
 
 def _check_groups(config: Any) -> None:
-    """An algorithm that compares samples of one prompt needs several."""
-    name, n_agent = config.algorithm.adv_estimator, config.actor_rollout_ref.rollout.n_agent
-    if find_algorithm(name).needs_groups and n_agent < 2:
+    """What compares samples of one prompt needs several."""
+    algorithm, n_agent = config.algorithm, config.actor_rollout_ref.rollout.n_agent
+    comparing = [
+        setting
+        for setting, compares in (
+            (
+                f"algorithm.adv_estimator={algorithm.adv_estimator}",
+                find_algorithm(algorithm.adv_estimator).needs_groups,
+            ),
+            ("algorithm.filter_groups.enable=true", algorithm.filter_groups.enable),
+        )
+        if compares
+    ]
+    if comparing and n_agent < 2:
         raise ConfigError(
-            f"algorithm.adv_estimator={name} compares samples of one prompt: set "
+            f"{comparing[0]} compares samples of one prompt: set "
             f"actor_rollout_ref.rollout.n_agent to 2 or more (8 is usual), got {n_agent}"
+        )
+
+
+def _check_on_policy(config: Any) -> None:
+    """The engine's log-probs are those of the policy before the update only in its first step."""
+    if not config.algorithm.rollout_log_probs_as_old:
+        return
+    rollout, actor = config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor
+    samples = config.data.train_batch_size * rollout.n_agent
+    if actor.ppo_epochs != 1 or actor.ppo_mini_batch_size != samples:
+        raise ConfigError(
+            "algorithm.rollout_log_probs_as_old=true wants one optimizer step a rollout: set "
+            f"actor_rollout_ref.actor.ppo_epochs=1 (now {actor.ppo_epochs}) and "
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={samples} (now "
+            f"{actor.ppo_mini_batch_size}), which is data.train_batch_size x rollout.n_agent"
+        )
+    if rollout.top_p != 1 or rollout.top_k > 0:
+        raise ConfigError(
+            "algorithm.rollout_log_probs_as_old=true wants log-probs of the full distribution: set "
+            f"actor_rollout_ref.rollout.top_p=1 (now {rollout.top_p}) and top_k=-1 (now "
+            f"{rollout.top_k})"
         )
 
 

@@ -89,7 +89,7 @@ def training_curve(*metrics: str) -> Curve:
     return Curve("training, running mean of 5 steps", metrics)
 
 
-ENTROPY_CHART = Chart("Policy entropy (nats per token)", (training_curve("actor/entropy_loss"),))
+ENTROPY_CHART = Chart("Policy entropy (nats per token)", (training_curve("actor/entropy"),))
 KL_CHART = Chart("KL to the reference (per token)", (training_curve("critic/kl", "actor/kl_loss"),))
 TRAINING_CHARTS = (
     Chart(

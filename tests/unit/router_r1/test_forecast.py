@@ -57,6 +57,7 @@ def by_subject(lines: list[CheckLine]) -> dict[str, CheckLine]:
         ),
         (("trainer.total_training_steps=null",), (None, 100), PlannedRun(None, None, None, None)),
         (("actor_rollout_ref.rollout.n_agent=4",), (640, 100), PlannedRun(225, 57600, 16, 1600)),
+        (("algorithm.adv_estimator=remax",), (640, 100), PlannedRun(225, 28800, 16, 1600)),
     ],
 )
 def test_a_run_is_counted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from verl.algorithms import find_algorithm
 from verl.config.ppo import PPOConfig
 
 
@@ -13,7 +14,8 @@ class PlannedRun:
 
     Attributes:
         steps: training steps.
-        training: trajectories of all steps.
+        training: trajectories of all steps, greedy ones that an algorithm compares with among
+            them; what dynamic sampling rolls out besides is not known.
         validations: rounds of validation.
         validation: trajectories of all rounds.
     """
@@ -37,9 +39,11 @@ class PlannedRun:
         if steps is None:
             return cls(None, None, None, None)
         rounds = _validations(config, steps)
+        greedy = find_algorithm(config.algorithm.adv_estimator).needs_greedy_baseline
+        samples = config.actor_rollout_ref.rollout.n_agent + greedy
         return cls(
             steps=steps,
-            training=steps * batch * config.actor_rollout_ref.rollout.n_agent,
+            training=steps * batch * samples,
             validations=rounds,
             validation=None if validation_rows is None else rounds * validation_rows,
         )

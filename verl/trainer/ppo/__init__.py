@@ -1,1 +1,1 @@
-"""PPO and GRPO."""
+"""The training loop, and what a step is made of."""

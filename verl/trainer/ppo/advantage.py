@@ -8,7 +8,8 @@ from verl.algorithms import find_algorithm
 from verl.algorithms.base import ScoredBatch
 from verl.algorithms.kl import AdaptiveKLController, FixedKLController, kl_penalty
 from verl.algorithms.maths import masked_mean
-from verl.config.ppo import AlgorithmConfig
+from verl.algorithms.rollout_correction import correction_weights
+from verl.config.algorithm import AlgorithmConfig
 from verl.protocol import DataProto
 
 KLController = FixedKLController | AdaptiveKLController
@@ -50,6 +51,21 @@ def apply_kl_penalty(
     return {"critic/kl": float(masked_mean(estimate, mask)), "critic/kl_coeff": coefficient}
 
 
+def add_rollout_weights(batch: DataProto, config: AlgorithmConfig) -> dict[str, float]:
+    """``rollout_weights`` (B, R) where engine and trainer are corrected, and what they are like."""
+    tensors = batch.batch
+    assert tensors is not None
+    if config.rollout_correction.level is None:
+        return {}
+    tensors["rollout_weights"], metrics = correction_weights(
+        tensors["old_log_probs"],
+        tensors["rollout_log_probs"],
+        tensors["response_mask"],
+        config.rollout_correction,
+    )
+    return metrics
+
+
 def add_advantages(batch: DataProto, config: AlgorithmConfig) -> None:
     """``advantages`` and ``returns`` (B, R) by the configured algorithm."""
     tensors = batch.batch
@@ -59,6 +75,7 @@ def add_advantages(batch: DataProto, config: AlgorithmConfig) -> None:
         tensors["response_mask"],
         batch.non_tensor_batch["uid"].tolist(),
         tensors.get("values"),
+        tensors.get("greedy_scores"),
     )
     found = find_algorithm(config.adv_estimator).advantages(scored, config)
     tensors["advantages"], tensors["returns"] = found.advantages, found.returns

@@ -10,7 +10,7 @@ from verl.columns import Column
 from verl.trajectory import Trajectory
 from verl.utils.console import console, progress_bar
 
-_ENTROPY = Column("entropy", "entropy", step_metric="actor/entropy_loss")
+_ENTROPY = Column("entropy", "entropy", step_metric="actor/entropy")
 
 
 class TrainingDisplay:
@@ -52,12 +52,11 @@ class TrainingDisplay:
         console.print(f"{line}  {seconds:4.1f} s", highlight=False, soft_wrap=True)
         self._progress.update(self._task, completed=step)
 
-    def show_skipped(self, step: int, excluded: int) -> None:
-        """Prints that a step had nothing to learn from, and moves the bar."""
+    def show_skipped(self, step: int, reason: str) -> None:
+        """Prints that a step had nothing to learn from and why, and moves the bar."""
         width = len(str(self._total_steps))
         console.print(
-            f"step {step:{width}d}/{self._total_steps}  no update: {excluded} trajectories are "
-            "excluded and none is left to learn from",
+            f"step {step:{width}d}/{self._total_steps}  no update: {reason}",
             highlight=False,
             soft_wrap=True,
         )

@@ -51,7 +51,8 @@ def group_metrics(scores: np.ndarray, uids: np.ndarray) -> dict[str, float]:
 
 
 def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
-    """Advantages, returns, values, lengths and token counts of a finished batch."""
+    """Advantages, returns, values, lengths and token counts of a finished batch; what the trainer's
+    own pass over it before the update says, if there was one."""
     tensors = batch.batch
     assert tensors is not None
     mask = tensors["response_mask"].bool()
@@ -75,9 +76,10 @@ def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
     metrics |= summary("global_seqlen", prompt_lengths + response_lengths)
     metrics["state_tokens/total"] = float(sampled)
     metrics["state_tokens/coverage"] = sampled / max(1, total)
-    gap = (tensors["old_log_probs"] - tensors["rollout_log_probs"]).abs()
-    metrics["rollout/log_prob_gap"] = float(masked_mean(gap, mask))
-    metrics["actor/entropy"] = float(masked_mean(tensors["entropys"], mask))
+    if "entropys" in tensors:
+        gap = (tensors["old_log_probs"] - tensors["rollout_log_probs"]).abs()
+        metrics["rollout/log_prob_gap"] = float(masked_mean(gap, mask))
+        metrics["actor/entropy"] = float(masked_mean(tensors["entropys"], mask))
     return metrics
 
 

@@ -1,10 +1,10 @@
-"""The PPO/GRPO training loop.
+"""The training loop of every algorithm.
 
 Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
-trajectories less those that the agent excludes; a step that has none left changes no weights and
-says so; a final validation and a final save whatever the frequencies; a task that stops the
-run leaves a checkpoint of the last whole step; the loop knows nothing of the task but its rollout
-source and reward function.
+trajectories less those that take no part (see :mod:`verl.trainer.ppo.gathering`); a step that has
+none left changes no weights and says so; a final validation and a final save whatever the
+frequencies; a task that stops the run leaves a checkpoint of the last whole step; the loop knows
+nothing of the task but its rollout source and reward function.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,19 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
-from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport, ValidationResult
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.advantage import (
     add_advantages,
+    add_rollout_weights,
     add_token_level_scores,
     apply_kl_penalty,
     make_kl_controller,
 )
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
+from verl.trainer.ppo.gathering import Gathered, Gatherer, TrainingStoppedError
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,
@@ -46,44 +46,32 @@ from verl.trainer.ppo.rollout_log import (
     trajectories_file,
     write_trajectories,
 )
+from verl.trainer.ppo.row_stream import RowStream
 from verl.trainer.ppo.samples import SampleLog
-from verl.trainer.ppo.selection import select_for_update
+from verl.trainer.ppo.scored_rollout import ScoredRollout
 from verl.trainer.ppo.totals import Kind, Totals
 from verl.trainer.ppo.update import (
     ACTOR_COLUMNS,
     CRITIC_COLUMNS,
+    OPTIONAL_COLUMNS,
     SCORING_COLUMNS,
     mini_batches,
     run_update,
+    without_truncated,
 )
 from verl.trainer.ppo.validation import (
     count_excluded,
-    label,
     validate,
     validation_metrics,
     validation_requests,
 )
 from verl.trainer.ppo.workers import Workers
-from verl.trajectory import Trajectory, collate
 from verl.utils.checkpoints import prune_checkpoints, save_reward_state, whole_checkpoint
-from verl.utils.dataset import Datasets, epoch_batches, load_tokenizer
+from verl.utils.dataset import Datasets, load_tokenizer
 from verl.utils.plots import save_curves
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
 logger = logging.getLogger(__name__)
-
-
-class TrainingStoppedError(Exception):
-    """The task says that this step's rollout, and any further one, is of no use."""
-
-
-@dataclass(frozen=True)
-class TrainingRollout:
-    """What a step learns from: ``batch`` is the collated trajectories, labelled by their rows."""
-
-    requests: list[RolloutRequest]
-    trajectories: list[Trajectory]
-    batch: DataProto
 
 
 class RayPPOTrainer:
@@ -122,6 +110,12 @@ class RayPPOTrainer:
         self.totals = Totals(self.reports.running_totals(), planned)
         self.samples = SampleLog(self.output_dir, trainer.samples)
         self.rng = np.random.default_rng(trainer.seed)
+        self.rows = RowStream(
+            len(self.train_data),
+            config.data.train_batch_size,
+            trainer.seed,
+            config.data.shuffle_train_dataloader,
+        )
         self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
         self.seconds: dict[str, float] = {}
@@ -131,6 +125,16 @@ class RayPPOTrainer:
         self.workers = Workers(self.config, self.total_steps)
         self.source = self.task.agent(self.workers.engine, self.tokenizer)
         self.reward_function = self.task.reward()
+        self.gatherer = Gatherer(
+            self.config,
+            self.source,
+            self.reward_function,
+            self.train_data,
+            self.rows,
+            self.surroundings.stop_reason,
+            self.workers.roles.groups,
+            _pad_token_id(self.tokenizer),
+        )
 
     def fit(self) -> TrainingReport:
         """Trains; returns what the end table is made of."""
@@ -149,9 +153,9 @@ class RayPPOTrainer:
         """All steps; the first validation (None if switched off) and the last."""
         trainer = self.config.trainer
         first = last = self._validate(step=0) if trainer.val_before_train else None
-        for step, rows in zip(range(1, self.total_steps + 1), self._batches(), strict=False):
+        for step in range(1, self.total_steps + 1):
             try:
-                self._step(step, rows)
+                self._step(step)
             except TrainingStoppedError as stop:
                 logger.warning("stopped after %d steps: %s", step - 1, stop)
                 self._save(step - 1)
@@ -163,18 +167,19 @@ class RayPPOTrainer:
                 last = self._validate(step)
         return first, last
 
-    def _step(self, step: int, rows: list[int]) -> None:
+    def _step(self, step: int) -> None:
         """One training step: rollout, reward, log-probs and values, advantages, update, publish."""
         self.seconds = {}
         start = time.monotonic()
-        with self._timed("gen"):
-            rollout, metrics = self._rollout(step, rows)
+        gathered = self._gather(step)
+        records = [trajectory.record for trajectory in gathered.trajectories]
+        metrics = environment_metrics(records, self.task.agent_metrics) | gathered.counts
+        rollout = gathered.rollout
         if rollout is None:
-            self._log_skipped(step, metrics)
+            self._log_skipped(step, metrics, gathered)
             return
         batch = rollout.batch
-        with self._timed("reward"):
-            metrics |= self._score(step, rollout)
+        metrics |= self._score(step, gathered, rollout)
         with self._timed("log_probs"):
             self._add_log_probs_and_values(batch)
         with self._timed("adv"):
@@ -183,57 +188,34 @@ class RayPPOTrainer:
             metrics |= self._update(batch)
         with self._timed("publish_weights"):
             self.workers.publish_weights()
-        self._log(step, batch, metrics, time.monotonic() - start)
+        self._log(step, batch, metrics, gathered.rolled_out, time.monotonic() - start)
 
     # -- the arrows ------------------------------------------------------------------------
 
-    def _batches(self) -> Iterator[list[int]]:
-        data, seed = self.config.data, self.config.trainer.seed
-        size = data.train_batch_size
-        for _, rows in epoch_batches(
-            len(self.train_data), size, seed, data.shuffle_train_dataloader
-        ):
-            yield rows
+    def _gather(self, step: int) -> Gathered:
+        """Rolls out and scores; the engines sleep afterwards, unless nothing is left."""
+        gathered = self.gatherer.gather(step)
+        self.seconds |= gathered.seconds
+        if gathered.rollout is not None:
+            self.workers.engine.sleep()
+        return gathered
 
-    def _rollout(
-        self, step: int, rows: list[int]
-    ) -> tuple[TrainingRollout | None, dict[str, float]]:
-        """``n_agent`` trajectories of each row, side by side; None if all are left out."""
-        rollout = self.config.actor_rollout_ref.rollout
-        requests = [
-            self.train_data.request(row, uid=f"step{step}-{i}", sample_index=k)
-            for i, row in enumerate(rows)
-            for k in range(rollout.n_agent)
-        ]
-        options = RolloutOptions.of(rollout, self.config.trainer.seed)
-        trajectories = self.source.rollout(requests, options)
-        if reason := self.surroundings.stop_reason():
-            raise TrainingStoppedError(reason)
-        selection = select_for_update(trajectories, self.workers.roles.groups)
-        metrics = environment_metrics([t.record for t in trajectories], self.task.agent_metrics)
-        metrics |= selection.metrics()
-        if not selection.kept:
-            return None, metrics
-        self.workers.engine.sleep()
-        requests = [requests[i] for i in selection.kept]
-        trajectories = [trajectories[i] for i in selection.kept]
-        batch = collate(trajectories, _pad_token_id(self.tokenizer))
-        label(batch, [dict(request.row) for request in requests])
-        return TrainingRollout(requests, trajectories, batch), metrics
-
-    def _score(self, step: int, rollout: TrainingRollout) -> dict[str, float]:
-        batch = rollout.batch
-        reward = self.reward_function(batch, validate=False)
+    def _score(self, step: int, gathered: Gathered, rollout: ScoredRollout) -> dict[str, float]:
+        batch, reward = rollout.batch, rollout.reward
         self.samples.write(step, rollout.requests, rollout.trajectories, reward)
         add_token_level_scores(batch, torch.from_numpy(reward.scores))
-        metrics = reward_metrics(reward)
+        metrics = reward_metrics(gathered.reward)
         if self.workers.roles.groups:
             metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
         return metrics
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
-        batch.union(self.workers.actor.compute_log_probs(inputs))
+        if self.config.algorithm.rollout_log_probs_as_old:
+            assert batch.batch is not None
+            batch.batch["old_log_probs"] = batch.batch["rollout_log_probs"]
+        else:
+            batch.union(self.workers.actor.compute_log_probs(inputs))
         if self.workers.roles.reference:
             batch.union(self.workers.reference.compute_ref_log_probs(inputs))
         if self.workers.roles.critic:
@@ -241,7 +223,7 @@ class RayPPOTrainer:
 
     def _add_advantages(self, batch: DataProto) -> dict[str, float]:
         assert batch.batch is not None
-        metrics: dict[str, float] = {}
+        metrics = add_rollout_weights(batch, self.config.algorithm)
         if self.workers.roles.kl_in_reward:
             estimator = self.config.algorithm.kl_penalty
             metrics |= apply_kl_penalty(batch, self.kl_controller, estimator)
@@ -253,6 +235,11 @@ class RayPPOTrainer:
     def _update(self, batch: DataProto) -> dict[str, float]:
         actor, critic = self.config.actor_rollout_ref.actor, self.config.critic
         metrics: dict[str, float] = {}
+        if self.config.algorithm.mask_truncated:
+            whole, batch = len(batch), without_truncated(batch)
+            metrics["rollout/truncated_masked"] = float(whole - len(batch))
+            if not len(batch):
+                return metrics
         if self.workers.roles.critic:
             parts = mini_batches(
                 batch.select(CRITIC_COLUMNS, ()),
@@ -263,16 +250,21 @@ class RayPPOTrainer:
                 self.workers.world_size,
             )
             metrics |= run_update(self.workers.critic.update_critic, parts)
-        reference = ("ref_log_prob",) if self.workers.roles.reference else ()
+        assert batch.batch is not None
+        optional = tuple(name for name in OPTIONAL_COLUMNS if name in batch.batch)
         parts = mini_batches(
-            batch.select(ACTOR_COLUMNS + reference, ()),
+            batch.select(ACTOR_COLUMNS + optional, ()),
             actor.ppo_mini_batch_size,
             actor.ppo_epochs,
             actor.shuffle,
             self.rng,
             self.workers.world_size,
         )
-        return metrics | run_update(self.workers.actor.update_actor, parts)
+        metrics |= run_update(self.workers.actor.update_actor, parts)
+        if self.config.algorithm.rollout_log_probs_as_old:
+            # The one step's forward pass is the trainer's first over these tokens.
+            metrics["rollout/log_prob_gap"] = metrics["actor/log_prob_change"]
+        return metrics
 
     # -- around the arrows -----------------------------------------------------------------
 
@@ -312,30 +304,32 @@ class RayPPOTrainer:
             save_reward_state(folder, self.reward_function)
         prune_checkpoints(self.output_dir, step, self.config.trainer.max_ckpt_to_keep)
 
-    def _log(self, step: int, batch: DataProto, metrics: dict[str, float], total: float) -> None:
+    def _log(
+        self,
+        step: int,
+        batch: DataProto,
+        metrics: dict[str, float],
+        rolled_out: int,
+        total: float,
+    ) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic)
-        metrics |= self._task_metrics(self._trajectories_per_step, Kind.TRAINING)
+        metrics |= self._task_metrics(rolled_out, Kind.TRAINING)
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.tracking.log(metrics, step)
         self.display.show_step(step, metrics, self.totals.describe(metrics), total)
         self.alarms.check(step, metrics)
 
-    def _log_skipped(self, step: int, metrics: dict[str, float]) -> None:
+    def _log_skipped(self, step: int, metrics: dict[str, float], gathered: Gathered) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
-        self.tracking.log(
-            metrics | self._task_metrics(self._trajectories_per_step, Kind.TRAINING), step
-        )
-        self.display.show_skipped(step, int(metrics["rollout/excluded"]))
+        metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING)
+        self.tracking.log(metrics, step)
+        self.display.show_skipped(step, gathered.nothing_left)
 
     def _task_metrics(self, trajectories: int, kind: Kind) -> dict[str, float]:
         """What the task reports after so many more trajectories, and its totals at the end."""
         metrics = self.reports.metrics()
         return metrics | self.totals.observe(metrics, trajectories, kind)
-
-    @property
-    def _trajectories_per_step(self) -> int:
-        return self.config.data.train_batch_size * self.config.actor_rollout_ref.rollout.n_agent
 
     @contextmanager
     def _timed(self, name: str) -> Iterator[None]:

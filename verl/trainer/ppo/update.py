@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from verl.protocol import DataProto, pad_dataproto_to_divisor
+from verl.trajectory import TrajectoryStatus
 
 # What the workers need; the rest of a batch stays on the driver.
 ACTOR_COLUMNS = (
@@ -17,6 +18,8 @@ ACTOR_COLUMNS = (
     "old_log_probs",
     "advantages",
 )
+# Of the actor, where the configuration asks for them.
+OPTIONAL_COLUMNS = ("ref_log_prob", "rollout_weights")
 CRITIC_COLUMNS = (
     "input_ids",
     "attention_mask",
@@ -26,6 +29,12 @@ CRITIC_COLUMNS = (
     "returns",
 )
 SCORING_COLUMNS = ("input_ids", "attention_mask", "responses", "response_mask")
+
+
+def without_truncated(batch: DataProto) -> DataProto:
+    """The trajectories that did not end for want of room (Yu et al. 2025, "DAPO", section 3.4)."""
+    status = batch.non_tensor_batch["status"]
+    return batch[status != TrajectoryStatus.TRUNCATED.value]
 
 
 def mini_batches(

@@ -30,14 +30,15 @@ class Roles:
 
     @classmethod
     def of(cls, config: PPOConfig) -> Roles:
-        """What the algorithm needs; and any KL needs a reference."""
-        algorithm = find_algorithm(config.algorithm.adv_estimator)
-        in_reward = bool(config.algorithm.use_kl_in_reward)
+        """What the algorithm needs; a KL needs a reference, unless its coefficient is 0."""
+        settings = config.algorithm
+        algorithm = find_algorithm(settings.adv_estimator)
+        in_reward = bool(settings.use_kl_in_reward) and settings.kl_ctrl.kl_coef != 0
         return cls(
             critic=algorithm.needs_critic,
-            reference=in_reward or bool(config.actor_rollout_ref.actor.use_kl_loss),
+            reference=in_reward or config.actor_rollout_ref.actor.has_kl_loss,
             kl_in_reward=in_reward,
-            groups=algorithm.needs_groups,
+            groups=algorithm.needs_groups or settings.filter_groups.enable,
         )
 
 
@@ -123,14 +124,7 @@ def _start_group(
         training_steps * policy.actor.ppo_epochs * (samples // policy.actor.ppo_mini_batch_size)
     )
     classes = {
-        "actor": RayClassWithInit(
-            ActorWorker,
-            policy.model,
-            policy.actor,
-            temperature,
-            actor_steps,
-            find_algorithm(config.algorithm.adv_estimator).policy_loss,
-        )
+        "actor": RayClassWithInit(ActorWorker, policy.model, policy.actor, temperature, actor_steps)
     }
     if roles.reference:
         classes["reference"] = RayClassWithInit(

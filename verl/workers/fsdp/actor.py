@@ -6,8 +6,16 @@ from pathlib import Path
 
 import torch
 
-from verl.algorithms.base import PolicyLoss, PolicyTokens, ppo_loss
-from verl.algorithms.kl import kl_penalty
+from verl.algorithms.actor_loss import (
+    AGGREGATED,
+    TERMS,
+    ActorTokens,
+    actor_terms,
+    weighted_loss,
+)
+from verl.algorithms.aggregation import aggregation
+from verl.algorithms.policy_losses import find_policy_loss
+from verl.algorithms.policy_losses.base import PolicyTokens
 from verl.config.model import ActorConfig, ModelConfig, ReferenceConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
@@ -18,7 +26,7 @@ from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
     MicroBatchLimits,
     compute_per_token,
-    global_token_count,
+    global_counts,
     iterate_micro_batches,
     sum_over_ranks,
 )
@@ -41,7 +49,6 @@ class ActorWorker(Worker):
         config: of the update.
         temperature: at which the policy samples; logits are divided by it everywhere.
         total_steps: optimizer steps of the run.
-        policy_loss: of the algorithm.
     """
 
     def __init__(
@@ -51,11 +58,10 @@ class ActorWorker(Worker):
         config: ActorConfig,
         temperature: float,
         total_steps: int,
-        policy_loss: PolicyLoss = ppo_loss,
     ) -> None:
         super().__init__(info)
         self._config = config
-        self._policy_loss = policy_loss
+        self._policy_loss = find_policy_loss(config.policy_loss)
         self._temperature = temperature
         self._engine = FSDPEngine(
             model, config.fsdp_config, self.device, "lm", config.optim, total_steps
@@ -78,28 +84,35 @@ class ActorWorker(Worker):
 
     @register(Dispatch.DP_COMPUTE)
     def update_actor(self, mini_batch: DataProto) -> DataProto:
-        """One optimizer step on one mini-batch; needs advantages, old_log_probs, response_mask.
+        """One optimizer step on one mini-batch; needs advantages, old_log_probs, response_mask;
+        ref_log_prob with a KL in the loss; rollout_weights where engine and trainer are corrected.
 
-        The loss is the sum over sampled tokens of all ranks and micro-batches, divided by their
-        number. Returns metrics in ``meta_info["metrics"]``.
+        The loss is a sum over sampled tokens of all ranks and micro-batches, divided as
+        ``actor.loss_agg_mode`` says. Returns metrics in ``meta_info["metrics"]``.
         """
         assert mini_batch.batch is not None
-        count = global_token_count(mini_batch, self.device)
-        names = ("pg_loss", "entropy_loss", "pg_clipfrac", "ppo_kl", "kl_loss")
+        counts = global_counts(mini_batch, self.device)
+        weights, total = aggregation(
+            mini_batch.batch["response_mask"].float(), counts, self._config
+        )
+        names = TERMS if self._config.has_kl_loss else TERMS[:-1]
         sums = dict.fromkeys(names, 0.0)
         for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
-            terms = self._loss_terms(mini_batch, batch)
+            terms = actor_terms(
+                self._tokens(mini_batch, weights, batch), self._config, self._policy_loss
+            )
             loss = weighted_loss(terms, self._config)
             # FSDP averages gradients over ranks, the loss is a sum over them.
-            (loss * self.world_size / count).backward()
+            (loss * self.world_size / total).backward()
             for name, value in terms.items():
                 sums[name] += float(value.detach())
         lr = self._engine.lr
         norm, stepped = self._engine.optimizer_step()
-        means = {n: v / count for n, v in sum_over_ranks(sums, self.device).items()}
-        if not self._config.use_kl_loss:
-            del means["kl_loss"]
-        metrics: dict[str, float] = {f"actor/{name}": value for name, value in means.items()}
+        tokens = max(1.0, counts.tokens)
+        metrics: dict[str, float] = {
+            f"actor/{name}": value / (total if name in AGGREGATED else tokens)
+            for name, value in sum_over_ranks(sums, self.device).items()
+        }
         metrics |= {
             "actor/grad_norm": norm,
             "actor/lr": lr,
@@ -107,35 +120,32 @@ class ActorWorker(Worker):
         }
         return DataProto(meta_info={"metrics": metrics})
 
-    def _loss_terms(self, data: DataProto, batch: ModelInput) -> dict[str, torch.Tensor]:
-        """Sums over the micro-batch's sampled tokens."""
+    def _tokens(self, data: DataProto, weights: torch.Tensor, batch: ModelInput) -> ActorTokens:
+        """The micro-batch's, with the policy's present log-probs and entropies."""
         tensors = data.batch
         assert tensors is not None
 
-        def column(name: str) -> torch.Tensor:
-            values: torch.Tensor = tensors[name]
+        def flat(values: torch.Tensor) -> torch.Tensor:
             return values[batch.sample, batch.offset].to(self.device)
 
+        def column(name: str) -> torch.Tensor:
+            return flat(tensors[name])
+
         log_prob, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
-        mask = column("response_mask").float()
-        tokens = PolicyTokens(
+        policy = PolicyTokens(
             column("old_log_probs"),
             log_prob,
             column("advantages"),
-            mask,
+            column("response_mask").float(),
             batch.sample.to(self.device),
         )
-        loss, clipped, kl = self._policy_loss(tokens, self._config)
-        terms = {
-            "pg_loss": (loss * mask).sum(),
-            "entropy_loss": (entropy * mask).sum(),
-            "pg_clipfrac": (clipped * mask).sum(),
-            "ppo_kl": (kl * mask).sum(),
-        }
-        if self._config.use_kl_loss:
-            estimate = kl_penalty(log_prob, column("ref_log_prob"), self._config.kl_loss_type)
-            terms["kl_loss"] = (estimate * mask).sum()
-        return terms
+        return ActorTokens(
+            policy,
+            entropy,
+            flat(weights),
+            ref_log_prob=column("ref_log_prob") if self._config.has_kl_loss else None,
+            rollout_weights=column("rollout_weights") if "rollout_weights" in tensors else None,
+        )
 
     @register(Dispatch.ONE_TO_ALL)
     def free_unused_memory(self) -> None:
@@ -173,16 +183,6 @@ class ActorWorker(Worker):
     def save_checkpoint(self, folder: str) -> None:
         """Writes the policy in Hugging Face format."""
         self._engine.save(Path(folder))
-
-
-def weighted_loss(terms: dict[str, torch.Tensor], config: ActorConfig) -> torch.Tensor:
-    """The loss of the actor's terms; one with a coefficient of 0 gets no gradient at all."""
-    loss = terms["pg_loss"]
-    if config.entropy_coeff:
-        loss = loss - config.entropy_coeff * terms["entropy_loss"]
-    if config.use_kl_loss:
-        loss = loss + config.kl_loss_coef * terms["kl_loss"]
-    return loss
 
 
 class ReferenceWorker(Worker):

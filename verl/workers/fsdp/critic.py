@@ -16,7 +16,7 @@ from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
     MicroBatchLimits,
     compute_per_token,
-    global_token_count,
+    global_counts,
     iterate_micro_batches,
     sum_over_ranks,
 )
@@ -54,11 +54,12 @@ class CriticWorker(Worker):
     def update_critic(self, mini_batch: DataProto) -> DataProto:
         """One optimizer step on one mini-batch; needs values, returns and response_mask.
 
-        Normalised as the actor's loss. Returns metrics in ``meta_info["metrics"]``.
+        The loss is a mean over the sampled tokens of all ranks and micro-batches. Returns metrics
+        in ``meta_info["metrics"]``.
         """
         tensors = mini_batch.batch
         assert tensors is not None
-        count = global_token_count(mini_batch, self.device)
+        count = max(1.0, global_counts(mini_batch, self.device).tokens)
         sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
         for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
             where = (batch.sample, batch.offset)

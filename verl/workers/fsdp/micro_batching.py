@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from verl.algorithms.aggregation import Counts, count_sampled
 from verl.protocol import DataProto
 from verl.utils.sequence_packing import (
     ModelInput,
@@ -76,12 +77,12 @@ def compute_per_token(
     return results
 
 
-def global_token_count(data: DataProto, device: torch.device) -> float:
-    """Sampled tokens in the mini-batch over all ranks: the denominator of every loss."""
+def global_counts(data: DataProto, device: torch.device) -> Counts:
+    """What the mini-batch holds over all ranks: the denominators of every loss."""
     assert data.batch is not None
-    count = data.batch["response_mask"].sum().to(device=device, dtype=torch.float64)
-    dist.all_reduce(count)
-    return max(1.0, float(count))
+    counts = count_sampled(data.batch["response_mask"]).to(device)
+    dist.all_reduce(counts)
+    return Counts(*counts.tolist())
 
 
 def sum_over_ranks(sums: dict[str, float], device: torch.device) -> dict[str, float]:

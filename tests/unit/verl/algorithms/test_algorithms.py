@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 import verl.algorithms
+import verl.algorithms.policy_losses
+from tests.actor_updates import loss_and_gradient
 from verl.algorithms import find_algorithm
 from verl.config.model import ActorConfig
 from verl.config.ppo import ActorRolloutRefConfig, AlgorithmConfig, DataConfig, PPOConfig
@@ -22,34 +25,38 @@ from verl.trainer.ppo.workers import Roles
 
 _CENTRED = '''
 """Rewards less their mean."""
-import torch
-from verl.algorithms.base import Advantages, Algorithm, TokenLosses
+from verl.algorithms.base import Advantages, Algorithm
 
 def _advantages(batch, config):
     scores = batch.token_level_rewards.sum(dim=-1)
     centred = (scores - scores.mean()).unsqueeze(-1) * batch.response_mask
     return Advantages(centred, centred)
 
-def _sequence_loss(tokens, config):
-    """One ratio a trajectory: the mean log-ratio of its sampled tokens."""
-    log_ratio = (tokens.log_prob - tokens.old_log_prob) * tokens.response_mask
-    rows = int(tokens.sample.max()) + 1
-    total = torch.zeros(rows).index_add(0, tokens.sample, log_ratio)
-    count = torch.zeros(rows).index_add(0, tokens.sample, tokens.response_mask)
-    ratio = (total / count.clamp(min=1)).exp()[tokens.sample]
-    return TokenLosses(-tokens.advantages * ratio, torch.zeros_like(ratio), -log_ratio)
-
-ALGORITHM = Algorithm(_advantages, _sequence_loss, needs_groups=True, kl_in_loss=True)
+ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)
 '''
+_UNCLIPPED = '''
+"""The plain policy gradient."""
+import torch
+from verl.algorithms.policy_losses.base import TokenLosses
+
+def _loss(tokens, config):
+    moved = tokens.log_prob - tokens.old_log_prob
+    return TokenLosses(-tokens.advantages * moved.exp(), torch.zeros_like(moved), -moved)
+
+POLICY_LOSS = _loss
+'''
+ALL = "dr_grpo, gae, grpo, reinforce_plus_plus, reinforce_plus_plus_baseline, remax, rloo"
 
 
 @pytest.fixture
 def extra_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A second folder of the package, so that the tests write nothing into the first."""
-    monkeypatch.setattr(verl.algorithms, "__path__", [*verl.algorithms.__path__, str(tmp_path)])
+    """A second folder of both packages, so that the tests write nothing into the first."""
+    for package in (verl.algorithms, verl.algorithms.policy_losses):
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
     importlib.invalidate_caches()
     yield tmp_path
-    sys.modules.pop("verl.algorithms.centred", None)
+    for name in ("centred", "policy_losses.unclipped"):
+        sys.modules.pop(f"verl.algorithms.{name}", None)
     importlib.invalidate_caches()
 
 
@@ -64,7 +71,7 @@ def _config(estimator: str, n_agent: int) -> PPOConfig:
 
 
 def test_a_file_that_is_added_is_an_algorithm(extra_folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"centred.*choose one of: gae, grpo"):
+    with pytest.raises(ConfigError, match=rf"centred.*choose one of: {ALL}"):
         AlgorithmConfig(adv_estimator="centred")
     (extra_folder / "centred.py").write_text(_CENTRED)
     with pytest.raises(ConfigError, match=r"centred compares samples of one prompt.*n_agent"):
@@ -89,19 +96,46 @@ def test_a_file_that_is_deleted_is_none(extra_folder: Path) -> None:
     assert find_algorithm("centred").needs_groups
     path.unlink()
     importlib.invalidate_caches()
-    with pytest.raises(ConfigError, match=r"centred.*choose one of: gae, grpo$"):
+    with pytest.raises(ConfigError, match=rf"centred.*choose one of: {ALL}$"):
         AlgorithmConfig(adv_estimator="centred")
 
 
-@pytest.mark.parametrize("name", ["base", "losses", "maths", "kl", "__init__", "../gae", ""])
+@pytest.mark.parametrize("name", ["base", "losses", "policy_losses", "__init__", "../gae", ""])
 def test_other_files_are_no_algorithms(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"choose one of: gae, grpo$"):
+    with pytest.raises(ConfigError, match=rf"choose one of: {ALL}$"):
         AlgorithmConfig(adv_estimator=name)
 
 
-def test_the_two_bring_what_they_need() -> None:
-    gae, grpo = find_algorithm("gae"), find_algorithm("grpo")
-    assert (gae.needs_critic, gae.needs_groups, gae.kl_in_loss) == (True, False, False)
-    assert (grpo.needs_critic, grpo.needs_groups, grpo.kl_in_loss) == (False, True, True)
-    assert gae.policy_loss is grpo.policy_loss
-    assert ActorConfig().clip_ratio == 0.2
+def test_a_loss_that_is_added_goes_with_any_algorithm(extra_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"actor.policy_loss='unclipped'.*: cispo, clip, gspo$"):
+        ActorConfig(policy_loss="unclipped")
+    (extra_folder / "unclipped.py").write_text(_UNCLIPPED)
+    columns = {
+        "log_prob": torch.tensor([[0.5, 0.0]]),
+        "old_log_probs": torch.zeros(1, 2),
+        "advantages": torch.tensor([[2.0, 1.0]]),
+        "response_mask": torch.ones(1, 2),
+    }
+    config = ActorConfig(policy_loss="unclipped", entropy_coeff=0.0)
+    loss, _, _ = loss_and_gradient(columns, config)
+    assert loss.item() == pytest.approx(-(2 * math.exp(0.5) + 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "critic", "groups", "greedy", "in_loss"),
+    [
+        ("gae", True, False, False, False),
+        ("grpo", False, True, False, True),
+        ("dr_grpo", False, True, False, True),
+        ("rloo", False, True, False, False),
+        ("reinforce_plus_plus", False, False, False, False),
+        ("reinforce_plus_plus_baseline", False, True, False, True),
+        ("remax", False, False, True, False),
+    ],
+)
+def test_each_says_what_it_needs(
+    name: str, critic: bool, groups: bool, greedy: bool, in_loss: bool
+) -> None:
+    found = find_algorithm(name)
+    needs = (found.needs_critic, found.needs_groups, found.needs_greedy_baseline, found.kl_in_loss)
+    assert needs == (critic, groups, greedy, in_loss)

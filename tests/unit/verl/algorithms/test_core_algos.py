@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import reference_file
 from verl.algorithms.maths import entropy_from_logits, masked_mean, masked_whiten
-from verl.config.ppo import AlgorithmConfig, KLControlConfig
+from verl.config.algorithm import AlgorithmConfig, KLControlConfig
 from verl.protocol import DataProto
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo.advantage import add_token_level_scores, apply_kl_penalty, make_kl_controller

@@ -74,6 +74,22 @@ def test_the_papers_recipe() -> None:
         ("trainer.n_gpus_per_node=3", ("ppo_mini_batch_size", "3 ranks")),
         ("actor_rollout_ref.actor.state_masking=false", ("state_masking", "never")),
         ("pool.name_matching=fuzzy", ("name_matching", "exact, original")),
+        ("actor_rollout_ref.actor.policy_loss=ppo", ("actor.policy_loss", "cispo, clip, gspo")),
+        ("actor_rollout_ref.actor.loss_agg_mode=mean", ("loss_agg_mode", "token-mean")),
+        ("actor_rollout_ref.actor.loss_agg_horizon=9", ("loss_agg_horizon=9", "sum-norm")),
+        ("actor_rollout_ref.actor.clip_ratio_low=1.5", ("clip_ratio_low", "(0, 1]", "1.5")),
+        ("actor_rollout_ref.actor.clip_ratio_high=0", ("clip_ratio_high", "> 0")),
+        ("actor_rollout_ref.actor.clip_ratio_c=1", ("clip_ratio_c", "> 1")),
+        ("algorithm.gamma=1.5", ("algorithm.gamma", "[0, 1]", "1.5")),
+        ("algorithm.rollout_correction.level=off", ("correction.level", "token, sequence")),
+        ("algorithm.rollout_correction.mode=clip", ("correction.mode", "truncate, mask")),
+        ("algorithm.rollout_correction.upper=0.5", ("upper=0.5", "lower <= 1 <= upper")),
+        ("algorithm.filter_groups.max_num_gen_batches=0", ("max_num_gen_batches", "> 0")),
+        ("algorithm.filter_groups.enable=true", ("filter_groups.enable", "n_agent", "2 or more")),
+        (
+            "algorithm.rollout_log_probs_as_old=true",
+            ("rollout_log_probs_as_old", "ppo_mini_batch_size=64 (now 32)"),
+        ),
     ],
 )
 def test_a_wrong_value_names_key_and_choices(override: str, words: tuple[str, ...]) -> None:
@@ -113,6 +129,58 @@ def test_where_the_kl_goes() -> None:
         load("algorithm.adv_estimator=grpo", eight, "algorithm.use_kl_in_reward=true")
     )
     assert in_reward.kl_in_reward
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("algorithm.adv_estimator=gae", "algorithm.kl_ctrl.kl_coef=0"),
+        (
+            "algorithm.adv_estimator=grpo",
+            "actor_rollout_ref.rollout.n_agent=8",
+            "actor_rollout_ref.actor.kl_loss_coef=0",
+        ),
+    ],
+)
+def test_a_coefficient_of_zero_needs_no_reference(overrides: tuple[str, ...]) -> None:
+    config = load(*overrides)
+    roles = Roles.of(config)
+    assert (roles.reference, roles.kl_in_reward) == (False, False)
+    assert not config.actor_rollout_ref.actor.has_kl_loss
+
+
+def test_the_horizon_of_the_constant_aggregation_is_the_longest_trajectory() -> None:
+    mode = "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-sum-norm"
+    assert load(mode).actor_rollout_ref.actor.loss_agg_horizon == 4096
+    explicit = load(mode, "actor_rollout_ref.actor.loss_agg_horizon=100")
+    assert explicit.actor_rollout_ref.actor.loss_agg_horizon == 100
+    assert load().actor_rollout_ref.actor.loss_agg_horizon is None
+
+
+def test_the_clip_has_one_bound_unless_told_otherwise() -> None:
+    assert load("actor_rollout_ref.actor.clip_ratio=0.3").actor_rollout_ref.actor.clip_bounds == (
+        0.3,
+        0.3,
+    )
+    high = load("actor_rollout_ref.actor.clip_ratio_high=0.28").actor_rollout_ref.actor
+    assert high.clip_bounds == (0.2, 0.28)
+    with pytest.raises(ConfigError, match=r"clip_ratio_c=3.0 is the dual clip.*gspo set it to nu"):
+        load("actor_rollout_ref.actor.policy_loss=gspo", "actor_rollout_ref.actor.clip_ratio_c=3")
+
+
+def test_the_engines_log_probs_are_old_only_where_that_holds() -> None:
+    on_policy = (
+        "algorithm.rollout_log_probs_as_old=true",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=64",
+    )
+    assert load(*on_policy).algorithm.rollout_log_probs_as_old
+    for override, words in (
+        ("actor_rollout_ref.actor.ppo_epochs=2", r"ppo_epochs=1 \(now 2\)"),
+        ("actor_rollout_ref.rollout.top_p=0.9", r"full distribution.*top_p=1 \(now 0.9\)"),
+        ("algorithm.rollout_correction.level=token", r"rollout_correction does nothing"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            load(*on_policy, override)
 
 
 def test_the_yaml_root_shows_only_known_groups() -> None:

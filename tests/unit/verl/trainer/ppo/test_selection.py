@@ -17,9 +17,9 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
 from verl.trainer.ppo.rollout_log import write_trajectories
 from verl.trainer.ppo.selection import select_for_update
-from verl.trainer.ppo.update import mini_batches
+from verl.trainer.ppo.update import mini_batches, without_truncated
 from verl.trainer.ppo.validation import count_excluded
-from verl.trajectory import Segment, SegmentKind, Trajectory, collate
+from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 
 
 def trajectory(uid: str, excluded: bool = False) -> Trajectory:
@@ -123,3 +123,19 @@ def test_filling_up_leaves_the_batch_itself_alone() -> None:
     assert batch.batch is not None
     assert part.batch["response_mask"].sum(dim=1).tolist() == [3, 3, 3, 0]
     assert batch.batch["response_mask"].all()
+
+
+def test_truncated_ones_stay_out_of_the_update_and_in_the_baseline() -> None:
+    """The truncated one of group a counts in its mean, and no gradient comes from it."""
+    rollout = [trajectory("a"), trajectory("a"), trajectory("b"), trajectory("b")]
+    rollout[1].status = TrajectoryStatus.TRUNCATED
+    rollout[3].status = TrajectoryStatus.TURNS_EXHAUSTED
+    batch = collate(rollout, pad_token_id=0)
+    assert batch.batch is not None
+    add_token_level_scores(batch, torch.tensor([3.0, 1.0, 0.0, 2.0]))
+    batch.batch["token_level_rewards"] = batch.batch["token_level_scores"]
+    add_advantages(batch, AlgorithmConfig(adv_estimator="dr_grpo"))
+    left = without_truncated(batch)
+    assert left.batch is not None
+    assert left.batch["advantages"].tolist() == [[1.0, 1.0], [-1.0, -1.0], [1.0, 1.0]]
+    assert left.non_tensor_batch["uid"].tolist() == ["a", "b", "b"]

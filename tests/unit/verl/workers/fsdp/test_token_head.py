@@ -11,8 +11,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from verl.algorithms.actor_loss import weighted_loss
 from verl.config.model import ActorConfig
-from verl.workers.fsdp.actor import weighted_loss
 from verl.workers.fsdp.token_head import LogitTransform, token_statistics
 
 TRANSFORMS = {

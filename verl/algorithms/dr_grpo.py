@@ -1,0 +1,38 @@
+"""Dr. GRPO: GRPO without the division by the group's standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.maths import less_group_mean
+from verl.config.algorithm import AlgorithmConfig
+
+
+def compute_dr_grpo_outcome_advantage(
+    token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``r - mean`` in each group (Liu et al. 2025, "Understanding R1-Zero-Like Training", section
+    3.2); the paper divides the loss by a constant as well: ``seq-mean-token-sum-norm``.
+
+    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`.
+
+    Returns:
+        Advantages and returns (the same), (B, T), 0 outside the mask.
+    """
+    scores = token_level_rewards.sum(dim=-1)
+    advantages = less_group_mean(scores, index).unsqueeze(-1) * response_mask.to(scores.dtype)
+    return advantages, advantages
+
+
+def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:  # noqa: ARG001
+    return Advantages(
+        *compute_dr_grpo_outcome_advantage(
+            batch.token_level_rewards, batch.response_mask, batch.index
+        )
+    )
+
+
+ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)

@@ -1,0 +1,41 @@
+"""REINFORCE++ with a baseline: the group's mean comes off, the batch gives the scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.maths import less_group_mean, masked_whiten
+from verl.config.algorithm import AlgorithmConfig
+
+
+def compute_reinforce_plus_plus_baseline_outcome_advantage(
+    token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``r - mean`` in each group, then ``(A - mean) / std`` over the batch's sampled tokens (Hu et
+    al. 2025, "REINFORCE++", the form for several samples a prompt).
+
+    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`; a group of one keeps its
+        reward.
+
+    Returns:
+        Advantages and returns (the same), (B, T), 0 outside the mask.
+    """
+    mask = response_mask.to(token_level_rewards.dtype)
+    scores = token_level_rewards.sum(dim=-1)
+    relative = less_group_mean(scores, index).unsqueeze(-1) * mask
+    advantages = masked_whiten(relative, mask) * mask
+    return advantages, advantages
+
+
+def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:  # noqa: ARG001
+    return Advantages(
+        *compute_reinforce_plus_plus_baseline_outcome_advantage(
+            batch.token_level_rewards, batch.response_mask, batch.index
+        )
+    )
+
+
+ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)

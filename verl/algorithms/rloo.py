@@ -1,0 +1,42 @@
+"""RLOO: REINFORCE whose baseline is the mean of the prompt's other samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.maths import group_rows
+from verl.config.algorithm import AlgorithmConfig
+
+
+def compute_rloo_outcome_advantage(
+    token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """``r_i - mean of r_j, j != i`` in each group (Ahmadian et al. 2024, "Back to Basics"; Kool
+    et al. 2019).
+
+    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`; a group of one keeps its
+        reward.
+
+    Returns:
+        Advantages and returns (the same), (B, T), 0 outside the mask.
+    """
+    scores = token_level_rewards.sum(dim=-1)
+    relative = scores.clone()
+    for rows in group_rows(index):
+        group, others = scores[rows], len(rows) - 1
+        if others:
+            relative[rows] = group - (group.sum() - group) / others
+    advantages = relative.unsqueeze(-1) * response_mask.to(scores.dtype)
+    return advantages, advantages
+
+
+def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:  # noqa: ARG001
+    return Advantages(
+        *compute_rloo_outcome_advantage(batch.token_level_rewards, batch.response_mask, batch.index)
+    )
+
+
+ALGORITHM = Algorithm(_advantages, needs_groups=True)

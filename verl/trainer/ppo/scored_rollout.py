@@ -1,0 +1,55 @@
+"""Trajectories with their requests, batch and reward: rows that stay in step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from verl.algorithms.maths import group_rows
+from verl.interfaces import RewardOutput, RolloutRequest
+from verl.protocol import DataProto
+from verl.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class ScoredRollout:
+    """Trajectories of some prompts: ``batch`` is them collated and labelled by their rows."""
+
+    requests: list[RolloutRequest]
+    trajectories: list[Trajectory]
+    batch: DataProto
+    reward: RewardOutput
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Rows of each prompt, in order of appearance."""
+        return group_rows([trajectory.uid for trajectory in self.trajectories])
+
+    def only(self, groups: Iterable[Sequence[int]]) -> ScoredRollout:
+        """The rows of some groups, in their present order."""
+        rows = sorted(chain.from_iterable(groups))
+        if len(rows) == len(self.trajectories):
+            return self
+        return ScoredRollout(
+            [self.requests[i] for i in rows],
+            [self.trajectories[i] for i in rows],
+            self.batch[rows],
+            RewardOutput(
+                self.reward.scores[rows],
+                {name: values[rows] for name, values in self.reward.metrics.items()},
+            ),
+        )
+
+
+def join_rewards(rewards: Sequence[RewardOutput]) -> RewardOutput:
+    """One after the other."""
+    return RewardOutput(
+        np.concatenate([reward.scores for reward in rewards]),
+        {
+            name: np.concatenate([reward.metrics[name] for reward in rewards])
+            for name in rewards[0].metrics
+        },
+    )
