@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,32 @@ def epoch_batches(
         for start in range(0, size - batch_size + 1, batch_size):
             yield epoch, order[start : start + batch_size].tolist()
         epoch += 1
+
+
+class RowOrder:
+    """The batches of :func:`epoch_batches`, drawn one by one from any position on.
+
+    Args: as of :func:`epoch_batches`.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
+        self._arguments = (size, batch_size, seed, shuffle)
+        self._batches = epoch_batches(*self._arguments)
+        self._drawn = 0
+
+    def draw(self) -> list[int]:
+        """The next batch's row indices."""
+        self._drawn += 1
+        return next(self._batches)[1]
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many batches were drawn."""
+        return {"drawn": self._drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes to that position."""
+        self._drawn = state["drawn"]
+        self._batches = islice(epoch_batches(*self._arguments), self._drawn, None)
 
 
 def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBase:
