@@ -46,8 +46,7 @@ def main(overrides: list[str]) -> int:
         logger.info("%s of this run: %s", line.subject, line.found)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
-    redacted = redact(asdict(config))
-    identity = RunIdentity(redacted, plan.steps or 0, len(data.train))
+    identity = RunIdentity.of(config, len(data.train))
     free = task_class.free_config_keys
     with (
         claim_run_folder(
@@ -59,7 +58,8 @@ def main(overrides: list[str]) -> int:
         trainer_config.device = settle_device(trainer_config.device)
         require_vllm_build(trainer_config.device)
         surroundings.make_first_policy()
-        write_yaml(output_dir / "config.yaml", redact(asdict(config)))
+        redacted = redact(asdict(config))
+        write_yaml(output_dir / "config.yaml", redacted)
         tracking = Tracking(
             trainer_config.logger,
             output_dir,
@@ -68,7 +68,7 @@ def main(overrides: list[str]) -> int:
             redacted,
             start_from,
         )
-        trainer = RayPPOTrainer(config, task, data, tracking, identity)
+        trainer = RayPPOTrainer(config, task, data, tracking)
         try:
             trainer.init_workers(start_from)
             logger.info("ready after %.0f s", time.monotonic() - start)

@@ -15,8 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from verl.algorithms.kl import AdaptiveKLController, FixedKLController
+from verl.config.ppo import PPOConfig
 from verl.task import Surroundings, ValidationResult
 from verl.utils.files import write_text
+from verl.utils.redaction import redact
 from verl.utils.seeding import random_state, restore_random_state
 from verl.utils.tracking import tolerating
 
@@ -46,6 +48,14 @@ class RunIdentity:
     config: dict[str, Any]
     total_steps: int
     train_rows: int
+
+    @classmethod
+    def of(cls, config: PPOConfig, train_rows: int) -> RunIdentity:
+        """Of a run on so many rows."""
+        trainer = config.trainer
+        steps_per_epoch = train_rows // config.data.train_batch_size
+        steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
+        return cls(redact(asdict(config)), steps, train_rows)
 
 
 @dataclass

@@ -95,21 +95,13 @@ class RayPPOTrainer:
         task: brings the agent and the reward.
         data: training and validation rows.
         tracking: where metrics go.
-        identity: of the run.
 
     Raises:
         DataError: if the tokenizer has no chat template or a prompt is too long; before any
             process starts.
     """
 
-    def __init__(
-        self,
-        config: PPOConfig,
-        task: Task,
-        data: Datasets,
-        tracking: Tracking,
-        identity: RunIdentity,
-    ) -> None:
+    def __init__(self, config: PPOConfig, task: Task, data: Datasets, tracking: Tracking) -> None:
         self.config = config
         self.task = task
         self.surroundings, self.reports = task.surroundings(), task.reports()
@@ -124,7 +116,8 @@ class RayPPOTrainer:
                 config.data.apply_chat_template_kwargs,
             )
         trainer = config.trainer
-        self.identity, self.total_steps = identity, identity.total_steps
+        self.identity = RunIdentity.of(config, len(self.train_data))
+        self.total_steps = self.identity.total_steps
         plan = PlannedRun.of(config, len(self.train_data), len(self.val_data))
         planned = {Kind.TRAINING: plan.training or 0, Kind.VALIDATION: plan.validation or 0}
         self.totals = Totals(self.reports.running_totals(), planned)

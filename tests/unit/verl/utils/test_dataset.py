@@ -15,6 +15,7 @@ from verl.config.ppo import DataConfig
 from verl.utils.dataset import (
     DataError,
     PromptDataset,
+    RowOrder,
     epoch_batches,
     ground_truth,
     load_datasets,
@@ -95,6 +96,17 @@ def test_epochs_are_seeded_and_whole() -> None:
 def test_order_without_shuffling() -> None:
     batches = epoch_batches(5, 2, seed=0, shuffle=False)
     assert [next(batches) for _ in range(3)] == [(0, [0, 1]), (0, [2, 3]), (1, [0, 1])]
+
+
+def test_the_order_goes_on_from_any_position() -> None:
+    straight = RowOrder(20, 4, 1, shuffle=True)
+    expected = [straight.draw() for _ in range(10)]
+    half = RowOrder(20, 4, 1, shuffle=True)
+    assert [half.draw() for _ in range(7)] == expected[:7], "into the second epoch"
+    later = RowOrder(20, 4, 1, shuffle=True)
+    later.load_state_dict(half.state_dict())
+    assert [later.draw() for _ in range(3)] == expected[7:]
+    assert later.state_dict() == straight.state_dict()
 
 
 def test_a_tokenizer_without_chat_template_is_refused(tokenizer: Any) -> None:
