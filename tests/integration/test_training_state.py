@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,24 +43,29 @@ def load(group: Any, checkpoint: Path) -> None:
         group[role].load_state(str(state_folder(checkpoint, role)))
 
 
-def test_a_state_goes_on_on_two_ranks_and_on_one(policy_folder: Path, tmp_path: Path) -> None:
-    saved = tmp_path / "global_step_2"
+@pytest.fixture(scope="module")
+def two_ranks(policy_folder: Path, ray_session: None) -> Iterator[Any]:  # noqa: ARG001
     group = start(policy_folder, 2, packed=False, dynamic=False, size=8)
-    try:
-        update(group, 2)
-        for role in ROLES:
-            group[role].begin_save(str(state_folder(saved, role)), str(saved / role))
-        straight = update(group, 2)  # while the state is written
-        for role in ROLES:
-            assert group[role].finish_save() == [None, None]
-        after = weights(group, tmp_path / "straight")
-        load(group, saved)
-        assert update(group, 2) == straight
-        again = weights(group, tmp_path / "again")
-        load(group, saved)
-        at_the_save = weights(group, tmp_path / "at_the_save")
-    finally:
-        group.shutdown()
+    yield group
+    group.shutdown()
+
+
+def test_a_state_goes_on_on_two_ranks_and_on_one(
+    two_ranks: Any, policy_folder: Path, tmp_path: Path
+) -> None:
+    saved, group = tmp_path / "global_step_2", two_ranks
+    update(group, 2)
+    for role in ROLES:
+        group[role].begin_save(str(state_folder(saved, role)), str(saved / role))
+    straight = update(group, 2)  # while the state is written
+    for role in ROLES:
+        assert group[role].finish_save() == [None, None]
+    after = weights(group, tmp_path / "straight")
+    load(group, saved)
+    assert update(group, 2) == straight
+    again = weights(group, tmp_path / "again")
+    load(group, saved)
+    at_the_save = weights(group, tmp_path / "at_the_save")
     for role in ROLES:
         exported = load_file(saved / role / "model.safetensors")
         assert exported.keys() == at_the_save[role].keys()
@@ -85,14 +91,10 @@ def test_a_state_goes_on_on_two_ranks_and_on_one(policy_folder: Path, tmp_path: 
     ).read_bytes()
 
 
-def test_a_rank_that_cannot_write_is_told_of_by_all(policy_folder: Path, tmp_path: Path) -> None:
+def test_a_rank_that_cannot_write_is_told_of_by_all(two_ranks: Any, tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
-    group = start(policy_folder, 2, packed=False, dynamic=False, size=8)
-    try:
-        group["actor"].begin_save(str(tmp_path / "state"), None)
-        errors = group["actor"].finish_save()
-        assert all("File exists" in error for error in errors)
-        group["actor"].begin_save(str(tmp_path / "other"), None)
-        assert group["actor"].finish_save() == [None, None], "the next may succeed"
-    finally:
-        group.shutdown()
+    actor = two_ranks["actor"]
+    actor.begin_save(str(tmp_path / "state"), None)
+    assert all("File exists" in error for error in actor.finish_save())
+    actor.begin_save(str(tmp_path / "other"), None)
+    assert actor.finish_save() == [None, None], "the next may succeed"
