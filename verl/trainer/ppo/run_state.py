@@ -66,7 +66,7 @@ class RunState:
         step: steps done.
         identity: of the run.
         parts: states by the name of the part.
-        metrics: of the step, its validation included, as far as they are finite or not.
+        metrics: of the step, its validation included.
         seconds: wall seconds of training so far.
         trackers: ids under which trackers know the run.
         first, last: validations so far.
