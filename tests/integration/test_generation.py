@@ -54,7 +54,12 @@ Roll = Callable[..., list[Trajectory]]
 def engine(cold_start_folder: Path) -> Iterator[RolloutReplicas]:
     """Two replicas, as on two GPUs."""
     config = RolloutConfig(
-        dtype="float32", enforce_eager=True, num_replicas=2, cpu_threads=1, max_num_seqs=64
+        dtype="float32",
+        enforce_eager=True,
+        inline_engine=True,
+        num_replicas=2,
+        cpu_threads=1,
+        max_num_seqs=64,
     )
     engine = RolloutReplicas(config, str(cold_start_folder), "cpu", 512)
     engine.wait_until_ready()

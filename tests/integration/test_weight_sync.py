@@ -40,9 +40,19 @@ class Case:
 
     tied: bool
     dtype: str
+    inline: bool = True
+
+    def __str__(self) -> str:
+        own_process = "" if self.inline else "-own process"
+        return f"{'tied' if self.tied else 'untied'}-{self.dtype}{own_process}"
 
 
-CASES = [Case(tied, dtype) for dtype in ("float32", "bfloat16") for tied in (True, False)]
+CASES = [
+    Case(tied=True, dtype="float32"),
+    Case(tied=False, dtype="float32", inline=False),
+    Case(tied=True, dtype="bfloat16"),
+    Case(tied=False, dtype="bfloat16"),
+]
 
 
 def untie(folder: Path, target: Path) -> Path:
@@ -67,7 +77,7 @@ class Setup:
 @pytest.fixture(
     scope="module",
     params=CASES,
-    ids=lambda case: f"{'tied' if case.tied else 'untied'}-{case.dtype}",
+    ids=str,
 )
 def setup(
     request: pytest.FixtureRequest, policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
@@ -85,7 +95,12 @@ def setup(
     actor = ActorConfig(optim=OptimConfig(lr=5e-3))
     roles = {"actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10)}
     rollout = RolloutConfig(
-        dtype=case.dtype, enforce_eager=True, cpu_threads=2, max_num_seqs=16, max_model_len=256
+        dtype=case.dtype,
+        enforce_eager=True,
+        inline_engine=case.inline,
+        cpu_threads=2,
+        max_num_seqs=16,
+        max_model_len=256,
     )
     engine = RolloutReplicas(rollout, str(folder), "cpu", 256)
     engine.weight_format = WeightFormat(case.dtype, SMALL_BUCKET)
@@ -196,7 +211,8 @@ def test_a_dead_engine_is_one_clear_error(policy_folder: Path, tmp_path: Path) -
     broken = tmp_path / "broken"
     shutil.copytree(policy_folder, broken)
     (broken / "model.safetensors").write_bytes(b"no weights")
-    engine = RolloutReplicas(RolloutConfig(dtype="float32"), str(broken), "cpu", 128)
+    config = RolloutConfig(dtype="float32", enforce_eager=True, inline_engine=True)
+    engine = RolloutReplicas(config, str(broken), "cpu", 128)
     with pytest.raises(RolloutEngineError, match=r"replica 0 \(a CPU\) did not start"):
         engine.wait_until_ready()
 

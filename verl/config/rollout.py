@@ -24,6 +24,9 @@ class RolloutConfig(Sampling):
         cpu_threads: OpenMP threads of one engine (CPU).
         max_model_len: longest context in tokens; None takes data.max_prompt_length.
         max_num_seqs: sequences decoded together.
+        inline_engine: step a training engine in its Ray actor's process instead of one or two
+            processes of its own. It starts sooner and a step has no hop, but what the actor does
+            beside waits for the interpreter: for small models; engines of one rank only.
         start_timeout_s: how long the engines may take to start, seconds.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
         update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
@@ -42,6 +45,7 @@ class RolloutConfig(Sampling):
     max_model_len: int | None = None
     max_num_seqs: int = 256
     enforce_eager: bool = False
+    inline_engine: bool = False
     start_timeout_s: float = 1800.0
     free_cache_engine: bool = True
     update_weights_bucket_megabytes: int = 512
@@ -62,6 +66,12 @@ class RolloutConfig(Sampling):
                 "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
             }
         )
+        if self.inline_engine and self.tensor_model_parallel_size > 1:
+            raise ConfigError(
+                "rollout.inline_engine=true is for engines of one rank, and "
+                f"rollout.tensor_model_parallel_size={self.tensor_model_parallel_size}; set one of "
+                "them to its default"
+            )
         if self.num_replicas != -1:
             require_positive(**{"rollout.num_replicas": self.num_replicas})
 

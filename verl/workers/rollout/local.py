@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from verl.config.rollout import ENGINES, RolloutConfig
@@ -43,6 +44,8 @@ def start_engine(
     from verl.workers.rollout.vllm_engine import VLLMEngine
     from verl.workers.rollout.vllm_replica import ReplicaSettings
 
-    return VLLMEngine(
-        ReplicaSettings.from_config(config, model_path, device, max_model_len, seed, sleep=False)
+    settings = ReplicaSettings.from_config(
+        config, model_path, device, max_model_len, seed, sleep=False
     )
+    # Who answers people meanwhile keeps the core apart; outside Ray it is forked, and starts soon.
+    return VLLMEngine(replace(settings, inline=False))

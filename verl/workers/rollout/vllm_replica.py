@@ -20,6 +20,7 @@ from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.utils.generation_config import end_of_turn_ids
 from verl.utils.surroundings import MIB, free_shared_memory, require_shared_memory
+from verl.workers.rollout.inline_engine import InlineEngine
 from verl.workers.weight_transfer.buckets import BACKEND
 
 # Prefill of one engine step on CPU, in tokens: as fast as chunks of it (measured), bounded memory.
@@ -42,6 +43,7 @@ class ReplicaSettings:
     max_model_len: int
     max_num_seqs: int
     enforce_eager: bool
+    inline: bool
     sleep: bool
     seed: int
     start_timeout_s: float
@@ -75,6 +77,7 @@ class ReplicaSettings:
             max_model_len=max_model_len,
             max_num_seqs=config.max_num_seqs,
             enforce_eager=config.enforce_eager,
+            inline=config.inline_engine,
             sleep=sleep,
             seed=seed,
             start_timeout_s=config.start_timeout_s,
@@ -83,7 +86,7 @@ class ReplicaSettings:
 
 
 def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
-    """Arguments of vLLM's ``AsyncEngineArgs``."""
+    """Arguments of vLLM's ``EngineArgs`` and ``AsyncEngineArgs``."""
     arguments: dict[str, Any] = {
         "model": settings.model_path,
         "dtype": settings.dtype,
@@ -119,7 +122,8 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
 
 def shared_memory_needed(settings: ReplicaSettings) -> int:
     """Bytes of ``/dev/shm`` for the queues between an engine's processes; 0 if it has one only."""
-    in_one_process = settings.device == "cuda" and settings.tensor_parallel_size == 1
+    one_worker = settings.tensor_parallel_size == 1
+    in_one_process = one_worker and (settings.inline or settings.device == "cuda")
     return 0 if in_one_process else _QUEUES_BYTES
 
 
@@ -130,10 +134,7 @@ class VLLMReplica:
         self._settings = settings
         require_shared_memory(free_shared_memory(), shared_memory_needed(settings))
         self._set_environment()
-        from vllm import AsyncEngineArgs
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(settings)))
+        self._engine = _start_engine(settings)
         self._transfer_ready = False
 
     def _set_environment(self) -> None:
@@ -142,8 +143,12 @@ class VLLMReplica:
         # One limit for a slow start, not a second one of vLLM's own.
         os.environ["VLLM_ENGINE_READY_TIMEOUT_S"] = str(math.ceil(self._settings.start_timeout_s))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(not self._settings.inline))
         if self._settings.device == "cpu":
             threads = self._settings.cpu_threads
+            if self._settings.enforce_eager:
+                # Counting a sampled token's rank alone would cost the C++ compiler's 7 s.
+                os.environ["TORCHDYNAMO_DISABLE"] = "1"
             os.environ.update(
                 VLLM_CPU_KVCACHE_SPACE=str(self._settings.cpu_kv_cache_gib),
                 VLLM_CPU_OMP_THREADS_BIND="nobind",
@@ -237,6 +242,18 @@ class VLLMReplica:
         self._engine.shutdown()
         # Its finaliser shuts down again, with half of the interpreter gone, and complains.
         self._engine.shutdown = _nothing_left_to_do
+
+
+def _start_engine(settings: ReplicaSettings) -> Any:
+    """The engine in this process or, with a process of its own for its core, vLLM's."""
+    arguments = engine_arguments(settings)
+    if settings.inline:
+        threads = settings.cpu_threads if settings.device == "cpu" else None
+        return InlineEngine(arguments, threads)
+    from vllm import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
 
 def _nothing_left_to_do(timeout: float | None = None) -> None:

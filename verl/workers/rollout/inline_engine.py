@@ -1,0 +1,226 @@
+"""vLLM's engine stepped by a thread of this process.
+
+vLLM's ``AsyncLLM`` starts a process for its core and, on a CPU, another for its worker. In a Ray
+actor each imports vllm anew, 12 s of CPU time, and every step crosses to them and back. Here all of
+it is in one process.
+
+Guarantees: everything that touches the engine happens in one thread, between two steps; requests
+that come while a step runs join the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:  # importing vllm takes seconds and reads the environment
+    from vllm import RequestOutput, TokensPrompt
+    from vllm import SamplingParams as VLLMSamplingParams
+    from vllm.distributed.weight_transfer.base import (
+        WeightTransferInitRequest,
+        WeightTransferUpdateRequest,
+    )
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+logger = logging.getLogger(__name__)
+_Command = Callable[["LLMEngine"], Any]
+
+
+class _Receiver(NamedTuple):
+    """Where a request's outputs go; an exception ends it."""
+
+    loop: asyncio.AbstractEventLoop
+    outputs: asyncio.Queue[RequestOutput | Exception]
+
+
+class InlineEngine:
+    """The part of ``AsyncLLM`` that a replica uses, under its names.
+
+    Args:
+        arguments: of vLLM's ``EngineArgs``.
+        cpu_threads: OpenMP threads of a step; None leaves them as they are.
+
+    Raises:
+        Exception: whatever vLLM raises when it does not start.
+    """
+
+    def __init__(self, arguments: dict[str, Any], cpu_threads: int | None) -> None:
+        self._commands: queue.SimpleQueue[tuple[_Command, Future[Any]] | None] = queue.SimpleQueue()
+        self._receivers: dict[str, _Receiver] = {}
+        self._failure: Exception | None = None
+        started: Future[None] = Future()
+        self._thread = threading.Thread(
+            target=self._run,
+            args=(arguments, cpu_threads, started),
+            name="vllm-engine",
+            daemon=True,
+        )
+        self._thread.start()
+        started.result()
+
+    # -- the engine's thread ---------------------------------------------------------------
+
+    def _run(
+        self, arguments: dict[str, Any], cpu_threads: int | None, started: Future[None]
+    ) -> None:
+        try:
+            engine = _start(arguments, cpu_threads)
+        except BaseException as error:
+            started.set_exception(error)
+            return
+        started.set_result(None)
+        try:
+            self._serve(engine)
+        except Exception as error:
+            logger.exception("the vLLM engine has died")
+            self._failure = error
+            self._fail_all(error)
+        finally:
+            engine.engine_core.shutdown()
+
+    def _serve(self, engine: LLMEngine) -> None:
+        """Steps while there are requests and does what is asked for in between."""
+        while True:
+            wait = not engine.has_unfinished_requests()
+            for command in self._take(wait):
+                if command is None:
+                    return
+                _execute(*command, engine)
+            if engine.has_unfinished_requests():
+                self._deliver(engine.step())
+
+    def _take(self, wait: bool) -> list[tuple[_Command, Future[Any]] | None]:
+        """All commands there are; with ``wait`` at least one."""
+        commands = [self._commands.get()] if wait else []
+        while True:
+            try:
+                commands.append(self._commands.get_nowait())
+            except queue.Empty:
+                return commands
+
+    def _deliver(self, outputs: list[Any]) -> None:
+        """One wake-up for each event loop, however many outputs it gets."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[_Receiver, Any]]] = {}
+        for output in outputs:
+            receiver = self._receivers.get(output.request_id)
+            if receiver is not None:  # its reader may have gone meanwhile
+                by_loop.setdefault(receiver.loop, []).append((receiver, output))
+        for loop, pairs in by_loop.items():
+            loop.call_soon_threadsafe(_put_all, pairs)
+
+    def _fail_all(self, error: Exception) -> None:
+        """Nobody waits for an engine that is gone."""
+        for receiver in list(self._receivers.values()):
+            receiver.loop.call_soon_threadsafe(receiver.outputs.put_nowait, error)
+        for command in self._take(wait=False):
+            if command is not None:
+                command[1].set_exception(error)
+
+    # -- callers ---------------------------------------------------------------------------
+
+    async def _ask(self, command: _Command) -> Any:
+        """What ``command`` returns, once the engine's thread has executed it."""
+        done: Future[Any] = Future()
+        self._commands.put((command, done))
+        if self._failure is not None:  # nobody executes it
+            self._fail_all(self._failure)
+        return await asyncio.wrap_future(done)
+
+    async def generate(
+        self, prompt: TokensPrompt, params: VLLMSamplingParams, request_id: str
+    ) -> AsyncIterator[RequestOutput]:
+        """Outputs of one request, as ``params.output_kind`` says; leaving early aborts it.
+
+        Raises:
+            ValueError: if vLLM refuses the request.
+        """
+        receiver = _Receiver(asyncio.get_running_loop(), asyncio.Queue())
+        self._receivers[request_id] = receiver
+        finished = False
+        try:
+            await self._ask(lambda engine: engine.add_request(request_id, prompt, params))
+            while not finished:
+                output = await receiver.outputs.get()
+                if isinstance(output, Exception):
+                    raise output
+                finished = output.finished
+                yield output
+        finally:
+            del self._receivers[request_id]
+            if not finished:
+                self._commands.put((lambda engine: engine.abort_request([request_id]), Future()))
+
+    async def check_health(self) -> None:
+        """Returns between two steps; raises what the engine died of."""
+        await self._ask(lambda engine: None)  # noqa: ARG005
+
+    async def collective_rpc(self, method: str, kwargs: dict[str, Any] | None = None) -> list[Any]:
+        """Calls a method of vLLM's worker."""
+        results: list[Any] = await self._ask(
+            lambda engine: engine.collective_rpc(method, kwargs=kwargs)
+        )
+        return results
+
+    async def init_weight_transfer_engine(self, request: WeightTransferInitRequest) -> None:
+        """Once, before the first update."""
+        await self.collective_rpc("init_weight_transfer_engine", {"init_info": request.init_info})
+
+    async def start_weight_update(self) -> None:
+        """Makes the weights loadable."""
+        await self.collective_rpc("start_weight_update")
+
+    async def update_weights(self, request: WeightTransferUpdateRequest) -> None:
+        """Loads some of the weights."""
+        await self.collective_rpc("update_weights", {"update_info": request.update_info})
+
+    async def finish_weight_update(self) -> None:
+        """From here on the engine computes with the new weights."""
+        await self.collective_rpc("finish_weight_update")
+
+    async def reset_prefix_cache(self) -> None:
+        """Forgets cached prefixes."""
+        await self._ask(lambda engine: engine.reset_prefix_cache())
+
+    async def sleep(self, level: int) -> None:
+        """Frees GPU memory."""
+        await self._ask(lambda engine: engine.sleep(level))
+
+    async def wake_up(self, tags: list[str]) -> None:
+        """Takes GPU memory back."""
+        await self._ask(lambda engine: engine.wake_up(tags))
+
+    def shutdown(self) -> None:
+        """Ends the engine after its present step."""
+        self._commands.put(None)
+        self._thread.join()
+
+
+def _start(arguments: dict[str, Any], cpu_threads: int | None) -> LLMEngine:
+    from vllm import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    if cpu_threads is not None:
+        import torch
+
+        torch.set_num_threads(cpu_threads)  # OpenMP keeps it for each thread that calls it
+    return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def _execute(command: _Command, done: Future[Any], engine: LLMEngine) -> None:
+    """Answers by ``done``, unless its caller has gone."""
+    if not done.set_running_or_notify_cancel():
+        return
+    try:
+        done.set_result(command(engine))
+    except Exception as error:
+        done.set_exception(error)
+
+
+def _put_all(pairs: list[tuple[_Receiver, Any]]) -> None:
+    for receiver, output in pairs:
+        receiver.outputs.put_nowait(output)
