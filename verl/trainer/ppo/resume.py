@@ -33,6 +33,7 @@ _FREE_KEYS = (
     "free_cache_engine",
     "fsdp_config",
     "gpu_memory_utilization",
+    "inline_engine",
     "logits_chunk_tokens",
     "max_num_seqs",
     "num_replicas",
