@@ -129,6 +129,16 @@ class RoutingSurroundings(Surroundings):
             "the next call may cost more than what is left"
         )
 
+    def state_dict(self) -> dict[str, Any]:
+        """The ledger."""
+        return {"ledger": self.client.ledger.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
+        """The ledger as of the checkpoint; money spent since then counts in the budget as well."""
+        ledger = self.client.ledger
+        ledger.load_state_dict(state["ledger"], newest["ledger"])
+        self.client.budget.spent_usd = ledger.spent_usd
+
     def describe_failures(self) -> str:
         """The LLMs whose calls failed, with their share."""
         return self.client.ledger.describe_failures()

@@ -29,6 +29,22 @@ class RoutingTask(Task):
     record_class = RoutedTrajectory
     columns = COLUMNS
     agent_metrics = AGENT_METRICS
+    free_config_keys = (
+        "api_base",
+        "api_key",
+        "pool.api_base",
+        "pool.api_key_env",
+        "pool.breaker_cooldown_s",
+        "pool.breaker_failures",
+        "pool.budget_usd",
+        "pool.health",
+        "pool.max_retries",
+        "pool.queue_timeout_s",
+        "pool.recording",
+        "pool.request_timeout_s",
+        "pool.retry_backoff_s",
+        "world.time_scale",
+    )
 
     def __init__(self, config: RouterConfig) -> None:
         super().__init__(config)

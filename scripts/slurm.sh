@@ -7,6 +7,8 @@
 #SBATCH --mem=0
 #SBATCH --exclusive
 #SBATCH --output=slurm-%j.log
+#SBATCH --signal=B:USR1@300
+#SBATCH --requeue
 #
 # Trains over a Slurm allocation: a Ray head on the first node, a Ray worker on each other one, then
 # train.sh on the head with the allocation's nodes and GPUs.
@@ -14,6 +16,9 @@
 #   sbatch scripts/slurm.sh api_base=https://…                     2 nodes of 8 GPUs
 #   sbatch --nodes=4 --gpus-per-node=4 scripts/slurm.sh cost_coe=0.9
 #                                                 Slurm's options first, then overrides as for train.sh
+#
+# Before the job's time is up, and when it is preempted, the run saves and ends with exit code 75; the
+# same command, or the requeued job, goes on from there.
 #
 #   ROUTER_R1_RAY_PORT=6379     the head's port
 #   ROUTER_R1_JOIN_TIMEOUT=300  seconds that all nodes have to join
@@ -115,4 +120,13 @@ if len(joined) < wanted:
 PYTHON
 
 export RAY_ADDRESS=$address:$port
-bash train.sh "${overrides[@]}"
+bash train.sh "${overrides[@]}" &
+training=$!
+# Slurm tells this shell alone. Ray stays up until training has saved.
+trap 'kill -USR1 "$training" 2>/dev/null || true' USR1 TERM INT
+while true; do
+  code=0
+  wait "$training" || code=$?
+  kill -0 "$training" 2>/dev/null || break  # else a signal has ended the waiting
+done
+exit "$code"

@@ -110,6 +110,21 @@ class Surroundings:
         """
         return None
 
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on must know of the one before, such as what it has used up; JSON
+        values, which later calls leave alone."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
+        """Takes over the state of the process before.
+
+        Args:
+            state: as of the checkpoint.
+            newest: the last that the process wrote: what it used up after the checkpoint stays
+                used up, though the steps are taken again.
+        """
+        del state, newest
+
     def describe_failures(self) -> str:
         """What has failed so far that is not the policy's doing, in a few words; may be empty."""
         return ""
@@ -158,12 +173,15 @@ class Task(ABC):
         columns: what is reported of a trajectory's reward, in the order of a line.
         agent_metrics: a step's metrics that are means of numbers which the agent tells, by their
             names in :meth:`~verl.trajectory.AgentRecord.numbers`.
+        free_config_keys: of the task's configuration, what may differ when a run goes on from a
+            checkpoint; a key stands for all below it.
     """
 
     config_class: ClassVar[type[PPOConfig]] = PPOConfig
     record_class: ClassVar[type[AgentRecord]] = AgentRecord
     columns: ClassVar[tuple[Column, ...]] = (METRIC, REWARD)
     agent_metrics: ClassVar[Mapping[str, str]] = {}
+    free_config_keys: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -60,6 +60,7 @@ _WHAT_TO_TRAIN = (
     ("trainer.experiment_name", "the run's name: outputs/<name>"),
     ("trainer.seed", "of everything drawn"),
     ("trainer.total_training_steps", "steps to train; unset: all of the epochs"),
+    ("trainer.resume", "auto, never, or the folder of a checkpoint to go on from"),
     ("trainer.logger", "list of console, jsonl, tensorboard, wandb"),
 )
 _WHAT_TO_SCORE = (

@@ -7,7 +7,8 @@ is not the policy's; of the calls since the last collection, 0 without any.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from router_r1.pool.outcome import CallResult, Outcome
 
@@ -62,6 +63,32 @@ class Ledger:
         account.dollars += result.dollars
         account.spent_usd += 0.0 if result.replayed else result.dollars
 
+    def state_dict(self) -> dict[str, Any]:
+        """All sums, as JSON values."""
+        return {
+            "accounts": {name: asdict(account) for name, account in self.accounts.items()},
+            "outcomes": _to_json(self.outcomes),
+            "outcomes_of": {name: _to_json(counts) for name, counts in self.outcomes_of.items()},
+            "usage_estimated": self.usage_estimated,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
+        """Goes on from earlier sums; the next collection starts after them.
+
+        Args:
+            state: what :meth:`state_dict` gave.
+            newest: what it gave later, in steps that are taken again: money alone stays spent.
+        """
+        for name in self.accounts.keys() & state["accounts"].keys():
+            account = Account(**state["accounts"][name])
+            account.spent_usd = max(account.spent_usd, newest["accounts"][name]["spent_usd"])
+            self.accounts[name] = account
+            self.outcomes_of[name] = _from_json(state["outcomes_of"][name])
+            self._reported_of[name] = self.outcomes_of[name].copy()
+        self.outcomes = _from_json(state["outcomes"])
+        self._reported = self.outcomes.copy()
+        self.usage_estimated = state["usage_estimated"]
+
     @property
     def spent_usd(self) -> float:
         """Over all LLMs."""
@@ -101,3 +128,11 @@ def infrastructure_share(outcomes: Counter[Outcome]) -> float:
     """The share of calls that something other than the policy's choice made fail; 0 of none."""
     failed = sum(count for outcome, count in outcomes.items() if outcome.infrastructure)
     return failed / outcomes.total() if outcomes else 0.0
+
+
+def _to_json(outcomes: Counter[Outcome]) -> dict[str, int]:
+    return {outcome.value: count for outcome, count in outcomes.items()}
+
+
+def _from_json(counts: dict[str, int]) -> Counter[Outcome]:
+    return Counter({Outcome(value): count for value, count in counts.items()})

@@ -88,6 +88,18 @@ def test_a_head_that_does_not_start_ends_the_job(project: Path) -> None:
     assert job.survivors() == []
 
 
+def test_told_to_end_it_tells_training_and_waits_until_that_has_saved(project: Path) -> None:
+    """As Slurm does before it preempts a job: SIGUSR1 to the script alone."""
+    (project / "train.sh").write_text(
+        "trap 'sleep 1; echo saved; exit 75' USR1\n"
+        "echo trains; kill -USR1 $PPID; while true; do sleep 0.1; done\n"
+    )
+    job = submit(project, 'exec "$@"', SLURM_NTASKS_PER_NODE="1")
+    assert job.process.returncode == 75, job.output
+    assert "saved" in job.output
+    assert job.survivors() == []
+
+
 def test_outside_of_slurm_it_says_how_to_start(project: Path) -> None:
     job = start("bash", str(project / "scripts" / "slurm.sh"), SLURM_JOB_ID="")
     assert job.finish() == 1

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.errors import UserError
 from verl.trainer.main_ppo import main as train
+from verl.trainer.ppo.interruption import EXIT_INTERRUPTED
 from verl.trainer.ppo.rollout_log import read_trajectories
+from verl.utils.checkpoints import list_checkpoints
 
 pytestmark = pytest.mark.engine
 PLANTED = ("sk-planted-on-the-command-line", "sk-planted-in-the-environment")
@@ -162,6 +165,49 @@ def test_spending_adds_up_from_the_calls_to_the_summary(
     assert outcomes >= sum(account["calls"] for account in summary["spending"].values())
 
 
+def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(
+    small_run: tuple[Command, Path], tmp_path: Path
+) -> None:
+    """The calls of the small run are replayed; SIGKILL as soon as its first step is saved."""
+    _, straight = small_run
+    again = (
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        *(f"world.folder={straight}/world", "trainer.total_training_steps=3"),
+        *("trainer.save_freq=1", "trainer.logger=[console,jsonl]"),
+        *("pool.recording.mode=replay", f"pool.recording.path={straight}/calls.sqlite"),
+    )
+    killed = start(*again, RECIPE="quickstart")
+    killed.wait_for(r"step 1/3")
+    while not (tmp_path / "checkpoints" / "global_step_1").is_dir():
+        time.sleep(0.05)
+    os.kill(killed.process.pid, 9)
+    killed.finish()
+    assert killed.survivors() == []
+    (started,) = (tmp_path / "checkpoints").glob("global_step_?")
+    command = start(*again, RECIPE="quickstart")
+    assert command.finish() == 0, command.output
+    assert "goes on after step 1" in command.output
+    assert "validation after 0 steps" not in command.output
+    assert started.is_dir()
+    for role in ("actor", "critic"):
+        weights = f"checkpoints/global_step_3/{role}/model.safetensors"
+        expected = load_file(straight / weights)
+        found = load_file(tmp_path / weights)
+        assert all(found[name].equal(expected[name]) for name in expected), role
+    before, after = (
+        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        for folder in (straight, tmp_path)
+    )
+    other = ("timing", "pool/", "rollout/log_prob_gap")  # seconds; money; the engine's rounding
+    for one, two in zip(before, after, strict=True):
+        kept = [name for name in one if not name.startswith(other)]
+        assert {name: two.get(name) for name in kept} == {name: one[name] for name in kept}
+    untrained = [
+        json.loads((f / "summary.json").read_text())["untrained"] for f in (straight, tmp_path)
+    ]
+    assert untrained[0] == untrained[1]
+
+
 @pytest.mark.usefixtures("cold_policy")
 def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> None:
     command = start(
@@ -244,6 +290,16 @@ def public_folder() -> Iterator[Path]:
         yield Path(name)
 
 
+def assert_can_go_on(folder: Path) -> None:
+    """The last step that it has told of is saved, and nothing half written is there."""
+    (checkpoint,) = (folder / "checkpoints").iterdir()
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert checkpoint.name == f"global_step_{lines[-1]['step']}"
+    found = list_checkpoints(folder)
+    assert [c.resumable for c in found] == [True]
+    assert found[0].read_run_state()["step"] == lines[-1]["step"]
+
+
 def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     cold_policy: Path, public_folder: Path
 ) -> None:
@@ -274,10 +330,12 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
     command.wait_for(r"TMPDIR is too long")
     command.wait_for(r"step +1/40")
     command.interrupt(group=False)
-    assert command.finish() == 130, command.output
+    assert command.finish() == EXIT_INTERRUPTED, command.output
+    assert "interrupted by SIGTERM" in command.output
     assert "Traceback" not in command.output
     assert command.survivors() == []
     assert list(temporary.iterdir()) == []
+    assert_can_go_on(public_folder / "run")
     (first, *_) = (public_folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
     assert json.loads(first)["pool/failed_share"] == 0
     assert json.loads(first)["reward/route_cnt"] > 0
@@ -292,10 +350,11 @@ def test_grpo_trains_without_a_critic_and_ctrl_c_stops_everything(tmp_path: Path
     )
     command.wait_for(r"step +2/40")
     command.interrupt(group=True)
-    assert command.finish() == 130, command.output
+    assert command.finish() == EXIT_INTERRUPTED, command.output
     assert command.survivors() == []
-    assert "interrupted" in command.output
+    assert "interrupted by SIGINT" in command.output
     assert "Traceback" not in command.output
+    assert_can_go_on(tmp_path)
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "critic/score/mean" in line]
     assert all(line["actor/kl_loss"] >= 0 and "critic/vf_loss" not in line for line in steps)

@@ -13,6 +13,7 @@ from verl.config.algorithm import AlgorithmConfig
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
 from verl.config.paths import MODEL, PATH
 from verl.config.rollout import RolloutConfig
+from verl.config.saving import AUTO, EXPORTS, KeepBestConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 
@@ -95,7 +96,15 @@ class TrainerConfig:
         save_freq, test_freq: in steps; -1 is never (a final save and validation always happen
             at the end of training).
         max_ckpt_to_keep: after a save only so many checkpoints are kept, the newest; None keeps
-            all. With a critic one of a 3B model takes 25 GB.
+            all. With a critic one of a 3B model takes 100 GB, a quarter of which ``save_hf`` adds.
+        keep_best: one more checkpoint that is kept, the best by a metric; null keeps none.
+        save_hf: which checkpoints hold Hugging Face folders beside the training state: "always",
+            "last" (that of the run's end), "never"; main_export makes them later.
+        resume: "auto" goes on from the newest checkpoint in the run's folder if that run had not
+            reached its end and had this configuration; "never" sets such a run aside and starts
+            anew; a folder (of a checkpoint, or of a run) goes on from there.
+        max_nonfinite_steps: so many training steps in a row in which a non-finite gradient has
+            kept an update from being made end the run; null never does.
         val_before_train: validate the untrained policy.
         val_only: validate and stop.
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
@@ -115,6 +124,10 @@ class TrainerConfig:
     total_training_steps: int | None = None
     save_freq: int = -1
     max_ckpt_to_keep: int | None = None
+    keep_best: KeepBestConfig | None = None
+    save_hf: str = "always"
+    resume: str = field(default=AUTO, metadata=MODEL)  # a word, or a folder
+    max_nonfinite_steps: int | None = 10
     test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
@@ -131,6 +144,9 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        require_choice("trainer.save_hf", self.save_hf, EXPORTS)
+        if not self.resume:
+            raise ConfigError('trainer.resume must be "auto", "never" or a folder')
         for name in self.logger:
             require_choice("trainer.logger", name, ("console", "jsonl", "wandb", "tensorboard"))
         require_positive(
@@ -141,6 +157,7 @@ class TrainerConfig:
                 "trainer.total_epochs": self.total_epochs,
                 "trainer.total_training_steps": self.total_training_steps,
                 "trainer.max_ckpt_to_keep": self.max_ckpt_to_keep,
+                "trainer.max_nonfinite_steps": self.max_nonfinite_steps,
             }
         )
 

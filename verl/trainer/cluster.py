@@ -61,8 +61,10 @@ def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
         _start(config.num_cpus or max(os.cpu_count() or 1, num_ranks))
     else:
         _join(address)
-    # Ray's own handler would leave our processes behind.
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Ray's own handler, and the system's of SIGUSR1 (Slurm's warning), would leave our processes
+    # behind.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, _interrupt)
     try:
         if address != OWN:
             require_project_everywhere()

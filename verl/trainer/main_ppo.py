@@ -15,6 +15,9 @@ from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.launch import load_task_config, run_as_command
+from verl.trainer.ppo.interruption import EXIT_INTERRUPTED, StopRequestedError
+from verl.trainer.ppo.resume import find_start
+from verl.trainer.ppo.run_state import RunIdentity
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.trainer.run_folder import claim_run_folder
 from verl.utils.dataset import load_datasets
@@ -26,8 +29,8 @@ from verl.utils.tracking import Tracking
 logger = logging.getLogger(__name__)
 
 
-def main(overrides: list[str]) -> None:
-    """Composes, validates, trains, and lets the task make its end table."""
+def main(overrides: list[str]) -> int:
+    """Composes, validates, trains, and lets the task make its end table; the exit code."""
     start = time.monotonic()
     task_class, config = load_task_config(overrides)
     trainer_config = config.trainer
@@ -43,8 +46,12 @@ def main(overrides: list[str]) -> None:
         logger.info("%s of this run: %s", line.subject, line.found)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
+    identity = RunIdentity.of(config, len(data.train))
+    free = task_class.free_config_keys
     with (
-        claim_run_folder(output_dir, inputs=models),
+        claim_run_folder(
+            output_dir, models, lambda: find_start(trainer_config, identity, free)
+        ) as start_from,
         ray_cluster(config.ray, num_ranks),
         surroundings.running(),
     ):
@@ -59,17 +66,26 @@ def main(overrides: list[str]) -> None:
             trainer_config.project_name,
             trainer_config.experiment_name,
             redacted,
+            start_from,
         )
         trainer = RayPPOTrainer(config, task, data, tracking)
         try:
-            trainer.init_workers()
+            trainer.init_workers(start_from)
             logger.info("ready after %.0f s", time.monotonic() - start)
             report = trainer.fit()
+        except StopRequestedError as stop:
+            logger.warning(
+                "interrupted by %s after %d steps, which are saved; the same command goes on "
+                "(trainer.resume=auto)",
+                *(stop, trainer.progress.step),
+            )
+            return EXIT_INTERRUPTED
         finally:
             trainer.shutdown()
             tracking.close()
         report.seconds["total"] = time.monotonic() - start
         task.reports().training(report)
+        return 0
 
 
 def write_yaml(path: Path, content: Any) -> None:

@@ -1,20 +1,26 @@
 """The folder that a training run writes into.
 
 Guarantees: one run at a time writes into a folder; what an earlier run left there is set aside
-whole before the new one writes anything, so that nothing reads the two as one.
+whole before the new one writes anything, so that nothing reads the two as one. A run that goes on
+from a checkpoint finds the folder as it was when that was saved.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
-from verl.utils.checkpoints import remove_partial_checkpoints
+from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
+from verl.trainer.ppo.samples import SAMPLES_FOLDER
+from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
+from verl.utils.files import write_text
+from verl.utils.tracking import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +30,13 @@ _ARTIFACTS = (
     "config.yaml",
     "curves.png",
     "eval",
-    "metrics.jsonl",
+    METRICS_FILE,
     "report.html",
-    "samples",
+    SAMPLES_FOLDER,
     "summary.json",
+    "task_state.json",
     "tensorboard",
-    "validation",
+    VALIDATION_FOLDER,
     "wandb",
 )
 _EARLIER = "earlier"
@@ -42,12 +49,18 @@ class RunFolderError(UserError):
 
 
 @contextmanager
-def claim_run_folder(folder: Path, inputs: Sequence[str] = ()) -> Iterator[None]:
-    """Makes ``folder`` this run's own for as long as the block lasts.
+def claim_run_folder(
+    folder: Path,
+    inputs: Sequence[str] = (),
+    find_start: Callable[[], Checkpoint | None] = lambda: None,
+) -> Iterator[Checkpoint | None]:
+    """Makes ``folder`` this run's own for as long as the block lasts; yields where it starts.
 
     Args:
         folder: made if it is missing.
         inputs: paths that the run reads (a model, say); they must not lie in what is set aside.
+        find_start: the checkpoint that the run goes on from, None to begin anew; asked when no
+            other run writes there. One of another folder brings its run's metrics along.
 
     Raises:
         RunFolderError: if another run is writing there, or the earlier run there holds an input.
@@ -63,8 +76,14 @@ def claim_run_folder(folder: Path, inputs: Sequence[str] = ()) -> Iterator[None]
             ) from None
         except OSError as error:  # a file system without locks
             logger.info("%s cannot be locked (%s): start no second run there", folder, error)
-        _set_aside(folder, inputs)
-        yield
+        start = find_start()
+        if start is not None and start.belongs_to(folder):
+            _cut_back(folder, start.step)
+        else:
+            _set_aside(folder, [*inputs, *([str(start.folder)] if start else [])])
+        if start is not None:
+            _keep_metrics(start.folder.parent.parent / METRICS_FILE, folder, start.step)
+        yield start
 
 
 def is_claimed(folder: Path) -> bool:
@@ -92,10 +111,47 @@ def _set_aside(folder: Path, inputs: Sequence[str]) -> None:
                     "aside; give this run another trainer.experiment_name"
                 )
     remove_partial_checkpoints(folder)
+    target = _new_place_for_earlier(folder)
+    for artifact in artifacts:
+        artifact.rename(target / artifact.name)
+    logger.info("an earlier run in %s was set aside into %s", folder, target)
+
+
+def _new_place_for_earlier(folder: Path) -> Path:
     target = folder / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
     while target.exists():
         target = target.with_name(f"{target.name}_")
     target.mkdir(parents=True)
-    for artifact in artifacts:
-        artifact.rename(target / artifact.name)
-    logger.info("an earlier run in %s was set aside into %s", folder, target)
+    return target
+
+
+def _cut_back(folder: Path, step: int) -> None:
+    """Removes what the run wrote after ``step``; later checkpoints are set aside."""
+    remove_partial_checkpoints(folder)
+    later = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.step > step]
+    if later:
+        target = _new_place_for_earlier(folder)
+        for checkpoint in later:
+            checkpoint.folder.rename(target / checkpoint.folder.name)
+        logger.info("checkpoints after step %d were set aside into %s", step, target)
+    for name in (SAMPLES_FOLDER, VALIDATION_FOLDER):
+        for of_step, path in trajectories_files(folder / name).items():
+            if of_step > step:
+                path.unlink()
+
+
+def _keep_metrics(metrics: Path, folder: Path, step: int) -> None:
+    """Writes the lines of ``metrics`` up to ``step`` into the run's own file."""
+    if not metrics.is_file():
+        return
+    lines = metrics.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if _step_of(line) <= step]
+    write_text(folder / METRICS_FILE, "".join(f"{line}\n" for line in kept))
+
+
+def _step_of(line: str) -> float:
+    """Infinite for a line that a machine's crash has cut off."""
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:
+        return float("inf")

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from verl.utils.checkpoints import Checkpoint
 from verl.utils.wandb_login import choose_mode
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,12 @@ class WandbBackend:
     """wandb: online with a login and a network, else offline files, which it says."""
 
     def __init__(
-        self, project: str, experiment: str, folder: Path, config: Mapping[str, Any]
+        self,
+        project: str,
+        experiment: str,
+        folder: Path,
+        config: Mapping[str, Any],
+        run_id: str | None = None,
     ) -> None:
         import wandb
 
@@ -80,8 +86,15 @@ class WandbBackend:
             dir=folder,
             config=dict(config),
             mode=mode,
+            id=run_id,
+            resume=None if run_id is None else "allow",
             settings=wandb.Settings(init_timeout=30, silent=True),
         )
+
+    @property
+    def run_id(self) -> str:
+        """Under which wandb knows the run."""
+        return str(self._run.id)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Sends the metrics."""
@@ -93,12 +106,13 @@ class WandbBackend:
 
 
 class TensorBoardBackend:
-    """Event files under ``tensorboard/``."""
+    """Event files under ``tensorboard/``; those of an earlier process count up to a step."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, after_step: int | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        purged = None if after_step is None else after_step + 1
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=purged)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Writes scalars."""
@@ -118,6 +132,8 @@ class Tracking:
         folder: of the run.
         project, experiment: names for wandb.
         config: already redacted, for wandb.
+        start: the checkpoint that the run goes on from; trackers go on where that was saved, if it
+            is of this folder.
     """
 
     def __init__(
@@ -127,18 +143,28 @@ class Tracking:
         project: str,
         experiment: str,
         config: Mapping[str, Any],
+        start: Checkpoint | None = None,
     ) -> None:
+        own = start if start is not None and start.belongs_to(folder) else None
+        after_step = None if own is None else own.step
+        wandb_id = None if own is None else own.read_run_state()["trackers"].get("wandb")
         self._backends: dict[str, Backend] = {}
         self._failing: set[str] = set()
         makers: dict[str, Callable[[], Backend]] = {
             "jsonl": lambda: JsonlBackend(folder / METRICS_FILE),
-            "tensorboard": lambda: TensorBoardBackend(folder),
-            "wandb": lambda: WandbBackend(project, experiment, folder, config),
+            "tensorboard": lambda: TensorBoardBackend(folder, after_step),
+            "wandb": lambda: WandbBackend(project, experiment, folder, config, wandb_id),
         }
         for name in backends:
             if name in makers:
                 with self._tolerating(name, "is off for this run"):
                     self._backends[name] = makers[name]()
+
+    @property
+    def run_ids(self) -> dict[str, str]:
+        """Names under which trackers know this run, by tracker."""
+        wandb = self._backends.get("wandb")
+        return {"wandb": wandb.run_id} if isinstance(wandb, WandbBackend) else {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Records the metrics of a step everywhere."""

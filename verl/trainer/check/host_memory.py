@@ -5,6 +5,7 @@ With CUDA, of a model with N parameters on W ranks, g of them on the node:
 - an offloaded model rests here: g x 4N/W of masters and, trained, 8N/W of Adam's moments; its
   gradients, 4N/W, exist during its own update only. Masters and gradients are pinned, and pinned
   allocations are rounded up, which took x 1.46 on the 3B shape;
+- a trained model's state is copied to be saved, g x 12N/W, and the copy is kept;
 - rank 0 reads and writes checkpoints: one whole float32 copy, 4N.
 
 On the CPU everything lies here: each rank's shards, the gathered parameters, activations
@@ -59,11 +60,16 @@ def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
         "training",
         (
             *(_offloaded(model, share) for model in offloaded),
+            Part("copies of training states", _copies(models, share), _NODES_KEY),
             Part("offloaded gradients", gradients, _NODES_KEY),
             Part("whole model on rank 0", float(MASTER * max(m.parameters for m in models))),
             Part("processes", processes + DRIVER + RAY_DAEMONS),
         ),
     )
+
+
+def _copies(models: list[RoleModel], share: float) -> float:
+    return sum((MASTER + ADAM) * model.parameters * share for model in models if model.trained)
 
 
 def _offloaded(model: RoleModel, share: float) -> Part:
@@ -88,6 +94,7 @@ def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
         "training",
         (
             Part("models", on_node * (shards + gathered), "trainer.n_gpus_per_node"),
+            Part("copies of training states", _copies(models, on_node / ranks)),
             Part(
                 "activations",
                 on_node * (1 + _FRAGMENTATION) * activations,

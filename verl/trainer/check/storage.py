@@ -7,7 +7,7 @@ from pathlib import Path
 
 from verl.config.ppo import PPOConfig
 from verl.trainer.check.machine import Machine, free_disk
-from verl.trainer.check.models import MASTER, RoleModel
+from verl.trainer.check.models import ADAM, MASTER, RoleModel
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
 
 # NCCL's channels between the GPUs of a node, and Ray's objects in flight.
@@ -29,21 +29,26 @@ def disk_line(
 ) -> CheckLine:
     """Whether the checkpoints that are kept have room, and a new one beside them."""
     trainer = config.trainer
-    one = sum(MASTER * model.parameters for model in models if model.trained)
+    trained = sum(model.parameters for model in models if model.trained)
+    exported = MASTER * trained if trainer.save_hf == "always" else 0
+    one = (MASTER + ADAM) * trained + exported
     subject = f"disk for {trainer.default_local_dir}"
     if total_steps is None:
         found = f"a checkpoint takes {gib(one)}; how many there are follows from the data files"
         return CheckLine(subject, Verdict.UNKNOWN, found)
     kept = saves(config, total_steps)
     if trainer.max_ckpt_to_keep is not None:
-        kept = min(kept, trainer.max_ckpt_to_keep + 1)
+        best = trainer.keep_best is not None
+        kept = min(kept, trainer.max_ckpt_to_keep + 1 + best)
+    exported_last = MASTER * trained if trainer.save_hf == "last" and kept else 0
     folder = Path(trainer.default_local_dir)
     have = None if machine.described else free_disk(folder)
     line = compare_bytes(
         subject,
         have,
-        float(kept * one),
-        "change trainer.save_freq, trainer.max_ckpt_to_keep or trainer.default_local_dir",
+        float(kept * one + exported_last),
+        "change trainer.save_freq, trainer.max_ckpt_to_keep, trainer.save_hf or "
+        "trainer.default_local_dir",
     )
     needed = f"{line.needed} ({kept} x {gib(one)})"
     return CheckLine(line.subject, line.verdict, line.found, needed, line.advice)

@@ -10,6 +10,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from verl.config.alarms import AlarmRule, AlarmsConfig
 
@@ -57,6 +58,16 @@ class Alarms:
                     warnings.append(warning)
         return warnings
 
+    def state_dict(self) -> dict[str, Any]:
+        """What each watch has seen, by metric."""
+        return {watch.rule.metric: watch.state_dict() for watch in self._watches}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what the watches had seen; a metric that had none begins anew."""
+        for watch in self._watches:
+            if watch.rule.metric in state:
+                watch.load_state_dict(state[watch.rule.metric])
+
 
 class _Watch:
     """One metric over the run."""
@@ -84,6 +95,20 @@ class _Watch:
         if was_outside or not self._outside:
             return None
         return self._describe(step, mean, low, high)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Early and recent values, and whether the last were outside."""
+        return {
+            "early": list(self._early),
+            "recent": list(self._recent),
+            "outside": self._outside,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes them over."""
+        self._early = state["early"][: self._early_steps]
+        self._recent.extend(state["recent"])
+        self._outside = state["outside"]
 
     def _normal_range(self) -> tuple[float, float]:
         rule, early = self.rule, sum(self._early) / len(self._early)

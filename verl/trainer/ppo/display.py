@@ -19,13 +19,14 @@ class TrainingDisplay:
     Args:
         total_steps: length of the bar.
         columns: of the task.
+        done: steps of the process before.
     """
 
-    def __init__(self, total_steps: int, columns: Sequence[Column]) -> None:
+    def __init__(self, total_steps: int, columns: Sequence[Column], done: int = 0) -> None:
         self._columns = columns
         self._total_steps = total_steps
         self._progress = progress_bar()
-        self._task = self._progress.add_task("training", total=total_steps)
+        self._task = self._progress.add_task("training", total=total_steps, completed=done)
 
     def __enter__(self) -> TrainingDisplay:
         self._progress.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from verl.utils.dataset import epoch_batches
 
@@ -19,25 +20,29 @@ class RowStream:
         size: rows of the data.
         batch_size: rows of a step; what is left of an epoch that does not fill a step is dropped.
         seed, shuffle: see :func:`~verl.utils.dataset.epoch_batches`.
-        taken: go on after so many.
 
     Attributes:
         taken: rows so far.
     """
 
-    def __init__(
-        self, size: int, batch_size: int, seed: int, shuffle: bool, taken: int = 0
-    ) -> None:
-        self._rows = _rows(size, batch_size, seed, shuffle)
-        self.taken = len(self._take(taken))
+    def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
+        self._arguments = (size, batch_size, seed, shuffle)
+        self._rows = _rows(*self._arguments)
+        self.taken = 0
 
     def take(self, count: int) -> list[int]:
         """The next ``count``."""
         self.taken += count
-        return self._take(count)
-
-    def _take(self, count: int) -> list[int]:
         return list(islice(self._rows, count))
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many rows were taken."""
+        return {"taken": self.taken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on after so many."""
+        self.taken = state["taken"]
+        self._rows = islice(_rows(*self._arguments), self.taken, None)
 
 
 def _rows(size: int, batch_size: int, seed: int, shuffle: bool) -> Iterator[int]:

@@ -13,7 +13,11 @@ import numpy as np
 
 from verl.config.ppo import SamplesConfig
 from verl.interfaces import RewardOutput, RolloutRequest
-from verl.trainer.ppo.rollout_log import trajectories_file, write_trajectories
+from verl.trainer.ppo.rollout_log import (
+    trajectories_file,
+    trajectories_files,
+    write_trajectories,
+)
 from verl.trajectory import Trajectory
 from verl.utils.tracking import tolerating
 
@@ -31,7 +35,8 @@ class SampleLog:
     def __init__(self, folder: Path, config: SamplesConfig) -> None:
         self._folder = folder / SAMPLES_FOLDER
         self._config = config
-        self._written: list[Path] = []
+        # Of the process before, where the run goes on.
+        self._written = list(trajectories_files(self._folder).values())
 
     def write(
         self,

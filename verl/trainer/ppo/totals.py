@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 _WINDOW = 10  # observations that a rate is taken from
 AT_END = "_at_end"
@@ -53,7 +54,8 @@ class Totals:
 
     def __init__(self, totals: Sequence[RunningTotal], planned: Mapping[Kind, int]) -> None:
         self._totals = totals
-        self._left = dict(planned)
+        self._planned = dict(planned)
+        self._done = dict.fromkeys(Kind, 0)
         self._value = {total.metric: 0.0 for total in totals}
         self._used = {total.metric: _by_kind() for total in totals}
 
@@ -67,7 +69,7 @@ class Totals:
             trajectories: that it rolled out.
             kind: of those.
         """
-        self._left[kind] = max(0, self._left[kind] - trajectories)
+        self._done[kind] += trajectories
         estimates = {}
         for total in self._totals:
             if total.metric not in metrics:
@@ -76,12 +78,34 @@ class Totals:
             used[kind].append((trajectories, value - self._value[total.metric]))
             self._value[total.metric] = value
             at_end = value + sum(
-                self._left[other] * _rate(used[other] or used[kind]) for other in Kind
+                self._left(other) * _rate(used[other] or used[kind]) for other in Kind
             )
             if total.limit is not None:
                 at_end = max(value, min(at_end, total.limit))
             estimates[total.metric + AT_END] = at_end
         return estimates
+
+    def _left(self, kind: Kind) -> int:
+        return max(0, self._planned[kind] - self._done[kind])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was observed."""
+        return {
+            "done": {kind.value: count for kind, count in self._done.items()},
+            "value": dict(self._value),
+            "used": {
+                metric: {kind.value: list(observed) for kind, observed in by_kind.items()}
+                for metric, by_kind in self._used.items()
+            },
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what was observed; what is planned stays this run's."""
+        self._done = {kind: state["done"][kind.value] for kind in Kind}
+        for metric in self._value.keys() & state["value"].keys():
+            self._value[metric] = state["value"][metric]
+            for kind, observed in self._used[metric].items():
+                observed.extend((count, used) for count, used in state["used"][metric][kind.value])
 
     def describe(self, metrics: Mapping[str, float]) -> list[str]:
         """Each total as ``title so far of about at the end``, from metrics with the estimates."""

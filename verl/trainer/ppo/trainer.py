@@ -3,8 +3,9 @@
 Guarantees: exactly ``total_training_steps`` steps, each on ``train_batch_size * n_agent``
 trajectories less those that take no part (see :mod:`verl.trainer.ppo.gathering`); a step that has
 none left changes no weights and says so; a final validation and a final save whatever the
-frequencies; a task that stops the run leaves a checkpoint of the last whole step; the loop knows
-nothing of the task but its rollout source and reward function.
+frequencies; a run that ends before its last step leaves a checkpoint of the last whole step,
+wherever the workers still hold that; a run that goes on from a checkpoint is the run that was not
+interrupted; the loop knows nothing of the task but its rollout source and reward function.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
 from verl.protocol import DataProto
-from verl.task import Task, TrainingReport, ValidationResult
+from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.advantage import (
     add_advantages,
@@ -34,6 +35,7 @@ from verl.trainer.ppo.advantage import (
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
 from verl.trainer.ppo.gathering import Gathered, Gatherer, TrainingStoppedError
+from verl.trainer.ppo.interruption import InterruptibleSource, Interruption, StopRequestedError
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,
@@ -41,12 +43,11 @@ from verl.trainer.ppo.metrics import (
     reward_metrics,
     timing_metrics,
 )
-from verl.trainer.ppo.rollout_log import (
-    VALIDATION_FOLDER,
-    trajectories_file,
-    write_trajectories,
-)
+from verl.trainer.ppo.nonfinite import NonFiniteGuard
+from verl.trainer.ppo.progress import Progress
+from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_file, write_trajectories
 from verl.trainer.ppo.row_stream import RowStream
+from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
 from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.scored_rollout import ScoredRollout
 from verl.trainer.ppo.totals import Kind, Totals
@@ -66,7 +67,7 @@ from verl.trainer.ppo.validation import (
     validation_requests,
 )
 from verl.trainer.ppo.workers import Workers
-from verl.utils.checkpoints import prune_checkpoints, save_reward_state, whole_checkpoint
+from verl.utils.checkpoints import Checkpoint
 from verl.utils.dataset import Datasets, load_tokenizer
 from verl.utils.plots import save_curves
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
@@ -102,28 +103,28 @@ class RayPPOTrainer:
                 config.data.max_start_length,
                 config.data.apply_chat_template_kwargs,
             )
-        steps_per_epoch = len(self.train_data) // config.data.train_batch_size
         trainer = config.trainer
-        self.total_steps = trainer.total_training_steps or trainer.total_epochs * steps_per_epoch
+        self.identity = RunIdentity.of(config, len(self.train_data))
+        self.total_steps = self.identity.total_steps
         plan = PlannedRun.of(config, len(self.train_data), len(self.val_data))
         planned = {Kind.TRAINING: plan.training or 0, Kind.VALIDATION: plan.validation or 0}
         self.totals = Totals(self.reports.running_totals(), planned)
         self.samples = SampleLog(self.output_dir, trainer.samples)
         self.rng = np.random.default_rng(trainer.seed)
-        self.rows = RowStream(
-            len(self.train_data),
-            config.data.train_batch_size,
-            trainer.seed,
-            config.data.shuffle_train_dataloader,
-        )
         self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
+        size, shuffle = config.data.train_batch_size, config.data.shuffle_train_dataloader
+        self.rows = RowStream(len(self.train_data), size, trainer.seed, shuffle)
+        self.nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps)
+        self.interruption = Interruption()
         self.seconds: dict[str, float] = {}
 
-    def init_workers(self) -> None:
-        """Starts all processes; the engine first gets the policy's weights at the first step."""
+    def init_workers(self, start: Checkpoint | None = None) -> None:
+        """Starts all processes, which go on from ``start``; the engine first gets the policy's
+        weights at the first step."""
         self.workers = Workers(self.config, self.total_steps)
-        self.source = self.task.agent(self.workers.engine, self.tokenizer)
+        agent = self.task.agent(self.workers.engine, self.tokenizer)
+        self.source = InterruptibleSource(agent, self.interruption)
         self.reward_function = self.task.reward()
         self.gatherer = Gatherer(
             self.config,
@@ -135,37 +136,83 @@ class RayPPOTrainer:
             self.workers.roles.groups,
             _pad_token_id(self.tokenizer),
         )
+        self.progress = Progress(
+            self.config.trainer,
+            self.identity,
+            self.workers.trained_roles,
+            {
+                "alarms": self.alarms,
+                "kl": KLCoefficient(self.kl_controller),
+                "nonfinite": self.nonfinite,
+                "rows": self.rows,
+                "streams": DriverStreams(self.rng),
+                "totals": self.totals,
+            },
+            self.surroundings,
+            self.reward_function,
+            self.tracking,
+            start,
+        )
 
     def fit(self) -> TrainingReport:
-        """Trains; returns what the end table is made of."""
-        trainer, start = self.config.trainer, time.monotonic()
-        with TrainingDisplay(self.total_steps, self.task.columns) as self.display:
+        """Trains; returns what the end table is made of.
+
+        Raises:
+            StopRequestedError: if a signal ended the run; it is saved.
+        """
+        trainer, progress = self.config.trainer, self.progress
+        progress.begin_training()
+        with TrainingDisplay(self.total_steps, self.task.columns, progress.step) as self.display:
             self.workers.publish_weights()
-            first, last = (None, self._validate(step=0)) if trainer.val_only else self._train()
+            if trainer.val_only:
+                self._validate(step=0)
+            else:
+                with self.interruption.watching():
+                    self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
             with tolerating("curves.png was not drawn"):
                 metrics_file, image = self.output_dir / METRICS_FILE, self.output_dir / "curves.png"
                 save_curves(metrics_file, self.reports.charts(), image)
-        seconds = {"train": time.monotonic() - start}
-        return TrainingReport(self.output_dir, first, last, seconds)
+        first = None if trainer.val_only else progress.first_validation
+        seconds = {"train": progress.seconds}
+        return TrainingReport(self.output_dir, first, progress.last_validation, seconds)
 
-    def _train(self) -> tuple[ValidationResult | None, ValidationResult | None]:
-        """All steps; the first validation (None if switched off) and the last."""
-        trainer = self.config.trainer
-        first = last = self._validate(step=0) if trainer.val_before_train else None
-        for step in range(1, self.total_steps + 1):
-            try:
+    def _train(self) -> None:
+        """All steps that are left, and what comes after some of them."""
+        progress, freq = self.progress, self.config.trainer.save_freq
+        try:
+            self._validate_if_due()
+            for step in range(progress.step + 1, self.total_steps + 1):
                 self._step(step)
-            except TrainingStoppedError as stop:
-                logger.warning("stopped after %d steps: %s", step - 1, stop)
-                self._save(step - 1)
-                break
-            is_last = step == self.total_steps
-            if is_last or (trainer.save_freq > 0 and step % trainer.save_freq == 0):
-                self._save(step)
-            if is_last or (trainer.test_freq > 0 and step % trainer.test_freq == 0):
-                last = self._validate(step)
-        return first, last
+                progress.record(step)
+                progress.check()
+                self.nonfinite.check()
+                self.interruption.check()
+                self._validate_if_due()
+                if freq > 0 and step % freq == 0:
+                    progress.save()
+            progress.save()
+        except TrainingStoppedError as stop:
+            logger.warning("stopped after %d steps: %s", progress.step, stop)
+            progress.save()
+        except StopRequestedError:
+            if not progress.step:  # there is nothing to save
+                raise KeyboardInterrupt from None
+            progress.save_and_wait()
+            raise
+        except Exception as error:
+            progress.save_what_is_left(error)
+            raise
+        progress.finish()
+
+    def _validate_if_due(self) -> None:
+        """Before training, every ``test_freq`` steps, and after the last; unless the process before
+        has done so."""
+        step, trainer, last = self.progress.step, self.config.trainer, self.progress.last_validation
+        regular = trainer.test_freq > 0 and step % trainer.test_freq == 0
+        due = regular or step == self.total_steps if step else trainer.val_before_train
+        if due and (last is None or last.step != step):
+            self._validate(step)
 
     def _step(self, step: int) -> None:
         """One training step: rollout, reward, log-probs and values, advantages, update, publish."""
@@ -184,6 +231,7 @@ class RayPPOTrainer:
             self._add_log_probs_and_values(batch)
         with self._timed("adv"):
             metrics |= self._add_advantages(batch)
+        self.progress.begin_update()
         with self._timed("update"):
             metrics |= self._update(batch)
         with self._timed("publish_weights"):
@@ -268,7 +316,7 @@ class RayPPOTrainer:
 
     # -- around the arrows -----------------------------------------------------------------
 
-    def _validate(self, step: int) -> ValidationResult:
+    def _validate(self, step: int) -> None:
         start = time.monotonic()
         rollout = self.config.actor_rollout_ref.rollout
         with self.display.validation(len(self.val_data)) as advance:
@@ -292,17 +340,9 @@ class RayPPOTrainer:
         metrics |= self._task_metrics(len(trajectories), Kind.VALIDATION) | {
             "timing_s/testing": seconds
         }
-        self.tracking.log(metrics, step)
+        self.progress.note(step, metrics)
         self.display.show_validation(step, metrics, self.totals.describe(metrics), seconds)
-        return result
-
-    def _save(self, step: int) -> None:
-        with whole_checkpoint(self.output_dir, step) as folder:
-            self.workers.actor.save_checkpoint(str(folder / "actor"))
-            if self.workers.roles.critic:
-                self.workers.critic.save_checkpoint(str(folder / "critic"))
-            save_reward_state(folder, self.reward_function)
-        prune_checkpoints(self.output_dir, step, self.config.trainer.max_ckpt_to_keep)
+        self.progress.record(step, result)
 
     def _log(
         self,
@@ -316,14 +356,15 @@ class RayPPOTrainer:
         metrics |= self._task_metrics(rolled_out, Kind.TRAINING)
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
-        self.tracking.log(metrics, step)
+        self.progress.note(step, metrics)
+        self.nonfinite.observe(metrics)
         self.display.show_step(step, metrics, self.totals.describe(metrics), total)
         self.alarms.check(step, metrics)
 
     def _log_skipped(self, step: int, metrics: dict[str, float], gathered: Gathered) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
         metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING)
-        self.tracking.log(metrics, step)
+        self.progress.note(step, metrics)
         self.display.show_skipped(step, gathered.nothing_left)
 
     def _task_metrics(self, trajectories: int, kind: Kind) -> dict[str, float]:

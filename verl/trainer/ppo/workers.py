@@ -86,6 +86,11 @@ class Workers:
         """The reference's role handle; only with ``roles.reference``."""
         return self._group["reference"]
 
+    @property
+    def trained_roles(self) -> dict[str, Any]:
+        """Handles of what is trained, by name: the actor and, if there is one, the critic."""
+        return {"actor": self.actor} | ({"critic": self.critic} if self.roles.critic else {})
+
     def publish_weights(self) -> None:
         """The engines take over the policy's present weights and are awake afterwards."""
         publish_weights(self.actor, self.engine)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from verl.algorithms.actor_loss import (
@@ -30,6 +28,7 @@ from verl.workers.fsdp.micro_batching import (
     iterate_micro_batches,
     sum_over_ranks,
 )
+from verl.workers.fsdp.trained_worker import TrainedWorker
 from verl.workers.weight_transfer.buckets import (
     FilledBucket,
     OpenedUpdate,
@@ -40,7 +39,7 @@ from verl.workers.weight_transfer.buffers import memory_id
 from verl.workers.weight_transfer.sender import BucketSender, BufferPair
 
 
-class ActorWorker(Worker):
+class ActorWorker(TrainedWorker):
     """Holds the policy that is trained.
 
     Args:
@@ -178,11 +177,6 @@ class ActorWorker(Worker):
         """Every engine has finished its update."""
         self._sender = None
         self._buffers.release()
-
-    @register(Dispatch.ONE_TO_ALL)
-    def save_checkpoint(self, folder: str) -> None:
-        """Writes the policy in Hugging Face format."""
-        self._engine.save(Path(folder))
 
 
 class ReferenceWorker(Worker):

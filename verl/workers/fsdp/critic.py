@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from verl.algorithms.losses import value_loss_per_token
 from verl.config.model import CriticConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
-from verl.single_controller.worker import RankInfo, Worker
+from verl.single_controller.worker import RankInfo
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
@@ -20,9 +18,10 @@ from verl.workers.fsdp.micro_batching import (
     iterate_micro_batches,
     sum_over_ranks,
 )
+from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
-class CriticWorker(Worker):
+class CriticWorker(TrainedWorker):
     """Holds the value model.
 
     Args:
@@ -85,8 +84,3 @@ class CriticWorker(Worker):
             "critic/nonfinite_steps": float(not stepped),
         }
         return DataProto(meta_info={"metrics": metrics})
-
-    @register(Dispatch.ONE_TO_ALL)
-    def save_checkpoint(self, folder: str) -> None:
-        """Writes the critic in Hugging Face format."""
-        self._engine.save(Path(folder))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from torch.distributed.tensor import DTensor
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.workers.fsdp.modelling import Head, build_model
-from verl.workers.fsdp.saving import save_checkpoint
+from verl.workers.fsdp.saving import FORM, export_state, save_checkpoint, save_form
+from verl.workers.fsdp.training_state import StateWriter, TrainingState
 from verl.workers.fsdp.weights import (
     allocate_shards,
     load_from_rank_zero,
@@ -85,6 +87,7 @@ class FSDPEngine:
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer, _schedule(optim_config, total_steps)
             )
+            self._state = TrainingState(self.model, self.optimizer, self.scheduler)
 
     def _shard(self) -> None:
         mesh = init_device_mesh(self.device.type, (dist.get_world_size(),))
@@ -148,6 +151,38 @@ class FSDPEngine:
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
         save_checkpoint(self.model, self.device, self.config.path, folder)
+
+    # -- the training state ----------------------------------------------------------------
+
+    @cached_property
+    def state_writer(self) -> StateWriter:
+        """Writes this model's states; the first use is collective."""
+        return StateWriter()
+
+    def begin_save(self, state: Path, export: Path | None) -> None:
+        """Copies the training state to host memory and starts to write it. Collective.
+
+        The save before must have been finished.
+
+        Args:
+            state: folder of the training state; it holds the model's form as well, from which
+                together :func:`export_state` makes a Hugging Face checkpoint.
+            export: where rank 0 then writes that checkpoint; None writes none.
+        """
+
+        def write_form() -> None:
+            (state / FORM).mkdir()
+            save_form(self.model, self.config.path, state / FORM)
+
+        def write_export() -> None:
+            if export is not None:
+                export_state(state, export)
+
+        self.state_writer.begin(self._state.copy_to_host(), state, (write_form, write_export))
+
+    def load_state(self, state: Path) -> None:
+        """Goes on from a saved training state, of any number of ranks. Collective."""
+        self._state.load(state)
 
 
 def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:

@@ -1,26 +1,33 @@
-"""Writes a sharded model as a Hugging Face checkpoint with its tokenizer.
+"""Writes a model as a Hugging Face checkpoint with its tokenizer: a sharded one, or one of which
+a checkpoint holds the training state.
 
-Guarantees: the folder is written whole or not at all; rank 0 holds one file's tensors at a time,
-other ranks one tensor.
+Guarantees: the folder is written whole or not at all; who writes holds one file's tensors at a
+time, other ranks one tensor.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from verl.utils.files import written_whole
 from verl.workers.fsdp.modelling import TokenModel
+from verl.workers.fsdp.training_state import PARAMETERS
 from verl.workers.fsdp.weights import parameter_shapes, whole_parameters
 from verl.workers.weight_transfer.buckets import plan_buckets
 
+# In a training state's folder: all of its Hugging Face checkpoint but the weights.
+FORM = "form"
 _MAX_FILE_BYTES = 5 * 10**9
 _TOKENIZER_FILES = (
     "tokenizer",
@@ -44,20 +51,59 @@ def save_checkpoint(
         folder: replaced if it is there.
     """
     writes = dist.get_rank() == 0
+    shapes = parameter_shapes(model, model.checkpoint_name)
+    tensors = whole_parameters(model, device, rename=model.checkpoint_name)
     with written_whole(folder) if writes else nullcontext(folder) as temporary:
         if writes:
             temporary.mkdir()
-        _write_weights(model, device, temporary)
-        if writes:
-            model.save_config(temporary)
-            _copy_tokenizer(Path(tokenizer_source), temporary)
+            save_form(model, tokenizer_source, temporary)
+        _write_weights(shapes, tensors, temporary, writes)
     dist.barrier()
 
 
-def _write_weights(model: TokenModel, device: torch.device, folder: Path) -> None:
-    shapes = parameter_shapes(model, model.checkpoint_name)
+def save_form(model: TokenModel, tokenizer_source: str, folder: Path) -> None:
+    """Writes all of a Hugging Face checkpoint but the weights into an existing folder."""
+    model.save_config(folder)
+    _copy_tokenizer(Path(tokenizer_source), folder)
+
+
+def export_state(state: Path, target: Path) -> None:
+    """Writes the parameters of a training state as a Hugging Face checkpoint; no process group.
+
+    Args:
+        state: what :class:`~verl.workers.fsdp.training_state.StateWriter` wrote, and within it
+            what :func:`save_form` wrote for the model.
+        target: replaced if it is there.
+    """
+    saved = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
+    shapes = [
+        (name.removeprefix(PARAMETERS), entry.size)
+        for name, entry in saved.items()
+        if name.startswith(PARAMETERS) and isinstance(entry, dcp.metadata.TensorStorageMetadata)
+    ]
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it should be
+    with written_whole(target) as temporary:
+        shutil.copytree(state / FORM, temporary)
+        _write_weights(shapes, _saved_tensors(state, shapes), temporary, keeps=True)
+
+
+def _saved_tensors(
+    state: Path, shapes: Sequence[tuple[str, torch.Size]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, shape in shapes:
+        found = {PARAMETERS + name: torch.empty(shape)}
+        dcp.load(found, storage_reader=dcp.FileSystemReader(state), no_dist=True)
+        yield name, found[PARAMETERS + name]
+
+
+def _write_weights(
+    shapes: Sequence[tuple[str, torch.Size]],
+    tensors: Iterator[tuple[str, torch.Tensor]],
+    folder: Path,
+    keeps: bool,
+) -> None:
+    """Draws all ``tensors``, in the order of ``shapes``; who ``keeps`` them writes them."""
     plan = plan_buckets(shapes, torch.float32, _MAX_FILE_BYTES)
-    tensors = whole_parameters(model, device, rename=model.checkpoint_name)
     file_of: dict[str, str] = {}
     for number, slots in enumerate(plan.buckets, start=1):
         file = (
@@ -69,11 +115,11 @@ def _write_weights(model: TokenModel, device: torch.device, folder: Path) -> Non
         for slot in slots:
             name, tensor = next(tensors)
             file_of[slot.name] = file
-            if dist.get_rank() == 0:
+            if keeps:
                 kept[name] = tensor.to("cpu", copy=True)
-        if dist.get_rank() == 0:
+        if keeps:
             save_file(kept, folder / file, metadata={"format": "pt"})
-    if dist.get_rank() == 0 and len(plan.buckets) > 1:
+    if keeps and len(plan.buckets) > 1:
         total = sum(slot.nbytes for slots in plan.buckets for slot in slots)
         index = {"metadata": {"total_size": total}, "weight_map": file_of}
         path = folder / "model.safetensors.index.json"

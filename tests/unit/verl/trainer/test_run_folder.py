@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.pool.config import PoolConfig
-from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from verl.errors import UserError
 from verl.trainer.run_folder import RunFolderError, claim_run_folder
 from verl.utils.checkpoints import (
+    Checkpoint,
+    begin_checkpoint,
+    commit_checkpoint,
     find_newest_actor,
     newest_actor,
-    save_reward_state,
     step_folder,
-    whole_checkpoint,
 )
 
 
@@ -89,17 +88,16 @@ def test_copies_and_scraps_beside_checkpoints_are_no_checkpoints(tmp_path: Path)
 
 
 def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
-    tmp_path: Path, embedded_pool: PoolConfig
+    tmp_path: Path,
 ) -> None:
-    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
-
     def save(step: int, killed: bool = False) -> None:
-        with whole_checkpoint(tmp_path, step) as folder:
-            (folder / "actor").mkdir()
-            (folder / "actor" / "config.json").write_text(json.dumps(step), encoding="utf-8")
-            if killed:
-                raise KeyboardInterrupt
-            save_reward_state(folder, reward)
+        partial = begin_checkpoint(tmp_path, step)
+        (partial / "actor").mkdir()
+        (partial / "actor" / "config.json").write_text(json.dumps(step), encoding="utf-8")
+        if killed:
+            raise KeyboardInterrupt
+        (partial / "reward.json").write_text("{}", encoding="utf-8")
+        commit_checkpoint(partial)
 
     save(2)
     with pytest.raises(KeyboardInterrupt):
@@ -110,3 +108,62 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
     assert folders == ["global_step_2", "global_step_6"]
     save(6)
     assert (step_folder(tmp_path, 6) / "reward.json").is_file(), "written again, whole"
+
+
+def steps_of(metrics: Path) -> list[int]:
+    return [json.loads(line)["step"] for line in metrics.read_text("utf-8").splitlines()]
+
+
+def leave_files_of_steps(folder: Path, steps: range) -> None:
+    lines = [json.dumps({"step": step, "value": step * 1.5}) for step in steps]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 1']), encoding="utf-8")
+    for name in ("samples", "validation"):
+        (folder / name).mkdir(exist_ok=True)
+        for step in steps:
+            (folder / name / f"step_{step}.jsonl").touch()
+
+
+def test_a_run_that_goes_on_finds_the_folder_as_it_was_at_the_checkpoint(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        leave_a_run(tmp_path, step)
+    leave_files_of_steps(tmp_path, range(1, 8))
+    (tmp_path / "checkpoints" / "global_step_8.partial").mkdir()
+    start = Checkpoint(4, step_folder(tmp_path, 4))
+    with claim_run_folder(tmp_path, find_start=lambda: start) as found:
+        assert found == start
+        assert steps_of(tmp_path / "metrics.jsonl") == [1, 2, 3, 4]
+        for name in ("samples", "validation"):
+            left = sorted(path.name for path in (tmp_path / name).iterdir())
+            assert left == [f"step_{step}.jsonl" for step in (1, 2, 3, 4)]
+        kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+        assert kept == ["global_step_2", "global_step_4"]
+    (earlier,) = (tmp_path / "earlier").iterdir()
+    assert [path.name for path in earlier.iterdir()] == ["global_step_6"]
+
+
+def test_a_run_that_goes_on_from_another_folder_takes_its_curves_along(tmp_path: Path) -> None:
+    other, own = tmp_path / "other", tmp_path / "own"
+    leave_a_run(other, 4)
+    leave_files_of_steps(other, range(1, 8))
+    before = (other / "metrics.jsonl").read_text("utf-8")
+    own.mkdir()
+    leave_a_run(own, 9)
+    start = Checkpoint(4, step_folder(other, 4))
+    with claim_run_folder(own, find_start=lambda: start):
+        assert steps_of(own / "metrics.jsonl") == [1, 2, 3, 4]
+        assert find_newest_actor(own) is None
+    assert len(list((own / "earlier").iterdir())) == 1
+    assert (other / "metrics.jsonl").read_text("utf-8") == before
+
+
+def test_nothing_is_touched_where_it_cannot_be_decided(tmp_path: Path) -> None:
+    def undecided() -> None:
+        raise UserError("another run")
+
+    actor = leave_a_run(tmp_path, 5)
+    with (
+        pytest.raises(UserError, match="another run"),
+        claim_run_folder(tmp_path, find_start=undecided),
+    ):
+        raise AssertionError("never entered")
+    assert find_newest_actor(tmp_path) == actor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,18 @@ from pathlib import Path
 import pytest
 
 from verl.config.ppo import TrainerConfig
+from verl.config.saving import KeepBestConfig
 from verl.config.validation import ConfigError
+from verl.errors import UserError
 from verl.trainer.run_folder import claim_run_folder
-from verl.utils.checkpoints import find_newest_actor, prune_checkpoints, step_folder
+from verl.utils.checkpoints import (
+    begin_checkpoint,
+    commit_checkpoint,
+    find_newest_actor,
+    newest_actor,
+    prune_checkpoints,
+    step_folder,
+)
 
 
 def make(output_dir: Path, *steps: int) -> None:
@@ -63,7 +74,7 @@ def test_an_unfinished_checkpoint_is_not_the_newest(tmp_path: Path) -> None:
 KILLED = """
 import sys
 from pathlib import Path
-from verl.utils.checkpoints import prune_checkpoints, whole_checkpoint
+from verl.utils.checkpoints import begin_checkpoint, commit_checkpoint, prune_checkpoints
 
 folder = Path(sys.argv[1])
 
@@ -76,12 +87,13 @@ if sys.argv[2] == "os.remove":
     sys.addaudithook(pause)
     prune_checkpoints(folder, 2, 1)
 else:
-    with whole_checkpoint(folder, 3) as partial:
-        (partial / "actor").mkdir()
-        (partial / "actor" / "config.json").write_text("{}")
-        sys.addaudithook(pause)
-        for i in range(600):
-            (partial / "actor" / f"file_{i}").write_text("x")
+    partial = begin_checkpoint(folder, 3)
+    (partial / "actor").mkdir()
+    (partial / "actor" / "config.json").write_text("{}")
+    sys.addaudithook(pause)
+    for i in range(600):
+        (partial / "actor" / f"file_{i}").write_text("x")
+    commit_checkpoint(partial)
 """
 
 
@@ -107,6 +119,45 @@ def test_a_run_that_is_killed_leaves_only_whole_checkpoints_under_their_names(
         (earlier,) = (tmp_path / "earlier").iterdir()
         assert steps_in(earlier) == whole
         assert find_newest_actor(tmp_path) is None
+
+
+def save_with(output_dir: Path, metrics: dict[int, dict[str, float]]) -> None:
+    """Checkpoints to go on from, each with the metrics of its step."""
+    for step, of_step in metrics.items():
+        folder = step_folder(output_dir, step)
+        (folder / "state" / "actor").mkdir(parents=True)
+        (folder / "run.json").write_text(json.dumps({"metrics": of_step}))
+
+
+@pytest.mark.parametrize(
+    ("mode", "left"), [("max", {5, 40}), ("min", {20, 40})], ids=["highest", "lowest"]
+)
+def test_the_best_stays_however_old(tmp_path: Path, mode: str, left: set[int]) -> None:
+    score = {5: 0.9, 10: math.nan, 20: 0.1, 40: 0.3}
+    save_with(tmp_path, {step: {"score": value} for step, value in score.items()})
+    prune_checkpoints(tmp_path, 40, 1, KeepBestConfig(metric="score", mode=mode))
+    assert steps_in(tmp_path) == left
+
+
+def test_a_step_without_the_metric_is_not_the_best(tmp_path: Path) -> None:
+    save_with(tmp_path, {5: {"val": 0.1}, 10: {"score": 0.9}, 20: {"score": 0.8}})
+    prune_checkpoints(tmp_path, 20, 1, KeepBestConfig(metric="val"))
+    assert steps_in(tmp_path) == {5, 20}
+
+
+def test_a_checkpoint_of_the_same_step_takes_the_others_place(tmp_path: Path) -> None:
+    for content in ("first", "second"):
+        partial = begin_checkpoint(tmp_path, 3)
+        (partial / "reward.json").write_text(content)
+        assert commit_checkpoint(partial) == step_folder(tmp_path, 3)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["global_step_3"]
+    assert (step_folder(tmp_path, 3) / "reward.json").read_text() == "second"
+
+
+def test_a_checkpoint_without_a_model_to_load_says_how_to_get_one(tmp_path: Path) -> None:
+    save_with(tmp_path, {4: {}})
+    with pytest.raises(UserError, match=r"verl\.trainer\.main_export .*global_step_4"):
+        newest_actor(tmp_path)
 
 
 def test_at_least_one_is_kept() -> None:

@@ -310,7 +310,14 @@ def test_of_a_described_machine_disk_and_memory_are_not_guessed() -> None:
     unknown = {line.subject: line for line in lines if line.verdict is Verdict.UNKNOWN}
     disk = f"disk for {config.trainer.default_local_dir}"
     assert set(unknown) == {"main memory: training", disk, "/dev/shm"}
-    assert unknown[disk].needed == "92.0 GiB (4 x 23.0 GiB)"
+    assert unknown[disk].needed == "368 GiB (4 x 92.0 GiB)"
+    config.trainer.save_hf = "last"
+    (exported_once,) = [
+        line
+        for line in memory_lines(config, models, "cuda", Machine.parse("4x80"), 225)
+        if line.subject == disk
+    ]
+    assert exported_once.needed == "299 GiB (4 x 69.0 GiB)"
     (host,) = [
         line
         for line in memory_lines(config, models, "cuda", Machine.parse("4x80,ram=128"), 225)

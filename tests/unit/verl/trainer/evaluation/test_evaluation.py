@@ -36,7 +36,7 @@ from verl.trainer.evaluation.score import RESULTS, score_folder, score_records, 
 from verl.trainer.evaluation.summary import summarise
 from verl.trainer.launch import compose_config
 from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
-from verl.utils.checkpoints import load_reward_state, newest_actor, save_reward_state
+from verl.utils.checkpoints import load_reward_state, newest_actor
 
 
 def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) -> RoutedRecord:
@@ -261,7 +261,7 @@ def test_the_cost_window_travels_with_the_checkpoint(
         trained._normalizer(one.trajectory.cost)
     actor = tmp_path / "global_step_5" / "actor"
     actor.mkdir(parents=True)
-    save_reward_state(actor.parent, trained)
+    (actor.parent / "reward.json").write_text(json.dumps(trained.state_dict()), "utf-8")
     fresh = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.9)
     unaware = [r.scores["cost_reward"] for r in score_records(dear, fresh)]
     load_reward_state(actor, fresh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -132,3 +133,19 @@ def test_groups_without_variance_are_counted_by_prompt() -> None:
     scores = np.array([1.0, 0.0, 1.0, 0.5, 0.5, 0.5])
     uids = np.array(["a", "b", "a", "c", "b", "c"], dtype=object)
     assert group_metrics(scores, uids) == {"rollout/groups_without_variance": 2 / 3}
+
+
+def test_alarms_go_on_with_what_they_have_seen() -> None:
+    rule = AlarmRule("calls", falls_to=0.5)
+
+    def alarms() -> Alarms:
+        return Alarms(AlarmsConfig(early_steps=2, window=1), [rule])
+
+    before, later = alarms(), alarms()
+    for step, value in enumerate((2.0, 2.0, 0.5), start=1):
+        told = before.check(step, {"calls": value})
+    assert len(told) == 1
+    later.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert later.check(4, {"calls": 0.5}) == [], "it was told already"
+    assert later.check(5, {"calls": 2.0}) == []
+    assert len(later.check(6, {"calls": 0.5})) == 1, "and the early mean is still known"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from verl.trainer.ppo.totals import Kind, RunningTotal, Totals
@@ -56,3 +58,16 @@ def test_a_task_without_totals_shows_nothing() -> None:
     run = totals(10)
     assert run.observe({"reward": 1.0}, 5, Kind.TRAINING) == {}
     assert run.describe({"reward": 1.0}) == []
+
+
+def test_a_run_that_goes_on_estimates_as_if_it_had_not_been_interrupted() -> None:
+    straight, half, later = (totals(1000, 300) for _ in range(3))
+    for run in (straight, half):
+        run.observe({"spent": 1.0}, 100, Kind.VALIDATION)
+        run.observe({"spent": 5.0}, 100, Kind.TRAINING)
+    later.load_state_dict(json.loads(json.dumps(half.state_dict())))
+    observed = {"spent": 9.5}, 100, Kind.TRAINING
+    assert later.observe(*observed) == straight.observe(*observed)
+    longer = totals(2000, 300)
+    longer.load_state_dict(half.state_dict())
+    assert longer.observe(*observed)["spent_at_end"] > later.observe(*observed)["spent_at_end"]
