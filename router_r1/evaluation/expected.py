@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,60 +14,52 @@ from router_r1.world.knowledge import Question
 from router_r1.world.oracle import Expectation, Oracle
 from router_r1.world.simulated_llm import World
 
-Route = tuple[str, ...]
-Routes = Callable[[Question], Iterable[Route]]
-
 
 def per_hop_rows(world: World, pool: PoolConfig, questions: Sequence[Question]) -> list[Row]:
-    """Random, best single LLM and oracle when every hop is asked on its own."""
-    groups = _by_source(questions)
-    oracles = {source: Oracle(world, pool.prices(), group) for source, group in groups.items()}
+    """Random, best single LLM and oracle when every hop is asked on its own.
+
+    The world bills a query's words as its prompt.
+    """
     whole = Oracle(world, pool.prices(), questions)
     best = whole.best_single()[0]
     prices = {llm.name: llm.prompt_price for llm in pool.llms}
-    # Name and kind of the row, what its router expects, and the routes that it may take.
-    routers: Sequence[tuple[str, str, Callable[[Oracle], Expectation], Routes]] = (
+    mean_price = float(np.mean([prices[llm] for llm in world.llms]))
+    # Name and kind of the row, what its router expects, and the prompt's price of each hop.
+    routers: Sequence[
+        tuple[str, str, Callable[[Oracle], Expectation], Callable[[Question], Sequence[float]]]
+    ] = (
         (
             "random (per hop, expected)",
             "random",
             Oracle.random_routing,
-            lambda q: itertools.product(world.llms, repeat=len(q.hops)),
+            lambda question: [mean_price] * len(question.hops),
         ),
         (
             f"{best} (per hop, expected)",
             "single",
             lambda oracle: oracle.single(best),
-            lambda q: [(best,) * len(q.hops)],
+            lambda question: [prices[best]] * len(question.hops),
         ),
         (
             "oracle (expected)",
             "oracle",
             Oracle.oracle,
-            lambda q: [whole.best_route(q.domains, 0.0)],
+            lambda question: [prices[llm] for llm in whole.best_route(question.domains, 0.0)],
         ),
     )
+    groups = _by_source(questions)
+    oracles = {source: Oracle(world, pool.prices(), group) for source, group in groups.items()}
     rows = []
-    for name, kind, expect, routes in routers:
+    for name, kind, expect, hop_prices in routers:
         means = {}
         for source, group in groups.items():
             e = expect(oracles[source])
-            prompt = float(np.mean([_prompt_price(prices, q, routes(q)) for q in group]))
-            means[source] = Means(e.em, e.f1, e.cost, (e.cost + prompt) / 1e6, e.calls)
+            prompt = np.mean(
+                [np.dot([len(h.query.split()) for h in q.hops], hop_prices(q)) for q in group]
+            )
+            means[source] = Means(e.em, e.f1, e.cost, (e.cost + float(prompt)) / 1e6, e.calls)
         rows.append(computed_row(name, kind, means))
     return rows
-
-
-def _prompt_price(prices: dict[str, float], question: Question, routes: Iterable[Route]) -> float:
-    """Mean over the routes of prompt tokens x $ per 1M; the world bills a query's words."""
-    words = [len(hop.query.split()) for hop in question.hops]
-    return float(
-        np.mean(
-            [
-                sum(count * prices[llm] for count, llm in zip(words, route, strict=True))
-                for route in routes
-            ]
-        )
-    )
 
 
 def single_shot_row(world: World, pool: PoolConfig, questions: Sequence[Question]) -> Row:
