@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.page import write_report
 from router_r1.pool.loading import load_pool
 from tests.integration.chromium import Page, chromium
 from tests.world_records import large_world, world_records

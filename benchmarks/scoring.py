@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from router_r1.evaluation.records import RoutedRecord
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.llm_agent.observation import render_observation
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.loading import load_pool

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router_r1.config import RouterConfig
-from router_r1.evaluation.report import write_report
 from router_r1.forecast import spending_totals
 from router_r1.summary import write_summary
 from router_r1.surroundings import RoutingSurroundings
@@ -80,7 +79,8 @@ class RoutingReports(Reports):
 
     def evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""
-        from router_r1.evaluation.tables import print_results  # as above
+        from router_r1.evaluation.report.page import write_report  # as above
+        from router_r1.evaluation.tables import print_results
 
         print_results(folder)
         page = write_report(folder, Path(self._config.trainer.default_local_dir))

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 
-from router_r1.evaluation.records import RoutedRecord
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.llm_agent.observation import render_observation
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.config import PoolConfig

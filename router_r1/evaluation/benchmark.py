@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from router_r1.data_row import question
 from router_r1.evaluation.comparison import read_json_object
@@ -29,7 +29,7 @@ from verl.utils.dataset import DataError, PromptDataset
 from verl.utils.rows import chat_messages, ground_truth
 
 _PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
-_QUESTION_MARKER = "Question: "
+_MARKER = "Question: "
 _FEWEST_TO_LEARN_FROM = 20
 T = TypeVar("T")
 
@@ -114,29 +114,24 @@ def world_questions(facts: knowledge.Knowledge, split: str) -> list[Question]:
 def read_questions(files: Sequence[str]) -> list[Question]:
     """The questions of parquet files whose rows are those that training reads.
 
-    A row says ``data_source``, ``prompt`` and ``reward_model.ground_truth.target``.
+    A row says ``data_source``, ``prompt`` and ``reward_model.ground_truth.target``. What was asked
+    is ``extra_info.question``, or what follows the prompt's last "Question: ".
 
     Raises:
         DataError: if a file cannot be used, or a row does not say its question.
     """
     questions = []
     for number, row in enumerate(PromptDataset(files, "prompt").rows):
-        source = str(row["data_source"])
-        prompt = Prompt(source, _text(row, number))
-        questions.append(Question(f"{source}/{number}", prompt, ground_truth(row)))
+        source, text = str(row["data_source"]), question(row)
+        if not text:
+            _, marker, rest = chat_messages(row, "prompt")[-1]["content"].rpartition(_MARKER)
+            text = rest.strip() if marker else ""
+        if not text:
+            raise DataError(
+                f"row {number} has neither extra_info.question nor a prompt with {_MARKER!r}"
+            )
+        questions.append(Question(f"{source}/{number}", Prompt(source, text), ground_truth(row)))
     return questions
-
-
-def _text(row: dict[str, Any], number: int) -> str:
-    """What was asked: its own field, or what follows the prompt's last "Question: "."""
-    if asked := question(row):
-        return asked
-    _, marker, rest = chat_messages(row, "prompt")[-1]["content"].rpartition(_QUESTION_MARKER)
-    if not marker or not rest.strip():
-        raise DataError(
-            f"row {number} has neither extra_info.question nor a prompt with {_QUESTION_MARKER!r}"
-        )
-    return rest.strip()
 
 
 def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
@@ -162,8 +157,7 @@ def read_saved(
             were normalised otherwise: such rows cannot be compared.
     """
     path = scored_file(folder, QuestionRecord)
-    results = read_json_object(folder / RESULTS) or {}
-    scored_with = results.get("normalization", "paper")
+    scored_with = (read_json_object(folder / RESULTS) or {}).get("normalization", "paper")
     if scored_with != normalization:
         raise RecordError(
             f"{folder} was scored with reward.normalization={scored_with}, and this comparison "
@@ -172,8 +166,7 @@ def read_saved(
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
     saved = read_parquet(path, QuestionRecord)
     records = [r for r in saved if (r.data_source, r.prompt) in wanted]
-    missing = wanted - {(r.data_source, r.prompt) for r in records}
-    if missing:
+    if missing := wanted - {(r.data_source, r.prompt) for r in records}:
         raise RecordError(
             f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "
             f"{min(missing)[1]!r}; evaluate the router on the same questions, or compare on fewer "

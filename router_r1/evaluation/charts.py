@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,21 +16,8 @@ from matplotlib.figure import Figure
 from router_r1.evaluation.comparison import KINDS, Comparison, Means, Row
 from router_r1.evaluation.labels import place_labels
 from router_r1.web.svg import COLOURS, css_colour, inline_svg
-from verl.utils.plots import (
-    BLUE,
-    DIM,
-    ENTROPY_CHART,
-    HINT,
-    KL_CHART,
-    PAPER,
-    Chart,
-    Curve,
-    add_legend,
-    draw_curves,
-    figure_of,
-    save_figure,
-    training_curve,
-)
+from verl.utils import plots
+from verl.utils.plots import Chart, Curve, draw_curves, figure_of, training_curve
 
 Place = tuple[float, float]  # dollars for 1000 questions, and EM
 HUES = 10
@@ -72,23 +58,13 @@ def routing_charts(sources: Sequence[str] = ("all",)) -> list[Chart]:
             metric = f"{_VALIDATION}{validated}/{source}"
             curves.append(Curve(label, (metric,), color, measured=True))
         charts.append(Chart(title, tuple(curves)))
-    return [*charts, ENTROPY_CHART, KL_CHART]
-
-
-def calls_chart(llms: Sequence[str]) -> Chart:
-    """Whom training asks; ``llms`` in the order that gives them their colours."""
-    curves = (
-        Curve(llm, (f"{_LLM_CALLS}{llm}",), COLOURS[f"hue-{number % HUES}"])
-        for number, llm in enumerate(llms)
-    )
-    return Chart("Calls per question to each LLM", tuple(curves))
+    return [*charts, plots.ENTROPY_CHART, plots.KL_CHART]
 
 
 def llms_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The pool's LLMs, in its order, as far as the metrics name them."""
-    found = (
-        re.match(f"(?:{_LLM_CALLS}|{_LLM_SPENDING})(.+)", name) for row in rows for name in row
-    )
+    pattern = re.compile(f"(?:{_LLM_CALLS}|{_LLM_SPENDING})(.+)")
+    found = (pattern.match(name) for row in rows for name in row)
     return list(dict.fromkeys(match[1] for match in found if match))
 
 
@@ -109,17 +85,23 @@ class LearningCurves(NamedTuple):
 
 
 def learning_curves(rows: Sequence[Mapping[str, Any]]) -> LearningCurves | None:
-    """All curves of a run; None without any figures."""
+    """All curves of a run, whom training asks last; None without any figures."""
     curves = LearningCurves({}, [])
-    for chart in routing_charts(validation_sources(rows)):
-        with figure_of(4.6, 2.7) as figure:
-            if draw_curves(figure.subplots(), rows, chart):
-                curves.figures.append(inline_svg(figure, f"{chart.title} by training step"))
+    asked = Chart(
+        "Calls per question to each LLM",
+        tuple(
+            Curve(llm, (f"{_LLM_CALLS}{llm}",), COLOURS[f"hue-{number % HUES}"])
+            for number, llm in enumerate(llms_of(rows))
+        ),
+    )
+    for chart in (*routing_charts(validation_sources(rows)), asked):
+        with figure_of(4.6, 3.2 if chart is asked else 2.7) as figure:
+            if not draw_curves(figure.subplots(), rows, chart):
+                continue
+            if chart is asked:  # the one chart with a legend of its own
+                plots.add_legend(figure, loc="outside lower center", ncols=3)
+            else:
                 curves.legend.update((c.label, css_colour(c.color)) for c in chart.curves)
-    chart = calls_chart(llms_of(rows))
-    with figure_of(4.6, 3.2) as figure:
-        if draw_curves(figure.subplots(), rows, chart):
-            add_legend(figure, loc="outside lower center", ncols=3)
             curves.figures.append(inline_svg(figure, f"{chart.title} by training step"))
     return curves if curves.figures else None
 
@@ -131,7 +113,7 @@ def comparison_png(comparison: Comparison, image: Path) -> None:
     """Writes the picture, whole or not at all."""
     with figure_of(11, 7) as figure:
         _draw_comparison(figure, comparison)
-        save_figure(figure, image)
+        plots.save_figure(figure, image)
 
 
 def comparison_svg(comparison: Comparison) -> Markup:
@@ -141,17 +123,9 @@ def comparison_svg(comparison: Comparison) -> Markup:
         return inline_svg(figure, "EM against dollars of every router")
 
 
-@dataclass(frozen=True)
-class Mark:
-    """What lies at one place of the chart.
-
-    Attributes:
-        place: dollars for 1000 questions, and EM.
-        kind: of the router; points of the sweep are routers.
-        label: beside it.
-        hint: on hover.
-        interval: of EM; None for a point of the sweep alone.
-    """
+class Mark(NamedTuple):
+    """What lies at one place of the chart: a label beside it, a hint on hover, and the interval
+    of EM; None for a point of the sweep alone, whose ``kind`` is that of routers."""
 
     place: Place
     kind: str
@@ -217,12 +191,14 @@ def pareto_front(comparison: Comparison) -> list[Place]:
 
 def _draw_comparison(figure: Figure, comparison: Comparison) -> None:
     axes, drawn = figure.subplots(), marks(comparison)
-    for kind in KINDS:
-        _draw_marks(axes, kind, [mark for mark in drawn if mark.kind == kind])
+    for mark in sorted(drawn, key=lambda mark: list(KINDS).index(mark.kind)):
+        _draw_mark(axes, mark)
     sweep = [place_of(point.total) for point in comparison.sweep]
     if sweep:
         color, label = COLOURS["kind-router"], "trained router, by cost_coe"
-        axes.plot(*zip(*sweep, strict=True), "-o", color=color, mec=PAPER, zorder=3, label=label)
+        axes.plot(
+            *zip(*sweep, strict=True), "-o", color=color, mec=plots.PAPER, zorder=3, label=label
+        )
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.08)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -232,29 +208,19 @@ def _draw_comparison(figure: Figure, comparison: Comparison) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"${value:g}")
     axes.xaxis.set_minor_formatter("")
     corners = _draw_front(axes, pareto_front(comparison))
-    add_legend(figure, loc="outside lower center", ncols=5)
+    plots.add_legend(figure, loc="outside lower center", ncols=5)
     intervals = [[(m.place[0], end) for end in m.interval] for m in drawn if m.interval]
     _write_labels(figure, axes, drawn, [corners, sweep, *intervals])
 
 
-def _draw_marks(axes: Axes, kind: str, chosen: Sequence[Mark]) -> None:
-    color = COLOURS[f"kind-{kind}"]
-    for mark in chosen:
-        marker, size, label = "o", 36, None  # on the line of the sweep
-        if mark.interval is not None:
-            (marker, size), label = _MARKS[kind], KINDS[kind]
-            axes.vlines(mark.place[0], *mark.interval, color=color, alpha=0.28, lw=1.6, zorder=2.5)
-        axes.scatter(
-            *mark.place,
-            s=size,
-            c=color,
-            marker=marker,
-            edgecolors=PAPER,
-            linewidths=0.8,
-            zorder=4,
-            label=label,
-            gid=HINT + mark.hint,
-        )
+def _draw_mark(axes: Axes, mark: Mark) -> None:
+    color, marker, size, label = COLOURS[f"kind-{mark.kind}"], "o", 36, None
+    if mark.interval is not None:  # else it is on the line of the sweep
+        (marker, size), label = _MARKS[mark.kind], KINDS[mark.kind]
+        axes.vlines(mark.place[0], *mark.interval, color=color, alpha=0.28, lw=1.6, zorder=2.5)
+    style: dict[str, Any] = {"edgecolors": plots.PAPER, "linewidths": 0.8, "zorder": 4}
+    style |= {"s": size, "c": color, "marker": marker, "gid": plots.HINT + mark.hint}
+    axes.scatter(*mark.place, label=label, **style)
 
 
 def _draw_front(axes: Axes, front: Sequence[Place]) -> list[Place]:
@@ -263,9 +229,9 @@ def _draw_front(axes: Axes, front: Sequence[Place]) -> list[Place]:
         return []
     bottom, right = axes.get_ylim()[0], axes.get_xlim()[1]
     x, y = [*(place[0] for place in front), right], [*(place[1] for place in front), front[-1][1]]
-    dashes, label = (0, (4, 3)), "Pareto front (without oracle)"
-    axes.step(x, y, where="post", color=DIM, lw=1.3, linestyle=dashes, zorder=2, label=label)
-    axes.fill_between(x, y, bottom, step="post", color=BLUE, alpha=0.045, linewidth=0)
+    style: dict[str, Any] = {"color": plots.DIM, "lw": 1.3, "linestyle": (0, (4, 3)), "zorder": 2}
+    axes.step(x, y, where="post", label="Pareto front (without oracle)", **style)
+    axes.fill_between(x, y, bottom, step="post", color=plots.BLUE, alpha=0.045, linewidth=0)
     axes.set_xlim(right=right)
     steps = [[(x[i], y[i - 1]), (x[i], y[i])] for i in range(1, len(x))]
     return [(x[0], y[0]), *(corner for step in steps for corner in step)]
@@ -278,25 +244,19 @@ def _write_labels(
     if not drawn:
         return
     figure.canvas.draw()  # before this the axes have no final place
-    texts = [
-        axes.annotate(
-            mark.label,
-            mark.place,
-            fontsize=8.8,
-            color=COLOURS[f"kind-{mark.kind}"],
-            fontweight="bold" if mark.kind == "router" else "normal",
-            zorder=5,
-        )
-        for mark in drawn
-    ]
+    texts = []
+    for mark in drawn:
+        weight = "bold" if mark.kind == "router" else "normal"
+        text = axes.annotate(mark.label, mark.place, fontsize=8.8, fontweight=weight, zorder=5)
+        text.set_color(COLOURS[f"kind-{mark.kind}"])
+        texts.append(text)
     to_pixels, to_data = axes.transData, axes.transData.inverted()
     anchors = to_pixels.transform([mark.place for mark in drawn])
     sizes = [text.get_window_extent().size for text in texts]
     frame = axes.get_window_extent().extents
     pixels = [to_pixels.transform(line) for line in lines if line]
-    for text, anchor, box in zip(
-        texts, anchors, place_labels(anchors, sizes, frame, pixels), strict=True
-    ):
+    boxes = place_labels(anchors, sizes, frame, pixels)
+    for text, anchor, box in zip(texts, anchors, boxes, strict=True):
         text.set_position(tuple(to_data.transform(box[:2])))
         nearest = np.clip(anchor, box[:2], box[2:])
         if np.linalg.norm(nearest - anchor) > _LEADER_FROM:

@@ -17,13 +17,7 @@ from router_r1.evaluation.answer import Answer, Ask, limited, to_record
 from router_r1.evaluation.baselines.base import Baseline, collect_training_set
 from router_r1.evaluation.baselines.embedding import load_embedder
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
-from router_r1.evaluation.benchmark import (
-    Benchmark,
-    Question,
-    kind_of,
-    load_benchmark,
-    read_saved,
-)
+from router_r1.evaluation.benchmark import Benchmark, Question, kind_of, load_benchmark, read_saved
 from router_r1.evaluation.charts import comparison_png
 from router_r1.evaluation.compare_options import parse_arguments
 from router_r1.evaluation.comparison import (
@@ -33,7 +27,7 @@ from router_r1.evaluation.comparison import (
     sweep_points,
     write_comparison,
 )
-from router_r1.evaluation.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.expected import expected_rows
 from router_r1.evaluation.tables import comparison_tables
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
@@ -50,8 +44,7 @@ from verl.utils.console import console, progress_bar
 
 logger = logging.getLogger(__name__)
 
-WORLD_RETRIEVER = "Search"
-_RETRIEVER_PRICE = 0.02
+_WORLD_RETRIEVER = LLMConfig("Search", MODEL, completion_price=0.02, in_prompt=False)
 
 
 @asynccontextmanager
@@ -70,14 +63,8 @@ async def running_pool(
         if world is not None and retriever is None:
             index = BM25(world_corpus(world.knowledge))
             url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))
-            member = LLMConfig(
-                name=WORLD_RETRIEVER,
-                model=MODEL,
-                base_url=url,
-                completion_price=_RETRIEVER_PRICE,
-                in_prompt=False,
-            )
-            pool, retriever = replace(pool, llms=[*pool.llms, member]), WORLD_RETRIEVER
+            member = replace(_WORLD_RETRIEVER, base_url=url)
+            pool, retriever = replace(pool, llms=[*pool.llms, member]), member.name
         yield pool, retriever
 
 
@@ -96,7 +83,8 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
         ask = limited(client.ask)
         try:
             await client.check()
-            await _train([b for b in baselines if b.learns], benchmark, setting, ask, args.embedder)
+            if learners := [baseline for baseline in baselines if baseline.learns]:
+                await _train(learners, benchmark, setting, ask, args.embedder)
             return await _measure(baselines, benchmark.test, ask, args.normalization)
         finally:
             await client.close()
@@ -105,16 +93,15 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
 def _setting(
     benchmark: Benchmark, pool: PoolConfig, retriever: str | None, args: argparse.Namespace
 ) -> Setting:
-    retriever = _member(pool, "--retriever", retriever)
-    reader = _member(pool, "--reader", args.reader)
-    llms = [llm for llm in pool.offered if llm.name != retriever]
-    setting = Setting(llms, args.seed, args.carrot_lambda, retriever, reader)
-    if benchmark.world is None:
-        return setting
-    return replace(
-        setting,
-        knowledge=benchmark.world.knowledge,
-        oracle=Oracle(benchmark.world, pool.prices(), benchmark.world_test),
+    world, retriever = benchmark.world, _member(pool, "--retriever", retriever)
+    return Setting(
+        llms=[llm for llm in pool.offered if llm.name != retriever],
+        seed=args.seed,
+        cost_weights=args.carrot_lambda,
+        retriever=retriever,
+        reader=_member(pool, "--reader", args.reader),
+        knowledge=world.knowledge if world else None,
+        oracle=Oracle(world, pool.prices(), benchmark.world_test) if world else None,
         oracle_cost_coes=sorted({0.0, *(float(point.label) for point in args.sweep)}),
     )
 
@@ -132,21 +119,15 @@ def _member(pool: PoolConfig, option: str, name: str | None) -> str | None:
 async def _train(
     learners: Sequence[Baseline], benchmark: Benchmark, setting: Setting, ask: Ask, embedder: str
 ) -> None:
-    if not learners:
-        return
+    questions, names, vectors = benchmark.train, setting.names, load_embedder(embedder)
     with progress_bar() as progress:
-        total = len(benchmark.train) * len(setting.llms)
-        task = progress.add_task("asking training questions", total=total)
+        task = progress.add_task("asking training questions", total=len(questions) * len(names))
         train = await collect_training_set(
-            benchmark.train,
-            setting.names,
-            ask,
-            load_embedder(embedder),
-            lambda: progress.advance(task),
+            questions, names, ask, vectors, lambda: progress.advance(task)
         )
         for baseline in progress.track(learners, description="training"):
             baseline.fit(train)
-    logger.info("%d baselines learned from %d questions", len(learners), len(benchmark.train))
+    logger.info("%d baselines learned from %d questions", len(learners), len(questions))
 
 
 async def _measure(
@@ -160,8 +141,7 @@ async def _measure(
             records = await answer_all(
                 baseline, questions, ask, lambda: progress.advance(task), normalization
             )
-            failed = sum(record.scores["failed_calls"] for record in records)
-            if failed:
+            if failed := sum(record.scores["failed_calls"] for record in records):
                 logger.warning("%s: %d calls brought no reply", baseline.name, failed)
             rows.append(measured_row(baseline.name, baseline.kind, records))
     return rows
@@ -195,11 +175,10 @@ def compare(args: argparse.Namespace) -> Comparison:
         [(s.label, read_saved(s.folder, benchmark.test, args.normalization)) for s in evaluations]
         for evaluations in (args.router, args.sweep)
     )
-    routers = [measured_row(label, kind_of(label), records) for label, records in saved]
-    rows = asyncio.run(run_baselines(benchmark, args)) + routers
+    rows = asyncio.run(run_baselines(benchmark, args))
+    rows += [measured_row(label, kind_of(label), records) for label, records in saved]
     if benchmark.world is not None:
-        rows += per_hop_rows(benchmark.world, benchmark.pool, benchmark.world_test)
-        rows.append(single_shot_row(benchmark.world, benchmark.pool, benchmark.world_test))
+        rows += expected_rows(benchmark.world, benchmark.pool, benchmark.world_test)
     points = sweep_points([(float(label), records) for label, records in swept])
     return Comparison(benchmark.title, rows, points)
 

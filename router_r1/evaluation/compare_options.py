@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.world.config import WorldConfig
@@ -29,8 +29,7 @@ DESCRIPTIONS = {
 DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
 
 
-@dataclass(frozen=True)
-class SavedEvaluation:
+class SavedEvaluation(NamedTuple):
     """A router's evaluation on disk; ``label`` is its name, or its ``cost_coe`` in a sweep."""
 
     label: str

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from operator import itemgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from verl.errors import UserError
@@ -35,7 +35,8 @@ KINDS = {
     "router": "trained router",
     "oracle": "oracle",
 }
-_MEANS = ("em", "f1", "cost", "dollars", "calls")
+FIGURES = ("em", "f1", "cost", "dollars", "calls")
+_CHANGE = ("cost_change", "cost_change_low", "cost_change_high")
 
 
 class EvaluationFileError(UserError):
@@ -44,14 +45,8 @@ class EvaluationFileError(UserError):
 
 @dataclass(frozen=True)
 class Means:
-    """Means per question.
-
-    Attributes:
-        em, f1: in [0, 1].
-        cost: completion tokens x $ per 1M.
-        dollars: true $.
-        calls: answered calls.
-        em_low, em_high: 95% interval of ``em``; None where nothing was sampled.
+    """Per question: ``em`` and ``f1`` in [0, 1], ``cost`` in completion tokens x $ per 1M, true
+    ``dollars``, answered ``calls``; the 95% interval of ``em`` is None where nothing was sampled.
     """
 
     em: float
@@ -75,12 +70,9 @@ class Row:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """The router trained with ``cost_coe``.
+    """The router trained with ``cost_coe``; the file leaves F1 out.
 
-    Attributes:
-        cost_coe: the weight of cost in its reward.
-        total: its means; the file leaves ``f1`` out.
-        cost_change: in cost per question, against the point before it in the sweep.
+    ``cost_change`` is in cost per question, against the point before it in the sweep.
     """
 
     cost_coe: float
@@ -95,11 +87,6 @@ class Comparison:
     title: str
     rows: Sequence[Row]
     sweep: Sequence[SweepPoint]
-
-    @property
-    def sources(self) -> list[str]:
-        """The datasets, in the order in which rows name them."""
-        return list(dict.fromkeys(source for row in self.rows for source in row.by_source))
 
 
 def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
@@ -116,7 +103,7 @@ def _means(summary: DatasetSummary) -> Means:
 
 def computed_row(name: str, kind: str, by_source: Mapping[str, Means]) -> Row:
     """From expectations per dataset."""
-    means = pd.DataFrame([asdict(means) for means in by_source.values()])[list(_MEANS)].mean()
+    means = pd.DataFrame([_figures(means) for means in by_source.values()]).mean()
     return Row(name, kind, Means(**means.to_dict()), by_source)
 
 
@@ -142,9 +129,8 @@ def _cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationR
     costs: dict[tuple[str, str], list[float]] = {}
     for record in before:
         costs.setdefault((record.data_source, record.prompt), []).append(record.scores["cost"])
-    known = {question: float(np.mean(values)) for question, values in costs.items()}
     changes = [
-        replace(r, scores={"cost": r.scores["cost"] - known[r.data_source, r.prompt]})
+        replace(r, scores={"cost": r.scores["cost"] - fmean(costs[r.data_source, r.prompt])})
         for r in after
     ]
     return summarise(changes, "em")[-1].estimates["cost"]
@@ -160,27 +146,23 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
             "name": row.name,
             "kind": row.kind,
             **asdict(row.total),
-            "by_source": {
-                source: {name: getattr(means, name) for name in _MEANS}
-                for source, means in row.by_source.items()
-            },
+            "by_source": {source: _figures(means) for source, means in row.by_source.items()},
         }
         for row in comparison.rows
     ]
-    sweep = [_point_to_json(point) for point in comparison.sweep]
+    sweep = []
+    for point in comparison.sweep:
+        change = astuple(point.cost_change) if point.cost_change else (None,) * 3
+        total = {name: value for name, value in _figures(point.total).items() if name != "f1"}
+        sweep.append(
+            {"cost_coe": point.cost_coe, **total, **dict(zip(_CHANGE, change, strict=True))}
+        )
     content = {"title": comparison.title, "rows": rows, "sweep": sweep}
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _point_to_json(point: SweepPoint) -> dict[str, float | None]:
-    change = point.cost_change
-    return {
-        "cost_coe": point.cost_coe,
-        **{name: getattr(point.total, name) for name in _MEANS if name != "f1"},
-        "cost_change": change and change.mean,
-        "cost_change_low": change and change.low,
-        "cost_change_high": change and change.high,
-    }
+def _figures(means: Means) -> dict[str, float]:
+    return {name: getattr(means, name) for name in FIGURES}
 
 
 def read_comparison(path: Path) -> Comparison | None:
@@ -192,34 +174,21 @@ def read_comparison(path: Path) -> Comparison | None:
     content = read_json_object(path)
     if content is None:
         return None
+    rows, sweep = [], []
     try:
-        return Comparison(
-            content["title"],
-            [_row_from_json(**row) for row in content["rows"]],
-            [_point_from_json(**point) for point in content["sweep"]],
-        )
-    except (KeyError, TypeError) as error:
+        for row in content["rows"]:
+            name, kind, by_source = (row.pop(key) for key in ("name", "kind", "by_source"))
+            sources = {source: Means(**means) for source, means in by_source.items()}
+            rows.append(Row(name, kind, Means(**row), sources))
+        for point in content["sweep"]:
+            cost_coe, change = point.pop("cost_coe"), [point.pop(key, None) for key in _CHANGE]
+            estimate = None if None in change else Estimate(*change)
+            sweep.append(SweepPoint(cost_coe, Means(f1=math.nan, **point), estimate))
+        return Comparison(content["title"], rows, sweep)
+    except (AttributeError, KeyError, TypeError) as error:
         raise EvaluationFileError(
             f"{path} is no comparison ({error}); python -m router_r1.evaluation.compare writes it"
         ) from error
-
-
-def _row_from_json(name: str, kind: str, by_source: dict[str, Any], **total: Any) -> Row:
-    means = {source: Means(**values) for source, values in by_source.items()}
-    return Row(name, kind, Means(**total), means)
-
-
-def _point_from_json(
-    cost_coe: float,
-    cost_change: float | None = None,
-    cost_change_low: float | None = None,
-    cost_change_high: float | None = None,
-    **total: Any,
-) -> SweepPoint:
-    change = None
-    if cost_change is not None and cost_change_low is not None and cost_change_high is not None:
-        change = Estimate(cost_change, cost_change_low, cost_change_high)
-    return SweepPoint(cost_coe, Means(f1=math.nan, **total), change)
 
 
 def read_json_object(path: Path) -> dict[str, Any] | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -15,83 +15,56 @@ from router_r1.world.knowledge import Question
 from router_r1.world.oracle import Expectation, Oracle
 from router_r1.world.simulated_llm import World
 
-Route = tuple[str, ...]
-Routes = Callable[[Question], Iterable[Route]]
+_Group = Sequence[Question]
 
 
-def per_hop_rows(world: World, pool: PoolConfig, questions: Sequence[Question]) -> list[Row]:
-    """Random, best single LLM and oracle when every hop is asked on its own."""
-    groups = _by_source(questions)
-    oracles = {source: Oracle(world, pool.prices(), group) for source, group in groups.items()}
+def expected_rows(world: World, pool: PoolConfig, questions: Sequence[Question]) -> list[Row]:
+    """Random, best single LLM and oracle when every hop is asked on its own, and the best that a
+    router can do which asks one LLM the whole question.
+
+    The world bills a query's words as its prompt.
+    """
     whole = Oracle(world, pool.prices(), questions)
     best = whole.best_single()[0]
-    prices = {llm.name: llm.prompt_price for llm in pool.llms}
-    # Name and kind of the row, what its router expects, and the routes that it may take.
-    routers: Sequence[tuple[str, str, Callable[[Oracle], Expectation], Routes]] = (
-        (
-            "random (per hop, expected)",
-            "random",
-            Oracle.random_routing,
-            lambda q: itertools.product(world.llms, repeat=len(q.hops)),
-        ),
-        (
-            f"{best} (per hop, expected)",
-            "single",
-            lambda oracle: oracle.single(best),
-            lambda q: [(best,) * len(q.hops)],
-        ),
-        (
-            "oracle (expected)",
-            "oracle",
-            Oracle.oracle,
-            lambda q: [whole.best_route(q.domains, 0.0)],
-        ),
-    )
-    rows = []
-    for name, kind, expect, routes in routers:
-        means = {}
-        for source, group in groups.items():
-            e = expect(oracles[source])
-            prompt = float(np.mean([_prompt_price(prices, q, routes(q)) for q in group]))
-            means[source] = Means(e.em, e.f1, e.cost, (e.cost + prompt) / 1e6, e.calls)
-        rows.append(computed_row(name, kind, means))
-    return rows
-
-
-def _prompt_price(prices: dict[str, float], question: Question, routes: Iterable[Route]) -> float:
-    """Mean over the routes of prompt tokens x $ per 1M; the world bills a query's words."""
-    words = [len(hop.query.split()) for hop in question.hops]
-    return float(
-        np.mean(
-            [
-                sum(count * prices[llm] for count, llm in zip(words, route, strict=True))
-                for route in routes
-            ]
-        )
-    )
-
-
-def single_shot_row(world: World, pool: PoolConfig, questions: Sequence[Question]) -> Row:
-    """The best that a router can do which asks one LLM the whole question."""
     members = {llm.name: llm for llm in pool.llms}
-    means = {}
-    for source, group in _by_source(questions).items():
+    prices = {name: llm.prompt_price for name, llm in members.items()}
+    mean_price = fmean(prices[name] for name in world.llms)
+
+    def per_hop(
+        expect: Callable[[Oracle], Expectation], hop_prices: Callable[[Question], Sequence[float]]
+    ) -> Callable[[_Group], Means]:
+        def means(group: _Group) -> Means:
+            e = expect(Oracle(world, pool.prices(), group))
+            words = ([len(hop.query.split()) for hop in q.hops] for q in group)
+            prompts = [np.dot(w, hop_prices(q)) for w, q in zip(words, group, strict=True)]
+            return Means(e.em, e.f1, e.cost, (e.cost + float(np.mean(prompts))) / 1e6, e.calls)
+
+        return means
+
+    def single_shot(group: _Group) -> Means:
         parts = []
         for question in group:
-            em, llm = max(
+            em, name = max(
                 (math.prod(llm.reliability[d] for d in question.domains), name)
                 for name, llm in world.llms.items()
             )
-            cost = world.llms[llm].mean_completion_tokens() * members[llm].completion_price
-            prompt = len(question.text.split()) * members[llm].prompt_price
-            parts.append((em, cost, (cost + prompt) / 1e6))
+            cost = world.llms[name].mean_completion_tokens() * members[name].completion_price
+            parts.append((em, cost, (cost + len(question.text.split()) * prices[name]) / 1e6))
         em, cost, dollars = np.mean(parts, axis=0).tolist()
-        means[source] = Means(em, em, cost, dollars, 1.0)
-    return computed_row("single-shot oracle (expected)", "oracle", means)
+        return Means(em, em, cost, dollars, 1.0)
 
-
-def _by_source(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    oracle = per_hop(Oracle.oracle, lambda q: [prices[n] for n in whole.best_route(q.domains, 0.0)])
+    single = per_hop(lambda oracle: oracle.single(best), lambda q: [prices[best]] * len(q.hops))
+    at_random = per_hop(Oracle.random_routing, lambda q: [mean_price] * len(q.hops))
     groups: dict[str, list[Question]] = {}
     for question in questions:
         groups.setdefault(data_source(question), []).append(question)
-    return groups
+    return [
+        computed_row(name, kind, {source: means(group) for source, group in groups.items()})
+        for name, kind, means in (
+            ("random (per hop, expected)", "random", at_random),
+            (f"{best} (per hop, expected)", "single", single),
+            ("oracle (expected)", "oracle", oracle),
+            ("single-shot oracle (expected)", "oracle", single_shot),
+        )
+    ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import pandas as pd
 
-from router_r1.evaluation.records import RoutedRecord
-from router_r1.llm_agent.trajectory import Call
+from router_r1.llm_agent.trajectory import Call, RoutedTrajectory
 from router_r1.pool.outcome import Outcome
+from verl.trainer.evaluation.records import EvaluationRecord
 
+RoutedRecord = EvaluationRecord[RoutedTrajectory]
 UNKNOWN_LLM = "unknown name"
 MAX_DOMAINS = 24
 _CALL_COLUMNS = ["step", "source", "domain", "llm", "answered", "cost", "tokens", "latency_s"]
@@ -37,22 +38,14 @@ def calls_frame(by_step: Mapping[int, Sequence[RoutedRecord]]) -> pd.DataFrame:
     The n-th call of a question counts for the n-th of its domains, later ones for the last; None
     where a question has none.
     """
-    lines = [
-        (
-            step,
-            record.data_source,
-            str(domains[min(number, len(domains) - 1)]) if domains else None,
-            called_llm(call),
-            call.ok,
-            call.result.cost,
-            call.result.completion_tokens,
-            call.result.latency_s,
-        )
-        for step, records in by_step.items()
-        for record in records
-        for domains in [record.domains]
-        for number, call in enumerate(record.trajectory.calls)
-    ]
+    lines = []
+    for step, records in by_step.items():
+        for record in records:
+            domains: list[str | None] = [*map(str, record.domains)] or [None]
+            for number, call in enumerate(record.trajectory.calls):
+                domain, result = domains[min(number, len(domains) - 1)], call.result
+                whom = (step, record.data_source, domain, called_llm(call), call.ok)
+                lines.append((*whom, result.cost, result.completion_tokens, result.latency_s))
     return pd.DataFrame(lines, columns=_CALL_COLUMNS)
 
 
@@ -73,32 +66,23 @@ def calls_by_domain(calls: pd.DataFrame, llms: Sequence[str]) -> pd.DataFrame:
 def llm_use(calls: pd.DataFrame, llms: Sequence[str]) -> pd.DataFrame:
     """A line an LLM: ``calls``, ``failed``, ``share`` of all calls, ``cost_share`` of all cost, and
     of the calls that did not fail mean ``tokens`` (0 if all failed) and median ``latency_s``."""
-    of_llm = calls.groupby("llm")
-    of_answered = calls[calls["answered"]].groupby("llm")
-    use = pd.DataFrame(
-        {
-            "calls": of_llm.size(),
-            "failed": of_llm.size() - of_answered.size().reindex(of_llm.size().index, fill_value=0),
-            "share": of_llm.size() / max(1, len(calls)),
-            "cost_share": of_llm["cost"].sum() / (calls["cost"].sum() or 1.0),
-            "tokens": of_answered["tokens"].mean(),
-            "latency_s": of_answered["latency_s"].median(),
-        }
-    ).reindex(list(llms))
-    counts = ["calls", "failed", "share", "cost_share", "tokens"]
-    use[counts] = use[counts].astype(float).fillna(0.0)
+    of_llm, of_answered = calls.groupby("llm"), calls[calls["answered"]].groupby("llm")
+    columns = {
+        "calls": of_llm.size(),
+        "failed": of_llm.size() - of_llm["answered"].sum(),
+        "share": of_llm.size() / max(1, len(calls)),
+        "cost_share": of_llm["cost"].sum() / (calls["cost"].sum() or 1.0),
+        "tokens": of_answered["tokens"].mean(),
+        "latency_s": of_answered["latency_s"].median(),
+    }
+    missing = dict.fromkeys(["calls", "failed", "share", "cost_share", "tokens"], 0)
+    use = pd.DataFrame(columns).reindex(list(llms)).astype(float).fillna(missing)
     return use.astype({"calls": int, "failed": int})
 
 
-@dataclass(frozen=True)
-class Changes:
-    """Questions that two validations answer differently.
-
-    Attributes:
-        became_right, became_wrong: by exact match.
-        changed_llm: asked other LLMs, or in another order.
-        questions: compared.
-    """
+class Changes(NamedTuple):
+    """Questions that two validations answer differently: by exact match, and by whom they asked;
+    ``questions`` were compared."""
 
     became_right: int
     became_wrong: int
@@ -108,19 +92,25 @@ class Changes:
 
 def changes(before: Sequence[RoutedRecord], after: Sequence[RoutedRecord]) -> Changes:
     """From one validation to another; a question that one of them lacks counts in nothing."""
-    pairs = _answers(before).join(_answers(after), how="inner", lsuffix="_before")
-    was, became = pairs["is_right_before"].astype(bool), pairs["is_right"].astype(bool)
+    was, became = _answers(before), _answers(after)
+    pairs = [(was[key], became[key]) for key in was.keys() & became.keys()]
     return Changes(
-        became_right=int((~was & became).sum()),
-        became_wrong=int((was & ~became).sum()),
-        changed_llm=int((pairs["asked_before"] != pairs["asked"]).sum()),
+        became_right=sum(new.is_right and not old.is_right for old, new in pairs),
+        became_wrong=sum(old.is_right and not new.is_right for old, new in pairs),
+        changed_llm=sum(old.asked != new.asked for old, new in pairs),
         questions=len(pairs),
     )
 
 
-def _answers(records: Sequence[RoutedRecord]) -> pd.DataFrame:
-    """By uid and sample: whether the answer is right, and whom it asked."""
-    keys = pd.MultiIndex.from_tuples([record.key for record in records], names=["uid", "sample"])
-    right = [record.scores.get("em", 0.0) >= 1 for record in records]
-    asked = [tuple(called_llm(call) for call in record.trajectory.calls) for record in records]
-    return pd.DataFrame({"is_right": right, "asked": asked}, index=keys)
+class _Answer(NamedTuple):
+    is_right: bool
+    asked: list[str]
+
+
+def _answers(records: Sequence[RoutedRecord]) -> dict[tuple[str, int], _Answer]:
+    return {
+        record.key: _Answer(
+            record.scores.get("em", 0.0) >= 1, [*map(called_llm, record.trajectory.calls)]
+        )
+        for record in records
+    }

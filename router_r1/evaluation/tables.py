@@ -17,9 +17,8 @@ from typing import NamedTuple
 import pandas as pd
 from rich import table as rich
 
-from router_r1.evaluation.charts import Place, pareto_front, place_of
+from router_r1.evaluation.charts import pareto_front, place_of
 from router_r1.evaluation.comparison import KINDS, Comparison, Means, SweepPoint
-from router_r1.evaluation.published import PublishedRow, published_rows
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.evaluation.score import RESULTS
 from verl.trainer.evaluation.summary import ALL, DatasetSummary, Estimate, summarise
@@ -30,6 +29,15 @@ _TIMES = "\N{MULTIPLICATION SIGN}"
 _KIND_STYLES = {"router": "bold green", "prompt": "cyan", "oracle": "yellow", "learned": "blue"}
 
 
+class Card(NamedTuple):
+    """A large figure with what it is, a note below it and a hint on hover."""
+
+    title: str
+    value: str
+    note: str
+    hint: str = ""
+
+
 class Cell(NamedTuple):
     """A text, what stands small below it, and its CSS class."""
 
@@ -38,17 +46,11 @@ class Cell(NamedTuple):
     style: str = ""
 
 
-@dataclass(frozen=True)
-class Line:
-    """A row of a table.
+class Line(NamedTuple):
+    """A row of a table: its head, with ``small`` below it and ``badge`` behind it, and the cells.
 
-    Attributes:
-        name: its head; ``small`` stands below it.
-        cells: of the other columns.
-        style: a CSS class; the terminal makes ``total`` bold.
-        mark: CSS class of the colour of a patch before the name.
-        badge: a word behind the name.
-        kind: where it changes, the terminal draws a line.
+    ``style`` is a CSS class, of which the terminal makes ``total`` bold; ``mark`` is that of a
+    patch of colour before the name; where ``kind`` changes, the terminal draws a line.
     """
 
     name: str
@@ -71,28 +73,24 @@ class Table:
 
     def on_terminal(self) -> rich.Table:
         """For :mod:`rich`."""
-        table = rich.Table(
-            title=self.title,
-            title_justify="left",
-            caption=self.caption or None,
-            caption_justify="left",
-        )
+        table = rich.Table(title=self.title, title_justify="left", caption_justify="left")
+        table.caption = self.caption or None
         for number, title in enumerate(self.columns):
             table.add_column(title, justify="right" if number else "left", overflow="fold")
-        for before, line in pairwise([None, *self.lines]):
-            assert line is not None
-            if before is not None and before.kind != line.kind:
-                table.add_section()
+        for line, below in zip(self.lines, [*self.lines[1:], None], strict=True):
+            texts = []
+            for cell in (Cell(line.name, line.small), *line.cells):
+                text, small = (cell, "") if isinstance(cell, str) else cell[:2]
+                texts.append(f"{text}\n[dim]{small}[/]" if small else text)
             style = "bold" if line.style == "total" else _KIND_STYLES.get(line.kind, "")
-            cells = [Cell(line.name, line.small), *line.cells]
-            table.add_row(*map(_on_terminal, cells), style=style)
+            ends = below is not None and below.kind != line.kind
+            table.add_row(*texts, style=style, end_section=ends)
         return table
 
 
-def _on_terminal(cell: str | Cell) -> str:
-    if isinstance(cell, str):
-        return cell
-    return f"{cell.text}\n[dim]{cell.small}[/]" if cell.small else cell.text
+def or_dash(value: float | None, form: Callable[[float], str]) -> str:
+    """A dash for a figure that is not there."""
+    return DASH if value is None or math.isnan(value) else form(value)
 
 
 # -- the scores of one router --------------------------------------------------------------------
@@ -100,20 +98,19 @@ def _on_terminal(cell: str | Cell) -> str:
 
 @dataclass(frozen=True)
 class Score:
-    """A score that is shown: its mean times ``scale``, as ``form`` says, and its interval."""
+    """A score that is shown: its mean times ``scale``, in ``form``, with its interval."""
 
     column: str
     title: str
     explanation: str
     form: str
     scale: float = 1.0
-    has_interval: bool = True
 
-    def show(self, estimate: Estimate) -> Cell:
+    def show(self, estimate: Estimate, *, interval: bool = True) -> Cell:
         """The mean, and the interval below it."""
         ends = (estimate.mean, estimate.low, estimate.high)
         mean, low, high = (self.form.format(value * self.scale) for value in ends)
-        return Cell(mean, f"{low}{DASH}{high}" if self.has_interval else "")
+        return Cell(mean, f"{low}{DASH}{high}" if interval else "")
 
 
 _FORMAT = "format_failure"
@@ -127,8 +124,6 @@ SCORES = (
     Score("num_turns", "Turns", "generations per question", "{:.2f}"),
     Score(_FORMAT, "Format failures", "trajectories that break a rule", "{:.1f}%", 100.0),
 )
-
-
 _WITHOUT_INTERVAL = ("route_cnt", "num_turns", _FORMAT)  # on the terminal, to save room
 
 
@@ -146,49 +141,57 @@ def summaries_of(records: Sequence[EvaluationRecord]) -> list[DatasetSummary]:
     return summarise(shown, "em")
 
 
-def shown_scores(summaries: Sequence[DatasetSummary]) -> list[Score]:
+def _shown_scores(summaries: Sequence[DatasetSummary]) -> list[Score]:
     """The scores that are there; ``pass@k`` follows EM, which then is ``avg@k``."""
     columns = sorted({name for summary in summaries for name in summary.estimates})
     scores = [score for score in SCORES if score.column in columns]
-    sampled = [
-        Score(n, n, "right in at least one sample", "{:.3f}") for n in columns if "pass@" in n
-    ]
-    averages = ", ".join(name for name in columns if name.startswith("avg@"))
-    if averages:
+    hint = "right in at least one sample"
+    sampled = [Score(name, name, hint, "{:.3f}") for name in columns if "pass@" in name]
+    if averages := ", ".join(name for name in columns if name.startswith("avg@")):
         scores[0] = replace(scores[0], title=f"EM ({averages})")
     return [*scores[:1], *sampled, *scores[1:]]
 
 
 def dataset_table(
-    summaries: Sequence[DatasetSummary], title: str = "", scores: Sequence[Score] | None = None
+    summaries: Sequence[DatasetSummary], title: str = "", *, brief: bool = False
 ) -> Table:
-    """One line a dataset, and their average last if there are several; all scores if unset."""
+    """One line a dataset, and their average last if there are several.
+
+    ``brief`` leaves the reward out, and intervals that are of less interest.
+    """
     shown = summaries if len(summaries) > 2 else summaries[:1]
     lines = {
         "average over datasets" if summary.data_source == ALL else summary.data_source: summary
         for summary in shown
     }
-    return _score_table(title, "dataset", lines, scores or shown_scores(summaries))
+    return _score_table(title, "dataset", lines, _shown_scores(summaries), brief=brief)
 
 
 def step_table(by_step: Mapping[int, Sequence[EvaluationRecord]]) -> Table:
     """One line a validation of a run, each the average over its datasets."""
     lines = {f"step {step}": summaries_of(records)[-1] for step, records in by_step.items()}
-    return _score_table("", "after", lines, shown_scores(list(lines.values())))
+    return _score_table("", "after", lines, _shown_scores(list(lines.values())))
 
 
 def _score_table(
-    title: str, first: str, summaries: Mapping[str, DatasetSummary], scores: Sequence[Score]
+    title: str,
+    first: str,
+    summaries: Mapping[str, DatasetSummary],
+    scores: Sequence[Score],
+    *,
+    brief: bool = False,
 ) -> Table:
     lines = []
+    scores = [score for score in scores if not (brief and score.column == "reward")]
     for name, summary in summaries.items():
         count = f"{summary.prompts:,} questions"
         if summary.samples != summary.prompts:
             count += f" {_TIMES} {summary.samples / summary.prompts:.3g}"
-        estimates = [summary.estimates.get(score.column) for score in scores]
         cells = [
-            DASH if estimate is None else score.show(estimate)
-            for score, estimate in zip(scores, estimates, strict=True)
+            score.show(estimate, interval=not (brief and score.column in _WITHOUT_INTERVAL))
+            if (estimate := summary.estimates.get(score.column))
+            else DASH
+            for score in scores
         ]
         style = "total" if name.startswith("average") else ""
         lines.append(Line(name, cells, style, small=count, kind=style))
@@ -206,26 +209,12 @@ def print_results(folder: Path) -> None:
         estimates = {name: Estimate(**values) for name, values in content["estimates"].items()}
         counts = content["questions"], content["samples"]
         summaries.append(DatasetSummary(content["data_source"], *counts, estimates))
-    scores = [
-        replace(score, has_interval=score.column not in _WITHOUT_INTERVAL)
-        for score in shown_scores(summaries)
-        if score.column != "reward"
-    ]
-    table = dataset_table(summaries, f"{results['model']}, pool {results['pool']}", scores)
-    console.print(table.on_terminal())
+    title = f"{results['model']}, pool {results['pool']}"
+    console.print(dataset_table(summaries, title, brief=True).on_terminal())
     console.print("[dim]small: 95% bootstrap intervals over questions[/]", highlight=False)
 
 
 # -- routers beside each other -------------------------------------------------------------------
-
-
-_MEANS: dict[str, Callable[[Means], str | Cell]] = {
-    "EM": lambda m: Cell(_shown(m.em, ".3f"), _interval(m)),
-    "F1": lambda m: _shown(m.f1, ".3f"),
-    "cost": lambda m: _shown(m.cost, ".2f"),
-    "$ / 1000": lambda m: _shown(m.dollars * 1000, ".4f"),
-    "calls": lambda m: _shown(m.calls, ".2f"),
-}
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
@@ -237,7 +226,8 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     tables = [_means_table(f"{comparison.title}: all datasets", whole, best)]
     if len(comparison.sweep) > 1:
         tables.append(_changes_table(comparison.sweep))
-    for source in comparison.sources if len(comparison.sources) > 1 else ():
+    sources = dict.fromkeys(source for row in comparison.rows for source in row.by_source)
+    for source in sources if len(sources) > 1 else ():
         there = [row for row in rows if source in row.by_source]
         means = [(row.name, row.kind, row.by_source[source]) for row in there]
         tables.append(_means_table(source, means))
@@ -245,17 +235,28 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 
 
 def _means_table(
-    title: str, rows: Sequence[tuple[str, str, Means]], best: Sequence[Place] = ()
+    title: str,
+    rows: Sequence[tuple[str, str, Means]],
+    best: Sequence[tuple[float, float]] = (),
 ) -> Table:
     lines = []
-    for name, kind, means in rows:
-        is_best = kind != "oracle" and means.em_low is not None and place_of(means) in best
-        cells = [kind, *(show(means) for show in _MEANS.values())]
+    for name, kind, m in rows:
+        measured = m.em_low is not None and m.em_high is not None
+        cells: list[str | Cell] = [
+            kind,
+            Cell(f"{m.em:.3f}", f"{m.em_low:.3f}{DASH}{m.em_high:.3f}" if measured else ""),
+            or_dash(m.f1, "{:.3f}".format),
+            f"{m.cost:.2f}",
+            f"{m.dollars * 1000:.4f}",
+            f"{m.calls:.2f}",
+        ]
+        is_best = kind != "oracle" and measured and place_of(m) in best
         style, mark = "ours" if kind == "router" else "", f"kind-{kind}"
         lines.append(Line(name + " ◂" * is_best, cells, style, mark=mark, kind=kind))
     note = f"Small: 95% interval of what was measured. Cost: completion tokens {_TIMES} $ per 1M."
     note += " ◂: nothing is better for fewer dollars." if best else ""
-    return Table(title, dict.fromkeys(["router", "kind", *_MEANS], ""), lines, note)
+    titles = ("router", "kind", "EM", "F1", "cost", "$ / 1000", "calls")
+    return Table(title, dict.fromkeys(titles, ""), lines, note)
 
 
 def _changes_table(sweep: Sequence[SweepPoint]) -> Table:
@@ -269,24 +270,38 @@ def _changes_table(sweep: Sequence[SweepPoint]) -> Table:
     return Table("What weighing cost more changes", dict.fromkeys(titles, ""), lines)
 
 
+def published_figures() -> pd.DataFrame:
+    """Figures of the Router-R1 paper, none of them measured here: a line a method, as it calls it.
+
+    Transcribed from Zhang, Feng and You, *Router-R1* (NeurIPS 2025, arXiv 2506.09033). Columns
+    are ``em NAME``, in [0, 1], and ``cost NAME``, completion tokens x $ per 1M a question; NaN
+    where it gives none. Policy Qwen2.5-3B-Instruct unless a line says otherwise; trained on NQ and
+    HotpotQA; 500 test questions a benchmark, Bamboogle 125.
+    """
+    return pd.read_csv(Path(__file__).with_name("published.csv"), index_col="method")
+
+
 def published_table(summaries: Sequence[DatasetSummary]) -> Table | None:
     """Published EM and cost beside ours, for the benchmarks that both have; None without one."""
-    ours = {summary.data_source: summary.estimates for summary in summaries}
-    rows = published_rows()
-    shared = [source for source in ours if any(source in row.em for row in rows)]
-    priced = [source for source in shared if any(source in row.cost for row in rows)]
-    if not shared:
+    published = published_figures()
+    ours = {
+        column: summary.estimates[name].mean
+        for name in ("em", "cost")
+        for summary in summaries
+        if (column := f"{name} {summary.data_source}") in published
+    }
+    if not ours:
         return None
-    em, cost = ({s: ours[s][name].mean for s in shared} for name in ("em", "cost"))
     lines: list[Line] = []
-    for row in [PublishedRow("this evaluation", em, cost), *rows]:
+    ours_first = pd.concat([pd.DataFrame(ours, ["this evaluation"]), published[list(ours)]])
+    for method, row in ours_first.iterrows():
         badge = "published" if lines else "ours"
-        if any(source in row.em for source in shared):
-            cells = [_shown(row.em.get(source), ".3f") for source in shared]
-            cells += [_shown(row.cost.get(source), ".1f") for source in priced]
-            style = f"{badge} strong" if row.is_router_r1 else badge
-            lines.append(Line(row.method, cells, style, badge=badge))
-    titles = [*(f"EM {source}" for source in shared), *(f"cost {source}" for source in priced)]
+        if row.filter(regex="^em ").notna().any():
+            forms = ["{:.3f}" if column.startswith("em") else "{:.1f}" for column in ours]
+            cells = [or_dash(v, form.format) for v, form in zip(row, forms, strict=True)]
+            style = f"{badge} strong" if str(method).startswith("Router-R1") else badge
+            lines.append(Line(str(method), cells, style, badge=badge))
+    titles = [column.replace("em ", "EM ") for column in ours]
     return Table("", dict.fromkeys(["method", *titles], ""), lines)
 
 
@@ -298,15 +313,6 @@ def use_table(use: pd.DataFrame, colours: Mapping[str, str]) -> Table:
         failed = f"{llm.failed:,}" + (f" ({llm.failed / llm.calls:.1%})" if llm.failed else "")
         cells: list[str | Cell] = [f"{llm.calls:,}", f"{llm.share:.1%}", f"{llm.cost_share:.1%}"]
         cells.append(Cell(failed, style="bad" if llm.failed else ""))
-        cells += [f"{llm.tokens:.1f}", _shown(llm.latency_s, ".3g", " s")]
+        cells += [f"{llm.tokens:.1f}", or_dash(llm.latency_s, "{:.3g} s".format)]
         lines.append(Line(llm.Index, cells, mark=colours[llm.Index]))
     return Table("", dict.fromkeys(titles, ""), lines)
-
-
-def _interval(means: Means) -> str:
-    low, high = means.em_low, means.em_high
-    return "" if low is None or high is None else f"{low:.3f}{DASH}{high:.3f}"
-
-
-def _shown(value: float | None, form: str, unit: str = "") -> str:
-    return DASH if value is None or math.isnan(value) else f"{value:{form}}{unit}"

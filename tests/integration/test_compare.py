@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from router_r1.evaluation.baselines.base import Baseline, SilentPoolError
-from router_r1.evaluation.baselines.fixed import SingleLLM
-from router_r1.evaluation.baselines.hops import HopRouter
+from router_r1.evaluation.baselines.fixed import HopRouter, SingleLLM
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.evaluation.benchmark import Question, world_questions
 from router_r1.evaluation.compare import answer_all, main
@@ -80,9 +79,7 @@ def test_costs_add_up_from_the_calls(
     served_pool: PoolConfig, world: World, questions: list[Question]
 ) -> None:
     oracle = Oracle(world, served_pool.prices(), world.knowledge.questions("test"))
-    hops = HopRouter(
-        "oracle", "oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0)
-    )
+    hops = HopRouter("oracle", world.knowledge, lambda domains: oracle.best_route(domains, 0.0))
     (single, again, routed), spent = answered(
         served_pool, [SingleLLM("Draco"), SingleLLM("Draco"), hops], questions
     )

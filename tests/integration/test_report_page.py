@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.page import write_report
 from router_r1.pool.config import PoolConfig
 from tests.integration.chromium import Page
 from tests.world_records import HOSTILE, large_world, world_records

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from router_r1.evaluation.frames import changes
-from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.page import write_report
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.integration.chromium import Page

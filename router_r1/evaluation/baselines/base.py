@@ -48,10 +48,6 @@ class TrainingSet:
         """``cost`` in units of the mean cost of the dearest LLM, so that weights carry over."""
         return self.cost / max(float(self.cost.mean(axis=0).max()), 1e-12)
 
-    def features(self) -> np.ndarray:
-        """(questions, dimensions): embeddings of the questions."""
-        return self.embedder.embed([prompt.text for prompt in self.prompts])
-
 
 async def collect_training_set(
     questions: Sequence[Question],
@@ -95,15 +91,9 @@ async def collect_training_set(
 
 
 class Baseline(ABC):
-    """A way to answer questions through the pool.
-
-    Args:
-        name: of its row.
-
-    Attributes:
-        kind: one of :data:`router_r1.evaluation.comparison.KINDS`.
-        learns: whether :meth:`fit` must be called before :meth:`answer`.
-    """
+    """A way to answer questions through the pool: ``name`` and ``kind`` of its row (one of
+    :data:`router_r1.evaluation.comparison.KINDS`), and whether it ``learns``, so that :meth:`fit`
+    comes before :meth:`answer`."""
 
     kind: str
     learns = False

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import Normalizer
 
 from verl.config.validation import ConfigError
 
+_DIMENSIONS = 32
 
+
+@runtime_checkable
 class Embedder(Protocol):
     """Made without arguments, fitted once, then asked."""
 
@@ -33,22 +36,17 @@ class TfidfEmbedder:
     N-grams of a single question say nothing about others and are left out.
     """
 
-    _DIMENSIONS = 32
-
     def fit(self, texts: Sequence[str]) -> None:
         """Learns vocabulary and directions."""
         rare = max(2, len(texts) // 100)
-        words = TfidfVectorizer(ngram_range=(1, 2), min_df=rare, sublinear_tf=True)
-        characters = TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(3, 5), min_df=rare, sublinear_tf=True
+        grams = make_union(
+            TfidfVectorizer(ngram_range=(1, 2), min_df=rare, sublinear_tf=True),
+            TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 5), min_df=rare, sublinear_tf=True),
         )
-        grams = FeatureUnion([("words", words), ("characters", characters)])
         width = grams.fit_transform(texts).shape[1]
-        dimensions = max(1, min(self._DIMENSIONS, width - 1, len(texts) - 1))
-        self._pipeline = make_pipeline(
-            grams, TruncatedSVD(dimensions, random_state=0), Normalizer(copy=False)
-        )
-        self._pipeline.fit(texts)
+        dimensions = max(1, min(_DIMENSIONS, width - 1, len(texts) - 1))
+        directions = TruncatedSVD(dimensions, random_state=0)
+        self._pipeline = make_pipeline(grams, directions, Normalizer(copy=False)).fit(texts)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(texts, dimensions) in float64."""
@@ -66,6 +64,6 @@ def load_embedder(path: str) -> Embedder:
         embedder = getattr(importlib.import_module(module), name)()
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigError(f"--embedder {path!r} cannot be made: {error}") from error
-    if not (hasattr(embedder, "fit") and hasattr(embedder, "embed")):
+    if not isinstance(embedder, Embedder):
         raise ConfigError(f"--embedder {path!r} has no fit and embed")
-    return embedder  # type: ignore[no-any-return]
+    return embedder

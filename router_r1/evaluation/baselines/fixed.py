@@ -1,39 +1,28 @@
-"""Baselines that learn nothing: one LLM for all, or a random one."""
+"""Baselines that learn nothing: one LLM for all, a random one, or the embedded world's best."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from router_r1.evaluation.baselines.base import SingleShot
+from router_r1.evaluation.answer import Answer, Ask, Call, extract_short_answer
+from router_r1.evaluation.baselines.base import Baseline, SingleShot
 from router_r1.evaluation.benchmark import Prompt
-from router_r1.pool.config import LLMConfig
+from router_r1.world.knowledge import Knowledge
 
 
 class SingleLLM(SingleShot):
-    """Asks the same LLM every time."""
+    """Asks the same LLM every time; ``rule`` is the one that chose it, "" for none."""
 
     kind = "single"
 
-    def __init__(self, llm: str, name: str | None = None) -> None:
-        super().__init__(name or llm)
+    def __init__(self, llm: str, rule: str = "") -> None:
+        super().__init__(f"{rule} ({llm})" if rule else llm)
         self._llm = llm
 
     def route(self, prompt: Prompt) -> list[str]:  # noqa: ARG002
         """The LLM that it was made with."""
         return [self._llm]
-
-
-def cheapest(llms: Sequence[LLMConfig]) -> SingleLLM:
-    """The lowest price per completion token; the first of equals."""
-    chosen = min(llms, key=lambda llm: llm.completion_price)
-    return SingleLLM(chosen.name, f"cheapest ({chosen.name})")
-
-
-def largest(llms: Sequence[LLMConfig]) -> SingleLLM:
-    """The highest price per completion token, a stand-in for size; the first of equals."""
-    chosen = max(llms, key=lambda llm: llm.completion_price)
-    return SingleLLM(chosen.name, f"largest ({chosen.name})")
 
 
 class RandomRouter(SingleShot):
@@ -43,9 +32,48 @@ class RandomRouter(SingleShot):
 
     def __init__(self, llms: Sequence[str], seed: int) -> None:
         super().__init__("random")
-        self._llms = list(llms)
-        self._seed = seed
+        self._llms, self._seed = list(llms), seed
 
     def route(self, prompt: Prompt) -> list[str]:
         """The LLM drawn for this question."""
         return [random.Random(f"random-{self._seed}-{prompt.text}").choice(self._llms)]
+
+
+class HopRouter(Baseline):
+    """Knows a question's chain of facts and asks for each of them on its own.
+
+    What a hop's LLM answers is what the next hop asks about, right or wrong, as for a trained
+    router.
+
+    Args:
+        name: of its row.
+        knowledge: finds the chain of a question.
+        choose: domains of the hops to the LLM for each hop.
+    """
+
+    kind = "oracle"
+
+    def __init__(
+        self,
+        name: str,
+        knowledge: Knowledge,
+        choose: Callable[[tuple[str, ...]], tuple[str, ...]],
+    ) -> None:
+        super().__init__(name)
+        self._knowledge, self._choose = knowledge, choose
+
+    async def answer(self, prompt: Prompt, ask: Ask) -> Answer:
+        """Asks for each fact in turn; stops where a call fails."""
+        hops = self._knowledge.parse(prompt.text)
+        if hops is None:
+            raise ValueError(f"no question of this world: {prompt.text!r}")
+        subject, calls = hops[0].subject, []
+        route = self._choose(tuple(hop.domain for hop in hops))
+        for turn, (hop, llm) in enumerate(zip(hops, route, strict=True)):
+            query = f"the {hop.relation} of {subject}"
+            result = await ask(llm, query)
+            calls.append(Call(turn, query, result))
+            if result.text is None:
+                return Answer("", calls)
+            subject = extract_short_answer(result.text)
+        return Answer(subject, calls)

@@ -10,9 +10,6 @@ so that the net is used as it was trained: on questions without outcomes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -87,9 +84,7 @@ class GraphRouter(LearnedRouter):
 
     def __init__(self, seed: int, epochs: int = 300, width: int = 32) -> None:
         super().__init__("graph")
-        self._seed = seed
-        self._epochs = epochs
-        self._width = width
+        self._seed, self._epochs, self._width = seed, epochs, width
 
     def learn(self, train: TrainingSet, features: np.ndarray) -> None:
         """Trains the net, then runs the messages once with all outcomes shown."""
@@ -100,10 +95,15 @@ class GraphRouter(LearnedRouter):
         quality = torch.tensor(train.quality, dtype=torch.float32)
         cost = torch.tensor(train.relative_cost, dtype=torch.float32)
         outcomes = torch.stack([quality, cost], dim=-1)
-        with _one_thread(), torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self._seed)
-            self._net = GraphNet(seen.shape[1], len(names), len(self._llms), self._width)
-            self._train(seen, tasks, outcomes)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # tensors so small lose more to waiting threads than they win
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._seed)
+                self._net = GraphNet(seen.shape[1], len(names), len(self._llms), self._width)
+                self._train(seen, tasks, outcomes)
+        finally:
+            torch.set_num_threads(threads)
         with torch.no_grad():
             self._nodes = self._net.nodes(seen, tasks, outcomes)
 
@@ -132,14 +132,3 @@ class GraphRouter(LearnedRouter):
         with torch.no_grad():
             edges = self._net.edges(own, first, (task[None], llms))
         return (edges[0, :, 0].sigmoid() - _CHOICE_COST_WEIGHT * edges[0, :, 1]).numpy()
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Tensors so small lose more to waiting threads than they win."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

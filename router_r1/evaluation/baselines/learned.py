@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections import defaultdict
+from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
@@ -17,7 +18,6 @@ from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
 from router_r1.evaluation.benchmark import Prompt
 from router_r1.reward.normalization import normalize_answer
 
-_RIDGES = (0.1, 0.3, 1.0, 3.0, 10.0)
 # Counts added to each cluster: so few questions there do not make certain.
 _PRIOR_QUESTIONS = 2.0
 
@@ -31,7 +31,7 @@ class LearnedRouter(SingleShot):
     def fit(self, train: TrainingSet) -> None:
         """Learns what each LLM promises."""
         self._embedder, self._llms = train.embedder, list(train.llms)
-        self.learn(train, train.features())
+        self.learn(train, train.embedder.embed([prompt.text for prompt in train.prompts]))
 
     @abstractmethod
     def learn(self, train: TrainingSet, features: np.ndarray) -> None:
@@ -41,93 +41,75 @@ class LearnedRouter(SingleShot):
     def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
         """What each LLM promises for the question: (llms,); ``features`` are (1, dimensions)."""
 
+    def promises(self, prompt: Prompt) -> dict[str, float]:
+        """By LLM, the highest first."""
+        promise = self.promise(prompt, self._embedder.embed([prompt.text])).tolist()
+        pairs = zip(self._llms, promise, strict=True)
+        return dict(sorted(pairs, key=lambda pair: -pair[1]))
+
     def route(self, prompt: Prompt) -> list[str]:
         """The LLM with the highest promise."""
-        promise = self.promise(prompt, self._embedder.embed([prompt.text]))
-        return [self._llms[int(np.argmax(promise))]]
+        return list(self.promises(prompt))[:1]
 
 
-class KNNRouter(LearnedRouter):
-    """Mean quality over the training questions most like this one.
-
-    Args:
-        neighbours: how many; fewer where there are fewer training questions.
-    """
-
-    def __init__(self, neighbours: int = 20) -> None:
-        super().__init__("kNN")
-        self._neighbours = neighbours
-
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
-        """Keeps the training questions."""
-        count = min(self._neighbours, len(train.prompts))
-        self._model = KNeighborsRegressor(count, metric="cosine").fit(features, train.quality)
-
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """Quality."""
-        return np.asarray(self._model.predict(features)[0])
-
-
-class MLPRouter(LearnedRouter):
-    """A multi-layer perceptron with one hidden layer and squared error.
+class RegressionRouter(LearnedRouter):
+    """Estimates the quality of each LLM for the question at hand, and with a ``cost_weight`` its
+    cost; promises quality - ``cost_weight`` * cost.
 
     Args:
-        seed: of weights and batches.
-        hidden: units.
-        epochs: at most.
+        name: of its row.
+        model: a regressor of scikit-learn, not fitted.
+        cost_weight: quality given up to save the mean cost of the dearest LLM.
     """
 
-    def __init__(self, seed: int, hidden: int = 64, epochs: int = 150) -> None:
-        super().__init__("MLP")
-        self._seed = seed
-        self._hidden = hidden
-        self._epochs = epochs
+    def __init__(self, name: str, model: Any, cost_weight: float = 0.0) -> None:
+        super().__init__(name)
+        self._model, self._cost_weight = model, cost_weight
 
     def learn(self, train: TrainingSet, features: np.ndarray) -> None:
-        """Trains with Adam until the loss stalls."""
-        self._model = MLPRegressor(
-            hidden_layer_sizes=(self._hidden,),
-            alpha=0.3,
-            learning_rate_init=3e-3,
-            batch_size=min(64, len(train.prompts)),
-            max_iter=self._epochs,
-            tol=1e-5,
-            random_state=self._seed,
-        )
-        quality = train.quality if len(self._llms) > 1 else train.quality[:, 0]
+        """Fits the estimates."""
+        wanted = [train.quality, train.relative_cost] if self._cost_weight else [train.quality]
+        if len(self._llms) == 1:
+            wanted = [values[:, 0] for values in wanted]  # one output has no axis of its own
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is a bound
-            self._model.fit(features, quality)
-
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """Quality."""
-        return np.asarray(self._model.predict(features)).reshape(-1)
-
-
-class CarrotRouter(LearnedRouter):
-    """A cost-aware, rate-optimal router in the manner of CARROT (Somerstep et al., 2025).
-
-    Two plug-in estimates, quality and cost of every LLM for the question at hand, both ridge
-    regressions, and one rule: the LLM with the highest quality - lambda * cost. Lambda = 0 buys
-    quality alone; the larger lambda, the cheaper the choice.
-
-    Args:
-        cost_weight: lambda: quality given up to save the mean cost of the dearest LLM.
-    """
-
-    def __init__(self, cost_weight: float) -> None:
-        super().__init__(f"CARROT λ={cost_weight:g}")
-        self._cost_weight = cost_weight
-
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
-        """Fits both estimates."""
-        self._quality = RidgeCV(_RIDGES).fit(features, train.quality)
-        self._cost = RidgeCV(_RIDGES).fit(features, train.relative_cost)
+            warnings.simplefilter("ignore", UserWarning)  # epochs and batches are upper bounds
+            self._fitted = [clone(self._model).fit(features, values) for values in wanted]
 
     def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
         """The trade."""
-        quality, cost = self._quality.predict(features), self._cost.predict(features)
-        return np.asarray(quality - self._cost_weight * cost).reshape(-1)
+        quality, *cost = (np.ravel(model.predict(features)) for model in self._fitted)
+        return quality - self._cost_weight * cost[0] if cost else quality
+
+
+def knn_router(neighbours: int = 20) -> RegressionRouter:
+    """Mean quality over the training questions most like this one."""
+    return RegressionRouter("kNN", KNeighborsRegressor(neighbours, metric="cosine"))
+
+
+def mlp_router(seed: int, hidden: int = 64, epochs: int = 150) -> RegressionRouter:
+    """A perceptron with one layer of ``hidden`` units, trained with Adam on the squared error until
+    the loss stalls, at most so many ``epochs``."""
+    model = MLPRegressor(
+        hidden_layer_sizes=(hidden,),
+        alpha=0.3,
+        learning_rate_init=3e-3,
+        batch_size=64,
+        max_iter=epochs,
+        tol=1e-5,
+        random_state=seed,
+    )
+    return RegressionRouter("MLP", model)
+
+
+def carrot_router(cost_weight: float) -> RegressionRouter:
+    """A cost-aware, rate-optimal router in the manner of CARROT (Somerstep et al., 2025).
+
+    Two plug-in estimates, both ridge regressions. Lambda = 0 (``cost_weight``) buys quality alone;
+    the larger lambda, the cheaper the choice.
+    """
+    return RegressionRouter(
+        f"CARROT λ={cost_weight:g}", RidgeCV((0.1, 0.3, 1.0, 3.0, 10.0)), cost_weight
+    )
 
 
 class FusionRouter(LearnedRouter):
@@ -149,9 +131,7 @@ class FusionRouter(LearnedRouter):
 
     def __init__(self, seed: int, asked: int = 3, clusters: int = 24) -> None:
         super().__init__(f"fusion of {asked}")
-        self._seed = seed
-        self._asked = asked
-        self._clusters = clusters
+        self._seed, self._asked, self._clusters = seed, asked, clusters
 
     def learn(self, train: TrainingSet, features: np.ndarray) -> None:
         """Clusters the questions and weighs the LLMs in each cluster."""
@@ -164,29 +144,23 @@ class FusionRouter(LearnedRouter):
             / ((member_of == cluster).sum() + _PRIOR_QUESTIONS)
             for cluster in range(count)
         ]
-        self._weights = -np.log1p(-np.clip(shares, 0.0, 1 - 1e-6))
+        self._weights: np.ndarray = -np.log1p(-np.clip(shares, 0.0, 1 - 1e-6))
 
     def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
         """The weights of the question's cluster."""
-        weights: np.ndarray = self._weights[int(self._model.predict(features)[0])]
-        return weights
-
-    def _weights_for(self, prompt: Prompt) -> dict[str, float]:
-        weights = self.promise(prompt, self._embedder.embed([prompt.text]))
-        return dict(zip(self._llms, weights.tolist(), strict=True))
+        return np.asarray(self._weights[int(self._model.predict(features)[0])])
 
     def route(self, prompt: Prompt) -> list[str]:
         """The LLMs with the highest weights, best first."""
-        weights = self._weights_for(prompt)
-        return sorted(weights, key=lambda llm: -weights[llm])[: self._asked]
+        return list(self.promises(prompt))[: self._asked]
 
     def aggregate(self, prompt: Prompt, answers: dict[str, str]) -> str:
         """The answer with the most weight, as its weightiest supporter wrote it."""
-        weights = self._weights_for(prompt)
         votes: defaultdict[str, float] = defaultdict(float)
         written: dict[str, str] = {}
-        for llm in sorted(answers, key=lambda llm: -weights[llm]):
-            key = normalize_answer(answers[llm])
-            votes[key] += weights[llm]
-            written.setdefault(key, answers[llm])
+        for llm, weight in self.promises(prompt).items():
+            if llm in answers:
+                key = normalize_answer(answers[llm])
+                votes[key] += weight
+                written.setdefault(key, answers[llm])
         return written[max(votes, key=lambda key: votes[key])] if votes else ""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from router_r1.evaluation.baselines.base import Baseline
-from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM, cheapest, largest
+from router_r1.evaluation.baselines.fixed import HopRouter, RandomRouter, SingleLLM
 from router_r1.evaluation.baselines.graph import GraphRouter
-from router_r1.evaluation.baselines.hops import HopRouter
 from router_r1.evaluation.baselines.learned import (
-    CarrotRouter,
     FusionRouter,
-    KNNRouter,
-    MLPRouter,
+    carrot_router,
+    knn_router,
+    mlp_router,
 )
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.pool.config import LLMConfig
@@ -27,7 +27,7 @@ class Setting:
     """What baselines are made from.
 
     Attributes:
-        llms: those that routers choose from.
+        llms: those that routers choose from; the price per completion token stands in for size.
         seed: of everything drawn.
         cost_weights: one CARROT each.
         retriever: the pool member that retrieves, if there is one.
@@ -51,32 +51,34 @@ class Setting:
         return [llm.name for llm in self.llms]
 
 
-def _retrieval(setting: Setting) -> list[Baseline]:
-    return [RetrievalLoop(setting.retriever, setting.reader)] if setting.retriever else []
+def _price(llm: LLMConfig) -> float:
+    return llm.completion_price
 
 
-def _oracles(setting: Setting) -> list[Baseline]:
+def _retrieval(setting: Setting) -> Iterable[Baseline]:
+    if setting.retriever:
+        yield RetrievalLoop(setting.retriever, setting.reader)
+
+
+def _oracles(setting: Setting) -> Iterable[Baseline]:
     oracle, knowledge = setting.oracle, setting.knowledge
     if oracle is None or knowledge is None:
-        return []
-
-    def at(cost_coe: float) -> HopRouter:
-        name = "oracle" if cost_coe == 0 else f"oracle at cost_coe {cost_coe:g}"
-        return HopRouter(name, "oracle", knowledge, lambda d: oracle.best_route(d, cost_coe))
-
-    return [at(cost_coe) for cost_coe in setting.oracle_cost_coes]
+        return
+    for coe in setting.oracle_cost_coes:
+        name = f"oracle at cost_coe {coe:g}" if coe else "oracle"
+        yield HopRouter(name, knowledge, partial(oracle.best_route, cost_coe=coe))
 
 
 # Name to how it is made; one that gives nothing is not to be had in the setting. What each is says
 # ``DESCRIPTIONS`` of ``router_r1.evaluation.compare_options``, in the same order.
-BASELINES: dict[str, Callable[[Setting], list[Baseline]]] = {
+BASELINES: dict[str, Callable[[Setting], Iterable[Baseline]]] = {
     "random": lambda s: [RandomRouter(s.names, s.seed)],
-    "single": lambda s: [SingleLLM(name) for name in s.names],
-    "cheapest": lambda s: [cheapest(s.llms)],
-    "largest": lambda s: [largest(s.llms)],
-    "knn": lambda _: [KNNRouter()],
-    "mlp": lambda s: [MLPRouter(s.seed)],
-    "carrot": lambda s: [CarrotRouter(weight) for weight in s.cost_weights],
+    "single": lambda s: map(SingleLLM, s.names),
+    "cheapest": lambda s: [SingleLLM(min(s.llms, key=_price).name, "cheapest")],
+    "largest": lambda s: [SingleLLM(max(s.llms, key=_price).name, "largest")],
+    "knn": lambda _: [knn_router()],
+    "mlp": lambda s: [mlp_router(s.seed)],
+    "carrot": lambda s: map(carrot_router, s.cost_weights),
     "graph": lambda s: [GraphRouter(s.seed)],
     "fusion": lambda s: [FusionRouter(s.seed)],
     "retrieval": _retrieval,
@@ -90,16 +92,13 @@ def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Baseli
     Raises:
         ConfigError: for an unknown name, or one that the setting does not allow.
     """
-    unknown = sorted(set(names or ()) - set(BASELINES))
-    if unknown:
+    if unknown := sorted(set(names or ()) - set(BASELINES)):
         raise ConfigError(
             f"no such baseline: {', '.join(unknown)}; choose from {', '.join(BASELINES)}"
         )
     made: list[Baseline] = []
-    for name, make in BASELINES.items():
-        if names is not None and name not in names:
-            continue
-        baselines = make(setting)
+    for name in BASELINES if names is None else (name for name in BASELINES if name in names):
+        baselines = list(BASELINES[name](setting))
         if names is not None and not baselines:
             needs = "--retriever" if name == "retrieval" else "the embedded world"
             raise ConfigError(f"the baseline {name!r} needs {needs}")

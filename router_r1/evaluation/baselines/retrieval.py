@@ -34,9 +34,7 @@ class RetrievalLoop(Baseline):
     def __init__(self, retriever: str, reader: str | None = None, max_turns: int = 3) -> None:
         reading = f"{retriever}, {reader}" if reader else retriever
         super().__init__(f"retrieval ({reading})")
-        self._retriever = retriever
-        self._reader = reader
-        self._max_turns = max_turns
+        self._retriever, self._reader, self._max_turns = retriever, reader, max_turns
 
     async def answer(self, prompt: Prompt, ask: Ask) -> Answer:
         """Searches, and reads what was found."""

@@ -20,11 +20,11 @@ from router_r1.evaluation.comparison import (
     read_comparison,
     read_json_object,
 )
-from router_r1.evaluation.records import RoutedRecord, read_routed
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError, read_parquet
-from verl.trainer.evaluation.score import scored_file
-from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
+from verl.trainer.evaluation.score import RESULTS, scored_file
+from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
 
@@ -35,9 +35,9 @@ class ReportInputs:
     Attributes:
         name: of the experiment.
         records: scored, at least one.
-        results: of ``results.json``, {} without one.
-        comparison: None without a ``comparison.json``.
+        results: of ``results.json``, or what a run's config says in its place; {} without one.
         metrics: rows of the training run's ``metrics.jsonl``, [] without one.
+        comparison: None without a ``comparison.json``.
         steps: of each record, the training steps done before it was made, ascending; None where
             the records are an evaluation's.
     """
@@ -45,8 +45,8 @@ class ReportInputs:
     name: str
     records: list[RoutedRecord]
     results: dict[str, Any]
-    comparison: Comparison | None
     metrics: list[dict[str, Any]]
+    comparison: Comparison | None = None
     steps: list[int] | None = None
 
     @property
@@ -63,37 +63,35 @@ class ReportInputs:
         return list(self.by_step.values())[-1] if self.steps else self.records
 
 
-def read_inputs(folder: Path, run_folder: Path) -> ReportInputs:
-    """Reads an evaluation's folder and its training run's.
+def read_inputs(folder: Path, run_folder: Path | None = None) -> ReportInputs:
+    """Reads an evaluation's folder and its training run's, by default the folder that holds it; or
+    the validations of a training run.
 
     Raises:
-        RecordError: if ``questions.parquet`` is missing, empty or of another kind.
+        RecordError: if there are no records, or they are of another kind or version.
         EvaluationFileError: if another file is there and cannot be read.
     """
-    records = read_parquet(scored_file(folder, RoutedTrajectory), RoutedTrajectory)
+    path = scored_file(folder, RoutedTrajectory)
+    if not path.is_file():
+        return _read_run(folder)
+    records = read_parquet(path, RoutedTrajectory)
     if not records:
-        raise RecordError(f"{scored_file(folder, RoutedTrajectory)} holds no record")
-    results = read_json_object(folder / "results.json")
+        raise RecordError(f"{path} holds no record")
+    run_folder = run_folder or folder.resolve().parent
     return ReportInputs(
-        name=run_folder.resolve().name,
-        records=records,
-        results=results or {},
-        comparison=read_comparison(folder / "comparison.json"),
-        metrics=_read_metrics(run_folder / METRICS_FILE),
+        run_folder.resolve().name,
+        records,
+        read_json_object(folder / RESULTS) or {},
+        _read_metrics(run_folder / METRICS_FILE),
+        read_comparison(folder / "comparison.json"),
     )
 
 
-def read_run(folder: Path) -> ReportInputs:
-    """Reads the validations of a training run.
-
-    Raises:
-        RecordError: if there is none, or one was written by another version.
-        EvaluationFileError: if another file is there and cannot be read.
-    """
+def _read_run(folder: Path) -> ReportInputs:
     records: list[RoutedRecord] = []
     steps: list[int] = []
     for step, path in trajectories_files(folder / VALIDATION_FOLDER).items():
-        validation = read_routed(path)
+        validation = read_trajectories(path, RoutedTrajectory)
         records += validation
         steps += [step] * len(validation)
     if not records:
@@ -101,14 +99,8 @@ def read_run(folder: Path) -> ReportInputs:
             f"{folder} holds neither an evaluation (questions.parquet, of bash test.sh) nor "
             "validations of a training run (validation/step_N.jsonl, of bash train.sh)"
         )
-    return ReportInputs(
-        name=folder.resolve().name,
-        records=records,
-        results=_run_facts(folder / "config.yaml"),
-        comparison=None,
-        metrics=_read_metrics(folder / METRICS_FILE),
-        steps=steps,
-    )
+    results, metrics = _run_facts(folder / "config.yaml"), _read_metrics(folder / METRICS_FILE)
+    return ReportInputs(folder.resolve().name, records, results, metrics, steps=steps)
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
@@ -117,11 +109,8 @@ def _run_facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {
-            "pool": config["pool"]["name"],
-            "reward_metric": config["reward_metric"],
-            "cost_coe": config["cost_coe"],
-        }
+        facts = {name: config[name] for name in ("reward_metric", "cost_coe")}
+        return {"pool": config["pool"]["name"], **facts}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error
 

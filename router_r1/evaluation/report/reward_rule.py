@@ -7,17 +7,17 @@ not give is flagged, never explained away.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from router_r1.evaluation.records import RoutedRecord
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import load_pool
 from router_r1.reward import combine
 from router_r1.reward.format import FormatPenalties, format_reward
+from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
 
-_TOLERANCE = 1e-6
 # One penalty a group, so that the penalty tells the group.
 _GROUPS = FormatPenalties(broken_tags=-1.0, wrong_structure=-2.0, bad_call=-3.0)
 _FAULTS = {
@@ -28,50 +28,40 @@ _FAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class RewardRule:
-    """What the rewards were computed with.
-
-    Attributes:
-        metric: "em" or "f1"; None if neither explains the records.
-        cost_coe: weight of the cost; None if unknown.
-        inferred: whether ``cost_coe`` was inferred from the rewards themselves.
-    """
+class RewardRule(NamedTuple):
+    """What the rewards were computed with: "em" or "f1" (None if neither explains the records) and
+    the weight of the cost (None if unknown), which may be ``inferred`` from the rewards."""
 
     metric: str | None
     cost_coe: float | None
     inferred: bool
 
 
-def reward_rule(records: Sequence[EvaluationRecord], results: dict[str, Any]) -> RewardRule:
+def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any]) -> RewardRule:
     """As ``results`` states it, else as the recorded scores imply it."""
-    metric = results.get("reward_metric") or _implied_metric(records)
-    stated = results.get("cost_coe")
+    metric, stated = results.get("reward_metric"), results.get("cost_coe")
+    scores = [record.scores for record in records]
+    for name in ("em", "f1") if not metric else ():
+        if all(_agree(s.get("metric"), s.get(name)) for s in scores):
+            metric = name
+            break
     if stated is not None:
         return RewardRule(metric, float(stated), inferred=False)
-    return RewardRule(metric, _implied_cost_coe(records), inferred=True)
-
-
-def _implied_metric(records: Sequence[EvaluationRecord]) -> str | None:
-    for name in ("em", "f1"):
-        if all(_close(r.scores.get("metric"), r.scores.get(name)) for r in records):
-            return name
-    return None
-
-
-def _implied_cost_coe(records: Sequence[EvaluationRecord]) -> float | None:
-    """reward = (1 - a) s + a c gives a, if every right answer agrees on it."""
-    estimates = []
-    for record in records:
-        scores = record.scores
-        if branch_of(record) != "joined" or "cost_reward" not in scores:
-            continue
-        spread = scores["metric"] - scores["cost_reward"]
-        if abs(spread) > 0.01:
-            estimates.append((scores["metric"] - scores["reward"]) / spread)
+    # reward = (1 - a) s + a c gives a, if every right answer agrees on it.
+    joined = [r.scores for r in records if branch_of(r) == "joined" and "cost_reward" in r.scores]
+    estimates = [
+        (s["metric"] - s["reward"]) / spread
+        for s in joined
+        if abs(spread := s["metric"] - s["cost_reward"]) > 0.01
+    ]
     if not estimates or max(estimates) - min(estimates) > 1e-4:
-        return None
-    return round(min(1.0, max(0.0, sum(estimates) / len(estimates))), 4)
+        return RewardRule(metric, None, inferred=True)
+    mean = min(1.0, max(0.0, sum(estimates) / len(estimates)))
+    return RewardRule(metric, round(mean, 4), inferred=True)
+
+
+def _agree(a: float | None, b: float | None) -> bool:
+    return a is not None and b is not None and math.isclose(a, b, abs_tol=1e-6)
 
 
 def branch_of(record: EvaluationRecord) -> str:
@@ -103,5 +93,9 @@ def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:
     return _FAULTS.get(format_reward(told.response_text, pool, _GROUPS, told.tags))
 
 
-def _close(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None and math.isclose(a, b, abs_tol=_TOLERANCE)
+def known_pool(name: str | None) -> PoolConfig | None:
+    """The pool that was used, to explain format failures; None where its file is not known."""
+    try:
+        return load_pool(name) if name else None
+    except ConfigError:
+        return None

@@ -6,7 +6,7 @@ if the agent put it there, not if the policy wrote its tags itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.tags import INFORMATION, INFORMATION_CLOSE, INFORMATION_OPEN, SEARCH, Tags
@@ -14,8 +14,7 @@ from router_r1.tags import INFORMATION, INFORMATION_CLOSE, INFORMATION_OPEN, SEA
 OBSERVATION, FORGED, LOOSE = "observation", "forged", "loose"
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """A piece of a response.
 
     Attributes:
@@ -39,34 +38,26 @@ def split_response(trajectory: RoutedTrajectory) -> list[Block]:
         written += turn.text
         if turn.call is None:
             continue
-        blocks += _policy_blocks(written, trajectory.tags)
-        written = ""
-        _link_search(blocks, calls)
+        blocks += _policy_blocks(written, trajectory.tags, calls)
         if turn.observation:  # else no room was left for the reply
             inner = turn.observation[len(INFORMATION_OPEN) : -len(INFORMATION_CLOSE)]
             blocks.append(Block(OBSERVATION, inner, calls))
-        calls += 1
+        written, calls = "", calls + 1
     return blocks + _policy_blocks(written, trajectory.tags)
 
 
-def _policy_blocks(text: str, tags: Tags) -> list[Block]:
+def _policy_blocks(text: str, tags: Tags, call: int | None = None) -> list[Block]:
+    """What the policy wrote; its last search made the call."""
     blocks: list[Block] = []
-    at = 0
-    for found in tags.blocks(text):
-        blocks.extend(_loose(text[at : found.start]))
-        blocks.append(Block(FORGED if found.kind == INFORMATION else found.kind, found.text))
-        at = found.end
-    blocks.extend(_loose(text[at:]))
-    return blocks
+    found, at = tags.blocks(text), 0
+    searches = [block for block in found if block.kind == SEARCH]
+    for block in found:
+        blocks += _loose(text[at : block.start])
+        kind = FORGED if block.kind == INFORMATION else block.kind
+        blocks.append(Block(kind, block.text, call if block in searches[-1:] else None))
+        at = block.end
+    return blocks + _loose(text[at:])
 
 
 def _loose(text: str) -> list[Block]:
     return [Block(LOOSE, text.strip())] if text.strip() else []
-
-
-def _link_search(blocks: list[Block], call: int) -> None:
-    """Notes at the last search that it made the call."""
-    for i in range(len(blocks) - 1, -1, -1):
-        if blocks[i].kind == SEARCH and blocks[i].call is None:
-            blocks[i] = Block(SEARCH, blocks[i].text, call)
-            return

@@ -16,14 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from router_r1.evaluation.frames import called_llm, llm_names
-from router_r1.evaluation.records import RoutedRecord
-from router_r1.evaluation.report.reward_rule import (
-    RewardRule,
-    branch_of,
-    follows,
-    format_fault,
-)
+from router_r1.evaluation.frames import RoutedRecord, called_llm, llm_names
+from router_r1.evaluation.report.reward_rule import RewardRule, branch_of, follows, format_fault
 from router_r1.evaluation.report.segments import OBSERVATION, split_response
 from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
@@ -31,20 +25,14 @@ from router_r1.pool.outcome import Outcome
 
 CHUNK = 250
 _COSTLY_QUANTILE = 0.9
-_FLAGS = ("usage_estimated", "replayed")
 # Text limits (characters a block) tried in turn until the page is small enough.
 _TEXT_LIMITS = (None, 4000, 2000, 1000, 500, 250)
 
 
 @dataclass(frozen=True)
 class EncodedTrajectories:
-    """Base64 of deflated JSON.
-
-    Attributes:
-        index: of all trajectories.
-        chunks: details of ``CHUNK`` trajectories each, in order.
-        text_limit: characters that a block was cut to, None if all is there.
-    """
+    """Base64 of deflated JSON: the index of all trajectories, and details of ``CHUNK`` of them
+    each, in order, whose blocks were cut to ``text_limit`` characters (None if all is there)."""
 
     index: str
     chunks: list[str]
@@ -105,9 +93,8 @@ def index_of(
         "costly": [int(cost >= threshold and cost > 0) for cost in costs],
         "calls": [[llms.index(called_llm(call)) for call in r.trajectory.calls] for r in records],
         "failed": [r.trajectory.failed_calls for r in records],
+        **({} if steps is None else {"step": list(steps)}),
     }
-    if steps is not None:
-        rows["step"] = list(steps)
     for name in ("em", "f1", "metric", "reward", "format", "cost", "dollars"):
         rows[name] = [_number(r.scores.get(name)) for r in records]
     return {
@@ -116,9 +103,7 @@ def index_of(
         "outcomes": [outcome.value for outcome in Outcome],
         "statuses": statuses,
         "chunk": CHUNK,
-        "metric": rule.metric,
-        "cost_coe": rule.cost_coe,
-        "inferred": rule.inferred,
+        **rule._asdict(),
         "rows": rows,
     }
 
@@ -129,10 +114,8 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
     seen = {block.call: block.text for block in blocks if block.kind == OBSERVATION}
     return {
         "gold": record.ground_truth,
-        "blocks": [[block.kind, block.text, block.call] for block in blocks],
-        "calls": [
-            _call(call, seen.get(number)) for number, call in enumerate(record.trajectory.calls)
-        ],
+        "blocks": blocks,
+        "calls": [_call(call, seen.get(n)) for n, call in enumerate(record.trajectory.calls)],
         "branch": branch_of(record),
         "follows": follows(record, rule),
         "fault": format_fault(record, pool),
@@ -142,42 +125,33 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
 
 def _call(call: Call, observed: str | None) -> list[Any]:
     result = call.result
-    reply = result.text
-    is_shown = reply is not None and reply.strip() == (observed or "").strip()
+    is_shown = result.text is not None and result.text.strip() == (observed or "").strip()
     return [
         result.llm,
         result.outcome.value,
         result.prompt_tokens,
         result.completion_tokens,
-        _number(result.cost),
-        _number(result.dollars),
-        _number(result.latency_s),
-        None if is_shown else reply,
+        *map(_number, (result.cost, result.dollars, result.latency_s)),
+        None if is_shown else result.text,
         call.neutralised,
-        [flag for flag in _FLAGS if getattr(result, flag)],
+        [flag for flag in ("usage_estimated", "replayed") if getattr(result, flag)],
     ]
 
 
 def _cut(detail: dict[str, Any], limit: int, source: str) -> dict[str, Any]:
-    calls = [
-        [*call[:7], None if call[7] is None else _shorten(call[7], limit, source), *call[8:]]
-        for call in detail["calls"]
-    ]
-    blocks = [[kind, _shorten(text, limit, source), call] for kind, text, call in detail["blocks"]]
+    def cut(text: str | None) -> str | None:
+        if text is None or len(text) <= limit:
+            return text
+        return f"{text[:limit]} […{len(text) - limit} more characters in {source}]"
+
+    calls = [[*call[:7], cut(call[7]), *call[8:]] for call in detail["calls"]]
+    blocks = [[kind, cut(text), call] for kind, text, call in detail["blocks"]]
     return {**detail, "calls": calls, "blocks": blocks}
 
 
-def _shorten(text: str, limit: int, source: str) -> str:
-    if len(text) <= limit:
-        return text
-    return f"{text[:limit]} […{len(text) - limit} more characters in {source}]"
-
-
-def _number(value: Any) -> float | None:
+def _number(value: float | None) -> float | None:
     """Rounded to 7 significant digits; None for what JSON has no number for."""
-    if value is None or not math.isfinite(value):
-        return None
-    return float(f"{value:.7g}")
+    return float(f"{value:.7g}") if value is not None and math.isfinite(value) else None
 
 
 def _pack(value: Any) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
 from router_r1.evaluation.charts import learning_curves, llms_of
-from router_r1.evaluation.report.page import Card
-from router_r1.evaluation.tables import DASH, Line, Table
+from router_r1.evaluation.tables import Card, Line, Table, or_dash
 from router_r1.evaluation.watch.run_state import Phase, RunState
 from router_r1.pool.dollars import show_dollars
 from router_r1.web.page import render
@@ -103,20 +102,16 @@ def _spending(rows: Sequence[dict[str, Any]]) -> Table:
         Line(
             llm,
             [
-                _shown(last_step.get(f"reward/calls/{llm}"), "{:.2f}".format),
-                _shown(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}".format),
-                _shown(last.get(f"{_SPENT}/{llm}"), show_dollars),
+                or_dash(last_step.get(f"reward/calls/{llm}"), "{:.2f}".format),
+                or_dash(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}".format),
+                or_dash(last.get(f"{_SPENT}/{llm}"), show_dollars),
             ],
         )
         for llm in llms_of(rows)
     ]
-    calls = _shown(last_step.get("env/number_of_valid_route"), "{:.2f}".format)
-    lines.append(Line("all", [calls, "", _shown(last.get(_SPENT), show_dollars)], style="total"))
+    calls = or_dash(last_step.get("env/number_of_valid_route"), "{:.2f}".format)
+    lines.append(Line("all", [calls, "", or_dash(last.get(_SPENT), show_dollars)], style="total"))
     return Table("", dict.fromkeys(titles, ""), lines)
-
-
-def _shown(value: float | None, form: Callable[[float], str]) -> str:
-    return DASH if value is None else form(value)
 
 
 def _outcomes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:

@@ -11,8 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation.report.page import known_pool
-from router_r1.evaluation.report.reward_rule import reward_rule
+from router_r1.evaluation.report.reward_rule import known_pool, reward_rule
 from router_r1.evaluation.report.trajectories import detail_of, index_of
 from router_r1.evaluation.watch.overview import overview
 from router_r1.evaluation.watch.run_state import RunState

@@ -12,14 +12,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from router_r1.evaluation.records import RoutedRecord, read_routed
+from router_r1.evaluation.frames import RoutedRecord
+from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError
-from verl.trainer.ppo.rollout_log import trajectories_files
+from verl.trainer.ppo.rollout_log import read_trajectories, trajectories_files
 from verl.trainer.ppo.samples import SAMPLES_FOLDER
 from verl.trainer.run_folder import is_claimed
 from verl.utils.tracking import METRICS_FILE
@@ -27,6 +29,7 @@ from verl.utils.tracking import METRICS_FILE
 T = TypeVar("T")
 SHOWN_STEPS = 5
 _QUIET_AFTER_S = 300.0
+_read_samples = partial(read_trajectories, record_class=RoutedTrajectory)
 _Signature = tuple[int, int, int]
 
 
@@ -113,7 +116,7 @@ class RunReader:
         samples = {}
         for step, path in sample_files.items():
             try:
-                samples[step] = self._parse(path, read_routed) or []
+                samples[step] = self._parse(path, _read_samples) or []
             except RecordError as error:
                 faults.append(str(error))
         self._forget_all_but({config_file, metrics_file, summary_file, *sample_files.values()})

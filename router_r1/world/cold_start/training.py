@@ -99,7 +99,7 @@ def _make_policy(
                 },
             ),
             gate=ComponentConfig(
-                target="router_r1.world.cold_start.gate.ColdStartGate",
+                target="router_r1.world.cold_start.routing_gate.ColdStartGate",
                 args={
                     **shared,
                     "thresholds": asdict(config.gate),

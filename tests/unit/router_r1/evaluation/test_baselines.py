@@ -13,13 +13,13 @@ from router_r1.evaluation.baselines.embedding import (
     TfidfEmbedder,
     load_embedder,
 )
-from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM, cheapest, largest
+from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM
 from router_r1.evaluation.baselines.graph import GraphRouter
 from router_r1.evaluation.baselines.learned import (
-    CarrotRouter,
     FusionRouter,
-    KNNRouter,
-    MLPRouter,
+    carrot_router,
+    knn_router,
+    mlp_router,
 )
 from router_r1.evaluation.baselines.registry import BASELINES, Setting, make_baselines
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
@@ -64,9 +64,9 @@ def routes(router: SingleShot, count: int = 60) -> list[tuple[str, list[str]]]:
 
 
 ROUTERS: dict[str, Callable[[], SingleShot]] = {
-    "knn": KNNRouter,
-    "mlp": lambda: MLPRouter(seed=0),
-    "carrot": lambda: CarrotRouter(0.0),
+    "knn": knn_router,
+    "mlp": lambda: mlp_router(seed=0),
+    "carrot": lambda: carrot_router(0.0),
     "graph": lambda: GraphRouter(seed=0, epochs=100),
     "fusion": lambda: FusionRouter(seed=0, asked=1),
 }
@@ -94,7 +94,7 @@ def test_carrots_lambda_only_ever_saves(train: TrainingSet) -> None:
     price = dict(zip(LLMS, COST, strict=True))
     costs = []
     for weight in (0.0, 0.1, 0.2, 0.35, 0.5, 1.0, 3.0):
-        router = CarrotRouter(weight)
+        router = carrot_router(weight)
         router.fit(train)
         costs.append(sum(price[asked[0]] for _, asked in routes(router)))
     assert all(before >= after for before, after in itertools.pairwise(costs))
@@ -115,11 +115,11 @@ def test_fusion_votes_by_what_was_learnt(train: TrainingSet) -> None:
 
 
 def test_fixed_baselines_follow_the_prices(embedded_pool: PoolConfig) -> None:
-    llms = embedded_pool.offered
-    question = Prompt("toy", "Who?")
-    assert cheapest(llms).route(question) == ["Fornax"]
-    assert largest(llms).route(question) == ["Borealis"]
-    assert SingleLLM("Atlas").route(question) == ["Atlas"]
+    made = make_baselines(["single", "cheapest", "largest"], setting(embedded_pool.offered))
+    names = [llm.name for llm in embedded_pool.offered]
+    assert [b.name for b in made] == [*names, "cheapest (Fornax)", "largest (Borealis)"]
+    asked = [b.route(Prompt("toy", "Who?")) for b in made if isinstance(b, SingleLLM)]
+    assert asked == [[name] for name in [*names, "Fornax", "Borealis"]]
 
 
 def test_random_is_uniform_and_a_function_of_seed_and_question() -> None:

@@ -25,7 +25,7 @@ from router_r1.evaluation.comparison import (
     sweep_points,
     write_comparison,
 )
-from router_r1.evaluation.expected import per_hop_rows, single_shot_row
+from router_r1.evaluation.expected import expected_rows
 from router_r1.evaluation.tables import comparison_tables
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
@@ -140,7 +140,7 @@ def test_the_tables_show_every_row_for_all_and_for_each_dataset() -> None:
 def test_expected_rows_agree_with_the_oracle(world: World, embedded_pool: PoolConfig) -> None:
     questions = world.knowledge.questions("test")
     one_hop = [q for q in questions if len(q.hops) == 1]
-    rows = {r.name: r for r in per_hop_rows(world, embedded_pool, questions)}
+    rows = {r.name: r for r in expected_rows(world, embedded_pool, questions)}
     oracle = Oracle(world, embedded_pool.prices(), one_hop)
     cell = rows["oracle (expected)"].by_source["world_onehop"]
     assert cell.em == pytest.approx(oracle.oracle().em)
@@ -153,7 +153,7 @@ def test_expected_rows_agree_with_the_oracle(world: World, embedded_pool: PoolCo
     prices = [llm.prompt_price for llm in embedded_pool.offered]
     assert random.em == pytest.approx(oracle.random_routing().em)
     assert random.dollars == pytest.approx((random.cost + 5 * sum(prices) / len(prices)) / 1e6)
-    capped = single_shot_row(world, embedded_pool, questions)
+    capped = rows["single-shot oracle (expected)"]
     best = [max(llm.reliability[q.domains[0]] for llm in world.llms.values()) for q in one_hop]
     assert capped.by_source["world_onehop"].em == pytest.approx(sum(best) / len(best))
     assert capped.by_source["world_twohop"].em == pytest.approx(0.25)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from router_r1.evaluation.comparison import EvaluationFileError
 from router_r1.evaluation.frames import (
+    RoutedRecord,
     called_llm,
     calls_by,
     calls_by_domain,
@@ -26,9 +27,7 @@ from router_r1.evaluation.frames import (
     llm_names,
     llm_use,
 )
-from router_r1.evaluation.published import BENCHMARKS, published_rows
-from router_r1.evaluation.records import RoutedRecord
-from router_r1.evaluation.report import write_report
+from router_r1.evaluation.report.page import write_report
 from router_r1.evaluation.report.reward_rule import (
     branch_of,
     follows,
@@ -37,7 +36,7 @@ from router_r1.evaluation.report.reward_rule import (
 )
 from router_r1.evaluation.report.segments import split_response
 from router_r1.evaluation.report.trajectories import encode
-from router_r1.evaluation.tables import summaries_of
+from router_r1.evaluation.tables import published_figures, summaries_of
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.conftest import REFERENCE
@@ -275,17 +274,18 @@ def test_published_figures_are_those_of_the_transcription():
     lines = [line.strip("| \n").split(" | ") for line in path.read_text().splitlines()]
     em = {cells[0].replace("**", ""): cells[1:8] for cells in lines if len(cells) == 9}
     cost = {cells[0]: cells[1:] for cells in lines if len(cells) == 5}
-    for row in published_rows():
-        if row.method in em:
-            assert [row.em[name] for name in BENCHMARKS] == [float(v) for v in em[row.method]]
-        coefficient = row.method.rsplit(" ", 1)[-1] if "coefficient" in row.method else "0.0"
-        name = (
-            f"Router-R1 \N{GREEK SMALL LETTER ALPHA}={coefficient}"
-            if row.is_router_r1
-            else row.method
-        )
-        if row.cost and name in cost:
-            pairs = [f"{row.em[b]:.3f} / {row.cost[b]:.1f}" for b in row.cost]
+    published = published_figures()
+    benchmarks = published.filter(regex="^em ").columns
+    priced = [name for name in published.columns if name.startswith("cost ")]
+    for method, row in published.iterrows():
+        if method in em:
+            assert list(row[benchmarks]) == [float(value) for value in em[method]]
+        coefficient = method.rsplit(" ", 1)[-1] if "coefficient" in method else "0.0"
+        ours = method.startswith("Router-R1")
+        name = f"Router-R1 \N{GREEK SMALL LETTER ALPHA}={coefficient}" if ours else method
+        if row[priced].notna().any() and name in cost:
+            sources = [column.removeprefix("cost ") for column in priced]
+            pairs = [f"{row[f'em {s}']:.3f} / {row[f'cost {s}']:.1f}" for s in sources]
             assert pairs == cost[name]
 
 
@@ -316,7 +316,7 @@ def test_published_figures_stand_beside_ours_where_the_benchmark_was_run(tmp_pat
     page = write_report(write_evaluation(tmp_path / "b", renamed)).read_text()
     table = page[page.index('id="published"') :]
     assert "not measured here" in table
-    assert table.count(">published</span>") == len(published_rows()) + 1
+    assert table.count(">published</span>") == len(published_figures()) + 1
     assert "0.388" in table
     assert "EM musique" not in table
 

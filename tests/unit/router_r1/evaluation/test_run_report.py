@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from router_r1.evaluation.comparison import EvaluationFileError
-from router_r1.evaluation.frames import Changes, changes
-from router_r1.evaluation.records import RoutedRecord
-from router_r1.evaluation.report import write_report
-from router_r1.evaluation.report.inputs import read_run
+from router_r1.evaluation.frames import Changes, RoutedRecord, changes
+from router_r1.evaluation.report.inputs import read_inputs
+from router_r1.evaluation.report.page import write_report
 from router_r1.pool.config import PoolConfig
 from router_r1.world.simulated_llm import World
 from tests.run_files import write_validation
@@ -49,7 +48,7 @@ def unpack_index(page: str) -> Any:
 def test_validations_are_read_in_the_order_of_their_steps(
     run: Path, validations: dict[int, list[RoutedRecord]]
 ) -> None:
-    inputs = read_run(run)
+    inputs = read_inputs(run)
     assert inputs.steps == [0] * 40 + [20] * 40 + [100] * 40
     assert [record.key for record in inputs.newest] == [r.key for r in validations[100]]
     assert list(inputs.by_step) == [0, 20, 100]
@@ -110,4 +109,4 @@ def test_a_folder_that_is_neither_run_nor_evaluation_is_named(tmp_path: Path) ->
 def test_a_config_of_another_kind_is_named(run: Path) -> None:
     (run / "config.yaml").write_text("pool: 3\n", encoding="utf-8")
     with pytest.raises(EvaluationFileError, match=r"config\.yaml"):
-        read_run(run)
+        read_inputs(run)

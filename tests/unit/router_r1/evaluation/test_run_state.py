@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.evaluation.records import RoutedRecord
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.evaluation.watch.page import describe
 from router_r1.evaluation.watch.run_state import SHOWN_STEPS, Phase, RunReader
 from router_r1.pool.config import PoolConfig
