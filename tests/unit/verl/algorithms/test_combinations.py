@@ -30,9 +30,13 @@ UPPER, LOWER = 1.1, 0.9
 
 
 @pytest.fixture(autouse=True)
-def double_precision() -> Iterator[None]:
+def one_thread_of_doubles() -> Iterator[None]:
+    """Tensors this small wait longer for a second thread than they compute."""
+    threads = torch.get_num_threads()
     torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
     yield
+    torch.set_num_threads(threads)
     torch.set_default_dtype(torch.float32)
 
 
