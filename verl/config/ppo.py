@@ -324,8 +324,8 @@ def _check_divisible(config: Any) -> None:
 def _check_engines(config: Any) -> None:
     """On GPUs the engines share those of the trainer, and the GPUs of an engine lie on one node."""
     trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
+    rollout.check_device(trainer.device)
     if trainer.device == "cpu":
-        rollout.check_device("cpu")
         return
     size, gpus = rollout.tensor_model_parallel_size, trainer.nnodes * trainer.n_gpus_per_node
     if trainer.n_gpus_per_node % size:

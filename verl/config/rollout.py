@@ -66,20 +66,24 @@ class RolloutConfig(Sampling):
                 "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
             }
         )
-        if self.inline_engine and self.tensor_model_parallel_size > 1:
-            raise ConfigError(
-                "rollout.inline_engine=true is for engines of one rank, and "
-                f"rollout.tensor_model_parallel_size={self.tensor_model_parallel_size}; set one of "
-                "them to its default"
-            )
         if self.num_replicas != -1:
             require_positive(**{"rollout.num_replicas": self.num_replicas})
 
     def check_device(self, device: str) -> None:
-        """Raises :class:`ConfigError` if an engine of this config cannot run on ``device``."""
+        """Refuses what cannot run on ``device``, and with "auto" what can run on none.
+
+        Raises:
+            ConfigError: naming the setting.
+        """
         size = self.tensor_model_parallel_size
         if device == "cpu" and size > 1:
             raise ConfigError(
                 f"actor_rollout_ref.rollout.tensor_model_parallel_size={size} is for GPUs; on CPU "
                 "set it to 1 and give an engine more threads with rollout.cpu_threads"
+            )
+        if self.inline_engine and size > 1:
+            raise ConfigError(
+                "actor_rollout_ref.rollout.inline_engine=true is for engines of one rank, and "
+                f"actor_rollout_ref.rollout.tensor_model_parallel_size={size}; set one of them to "
+                "its default"
             )

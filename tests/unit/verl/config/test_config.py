@@ -109,6 +109,12 @@ def test_an_engine_on_cpu_has_one_rank() -> None:
         ReplicaSettings.from_config(rollout, "model", "cpu", 128, seed=0, sleep=False)
 
 
+def test_an_engine_that_spans_gpus_has_processes_of_its_own() -> None:
+    size = "actor_rollout_ref.rollout.tensor_model_parallel_size=2"
+    with pytest.raises(ConfigError, match=r"inline_engine=true is for engines of one rank.*size=2"):
+        load("recipe=paper_qwen", size, "actor_rollout_ref.rollout.inline_engine=true")
+
+
 def test_batch_must_split_over_mini_batches_and_groups() -> None:
     with pytest.raises(ConfigError, match="train_batch_size"):
         load("data.train_batch_size=33")
