@@ -19,9 +19,11 @@ ROLES = ("actor", "critic")
 logger = logging.getLogger(__name__)
 
 
-def export_parser(prog: str = "python -m verl.trainer.main_export") -> argparse.ArgumentParser:
+def export_parser() -> argparse.ArgumentParser:
     """Of the command line."""
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m verl.trainer.main_export", description=__doc__, allow_abbrev=False
+    )
     parser.add_argument("checkpoint", type=Path, help="a folder global_step_N")
     parser.add_argument("target", type=Path, nargs="?", help="folder to write; replaced")
     parser.add_argument("--role", choices=ROLES, help="default: the actor; both without a target")

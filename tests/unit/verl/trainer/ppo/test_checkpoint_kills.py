@@ -35,7 +35,7 @@ from verl.workers.fsdp.training_state import StateWriter, TrainingState
 class Model(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(8))
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(64, 64) for _ in range(2))
 
     def checkpoint_name(self, name):
         return name
