@@ -31,6 +31,7 @@ from verl.trainer.ppo.advantage import (
     add_token_level_scores,
     apply_kl_penalty,
     make_kl_controller,
+    place_steps,
 )
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
@@ -250,8 +251,13 @@ class RayPPOTrainer:
 
     def _score(self, step: int, gathered: Gathered, rollout: ScoredRollout) -> dict[str, float]:
         batch, reward = rollout.batch, rollout.reward
+        assert batch.batch is not None
         self.samples.write(step, rollout.requests, rollout.trajectories, reward)
-        add_token_level_scores(batch, torch.from_numpy(reward.scores))
+        at_turns = None
+        if reward.steps is not None:
+            width = batch.batch["response_mask"].shape[1]
+            at_turns = place_steps(rollout.trajectories, reward.steps, width)
+        add_token_level_scores(batch, torch.from_numpy(reward.scores), at_turns)
         metrics = reward_metrics(gathered.reward)
         if self.workers.roles.groups:
             metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
