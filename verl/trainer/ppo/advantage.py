@@ -12,6 +12,7 @@ from verl.algorithms.kl import AdaptiveKLController, FixedKLController, kl_penal
 from verl.algorithms.maths import masked_mean
 from verl.algorithms.rollout_correction import correction_weights
 from verl.config.algorithm import AlgorithmConfig
+from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
 from verl.trajectory import Trajectory
 
@@ -24,6 +25,16 @@ def make_kl_controller(config: AlgorithmConfig) -> KLController:
     if control.type == "adaptive":
         return AdaptiveKLController(control.kl_coef, control.target_kl, control.horizon)
     return FixedKLController(control.kl_coef)
+
+
+def add_rewards(batch: DataProto, trajectories: Sequence[Trajectory], reward: RewardOutput) -> None:
+    """``token_level_scores`` of a batch's trajectories: step rewards at their turns, the rest of a
+    score at the end."""
+    assert batch.batch is not None
+    steps = reward.steps
+    width = batch.batch["response_mask"].shape[1]
+    at_turns = None if steps is None else place_steps(trajectories, steps, width)
+    add_token_level_scores(batch, torch.from_numpy(reward.scores), at_turns)
 
 
 def add_token_level_scores(

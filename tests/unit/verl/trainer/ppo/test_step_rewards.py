@@ -9,7 +9,7 @@ import torch
 from verl.config.algorithm import AlgorithmConfig
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
-from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores, place_steps
+from verl.trainer.ppo.advantage import add_advantages, add_rewards, place_steps
 from verl.trainer.ppo.scored_rollout import ScoredRollout, join_rewards
 from verl.trajectory import Segment, SegmentKind, Trajectory, collate
 
@@ -33,7 +33,7 @@ PLACED = [[0, 0.5, 0, 0, 0.25], [0.5, 0, 0.25, 0, 0], [0, 0.75, 0, 0, 0], [0] * 
 
 def scored(scores: list[float]) -> DataProto:
     batch = collate(GIVEN, pad_token_id=0)
-    add_token_level_scores(batch, torch.tensor(scores), place_steps(GIVEN, STEPS, 5))
+    add_rewards(batch, GIVEN, RewardOutput(np.array(scores), {}, STEPS))
     assert batch.batch is not None
     batch.batch["token_level_rewards"] = batch.batch["token_level_scores"]
     return batch
