@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
@@ -27,8 +26,8 @@ from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.advantage import (
     add_advantages,
+    add_rewards,
     add_rollout_weights,
-    add_token_level_scores,
     apply_kl_penalty,
     make_kl_controller,
 )
@@ -56,6 +55,7 @@ from verl.trainer.ppo.update import (
     CRITIC_COLUMNS,
     OPTIONAL_COLUMNS,
     SCORING_COLUMNS,
+    computed_in_balance,
     mini_batches,
     run_update,
     without_truncated,
@@ -251,7 +251,7 @@ class RayPPOTrainer:
     def _score(self, step: int, gathered: Gathered, rollout: ScoredRollout) -> dict[str, float]:
         batch, reward = rollout.batch, rollout.reward
         self.samples.write(step, rollout.requests, rollout.trajectories, reward)
-        add_token_level_scores(batch, torch.from_numpy(reward.scores))
+        add_rewards(batch, rollout.trajectories, reward)
         metrics = reward_metrics(gathered.reward)
         if self.workers.roles.groups:
             metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
@@ -259,15 +259,18 @@ class RayPPOTrainer:
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
+        computations: list[Callable[[DataProto], DataProto]] = []
         if self.config.algorithm.rollout_log_probs_as_old:
             assert batch.batch is not None
             batch.batch["old_log_probs"] = batch.batch["rollout_log_probs"]
         else:
-            batch.union(self.workers.actor.compute_log_probs(inputs))
+            computations.append(self.workers.actor.compute_log_probs)
         if self.workers.roles.reference:
-            batch.union(self.workers.reference.compute_ref_log_probs(inputs))
+            computations.append(self.workers.reference.compute_ref_log_probs)
         if self.workers.roles.critic:
-            batch.union(self.workers.critic.compute_values(inputs))
+            computations.append(self.workers.critic.compute_values)
+        for compute in computations:
+            batch.union(computed_in_balance(compute, inputs, self.workers.world_size))
 
     def _add_advantages(self, batch: DataProto) -> dict[str, float]:
         assert batch.batch is not None
