@@ -2,7 +2,8 @@
 
 Guarantees: an adapted layer computes ``W x + scale * B A x`` with ``scale = alpha / rank``; W is
 frozen and B starts at 0, so that training starts at the base model, and without its adapters the
-model is the base model at any time. What would be merged wrongly is refused by name.
+model is the base model at any time. A is drawn from a stream of its own and is the same in every
+run. What would be merged wrongly is refused by name.
 
 Source: Hu et al. 2021, LoRA (arXiv 2106.09685), equation 3.
 """
@@ -30,6 +31,7 @@ if TYPE_CHECKING:  # peft takes seconds to import, and most models have no adapt
 ADAPTER = "adapter"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 _NAME = "default"  # peft's, of a model's first adapter
+_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,9 @@ def add_adapters(
     config = peft.LoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, target_modules=sorted(targets), lora_dropout=0.0
     )
-    peft.inject_adapter_in_model(config, pretrained, _NAME)
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(_SEED)
+        peft.inject_adapter_in_model(config, pretrained, _NAME)
     config.target_modules = sorted(targets)  # peft's is a set, in no order
     return config
 

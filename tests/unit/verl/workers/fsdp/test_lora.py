@@ -271,6 +271,18 @@ def test_only_the_layers_named_are_adapted(base: Path) -> None:
     assert len(adapted) == 2 * 2 * 2
 
 
+def test_adapters_start_alike_in_every_run_and_draw_from_no_other_stream(base: Path) -> None:
+    def first_a(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        model = build_model(config_of(base), "lm", CPU, trained=True)
+        assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.manual_seed(seed)))
+        return next(p for n, p in model.named_parameters() if ".lora_A." in n)
+
+    first = first_a(1)
+    assert first.abs().max() > 0
+    assert torch.equal(first, first_a(2))
+
+
 @pytest.mark.parametrize("name", ["lm_head", "embed_tokens", "roj", "all-linear,q_proj"])
 def test_what_cannot_be_adapted_is_refused(base: Path, name: str) -> None:
     with pytest.raises(ConfigError, match=r"model\.lora\.target_modules .*all-linear"):
