@@ -22,10 +22,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Roles:
-    """What a configuration needs: which models, and groups of samples."""
+    """What a configuration needs: which models, and groups of samples.
+
+    ``reference`` says whether its log-probs are needed, ``reference_worker`` whether a model of its
+    own gives them: a policy with adapters gives them without these.
+    """
 
     critic: bool
     reference: bool
+    reference_worker: bool
     kl_in_reward: bool
     groups: bool
 
@@ -35,9 +40,12 @@ class Roles:
         settings = config.algorithm
         algorithm = find_algorithm(settings.adv_estimator)
         in_reward = bool(settings.use_kl_in_reward) and settings.kl_ctrl.kl_coef != 0
+        policy = config.actor_rollout_ref
+        reference = in_reward or policy.actor.has_kl_loss
         return cls(
             critic=algorithm.needs_critic,
-            reference=in_reward or config.actor_rollout_ref.actor.has_kl_loss,
+            reference=reference,
+            reference_worker=reference and not policy.model.lora.rank,
             kl_in_reward=in_reward,
             groups=algorithm.needs_groups or settings.filter_groups.enable,
         )
@@ -87,8 +95,8 @@ class Workers:
 
     @property
     def reference(self) -> Any:
-        """The reference's role handle; only with ``roles.reference``."""
-        return self._group["reference"]
+        """The handle of who gives the reference's log-probs; only with ``roles.reference``."""
+        return self._group["reference" if self.roles.reference_worker else "actor"]
 
     @property
     def trained_roles(self) -> dict[str, Any]:
@@ -142,7 +150,7 @@ def _start_group(
     classes = {
         "actor": RayClassWithInit(ActorWorker, policy.model, policy.actor, temperature, actor_steps)
     }
-    if roles.reference:
+    if roles.reference_worker:
         classes["reference"] = RayClassWithInit(
             ReferenceWorker, policy.model, policy.actor, policy.ref, temperature
         )
