@@ -60,9 +60,8 @@ def main(overrides: list[str]) -> int:
             return _train(config, task, data, find, restarts.taken, start)
         except ProcessLostError as lost:
             restarts.take(lost)
-        task = task_class(
-            config
-        )  # its surroundings have ended, and states are loaded into new ones
+        # The lost one's surroundings have ended, and states are loaded into new ones.
+        task = task_class(config)
 
 
 def _train(
