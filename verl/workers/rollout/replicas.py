@@ -138,10 +138,9 @@ class RolloutReplicas(EngineCalls):
         try:
             ray.get(reference)
         except RayError as error:
+            name = self._replicas[index].name
             self.shutdown()
-            raise RolloutEngineError(
-                f"{self._replicas[index].name} did not start: {reason_of(error)}"
-            ) from error
+            raise RolloutEngineError(f"{name} did not start: {reason_of(error)}") from error
 
     def _not_up(self, pending: list[int]) -> str:
         late = ", ".join(f"{index} ({self._places[index]})" for index in pending)
