@@ -24,7 +24,7 @@ class RouterConfig(PPOConfig):
         prompt_style: prompts are written anew from each row's question and the pool, in this
             style; null takes those of the data files.
         route_tag: name of the tag with which the policy asks an LLM, "search" or "route".
-        reward_metric: "em" or "f1".
+        reward_metric: "em" or "f1": the outcome, unless ``reward.function`` gives it.
         cost_coe: weight of the cost reward, in [0, 1].
         api_base: overrides the pool's endpoint.
         api_key: works, but is better left to the pool's environment variable; redacted.

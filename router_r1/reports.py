@@ -72,7 +72,7 @@ class RoutingReports(Reports):
         config = self._config
         return {
             "pool": self._surroundings.pool.name,
-            "reward_metric": config.reward_metric,
+            "reward_metric": config.reward.function or config.reward_metric,
             "cost_coe": config.cost_coe,
             "normalization": config.reward.normalization,
         }

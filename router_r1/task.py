@@ -23,6 +23,9 @@ class RoutingTask(Task):
 
     Args:
         config: validated.
+
+    Raises:
+        ConfigError: if the reward's function is not there.
     """
 
     config_class = RouterConfig
@@ -48,6 +51,7 @@ class RoutingTask(Task):
 
     def __init__(self, config: RouterConfig) -> None:
         super().__init__(config)
+        config.reward.find_function()  # before anything starts
         self._surroundings = RoutingSurroundings(config)
         self._template: str | None = None
 

@@ -138,14 +138,18 @@ class RewardOutput:
     """Rewards of a batch.
 
     Attributes:
-        scores: (B,) float64, one scalar reward per trajectory; the trainer puts it on the last
-            response token.
+        scores: (B,) float64, the whole reward of each trajectory; the trainer puts it on the last
+            sampled token, less what ``steps`` puts elsewhere.
         metrics: per-sample numbers, each (B,) float64, reported beside the reward. The key
             ``"metric"`` is the task's main metric, ``"cost"`` the raw cost.
+        steps: of each trajectory the parts of its score that belong to its turns, one number for
+            each of the policy's generations, which the trainer puts on that generation's last
+            token; an empty entry has none, and None is an empty entry for each.
     """
 
     scores: np.ndarray
     metrics: dict[str, np.ndarray]
+    steps: Sequence[Sequence[float]] | None = None
 
 
 class RewardFunction(Protocol):

@@ -149,6 +149,19 @@ class Trajectory(Generic[RecordT]):
         ]
 
     @property
+    def turn_ends(self) -> list[int]:
+        """Where in the response each action's last token lies. An action without a token shares
+        that of the action before; -1 if there is none."""
+        ends: list[int] = []
+        position, last = 0, -1
+        for segment in self.segments[1:]:
+            position += len(segment.token_ids)
+            if segment.kind is SegmentKind.ACTION:
+                last = position - 1 if segment.token_ids else last
+                ends.append(last)
+        return ends
+
+    @property
     def log_probs(self) -> list[float]:
         """Engine log-probs over the response; 0.0 on observations."""
         values: list[float] = []

@@ -1,7 +1,8 @@
 """The reward of a batch of routed trajectories.
 
-Guarantees: EM and F1 are those of the policy's own answer; validation leaves the training window
-of the cost reward untouched; a trajectory whose calls all failed gets no cost credit.
+Guarantees: EM and F1 are those of the policy's own answer, also where a function of the user's own
+gives the outcome; validation leaves the training window of the cost reward untouched; a trajectory
+whose calls all failed gets no cost credit; a trajectory's score holds its step rewards.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from router_r1.reward.format import FormatPenalties, format_reward
 from router_r1.reward.joined import combine
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
-from verl.config.validation import require_choice, require_positive
+from router_r1.reward.outcome_function import check_name, find_outcome_class, judge
+from verl.config.validation import ConfigError, require_choice, require_positive
 from verl.interfaces import RewardOutput
 
 if TYPE_CHECKING:
@@ -36,24 +38,45 @@ class RewardConfig:
         cost_window: trajectories that the cost percentiles are taken over.
         normalization: of answers, one of
             :data:`~router_r1.reward.normalization.NORMALIZATIONS`.
+        function: ``module:name`` of a class that gives the outcome in place of ``reward_metric``,
+            see :data:`~router_r1.reward.outcome_function.OutcomeFunction`; null for none.
+        function_args: keyword arguments that it is made with, once a run.
     """
 
     penalties: FormatPenalties = field(default_factory=FormatPenalties)
     cost_window: int = 1000
     normalization: str = "paper"
+    function: str | None = None
+    function_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_choice("reward.normalization", self.normalization, NORMALIZATIONS)
         require_positive(**{"reward.cost_window": self.cost_window})
+        if self.function is not None:
+            check_name(self.function)
+        elif self.function_args:
+            raise ConfigError(
+                f"reward.function_args={self.function_args} are for reward.function, which is null"
+            )
+
+    def find_function(self) -> type | None:
+        """The class that ``function`` names; None for none.
+
+        Raises:
+            ConfigError: if there is no such class, or it does not take ``function_args``.
+        """
+        if self.function is None:
+            return None
+        return find_outcome_class(self.function, self.function_args)
 
 
 class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        config: penalties, window and normalisation.
+        config: penalties, window, normalisation, and whose outcome it is.
         pool: which names a call may use.
-        reward_metric: "em" or "f1": what training optimises.
+        reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
         cost_coe: weight of the cost.
     """
 
@@ -66,22 +89,30 @@ class RoutingRewardFunction:
         self._reward_metric = reward_metric
         self._cost_coe = cost_coe
         self._normalizer = CostNormalizer(config.cost_window)
+        own = config.find_function()
+        self._function = own(**config.function_args) if own is not None else None
 
     def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
         """Scores trajectories; reads the columns ``record`` and ``ground_truth``."""
-        records = batch.non_tensor_batch["record"]
-        golds = batch.non_tensor_batch["ground_truth"]
+        records: list[RoutedTrajectory] = batch.non_tensor_batch["record"].tolist()
+        golds = [list(gold) for gold in batch.non_tensor_batch["ground_truth"]]
+        judged = None if self._function is None else judge(self._function, records, golds)
+        outcomes = [None] * len(records) if judged is None else judged.outcomes
         rows = [
-            self._score_one(record, list(gold), validate)
-            for record, gold in zip(records, golds, strict=True)
+            self._score_one(record, gold, outcome, validate)
+            for record, gold, outcome in zip(records, golds, outcomes, strict=True)
         ]
         columns = {
             name: np.array([row[name] for row in rows], dtype=np.float64) for name in rows[0]
         }
-        return RewardOutput(scores=columns.pop("reward"), metrics=columns)
+        scores = columns.pop("reward")
+        if judged is None:
+            return RewardOutput(scores, columns)
+        columns["step_reward"] = np.array([sum(of_one) for of_one in judged.steps])
+        return RewardOutput(scores + columns["step_reward"], columns, judged.steps)
 
     def _score_one(
-        self, record: RoutedTrajectory, gold: list[str], validate: bool
+        self, record: RoutedTrajectory, gold: list[str], judged: float | None, validate: bool
     ) -> dict[str, float]:
         answer = record.answer or ""  # which is never right
         scores = {
@@ -95,7 +126,7 @@ class RoutingRewardFunction:
         else:
             cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
         format_score = format_reward(record.response_text, self._pool, self._penalties, record.tags)
-        outcome = scores[self._reward_metric]
+        outcome = scores[self._reward_metric] if judged is None else judged
         return {
             "reward": combine(format_score, outcome, cost_reward, self._cost_coe),
             "metric": outcome,

@@ -1,7 +1,8 @@
 """Cuts a batch into micro-batches and turns each into model input, padded or packed.
 
 Guarantees: every sample is in exactly one micro-batch; all ranks get the same number of
-micro-batches; what a sample's tokens see does not depend on its neighbours.
+micro-batches, which cost alike where nothing is padded; what a sample's tokens see does not depend
+on its neighbours.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch.nn.utils.rnn import pad_sequence
+
+from verl.utils.balance import balanced_parts
 
 
 def micro_batches_by_count(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -25,23 +28,47 @@ def micro_batches_by_tokens(
 ) -> list[list[int]]:
     """Indices in groups that hold at most ``max_tokens`` tokens (padding counted if ``padded``).
 
-    A sample longer than the limit gets a group of its own.
+    A sample longer than the limit gets a group of its own. Without padding there are as few groups
+    as fill up longest first, and they cost alike.
     """
+    if not padded:
+        return _even(lengths, _filled(lengths, max_tokens), max_tokens)
     groups: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        if groups:
-            group = groups[-1]
-            used = sum(lengths[j] for j in group)
-            total = lengths[i] * (len(group) + 1) if padded else used + lengths[i]
-            if total <= max_tokens:
-                group.append(i)
-                continue
-        groups.append([i])
+        if groups and lengths[i] * (len(groups[-1]) + 1) <= max_tokens:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
     return groups
 
 
-def equalise_over_ranks(groups: list[list[int]], device: torch.device) -> list[list[int]]:
-    """Splits groups until all ranks have as many as the rank with most; sharded passes must match.
+def _filled(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+    """Longest first, each into the first group with room."""
+    groups: list[list[int]] = []
+    used: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        place = next((g for g, tokens in enumerate(used) if tokens + lengths[i] <= max_tokens), -1)
+        if place < 0:
+            groups.append([i])
+            used.append(lengths[i])
+        else:
+            groups[place].append(i)
+            used[place] += lengths[i]
+    return groups
+
+
+def _even(lengths: Sequence[int], groups: list[list[int]], max_tokens: int) -> list[list[int]]:
+    """As many groups that cost alike, unless that makes one too long."""
+    even = balanced_parts(lengths, len(groups)) if groups else []
+    fits = all(len(group) == 1 or sum(lengths[i] for i in group) <= max_tokens for group in even)
+    return even if fits and all(even) else groups
+
+
+def equalise_over_ranks(
+    groups: list[list[int]], lengths: Sequence[int], device: torch.device
+) -> list[list[int]]:
+    """Splits groups until all ranks have as many as the rank with most, and puts the longest first:
+    sharded passes must match, and wait for each other.
 
     A rank with too few samples to split repeats none: it gets empty groups, which the caller runs
     with a weight of zero.
@@ -50,15 +77,21 @@ def equalise_over_ranks(groups: list[list[int]], device: torch.device) -> list[l
         return groups
     wanted = torch.tensor(len(groups), device=device)
     dist.all_reduce(wanted, op=dist.ReduceOp.MAX)
+
+    def tokens(group: list[int]) -> int:
+        return sum(lengths[i] for i in group)
+
     groups = list(groups)
     while len(groups) < int(wanted):
-        largest = max(range(len(groups)), key=lambda i: len(groups[i]), default=None)
-        if largest is None or len(groups[largest]) < 2:
+        divisible = [group for group in groups if len(group) > 1]
+        if not divisible:
             groups.append([])
             continue
-        group = groups.pop(largest)
-        groups += [group[: len(group) // 2], group[len(group) // 2 :]]
-    return groups
+        group = max(divisible, key=tokens)
+        groups.remove(group)
+        halves = balanced_parts([lengths[i] for i in group], 2)
+        groups += [[group[i] for i in half] for half in halves]
+    return sorted(groups, key=tokens, reverse=True)
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,8 @@ def _run_facts(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         facts = {name: config[name] for name in ("reward_metric", "cost_coe")}
+        if own := config.get("reward", {}).get("function"):
+            facts["reward_metric"] = own
         return {"pool": config["pool"]["name"], **facts}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error

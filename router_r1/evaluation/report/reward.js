@@ -14,7 +14,8 @@ export function drawReward(i, detail) {
   const broken = detail.branch === "format";
   const wrong = detail.branch === "outcome";
   const allFailed = detail.calls.length > 0 && rows.failed[i] === detail.calls.length;
-  const name = (index.metric ?? "outcome").toUpperCase();
+  const metric = index.metric ?? "outcome";
+  const name = metric.includes(":") ? metric : metric.toUpperCase(); // a function of the user's own
   box.append(
     step(1, broken ? "stop" : "pass", "Format", short(format),
       broken ? `Broken: ${detail.fault ?? "a format rule"}.` : "Every rule holds."),
@@ -25,7 +26,7 @@ export function drawReward(i, detail) {
       allFailed ? "Every call failed: no credit." : `Cost ${short(rows.cost[i])}; cheap is 1, dear is 0.`,
       broken || wrong ? "Does not count without a right answer in the right format."
         : alpha === 0 ? "Weighs nothing: the cost coefficient is 0." : ""),
-    joined(i, broken, wrong, outcome, c, alpha),
+    joined(i, broken, wrong, outcome, c, alpha, detail.step_reward),
   );
   if (!detail.follows) {
     box.append(make("p", "bad", "The recorded reward differs from this formula: it was computed with other coefficients."));
@@ -40,19 +41,22 @@ function step(place, state, title, value, ...texts) {
   return element;
 }
 
-function joined(i, broken, wrong, outcome, c, alpha) {
+function joined(i, broken, wrong, outcome, c, alpha, steps) {
   const state = broken || wrong ? "stop" : "final";
   const reward = short(rows.reward[i]);
-  if (broken) return step(4, state, "Reward", reward, "The format penalty alone.");
-  if (wrong) return step(4, state, "Reward", reward, "0 without a right answer, whatever the cost.");
+  const added = steps ? ` + ${short(steps)}` : "";
+  const more = steps ? `And the rewards of its steps: ${short(steps)}.` : "";
+  if (broken) return step(4, state, "Reward", reward, "The format penalty alone.", more);
+  if (wrong) return step(4, state, "Reward", reward, "0 without a right answer, whatever the cost.", more);
   if (alpha === null) {
-    return step(4, state, "Reward", reward, "(1 − α) · outcome + α · c; the evaluation does not say its α.");
+    return step(4, state, "Reward", reward, "(1 − α) · outcome + α · c; the evaluation does not say its α.", more);
   }
   const element = step(4, state, "Reward", reward);
   const inferred = index.inferred ? " (inferred from the rewards)" : "";
   element.append(
     make("p", "", `(1 − α) · outcome + α · c, α = ${alpha}${inferred}`),
-    make("p", "formula", `${short(1 - alpha)} · ${short(outcome)} + ${alpha} · ${short(c)} = ${reward}`),
+    make("p", "formula", `${short(1 - alpha)} · ${short(outcome)} + ${alpha} · ${short(c)}${added} = ${reward}`),
   );
+  if (more) element.append(make("p", "", more));
   return element;
 }

@@ -50,7 +50,7 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
     # reward = (1 - a) s + a c gives a, if every right answer agrees on it.
     joined = [r.scores for r in records if branch_of(r) == "joined" and "cost_reward" in r.scores]
     estimates = [
-        (s["metric"] - s["reward"]) / spread
+        (s["metric"] + s.get("step_reward", 0.0) - s["reward"]) / spread
         for s in joined
         if abs(spread := s["metric"] - s["cost_reward"]) > 0.01
     ]
@@ -82,7 +82,7 @@ def follows(record: EvaluationRecord, rule: RewardRule) -> bool:
     expected = combine(
         scores["format"], scores["metric"], scores.get("cost_reward", 0.0), rule.cost_coe or 0.0
     )
-    return abs(expected - scores["reward"]) < 1e-4
+    return abs(expected + scores.get("step_reward", 0.0) - scores["reward"]) < 1e-4
 
 
 def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:

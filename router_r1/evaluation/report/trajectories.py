@@ -59,8 +59,8 @@ def encode(
     among them (from ``steps``, one a record). A detail is an object: ``gold``,
     ``blocks`` ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion
     tokens, cost, dollars, latency in seconds, reply if it is not the observation, neutralised
-    tags, flags]), ``branch``, ``follows``, ``fault``, ``cost_reward``. If even the shortest text
-    limit is not enough, its result is returned.
+    tags, flags]), ``branch``, ``follows``, ``fault``, ``cost_reward``, ``step_reward``. If even the
+    shortest text limit is not enough, its result is returned.
     """
     index = _pack(index_of(records, rule, steps))
     details = [detail_of(record, rule, pool) for record in records]
@@ -120,6 +120,7 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
         "follows": follows(record, rule),
         "fault": format_fault(record, pool),
         "cost_reward": _number(record.scores.get("cost_reward")),
+        "step_reward": _number(record.scores.get("step_reward")),
     }
 
 

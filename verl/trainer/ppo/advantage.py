@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from verl.algorithms import find_algorithm
@@ -10,7 +12,9 @@ from verl.algorithms.kl import AdaptiveKLController, FixedKLController, kl_penal
 from verl.algorithms.maths import masked_mean
 from verl.algorithms.rollout_correction import correction_weights
 from verl.config.algorithm import AlgorithmConfig
+from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
+from verl.trajectory import Trajectory
 
 KLController = FixedKLController | AdaptiveKLController
 
@@ -23,16 +27,67 @@ def make_kl_controller(config: AlgorithmConfig) -> KLController:
     return FixedKLController(control.kl_coef)
 
 
-def add_token_level_scores(batch: DataProto, scores: torch.Tensor) -> None:
-    """Puts each trajectory's score on its last sampled token: ``token_level_scores`` (B, R)."""
+def add_rewards(batch: DataProto, trajectories: Sequence[Trajectory], reward: RewardOutput) -> None:
+    """``token_level_scores`` of a batch's trajectories: step rewards at their turns, the rest of a
+    score at the end."""
+    assert batch.batch is not None
+    steps = reward.steps
+    width = batch.batch["response_mask"].shape[1]
+    at_turns = None if steps is None else place_steps(trajectories, steps, width)
+    add_token_level_scores(batch, torch.from_numpy(reward.scores), at_turns)
+
+
+def add_token_level_scores(
+    batch: DataProto, scores: torch.Tensor, at_turns: torch.Tensor | None = None
+) -> None:
+    """``token_level_scores`` (B, R) float32: each trajectory's score on its last sampled token.
+
+    Args:
+        batch: gets the column.
+        scores: (B,).
+        at_turns: (B, R) parts of the scores that stay where they are, see :func:`place_steps`; the
+            last sampled token gets the rest.
+    """
     assert batch.batch is not None
     mask = batch.batch["response_mask"]
     positions = torch.arange(mask.shape[1])
     last = torch.where(mask.bool(), positions, -1).max(dim=1).values
-    token_scores = torch.zeros(mask.shape, dtype=torch.float32)
+    token_scores = torch.zeros(mask.shape, dtype=torch.float64)
+    if at_turns is not None:
+        token_scores += at_turns
     rows = (last >= 0).nonzero().flatten()
-    token_scores[rows, last[rows]] = scores[rows].float()
-    batch.batch["token_level_scores"] = token_scores
+    token_scores[rows, last[rows]] += (scores - token_scores.sum(dim=1))[rows]
+    batch.batch["token_level_scores"] = token_scores.float()
+
+
+def place_steps(
+    trajectories: Sequence[Trajectory], steps: Sequence[Sequence[float]], width: int
+) -> torch.Tensor:
+    """Step rewards where they belong: on the last token of each of the policy's generations.
+
+    Args:
+        trajectories: B, in the batch's order.
+        steps: see :class:`~verl.interfaces.RewardOutput`.
+        width: R, of the batch's responses.
+
+    Returns:
+        (B, R) float64. What belongs to no token is left out.
+
+    Raises:
+        ValueError: if a trajectory has neither no step reward nor one for each generation.
+    """
+    placed = torch.zeros(len(trajectories), width, dtype=torch.float64)
+    for row, (trajectory, numbers) in enumerate(zip(trajectories, steps, strict=True)):
+        ends = trajectory.turn_ends
+        if len(numbers) not in (0, len(ends)):
+            raise ValueError(
+                f"the reward function gave {len(numbers)} step rewards for a trajectory of "
+                f"{len(ends)} generations; it must give one each, or none"
+            )
+        for end, number in zip(ends, numbers, strict=False):
+            if end >= 0:
+                placed[row, end] += number
+    return placed
 
 
 def apply_kl_penalty(

@@ -33,6 +33,7 @@ class ScoredRollout:
         rows = sorted(chain.from_iterable(groups))
         if len(rows) == len(self.trajectories):
             return self
+        steps = self.reward.steps
         return ScoredRollout(
             [self.requests[i] for i in rows],
             [self.trajectories[i] for i in rows],
@@ -40,16 +41,21 @@ class ScoredRollout:
             RewardOutput(
                 self.reward.scores[rows],
                 {name: values[rows] for name, values in self.reward.metrics.items()},
+                None if steps is None else [steps[i] for i in rows],
             ),
         )
 
 
 def join_rewards(rewards: Sequence[RewardOutput]) -> RewardOutput:
     """One after the other."""
+    steps: list[Sequence[float]] | None = None
+    if any(reward.steps is not None for reward in rewards):
+        steps = [of_one for r in rewards for of_one in r.steps or [()] * len(r.scores)]
     return RewardOutput(
         np.concatenate([reward.scores for reward in rewards]),
         {
             name: np.concatenate([reward.metrics[name] for reward in rewards])
             for name in rewards[0].metrics
         },
+        steps,
     )

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
@@ -27,8 +26,8 @@ from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.ppo.advantage import (
     add_advantages,
+    add_rewards,
     add_rollout_weights,
-    add_token_level_scores,
     apply_kl_penalty,
     make_kl_controller,
 )
@@ -56,6 +55,7 @@ from verl.trainer.ppo.update import (
     CRITIC_COLUMNS,
     OPTIONAL_COLUMNS,
     SCORING_COLUMNS,
+    computed_in_balance,
     mini_batches,
     run_update,
     without_truncated,
@@ -119,10 +119,10 @@ class RayPPOTrainer:
         self.interruption = Interruption()
         self.seconds: dict[str, float] = {}
 
-    def init_workers(self, start: Checkpoint | None = None) -> None:
-        """Starts all processes, which go on from ``start``; the engine first gets the policy's
-        weights at the first step."""
-        self.workers = Workers(self.config, self.total_steps)
+    def init_workers(self, start: Checkpoint | None = None, restarts: int = 0) -> None:
+        """Starts all processes, which go on from ``start``, for the first time or once more; the
+        engine first gets the policy's weights at the first step."""
+        self.workers = Workers(self.config, self.total_steps, restarts)
         agent = self.task.agent(self.workers.engine, self.tokenizer)
         self.source = InterruptibleSource(agent, self.interruption)
         self.reward_function = self.task.reward()
@@ -251,7 +251,7 @@ class RayPPOTrainer:
     def _score(self, step: int, gathered: Gathered, rollout: ScoredRollout) -> dict[str, float]:
         batch, reward = rollout.batch, rollout.reward
         self.samples.write(step, rollout.requests, rollout.trajectories, reward)
-        add_token_level_scores(batch, torch.from_numpy(reward.scores))
+        add_rewards(batch, rollout.trajectories, reward)
         metrics = reward_metrics(gathered.reward)
         if self.workers.roles.groups:
             metrics |= group_metrics(reward.scores, batch.non_tensor_batch["uid"])
@@ -259,15 +259,18 @@ class RayPPOTrainer:
 
     def _add_log_probs_and_values(self, batch: DataProto) -> None:
         inputs = batch.select(SCORING_COLUMNS, ())
+        computations: list[Callable[[DataProto], DataProto]] = []
         if self.config.algorithm.rollout_log_probs_as_old:
             assert batch.batch is not None
             batch.batch["old_log_probs"] = batch.batch["rollout_log_probs"]
         else:
-            batch.union(self.workers.actor.compute_log_probs(inputs))
+            computations.append(self.workers.actor.compute_log_probs)
         if self.workers.roles.reference:
-            batch.union(self.workers.reference.compute_ref_log_probs(inputs))
+            computations.append(self.workers.reference.compute_ref_log_probs)
         if self.workers.roles.critic:
-            batch.union(self.workers.critic.compute_values(inputs))
+            computations.append(self.workers.critic.compute_values)
+        for compute in computations:
+            batch.union(computed_in_balance(compute, inputs, self.workers.world_size))
 
     def _add_advantages(self, batch: DataProto) -> dict[str, float]:
         assert batch.batch is not None
@@ -353,7 +356,7 @@ class RayPPOTrainer:
         total: float,
     ) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic)
-        metrics |= self._task_metrics(rolled_out, Kind.TRAINING)
+        metrics |= self._task_metrics(rolled_out, Kind.TRAINING) | self.workers.metrics()
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.progress.note(step, metrics)
@@ -363,7 +366,7 @@ class RayPPOTrainer:
 
     def _log_skipped(self, step: int, metrics: dict[str, float], gathered: Gathered) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
-        metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING)
+        metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING) | self.workers.metrics()
         self.progress.note(step, metrics)
         self.display.show_skipped(step, gathered.nothing_left)
 
@@ -382,6 +385,8 @@ class RayPPOTrainer:
         """Ends every process this trainer started."""
         if hasattr(self, "workers"):
             self.workers.shutdown()
+        if hasattr(self, "progress"):
+            self.progress.close()
 
 
 def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

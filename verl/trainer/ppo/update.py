@@ -1,4 +1,9 @@
-"""Epochs and mini-batches of one PPO update."""
+"""Epochs and mini-batches of one PPO update, and which rank gets which of their samples.
+
+An optimizer step is a sum over the mini-batch's tokens, so it does not depend on the division; how
+long it takes does. Advantages are there before: no algorithm needs the samples of one prompt in one
+mini-batch or on one rank.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ import numpy as np
 
 from verl.protocol import DataProto, pad_dataproto_to_divisor
 from verl.trajectory import TrajectoryStatus
+from verl.utils.balance import balanced_order
 
 # What the workers need; the rest of a batch stays on the driver.
 ACTOR_COLUMNS = (
@@ -42,13 +48,32 @@ def mini_batches(
 ) -> Iterator[DataProto]:
     """Every sample once per epoch, in as few parts of at most ``size`` as hold them all.
 
-    Parts are as even as can be. One that does not split over ``ranks`` is filled up with samples
-    whose ``response_mask`` is 0 everywhere, which count in no loss.
+    Parts are as even as can be, in number and, over the ``ranks`` that share one, in tokens. One
+    that does not split over them is filled up with samples whose ``response_mask`` is 0 everywhere,
+    which count in no loss.
     """
     for _ in range(epochs):
         order = rng.permutation(len(batch)) if shuffle else np.arange(len(batch))
         for part in np.array_split(order, -(-len(batch) // size)):
-            yield _fill_up(batch[part], ranks)
+            filled = _fill_up(batch[part], ranks)
+            yield filled[spread_over_ranks(filled, ranks)]
+
+
+def spread_over_ranks(batch: DataProto, ranks: int) -> list[int]:
+    """Rows in an order whose consecutive pieces, one a rank, hold about as many tokens each."""
+    assert batch.batch is not None
+    if ranks == 1:
+        return list(range(len(batch)))
+    return balanced_order(batch.batch["attention_mask"].sum(dim=1).tolist(), ranks)
+
+
+def computed_in_balance(
+    compute: Callable[[DataProto], DataProto], batch: DataProto, ranks: int
+) -> DataProto:
+    """What ``compute`` gives for each of the batch's rows, in their order; ranks get about as many
+    tokens each."""
+    order = spread_over_ranks(batch, ranks)
+    return compute(batch[order])[np.argsort(order)]
 
 
 def _fill_up(part: DataProto, ranks: int) -> DataProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from verl.algorithms import find_algorithm
@@ -14,7 +15,7 @@ from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas
-from verl.workers.weight_transfer.publish import publish_weights
+from verl.workers.weight_transfer.publish import publish_weights, refresh_weights
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,12 @@ class Workers:
     Args:
         config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
+        restarts: how often the run has had to start its processes again.
     """
 
-    def __init__(self, config: PPOConfig, training_steps: int) -> None:
+    def __init__(self, config: PPOConfig, training_steps: int, restarts: int = 0) -> None:
         self.roles = Roles.of(config)
+        self._restarts = restarts
         self.device = config.trainer.device
         pool = RayResourcePool(
             [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=self.device == "cuda"
@@ -73,6 +76,7 @@ class Workers:
             self.engine = _start_engines(config, self.device, self._group.devices)
         self.engine.wait_until_ready()
         self.engine.sleep()
+        self.engine.refresh = partial(refresh_weights, self.actor)
 
     @property
     def world_size(self) -> int:
@@ -103,6 +107,13 @@ class Workers:
         """The engines take over the policy's present weights and are awake afterwards."""
         publish_weights(self.actor, self.engine)
         self.engine.end_sessions()
+
+    def metrics(self) -> dict[str, float]:
+        """How often the run has started its processes again; and engines alone, since then."""
+        return {
+            "trainer/restarts": float(self._restarts),
+            "rollout/engine_restarts": float(self.engine.restarts),
+        }
 
     def shutdown(self) -> None:
         """Ends every process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,18 @@ class MicroBatchLimits:
         return cls(size, max_tokens if dynamic else None)
 
 
+def plan_micro_batches(
+    lengths: Sequence[int], limits: MicroBatchLimits, packed: bool, device: torch.device
+) -> list[list[int]]:
+    """Which of a rank's sequences go through the model together; as many groups on every rank, some
+    of which may be empty. Collective."""
+    if limits.max_tokens is None:
+        groups = micro_batches_by_count(lengths, limits.size)
+    else:
+        groups = micro_batches_by_tokens(lengths, limits.max_tokens, padded=not packed)
+    return equalise_over_ranks(groups, lengths, device)
+
+
 def iterate_micro_batches(
     data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits
 ) -> Iterator[ModelInput]:
@@ -40,11 +52,7 @@ def iterate_micro_batches(
     assert data.batch is not None
     attention_mask = data.batch["attention_mask"]
     lengths = attention_mask.sum(dim=1).tolist()
-    if limits.max_tokens is None:
-        groups = micro_batches_by_count(lengths, limits.size)
-    else:
-        groups = micro_batches_by_tokens(lengths, limits.max_tokens, padded=not engine.packed)
-    for group in equalise_over_ranks(groups, engine.device):
+    for group in plan_micro_batches(lengths, limits, engine.packed, engine.device):
         yield build_model_input(
             data.batch["input_ids"],
             attention_mask,
