@@ -14,6 +14,7 @@ from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
+from verl.trainer.environment import write_environment
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.interruption import EXIT_INTERRUPTED, StopRequestedError
 from verl.trainer.ppo.resume import find_start
@@ -60,6 +61,7 @@ def main(overrides: list[str]) -> int:
         surroundings.make_first_policy()
         redacted = redact(asdict(config))
         write_yaml(output_dir / "config.yaml", redacted)
+        write_environment(output_dir)
         tracking = Tracking(
             trainer_config.logger,
             output_dir,

@@ -22,6 +22,7 @@ from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
+from verl.trainer.environment import write_environment
 from verl.trainer.launch import compose_config, run_as_command
 from verl.trainer.run_folder import claim_run_folder
 from verl.trainer.sft import checkpoints
@@ -83,6 +84,7 @@ def run_folder(config: SFTConfig) -> Iterator[tuple[Tracking | None, Checkpoint 
     with claim_run_folder(folder, inputs, lambda: checkpoints.find_start(config)) as start:
         content = redact(asdict(config))
         write_text(folder / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        write_environment(folder)
         tracking = Tracking(["jsonl"], folder, "sft", folder.name, content, start)
         try:
             yield tracking, start
