@@ -1,6 +1,7 @@
 """Paths of a configuration mean what they mean where the command is given.
 
-A dataclass marks its fields: ``PATH`` for a file or folder, ``MODEL`` for a folder or a hub name.
+A dataclass marks its fields: ``PATH`` for a file or folder, or a list of them, ``MODEL`` for a
+folder or a hub name.
 Worker processes run in a folder of Ray's choosing, on a cluster that of ``ray start``: after
 :func:`make_paths_absolute` no marked path depends on it.
 """
@@ -30,8 +31,11 @@ def make_paths_absolute(config: Any, root: Path | None = None) -> None:
     """
     root = root or Path.cwd()
     marked = list(_marked(config))
-    own = {value for _, _, kind, value in marked if kind == PATH[_KIND]}
+    own = {value for _, _, kind, value in marked if kind == PATH[_KIND] and isinstance(value, str)}
     for owner, name, kind, value in marked:
+        if isinstance(value, list):
+            setattr(owner, name, [str(root / Path(item).expanduser()) for item in value])
+            continue
         absolute = root / Path(value).expanduser()
         if kind == PATH[_KIND] or value in own or value[0] in "/.~" or absolute.is_dir():
             setattr(owner, name, str(absolute.resolve() if ".." in value else absolute))

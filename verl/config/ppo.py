@@ -12,6 +12,7 @@ from verl.config.alarms import AlarmsConfig
 from verl.config.algorithm import AlgorithmConfig
 from verl.config.model import ActorConfig, CriticConfig, ModelConfig, ReferenceConfig
 from verl.config.paths import MODEL, PATH
+from verl.config.profiler import ProfilerConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.saving import AUTO, EXPORTS, KeepBestConfig
 from verl.config.validation import (
@@ -123,6 +124,7 @@ class TrainerConfig:
         seed: of everything.
         alarms: warnings when a metric leaves its normal range.
         samples: a few of the trajectories that training samples, kept to be looked at.
+        profiler: training steps that are traced, into ``profile`` of the run's folder.
     """
 
     project_name: str = "verl"
@@ -149,6 +151,7 @@ class TrainerConfig:
     seed: int = 42
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
+    profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
 
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
@@ -169,6 +172,7 @@ class TrainerConfig:
                 "trainer.max_nonfinite_steps": self.max_nonfinite_steps,
             }
         )
+        self.profiler.check_ranks(self.nnodes * self.n_gpus_per_node)
 
 
 @dataclass

@@ -17,6 +17,7 @@ from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
+from verl.trainer.environment import write_environment
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.interruption import EXIT_INTERRUPTED, StopRequestedError
 from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
@@ -100,6 +101,7 @@ def _train(
         surroundings.make_first_policy()
         redacted = redact(asdict(config))
         write_yaml(output_dir / "config.yaml", redacted)
+        write_environment(output_dir)
         tracking = Tracking(
             trainer_config.logger,
             output_dir,

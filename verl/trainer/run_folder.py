@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
+from verl.trainer.environment import ENVIRONMENT_FILE
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
 from verl.trainer.ppo.samples import SAMPLES_FOLDER
 from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
@@ -24,13 +25,17 @@ from verl.utils.tracking import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
+PROFILE_FOLDER = "profile"
+
 # What a run leaves; data files and recordings may lie beside it and stay.
 _ARTIFACTS = (
     "checkpoints",
     "config.yaml",
     "curves.png",
+    ENVIRONMENT_FILE,
     "eval",
     METRICS_FILE,
+    PROFILE_FOLDER,
     "report.html",
     SAMPLES_FOLDER,
     "summary.json",

@@ -7,6 +7,7 @@ no message holds a control token.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,6 +22,8 @@ from verl.utils.control_tokens import disarm, turn_control_texts
 from verl.utils.rows import Messages
 
 _OPTIONS_KEY = "data.apply_chat_template_kwargs"
+_OPENED_TAG = re.compile(r".*(<\w+>)(\s*)", re.DOTALL)
+_PROBE = "what the assistant says"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,36 @@ class ChatTemplate:
         text, neutralised = self._text(messages)
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return RenderedChat(text, tuple(ids), neutralised)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a part of a rendered chat, or of what the policy writes."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def reply(self, prompt: str, content: str) -> str:
+        """What the policy writes on a rendered prompt to say ``content`` and end its turn.
+
+        A tag that the prompt has opened already (``<think>``) is not written again; control tokens
+        in the content lose their power.
+        """
+        harmless, _ = disarm(content, self._control_texts)
+        opened = _OPENED_TAG.fullmatch(prompt)
+        if opened and harmless.lstrip().startswith(opened[1]):
+            harmless = harmless.lstrip().removeprefix(opened[1])
+            if opened[2]:  # the white space after the tag is written as well
+                harmless = harmless.lstrip()
+        return harmless + self.turn_end
+
+    @functools.cached_property
+    def turn_end(self) -> str:
+        """What the template writes right after an assistant's message: the policy ends its turn
+        with it. The end of the text where the template writes nothing."""
+        chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _PROBE}]
+        try:
+            text = self._tokenizer.apply_chat_template(chat, tokenize=False, **self._options)
+        except TemplateError:
+            text = ""
+        end = str(text).rpartition(_PROBE)[2].strip()
+        return end or str(self._tokenizer.eos_token or "")
 
     def lengths(self, chats: Iterable[Sequence[Mapping[str, str]]]) -> list[int]:
         """Tokens of each chat's prompt; the same as of :meth:`render`, and faster for many.

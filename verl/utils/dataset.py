@@ -70,7 +70,7 @@ class PromptDataset:
         self.rows: list[Row] = []
         self._origins: list[tuple[str, int]] = []
         for file in files:
-            rows = _read(Path(file), prompt_key)
+            rows = read_rows(Path(file), (prompt_key, *REQUIRED_COLUMNS))
             rows = rows if limit is None else rows[: limit - len(self.rows)]
             self._refuse_bad_rows(file, rows, check)
             self.rows += rows
@@ -224,14 +224,19 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None
         )
 
 
-def _read(path: Path, prompt_key: str) -> list[Row]:
+def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """All rows of a parquet file.
+
+    Raises:
+        DataError: if it is missing, unreadable or empty, or lacks one of the columns.
+    """
     if not path.is_file():
         raise DataError(f"no such data file: {path}")
     try:
         table = pyarrow.parquet.read_table(arrow_path(path))
     except Exception as error:  # pyarrow raises whatever a damaged file leads it to
         raise DataError(f"{path} is not a readable parquet file: {error}") from error
-    missing = [c for c in (prompt_key, *REQUIRED_COLUMNS) if c not in table.column_names]
+    missing = [column for column in columns if column not in table.column_names]
     if missing:
         raise DataError(
             f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.column_names)}"

@@ -22,7 +22,7 @@ from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig, WorldCo
 from router_r1.world.simulated_llm import World
 from verl.config.model import ModelConfig, OptimConfig
 from verl.config.ppo import TrainerConfig
-from verl.config.sft import ComponentConfig, SFTConfig, SFTTrainerConfig
+from verl.config.sft import ComponentConfig, SFTConfig, SFTDataConfig, SFTTrainerConfig
 from verl.trainer.main_sft import run_sft
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _make_policy(
                 warmup_style="cosine",
                 min_lr_ratio=0.05,
             ),
-            data=ComponentConfig(
+            data=SFTDataConfig(
                 target="router_r1.world.cold_start.traces.TraceDataset",
                 args={
                     **shared,

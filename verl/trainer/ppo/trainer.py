@@ -67,6 +67,7 @@ from verl.trainer.ppo.validation import (
     validation_requests,
 )
 from verl.trainer.ppo.workers import Workers
+from verl.trainer.run_folder import PROFILE_FOLDER
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.dataset import Datasets, load_tokenizer
 from verl.utils.plots import save_curves
@@ -183,7 +184,8 @@ class RayPPOTrainer:
         try:
             self._validate_if_due()
             for step in range(progress.step + 1, self.total_steps + 1):
-                self._step(step)
+                with self.workers.profiled(step, self.output_dir / PROFILE_FOLDER):
+                    self._step(step)
                 progress.record(step)
                 progress.check()
                 self.nonfinite.check()

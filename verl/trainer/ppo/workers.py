@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from verl.algorithms import find_algorithm
@@ -64,6 +67,7 @@ class Workers:
         self.roles = Roles.of(config)
         self._restarts = restarts
         self.device = config.trainer.device
+        self._profiler = config.trainer.profiler
         pool = RayResourcePool(
             [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=self.device == "cuda"
         )
@@ -102,6 +106,18 @@ class Workers:
     def trained_roles(self) -> dict[str, Any]:
         """Handles of what is trained, by name: the actor and, if there is one, the critic."""
         return {"actor": self.actor} | ({"critic": self.critic} if self.roles.critic else {})
+
+    @contextmanager
+    def profiled(self, step: int, folder: Path) -> Iterator[None]:
+        """Traces the block's work in the worker processes, where the configuration names the step;
+        traces go into ``folder``."""
+        if step not in self._profiler.steps:
+            yield
+            return
+        self.actor.start_profiler(self._profiler.ranks)
+        yield
+        self.actor.stop_profiler(str(folder), f"step_{step}")
+        logger.info("step %d was profiled: %s", step, folder)
 
     def publish_weights(self) -> None:
         """The engines take over the policy's present weights and are awake afterwards."""

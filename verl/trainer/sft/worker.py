@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,28 +13,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from verl.config.sft import ComponentConfig, SFTConfig
 from verl.single_controller.dispatch import Dispatch, register
-from verl.single_controller.worker import RankInfo, Worker
+from verl.single_controller.worker import RankInfo
+from verl.trainer.sft.examples import Example, training_examples, validation_examples
 from verl.trainer.sft.gate import GateReport
+from verl.utils.balance import balanced_order
 from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
 from verl.workers.fsdp.engine import FSDPEngine
-
-Example = dict[str, list[int]]
-
-
-class ExampleSource(Protocol):
-    """Gives every step's examples, as a pure function of the step."""
-
-    def sample_batch(self, step: int, batch_size: int) -> list[Example]:
-        """``input_ids`` and a ``loss_mask`` of equal length for each example."""
-        ...
+from verl.workers.fsdp.micro_batching import MicroBatchLimits, plan_micro_batches
+from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
-class SFTWorker(Worker):
+class SFTWorker(TrainedWorker):
     """Holds the model that is fine-tuned.
 
     Args:
         info: place of this process.
-        config: of the run.
+        config: of the run; its steps are settled.
     """
 
     def __init__(self, info: RankInfo, config: SFTConfig) -> None:
@@ -45,9 +40,11 @@ class SFTWorker(Worker):
             self.device,
             "lm",
             config.optim,
-            config.trainer.steps,
+            config.total_steps,
         )
-        self._examples: ExampleSource = build_component(config.data)
+        self._limits = MicroBatchLimits(1, config.trainer.max_token_len_per_gpu)
+        self._examples = training_examples(config)
+        self._validation = validation_examples(config)
         self._gate = build_component(config.gate) if config.gate and self.rank == 0 else None
 
     @register(Dispatch.ONE_TO_ALL)
@@ -57,13 +54,38 @@ class SFTWorker(Worker):
 
     def _train_step(self, step: int) -> float:
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
-        total = sum(sum(example["loss_mask"][1:]) for example in examples)
-        own = examples[self.rank :: self.world_size]
-        batch = _model_input(own, self._engine.packed, self.device)
-        loss = -self._engine.model(batch).log_probs.sum()
-        (loss * self.world_size / total).backward()
+        total = _learned_tokens(examples)
+        mean = self._mean_loss(examples, total, lambda part: (part * self.world_size).backward())
         self._engine.optimizer_step()
-        mean = loss.detach().double() / total
+        return mean
+
+    @register(Dispatch.ONE_TO_ALL)
+    def validation_loss(self) -> float:
+        """Mean over the learned tokens of ``data.val_files``."""
+        with torch.no_grad():
+            return self._mean_loss(
+                self._validation, _learned_tokens(self._validation), lambda _: None
+            )
+
+    def _mean_loss(
+        self,
+        examples: Sequence[Example],
+        total: int,
+        on_part: Callable[[torch.Tensor], None],
+    ) -> float:
+        """The examples' loss over ``total``, of all ranks; ``on_part`` gets each of this rank's
+        parts of it."""
+        lengths = [len(example["input_ids"]) for example in examples]
+        order = balanced_order(lengths, self.world_size)
+        size = -(-len(order) // self.world_size)
+        own = order[self.rank * size : (self.rank + 1) * size]
+        packed, device = self._engine.packed, self.device
+        mean = torch.zeros((), dtype=torch.float64, device=device)
+        for group in plan_micro_batches([lengths[i] for i in own], self._limits, packed, device):
+            batch = _model_input(examples, [own[i] for i in group], packed, device)
+            part = -self._engine.model(batch).log_probs.sum() / total
+            on_part(part)
+            mean += part.detach().double()
         dist.all_reduce(mean)
         return float(mean)
 
@@ -100,11 +122,20 @@ def build_component(config: ComponentConfig) -> Any:
     return get_class(config.target)(**config.args)
 
 
-def _model_input(examples: list[Example], packed: bool, device: torch.device) -> ModelInput:
-    """The loss is on the tokens that ``loss_mask`` marks; the first token has no prediction."""
+def _learned_tokens(examples: Sequence[Example]) -> int:
+    """The first token of an example has no prediction."""
+    return sum(sum(example["loss_mask"][1:]) for example in examples)
+
+
+def _model_input(
+    examples: Sequence[Example], indices: Sequence[int], packed: bool, device: torch.device
+) -> ModelInput:
+    """The loss is on the tokens that ``loss_mask`` marks; no index runs the first example and takes
+    nothing from it."""
     sequences = []
-    for sample, example in enumerate(examples):
-        targets = torch.tensor(example["loss_mask"])[1:].nonzero().squeeze(-1) + 1
-        ids = torch.tensor(example["input_ids"])
+    for sample in indices or [0]:
+        mask = torch.tensor(examples[sample]["loss_mask"])
+        targets = mask[1:].nonzero().squeeze(-1) + 1 if indices else torch.empty(0).long()
+        ids = torch.tensor(examples[sample]["input_ids"])
         sequences.append(TokenSequence(ids, targets, sample, torch.arange(len(targets))))
     return lay_out(sequences, packed, device)

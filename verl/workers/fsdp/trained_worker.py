@@ -1,12 +1,15 @@
-"""What the workers of trained models share: how they are saved, and how they go on."""
+"""What the workers of trained models share: how they are saved, go on, and are profiled."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import Worker
 from verl.workers.fsdp.engine import FSDPEngine
+from verl.workers.fsdp.profiling import RankProfiler
 
 
 class TrainedWorker(Worker):
@@ -38,3 +41,18 @@ class TrainedWorker(Worker):
     def load_state(self, state: str) -> None:
         """See :meth:`FSDPEngine.load_state`."""
         self._engine.load_state(Path(state))
+
+    @cached_property
+    def _profiler(self) -> RankProfiler:
+        return RankProfiler()
+
+    @register(Dispatch.ONE_TO_ALL)
+    def start_profiler(self, ranks: Sequence[int]) -> None:
+        """The processes of these ranks begin to trace, the other roles in them as well."""
+        if self.rank in ranks:
+            self._profiler.start()
+
+    @register(Dispatch.ONE_TO_ALL)
+    def stop_profiler(self, folder: str, name: str) -> None:
+        """They write ``<name>_rank_<rank>.json.gz`` into the folder."""
+        self._profiler.stop(Path(folder) / f"{name}_rank_{self.rank}.json.gz")

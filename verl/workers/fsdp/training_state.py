@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from verl.utils.seeding import random_state, restore_random_state
@@ -53,6 +54,9 @@ class TrainingState:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """The live tensors, by their names in the checkpoint."""
+        for module in self._model.modules():
+            if isinstance(module, FSDPModule):  # a forward pass without a backward one has left
+                module.reshard()  # gathered parameters in place of those that Adam knows
         tensors: dict[str, torch.Tensor] = {
             _SCHEDULE: torch.tensor(self._scheduler.last_epoch, dtype=torch.int64)
         }

@@ -6,7 +6,7 @@ import pytest
 
 from router_r1.config import RouterConfig
 from verl.config.paths import make_paths_absolute
-from verl.config.sft import SFTConfig
+from verl.config.sft import SFTConfig, SFTDataConfig
 from verl.config.validation import to_dataclass
 from verl.trainer.launch import compose_config, load_task_config
 
@@ -57,10 +57,11 @@ def test_paths_start_from_the_working_folder(
 
 
 def test_fine_tuning_has_paths_too(tmp_path: Path) -> None:
-    config = SFTConfig()
+    config = SFTConfig(data=SFTDataConfig(train_files=["chats.parquet", "/more.parquet"]))
     config.model.path, config.trainer.output_dir = "./base", "tuned"
     make_paths_absolute(config, tmp_path)
     assert (config.model.path, config.trainer.output_dir) == (
         f"{tmp_path}/base",
         f"{tmp_path}/tuned",
     )
+    assert config.data.train_files == [f"{tmp_path}/chats.parquet", "/more.parquet"]

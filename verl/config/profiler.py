@@ -1,0 +1,40 @@
+"""Config of the profiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from verl.config.validation import ConfigError
+
+
+@dataclass
+class ProfilerConfig:
+    """Training steps whose work in the worker processes is traced by torch's profiler.
+
+    Attributes:
+        steps: which, counted from 1; none by default. A trace costs time and, for a step of many
+            micro-batches, hundreds of MB.
+        ranks: of the processes that are traced.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    ranks: list[int] = field(default_factory=lambda: [0])
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if step < 1:
+                raise ConfigError(f"trainer.profiler.steps must be >= 1, got {step}")
+        for rank in self.ranks:
+            if rank < 0:
+                raise ConfigError(f"trainer.profiler.ranks must be >= 0, got {rank}")
+        if self.steps and not self.ranks:
+            raise ConfigError("trainer.profiler.ranks must name a rank, got none")
+
+    def check_ranks(self, world_size: int) -> None:
+        """Raises :class:`ConfigError` for a rank that the run does not have."""
+        for rank in self.ranks if self.steps else ():
+            if rank >= world_size:
+                raise ConfigError(
+                    f"trainer.profiler.ranks={rank} is none of the {world_size} ranks, which count "
+                    "from 0"
+                )
