@@ -120,8 +120,9 @@ class CheckpointSaver:
         assert self._saved is not None
         config = self._config
         try:
-            while not all(path.exists() for path in awaited):
-                if self._given_up.wait(_PATIENCE_S):
+            while not _all_there(awaited):
+                # Given up on, it may have been written since it was looked for.
+                if self._given_up.wait(_PATIENCE_S) and not _all_there(awaited):
                     return
             commit_checkpoint(partial)
             prune_checkpoints(
@@ -188,3 +189,7 @@ class CheckpointSaver:
             f"a checkpoint cannot be written into {self._output_dir}: {reason}; the newest whole "
             f"one is {whole}. Make room there; the same command then goes on from it"
         )
+
+
+def _all_there(paths: list[Path]) -> bool:
+    return all(path.exists() for path in paths)
