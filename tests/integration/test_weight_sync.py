@@ -232,20 +232,7 @@ def assert_same(outputs: list[GenerationOutput], expected: list[GenerationOutput
         assert output.log_probs == pytest.approx(other.log_probs, abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("setup", "name"),
-    [(CASES[0], REPLICA), (CASES[1], REPLICA), (CASES[1], CORE)],
-    indirect=["setup"],
-    ids=["all of it", "all but its core", "its core"],
-)
-def test_an_engine_that_dies_in_mid_rollout_comes_back_with_the_present_weights(
-    setup: Setup, name: str
-) -> None:
-    """Its generations are those that it would have made."""
-    engine = setup.engine
-    change(setup)
-    expected, before, lost = generate(engine, LONG), engine.restarts, processes(CORE)
-
+def rollout_losing(name: str, engine: RolloutReplicas) -> list[GenerationOutput]:
     async def run() -> list[GenerationOutput]:
         calls = [asyncio.ensure_future(call) for call in asked(engine, LONG)]
         await asyncio.sleep(0.2)
@@ -254,21 +241,25 @@ def test_an_engine_that_dies_in_mid_rollout_comes_back_with_the_present_weights(
             process.kill()
         return await asyncio.gather(*calls)
 
-    assert_same(asyncio.run(run()), expected)
-    assert engine.restarts == before + 1
-    assert [process for process in lost if process.is_running()] == []
+    return asyncio.run(run())
 
 
-@pytest.mark.parametrize("setup", [CASES[0]], indirect=True)
-def test_an_engine_lost_between_two_rollouts_is_there_for_the_next(setup: Setup) -> None:
-    engine = setup.engine
+@pytest.mark.parametrize("setup", CASES[:2], indirect=True, ids=str)
+def test_an_engine_that_dies_comes_back_with_the_present_weights(setup: Setup) -> None:
+    """In mid-rollout, and between two rollouts; its generations are those it would have made."""
+    engine, before = setup.engine, setup.engine.restarts
     change(setup)
-    expected, before = generate(engine, LONG), engine.restarts
-    for process in processes(REPLICA):
-        process.kill()
-    publish_weights(setup.actor, engine)
-    assert_same(generate(engine, LONG), expected)
-    assert engine.restarts == before + 1
+    expected = generate(engine, LONG)
+    for name in (REPLICA,) if setup.case.inline else (REPLICA, CORE):
+        lost = processes(CORE)
+        assert_same(rollout_losing(name, engine), expected)
+        assert [process for process in lost if process.is_running()] == []
+    if setup.case.inline:
+        for process in processes(REPLICA):
+            process.kill()
+        publish_weights(setup.actor, engine)
+        assert_same(generate(engine, LONG), expected)
+    assert engine.restarts == before + 2
 
 
 def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:
