@@ -20,5 +20,6 @@ status=0
 "$VENV"/bin/ruff check --quiet . || status=1
 "$VENV"/bin/mypy || status=1
 "$VENV"/bin/lint-imports --no-logo --no-cache || status=1
-"$VENV"/bin/python -m pytest "$@" || status=1
+# Two at a time: most tests wait for processes to start, on one core. -n 0 runs them one by one.
+"$VENV"/bin/python -m pytest -n 2 --no-loadscope-reorder "$@" || status=1
 exit $status

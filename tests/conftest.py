@@ -13,6 +13,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
+from tests.scheduling import SuiteScheduling, order_of
 from tests.templates import MakeTokenizer, tokenizer_maker
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
@@ -64,3 +65,11 @@ def tokenizer(policy_folder: Path) -> Any:
 def make_tokenizer(policy_folder: Path) -> MakeTokenizer:
     """See :func:`tests.templates.tokenizer_maker`; of the world's tokenizer."""
     return tokenizer_maker(policy_folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: order_of(item.path))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> SuiteScheduling:
+    return SuiteScheduling(config, log)

@@ -16,7 +16,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from router_r1.world.config import PolicySize
-from verl.config.model import ActorConfig, CriticConfig, ModelConfig, OptimConfig, ReferenceConfig
+from verl.config.model import (
+    ActorConfig,
+    CriticConfig,
+    LoraConfig,
+    ModelConfig,
+    OptimConfig,
+    ReferenceConfig,
+)
 from verl.protocol import DataProto
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
@@ -29,7 +36,9 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 VOCABULARY = 300
 LEARNING_RATE = 1e-3
 UNFELT = 1e-30
-TRAINED = ("actor", "by_trajectory", "critic")
+TRAINED = ("actor", "by_trajectory", "adapted", "critic")
+# Five rows do not split evenly over two ranks.
+LORA = LoraConfig(rank=5, alpha=10)
 
 
 def trajectories(count: int) -> list[Trajectory]:
@@ -95,6 +104,7 @@ def start(
     roles = {
         "actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
         "by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),
+        "adapted": RayClassWithInit(ActorWorker, replace(model, lora=LORA), actor, 1.0, 10),
         "critic": RayClassWithInit(CriticWorker, critic, 10),
         "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 1.0),
     }
@@ -113,6 +123,8 @@ def one_update(
             "values": group["critic"].compute_values(batch).batch["values"],
             "actor": group["actor"].update_actor(batch).meta_info["metrics"],
             "by_trajectory": group["by_trajectory"].update_actor(batch).meta_info["metrics"],
+            "adapted": group["adapted"].update_actor(batch).meta_info["metrics"],
+            "unadapted": group["adapted"].compute_ref_log_probs(batch).batch["ref_log_prob"],
             "critic": group["critic"].update_critic(batch).meta_info["metrics"],
         }
         for role in TRAINED:
@@ -138,6 +150,7 @@ def test_world_size_micro_batches_packing_and_padding_change_nothing(
 ) -> None:
     one, two = updates[0], updates[other]
     mask = batch_of(16).batch["response_mask"].bool()
+    assert torch.equal(two["unadapted"], two["ref"])
     for name in ("log_probs", "ref", "values"):
         assert (one[name][mask] - two[name][mask]).abs().max() < 1e-5, name
     assert one["actor"]["actor/pg_loss"] != one["by_trajectory"]["actor/pg_loss"]
@@ -160,6 +173,9 @@ def test_a_step_moves_every_weight_and_is_saved_for_hugging_face(
     after = updates[0]["actor_weights"]
     moved = [name for name in after if not torch.equal(after[name], before[name])]
     assert len(moved) >= len(after) - 1
+    merged = updates[0]["adapted_weights"]
+    moved = [name for name in merged if not torch.equal(merged[name], before[name])]
+    assert moved == [name for name in merged if name.endswith("_proj.weight")]
 
 
 def test_log_probs_are_hugging_faces_own(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from safetensors.torch import load_file
@@ -205,6 +206,42 @@ def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(
         json.loads((f / "summary.json").read_text())["untrained"] for f in (straight, tmp_path)
     ]
     assert untrained[0] == untrained[1]
+
+
+@pytest.mark.usefixtures("cold_policy")
+def test_a_rank_that_dies_in_an_update_costs_the_steps_since_the_last_checkpoint(
+    tmp_path: Path,
+) -> None:
+    """SIGKILL to one of two ranks while the second step is under way, in the same command."""
+    command = start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=3"),
+        *("trainer.save_freq=1", "trainer.val_before_train=false", "trainer.logger=[jsonl]"),
+        RECIPE="quickstart",
+    )
+    first = tmp_path / "checkpoints" / "global_step_1"
+    while not first.is_dir() and command.process.poll() is None:
+        time.sleep(0.05)
+    (rank, *_) = [
+        process
+        for process in psutil.Process(command.process.pid).children(recursive=True)
+        if "ray::_Process" in " ".join(process.cmdline())
+    ]
+    rank.kill()
+    assert command.finish() == 0, command.output
+    assert command.survivors() == []
+    said = " ".join(command.output.split())
+    assert re.search(r"rank \d of 2 (died|failed) .*the run goes on after step \d", said), said
+    assert "Traceback" not in command.output
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "critic/score/mean" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3], "no step is missing and none is twice"
+    assert [line["trainer/restarts"] for line in steps][0::2] == [0, 1]
+    spent = [line["pool/spent_usd"] for line in steps]
+    assert spent == sorted(spent)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
+        f"global_step_{step}" for step in (1, 2, 3)
+    }
 
 
 @pytest.mark.usefixtures("cold_policy")

@@ -6,11 +6,13 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -25,11 +27,14 @@ from verl.trajectory import Segment, SegmentKind, Trajectory, collate
 from verl.workers.fsdp.actor import ActorWorker
 from verl.workers.rollout.replicas import RolloutEngineError, RolloutReplicas
 from verl.workers.weight_transfer.buckets import WeightFormat
-from verl.workers.weight_transfer.publish import publish_weights
+from verl.workers.weight_transfer.publish import publish_weights, refresh_weights
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.engine]
 logger = logging.getLogger(__name__)
 PROMPTS = [list(range(10 + i, 40 + 2 * i)) for i in range(8)]
+SHORT = SamplingParams(max_tokens=24)
+LONG = SamplingParams(max_tokens=192, seed=7)
+REPLICA, CORE = "ray::VLLMReplica", "VLLM::EngineCore"
 # The policy has 2 to 6 MB: tens of buckets, some with a part of a fused layer only.
 SMALL_BUCKET = 100_000
 
@@ -113,11 +118,15 @@ def setup(
         group.shutdown()
 
 
-def generate(engine: RolloutReplicas) -> list[GenerationOutput]:
+def asked(
+    engine: RolloutReplicas, sampling: SamplingParams
+) -> list[Coroutine[Any, Any, GenerationOutput]]:
+    return [engine.generate(p, sampling, str(i)) for i, p in enumerate(PROMPTS)]
+
+
+def generate(engine: RolloutReplicas, sampling: SamplingParams = SHORT) -> list[GenerationOutput]:
     async def run() -> list[GenerationOutput]:
-        sampling = SamplingParams(max_tokens=24)
-        calls = (engine.generate(p, sampling, str(i)) for i, p in enumerate(PROMPTS))
-        return list(await asyncio.gather(*calls))
+        return list(await asyncio.gather(*asked(engine, sampling)))
 
     return asyncio.run(run())
 
@@ -198,6 +207,68 @@ def test_log_probs_agree_after_every_parameter_changed(setup: Setup, tmp_path: P
     assert gaps(actor, stale).mean() > 0.1
     publish_weights(actor, engine)
     assert_agree(setup, generate(engine), tmp_path / "after")
+
+
+def processes(name: str) -> list[psutil.Process]:
+    """Those of this test session's Ray."""
+    below = psutil.Process().children(recursive=True)
+    return [process for process in below if name in " ".join(process.cmdline())]
+
+
+def change(setup: Setup) -> None:
+    """New weights, which no file holds, for the trainer and the engine."""
+    batch = as_batch(generate(setup.engine))
+    assert batch.batch is not None
+    batch.batch["advantages"] = torch.ones_like(batch.batch["rollout_log_probs"])
+    batch.batch["old_log_probs"] = batch.batch["rollout_log_probs"]
+    setup.actor.update_actor(batch)
+    publish_weights(setup.actor, setup.engine)
+    setup.engine.refresh = partial(refresh_weights, setup.actor)
+
+
+def assert_same(outputs: list[GenerationOutput], expected: list[GenerationOutput]) -> None:
+    for output, other in zip(outputs, expected, strict=True):
+        assert output.token_ids == other.token_ids
+        assert output.log_probs == pytest.approx(other.log_probs, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("setup", "name"),
+    [(CASES[0], REPLICA), (CASES[1], REPLICA), (CASES[1], CORE)],
+    indirect=["setup"],
+    ids=["all of it", "all but its core", "its core"],
+)
+def test_an_engine_that_dies_in_mid_rollout_comes_back_with_the_present_weights(
+    setup: Setup, name: str
+) -> None:
+    """Its generations are those that it would have made."""
+    engine = setup.engine
+    change(setup)
+    expected, before, lost = generate(engine, LONG), engine.restarts, processes(CORE)
+
+    async def run() -> list[GenerationOutput]:
+        calls = [asyncio.ensure_future(call) for call in asked(engine, LONG)]
+        await asyncio.sleep(0.2)
+        assert not any(call.done() for call in calls)
+        for process in processes(name):
+            process.kill()
+        return await asyncio.gather(*calls)
+
+    assert_same(asyncio.run(run()), expected)
+    assert engine.restarts == before + 1
+    assert [process for process in lost if process.is_running()] == []
+
+
+@pytest.mark.parametrize("setup", [CASES[0]], indirect=True)
+def test_an_engine_lost_between_two_rollouts_is_there_for_the_next(setup: Setup) -> None:
+    engine = setup.engine
+    change(setup)
+    expected, before = generate(engine, LONG), engine.restarts
+    for process in processes(REPLICA):
+        process.kill()
+    publish_weights(setup.actor, engine)
+    assert_same(generate(engine, LONG), expected)
+    assert engine.restarts == before + 1
 
 
 def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:

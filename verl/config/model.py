@@ -10,6 +10,8 @@ from verl.algorithms.policy_losses import find_policy_loss
 from verl.config.paths import MODEL
 from verl.config.validation import ConfigError, require_choice, require_positive
 
+# Of LoraConfig.target_modules: every linear layer of the decoder layers.
+ALL_LINEAR = "all-linear"
 # See verl.algorithms.kl.kl_penalty.
 KL_ESTIMATORS = ("kl", "abs", "mse", "low_var_kl")
 # See verl.algorithms.aggregation.
@@ -19,6 +21,36 @@ AGGREGATIONS = (
     "seq-mean-token-mean",
     "seq-mean-token-sum-norm",
 )
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters, trained in place of the weights beside which they stand (Hu et al. 2021).
+
+    The model's own weights are frozen, and the policy without its adapters is the reference.
+
+    Attributes:
+        rank: of the adapters; 0 has none and trains every weight.
+        alpha: an adapter's product is multiplied by ``alpha / rank``.
+        target_modules: the linear layers of the decoder layers that get one: [all-linear], or a
+            list of names as in [q_proj, v_proj].
+    """
+
+    rank: int = 0
+    alpha: int = 32
+    target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise ConfigError(f"model.lora.rank must be >= 0 (0 is off), got {self.rank}")
+        require_positive(**{"model.lora.alpha": self.alpha})
+        if not self.target_modules or (
+            ALL_LINEAR in self.target_modules and len(self.target_modules) > 1
+        ):
+            raise ConfigError(
+                f"model.lora.target_modules must be [{ALL_LINEAR}] or a list of layers' names, "
+                f"got {list(self.target_modules)}"
+            )
 
 
 @dataclass
@@ -34,6 +66,7 @@ class ModelConfig:
             ``use_remove_padding`` is on, else sdpa.
         logits_chunk_tokens: tokens whose logits exist at a time, in the forward and the backward
             pass; more is hardly faster, fewer saves memory where the vocabulary is large.
+        lora: adapters to train in place of all weights; a reference has none.
     """
 
     path: str = field(default=MISSING, metadata=MODEL)
@@ -42,6 +75,7 @@ class ModelConfig:
     use_remove_padding: bool = True
     attn_implementation: str = "auto"
     logits_chunk_tokens: int = 2048
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
         require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
@@ -203,7 +237,10 @@ class ActorConfig:
 
 @dataclass
 class ReferenceConfig:
-    """The frozen policy the KL is taken against; it is built only where a KL is used."""
+    """The frozen policy the KL is taken against.
+
+    It is built only where a KL is used and the policy has no adapters.
+    """
 
     fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
 

@@ -15,7 +15,12 @@ from verl.config.paths import MODEL, PATH
 from verl.config.profiler import ProfilerConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.saving import AUTO, EXPORTS, KeepBestConfig
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import (
+    ConfigError,
+    require_choice,
+    require_not_negative,
+    require_positive,
+)
 
 
 @dataclass
@@ -106,6 +111,8 @@ class TrainerConfig:
             anew; a folder (of a checkpoint, or of a run) goes on from there.
         max_nonfinite_steps: so many training steps in a row in which a non-finite gradient has
             kept an update from being made end the run; null never does.
+        max_restarts: how often the run goes on from its newest checkpoint, with new processes,
+            after one of its worker processes has died or failed; 0 ends it then.
         val_before_train: validate the untrained policy.
         val_only: validate and stop.
         nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
@@ -130,6 +137,7 @@ class TrainerConfig:
     save_hf: str = "always"
     resume: str = field(default=AUTO, metadata=MODEL)  # a word, or a folder
     max_nonfinite_steps: int | None = 10
+    max_restarts: int = 1
     test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
@@ -148,6 +156,7 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
         require_choice("trainer.save_hf", self.save_hf, EXPORTS)
+        require_not_negative(**{"trainer.max_restarts": self.max_restarts})
         if not self.resume:
             raise ConfigError('trainer.resume must be "auto", "never" or a folder')
         for name in self.logger:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from verl.config.sampling import Sampling
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import (
+    ConfigError,
+    require_choice,
+    require_not_negative,
+    require_positive,
+)
 
 # What generates in this process: vLLM, or transformers for a tiny model.
 ENGINES = ("vllm", "hf")
@@ -28,6 +33,10 @@ class RolloutConfig(Sampling):
             processes of its own. It starts sooner and a step has no hop, but what the actor does
             beside waits for the interpreter: for small models; engines of one rank only.
         start_timeout_s: how long the engines may take to start, seconds.
+        generation_timeout_s: an engine that has generations under way and ends none of them for so
+            many seconds hangs, and is started again; null waits without limit.
+        max_restarts: how often engines that died or hang are started again in a run, all together;
+            their generations are asked for again. 0 ends the run with the first.
         free_cache_engine: put the engine to sleep while the trainer uses the GPU (CUDA).
         update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
             which are held at a time; a larger tensor is a piece of its own.
@@ -47,6 +56,8 @@ class RolloutConfig(Sampling):
     enforce_eager: bool = False
     inline_engine: bool = False
     start_timeout_s: float = 1800.0
+    generation_timeout_s: float | None = 1800.0
+    max_restarts: int = 10
     free_cache_engine: bool = True
     update_weights_bucket_megabytes: int = 512
     n_agent: int = 1
@@ -63,9 +74,11 @@ class RolloutConfig(Sampling):
                 "rollout.temperature": self.temperature,
                 "rollout.max_num_seqs": self.max_num_seqs,
                 "rollout.start_timeout_s": self.start_timeout_s,
+                "rollout.generation_timeout_s": self.generation_timeout_s,
                 "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
             }
         )
+        require_not_negative(**{"rollout.max_restarts": self.max_restarts})
         if self.num_replicas != -1:
             require_positive(**{"rollout.num_replicas": self.num_replicas})
 

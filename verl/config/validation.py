@@ -31,6 +31,13 @@ def require_positive(**values: float | None) -> None:
             raise ConfigError(f"{key} must be > 0, got {value}")
 
 
+def require_not_negative(**values: float) -> None:
+    """Raises :class:`ConfigError` for the first value that is not >= 0."""
+    for key, value in values.items():
+        if not value >= 0:
+            raise ConfigError(f"{key} must be >= 0, got {value}")
+
+
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     """Validates a composed Hydra config against ``schema`` and returns an instance of it.
 

@@ -1,12 +1,14 @@
 """Ray worker groups: one actor process per rank, each holding one or more roles.
 
-Guarantees: a method call reaches every rank or raises; the first rank that fails surfaces as one
-:class:`WorkerGroupError`, after which the group refuses further calls.
+Guarantees: a method call reaches every rank or raises; calls from several threads reach all ranks
+in the same order; the first rank that fails surfaces as one :class:`WorkerGroupError`, after which
+the group refuses further calls.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -86,6 +88,7 @@ class RayWorkerGroup:
     ) -> None:
         self._pool = resource_pool
         self._dead: str | None = None
+        self._sending = threading.Lock()
         self.world_size = resource_pool.world_size
         self.processes: list[Any] = []
         env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
@@ -143,10 +146,11 @@ class RayWorkerGroup:
         if self._dead:
             raise WorkerGroupError(f"the worker group is dead: {self._dead}")
         calls, pad_size = spread(spec, self.world_size, args, kwargs)
-        references = [
-            process.call.remote(role, method, a, k)
-            for process, (a, k) in zip(self.processes, calls, strict=False)
-        ]
+        with self._sending:
+            references = [
+                process.call.remote(role, method, a, k)
+                for process, (a, k) in zip(self.processes, calls, strict=False)
+            ]
         return gather(spec, self._resolve(references, role, method), pad_size)
 
     def _started(self, references: list[Any], role: str, deadline: float) -> list[Any]:

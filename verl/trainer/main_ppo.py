@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from verl.config.ppo import PPOConfig
+from verl.task import Task
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
@@ -17,11 +20,13 @@ from verl.trainer.cluster_device import settle_device
 from verl.trainer.environment import write_environment
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.interruption import EXIT_INTERRUPTED, StopRequestedError
+from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
 from verl.trainer.ppo.resume import find_start
 from verl.trainer.ppo.run_state import RunIdentity
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.trainer.run_folder import claim_run_folder
-from verl.utils.dataset import load_datasets
+from verl.utils.checkpoints import Checkpoint
+from verl.utils.dataset import Datasets, load_datasets
 from verl.utils.device import require_vllm_build
 from verl.utils.redaction import redact
 from verl.utils.seeding import seed_everything
@@ -35,8 +40,6 @@ def main(overrides: list[str]) -> int:
     start = time.monotonic()
     task_class, config = load_task_config(overrides)
     trainer_config = config.trainer
-    seed_everything(trainer_config.seed)
-    output_dir = Path(trainer_config.default_local_dir)
     task = task_class(config)
     surroundings = task.surroundings()
     surroundings.check()
@@ -45,14 +48,51 @@ def main(overrides: list[str]) -> int:
     refuse_what_cannot_work(config, surroundings, plan.steps)
     for line in surroundings.forecast_lines(plan):
         logger.info("%s of this run: %s", line.subject, line.found)
+    identity = RunIdentity.of(config, len(data.train))
+    restarts = Restarts(trainer_config)
+
+    def find() -> Checkpoint | None:
+        if restarts.start is not None:
+            return restarts.start
+        return find_start(trainer_config, identity, task_class.free_config_keys)
+
+    while True:
+        try:
+            return _train(config, task, data, find, restarts.taken, start)
+        except ProcessLostError as lost:
+            restarts.take(lost)
+        # The lost one's surroundings have ended, and states are loaded into new ones.
+        task = task_class(config)
+
+
+def _train(
+    config: PPOConfig,
+    task: Task,
+    data: Datasets,
+    find: Callable[[], Checkpoint | None],
+    restarts: int,
+    began: float,
+) -> int:
+    """From a checkpoint or the beginning to the end; the exit code.
+
+    Args:
+        config: validated.
+        task: that has not run yet.
+        data: of the run.
+        find: the checkpoint to go on from.
+        restarts: of this run so far.
+        began: when the command was given, by ``time.monotonic``.
+
+    Raises:
+        ProcessLostError: if a worker process was lost in training.
+    """
+    trainer_config, surroundings = config.trainer, task.surroundings()
+    seed_everything(trainer_config.seed)
+    output_dir = Path(trainer_config.default_local_dir)
     num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
-    identity = RunIdentity.of(config, len(data.train))
-    free = task_class.free_config_keys
     with (
-        claim_run_folder(
-            output_dir, models, lambda: find_start(trainer_config, identity, free)
-        ) as start_from,
+        claim_run_folder(output_dir, models, find) as start_from,
         ray_cluster(config.ray, num_ranks),
         surroundings.running(),
     ):
@@ -72,9 +112,10 @@ def main(overrides: list[str]) -> int:
         )
         trainer = RayPPOTrainer(config, task, data, tracking)
         try:
-            trainer.init_workers(start_from)
-            logger.info("ready after %.0f s", time.monotonic() - start)
-            report = trainer.fit()
+            trainer.init_workers(start_from, restarts)
+            logger.info("ready after %.0f s", time.monotonic() - began)
+            with noticing_losses():
+                report = trainer.fit()
         except StopRequestedError as stop:
             logger.warning(
                 "interrupted by %s after %d steps, which are saved; the same command goes on "
@@ -85,7 +126,7 @@ def main(overrides: list[str]) -> int:
         finally:
             trainer.shutdown()
             tracking.close()
-        report.seconds["total"] = time.monotonic() - start
+        report.seconds["total"] = time.monotonic() - began
         task.reports().training(report)
         return 0
 

@@ -10,8 +10,9 @@ with autograd's saved tensors of Qwen2, Qwen3 and Llama layers, which take 0.83 
 - its backward pass holds gradients of the MLP's and the attention's inputs: b (3i + 4h) T;
 - gradient checkpointing keeps each layer's input (b h T) and computes one layer at a time again;
 - the head holds logits of one chunk of tokens only, three float32 copies in the backward pass and
-  two without gradients, the output layer's gradient in float32 and one product in b bytes, and
-  hidden states with their gradient (2 b h T). It is done before the layers' backward pass starts.
+  two without gradients, the output layer's gradient, unless that is frozen, in float32 and one
+  product in b bytes, and hidden states with their gradient (2 b h T). It is done before the
+  layers' backward pass starts.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class ForwardPass:
     element: int
     head_chunk: int
 
-    def for_update(self, checkpointing: bool) -> float:
+    def for_update(self, checkpointing: bool, head_trained: bool = True) -> float:
         """Peak of forward and backward pass together."""
         layers = self.shape.layers
         if checkpointing:
@@ -47,11 +48,11 @@ class ForwardPass:
             kept, in_layer = layers * inputs, self._kept_by_layer() + self._layer_gradients()
         else:
             kept, in_layer = layers * self._kept_by_layer(), self._layer_gradients()
-        return kept + max(in_layer, self._head(copies=3, trained=True))
+        return kept + max(in_layer, self._head(copies=3, backward=True, trained=head_trained))
 
     def for_scoring(self) -> float:
         """Peak without gradients."""
-        return max(self._kept_by_layer(), self._head(copies=2, trained=False))
+        return max(self._kept_by_layer(), self._head(copies=2, backward=False, trained=False))
 
     def _kept_by_layer(self) -> float:
         h, k, i, b = (
@@ -66,11 +67,11 @@ class ForwardPass:
         shape = self.shape
         return float(self.tokens * self.element * (3 * shape.intermediate + 4 * shape.hidden))
 
-    def _head(self, copies: int, trained: bool) -> float:
+    def _head(self, copies: int, backward: bool, trained: bool) -> float:
         if self.head_chunk == 0:
             return 0.0
         vocabulary, hidden = self.shape.vocabulary, self.shape.hidden
         logits = min(self.tokens, self.head_chunk) * vocabulary
-        states = self.element * hidden * self.tokens * (2 if trained else 1)
+        states = self.element * hidden * self.tokens * (2 if backward else 1)
         gradient = (_FLOAT32 + self.element) * vocabulary * hidden if trained else 0
         return float(logits * (copies * _FLOAT32 + self.element) + gradient + states)

@@ -4,7 +4,8 @@ Of a model with N parameters on W ranks (FSDP2 with float32 masters, b bytes an 
 forward pass, 2 for bfloat16):
 
 - resting on the GPU unless offloaded: masters 4N/W; of a trained model also Adam's moments 8N/W
-  and, during its update, gradients 4N/W. FSDP2 offloads the three together;
+  and, during its update, gradients 4N/W. FSDP2 offloads the three together. Of a model with
+  adapters, moments and gradients are the adapters' alone, here and below;
 - a pass gathers two layers (the next is fetched ahead) and the parameters outside the layers, b
   bytes each; the backward pass adds their gradients in b bytes and two layers' float32 buffers of
   the reduction;
@@ -96,19 +97,24 @@ def bucket_bytes(config: PPOConfig, policy: RoleModel) -> float:
 def _resting(model: RoleModel, ranks: int) -> Part:
     if model.offloaded:
         return Part(model.name, 0.0)
-    size = MASTER + (ADAM if model.trained else 0)
-    return Part(f"{model.name}'s shards", size * model.parameters / ranks, model.offload_key, True)
+    size = (MASTER * model.masters + ADAM * model.trainable) / ranks
+    return Part(f"{model.name}'s shards", size, model.offload_key, True)
 
 
 def _update(model: RoleModel, ranks: int) -> list[Part]:
     shape, element = model.shape, model.element
     gathered = element * (2 * shape.layer + shape.outside_layers)
-    gradients = element * (shape.layer + shape.outside_layers) + 2 * _REDUCTION * shape.layer
+    layer = model.trainable_in_layer
+    gradients = element * (layer + model.trainable_outside_layers) + 2 * _REDUCTION * layer
     # Of an offloaded model only one layer's shard of the gradient is on the GPU.
-    gradients += GRADIENT * (shape.layer if model.offloaded else model.parameters) // ranks
+    gradients += GRADIENT * (layer if model.offloaded else model.trainable) // ranks
     forward = ForwardPass(shape, model.work.update_tokens, element, model.head_chunk)
     return [
-        *_with_fragmentation(gathered, forward.for_update(model.checkpointing), model.work.key),
+        *_with_fragmentation(
+            gathered,
+            forward.for_update(model.checkpointing, head_trained=not model.adapters),
+            model.work.key,
+        ),
         Part("gradients", gradients, model.offload_key),
     ]
 

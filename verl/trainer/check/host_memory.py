@@ -6,6 +6,7 @@ With CUDA, of a model with N parameters on W ranks, g of them on the node:
   gradients, 4N/W, exist during its own update only. Masters and gradients are pinned, and pinned
   allocations are rounded up, which took x 1.46 on the 3B shape;
 - a trained model's state is copied to be saved, g x 12N/W, and the copy is kept;
+- of a model with adapters, moments, gradients and that copy are the adapters' alone;
 - rank 0 reads and writes checkpoints: one whole float32 copy, 4N.
 
 On the CPU everything lies here: each rank's shards, the gathered parameters, activations
@@ -49,7 +50,7 @@ def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
     share = on_node / (trainer.nnodes * on_node)
     offloaded = [model for model in models if model.offloaded]
     gradients = max(
-        (PINNED * GRADIENT * model.parameters * share for model in offloaded if model.trained),
+        (PINNED * GRADIENT * model.trainable * share for model in offloaded),
         default=0.0,
     )
     engines = on_node // config.actor_rollout_ref.rollout.tensor_model_parallel_size
@@ -69,20 +70,19 @@ def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
 
 
 def _copies(models: list[RoleModel], share: float) -> float:
-    return sum((MASTER + ADAM) * model.parameters * share for model in models if model.trained)
+    return sum((MASTER + ADAM) * model.trainable * share for model in models)
 
 
 def _offloaded(model: RoleModel, share: float) -> Part:
-    size = PINNED * MASTER + (ADAM if model.trained else 0)
-    return Part(f"offloaded {model.name}", size * model.parameters * share, model.offload_key)
+    size = PINNED * MASTER * model.masters + ADAM * model.trainable
+    return Part(f"offloaded {model.name}", size * share, model.offload_key)
 
 
 def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
     trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
     ranks, on_node = trainer.nnodes * trainer.n_gpus_per_node, trainer.n_gpus_per_node
     shards = sum(
-        (MASTER + (ADAM + GRADIENT if model.trained else 0)) * model.parameters / ranks
-        for model in models
+        (MASTER * model.masters + (ADAM + GRADIENT) * model.trainable) / ranks for model in models
     )
     # On the CPU gathered parameters stay until the backward pass is over.
     gathered = max(2 * model.element * model.parameters for model in models)
@@ -112,4 +112,4 @@ def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
 
 def _activations(model: RoleModel) -> float:
     forward = ForwardPass(model.shape, model.work.update_tokens, model.element, model.head_chunk)
-    return forward.for_update(model.checkpointing)
+    return forward.for_update(model.checkpointing, head_trained=not model.adapters)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from verl.config.model import ALL_LINEAR, LoraConfig
 from verl.errors import UserError
 from verl.trainer.check.known_models import KNOWN_MODELS
 from verl.utils.hub import hub_answers
@@ -33,6 +34,8 @@ class ModelShape:
         head: of an output layer that is not tied; 0 where it is.
         hidden, intermediate, layers, vocabulary: dimensions.
         key_value: width of all keys of a layer (key-value heads x their dimension).
+        linear: name in its layer, and inputs + outputs, of every linear layer of all decoder
+            layers.
     """
 
     parameters: int
@@ -45,11 +48,21 @@ class ModelShape:
     layers: int
     vocabulary: int
     key_value: int
+    linear: tuple[tuple[str, int], ...] = ()
 
     @property
     def backbone(self) -> int:
         """Parameters without an output layer of their own, as a critic has them."""
         return self.parameters - self.head
+
+    def adapters(self, lora: LoraConfig) -> int:
+        """Parameters of the adapters; 0 without any."""
+        everywhere = lora.target_modules == [ALL_LINEAR]
+        return lora.rank * sum(
+            width
+            for name, width in self.linear
+            if everywhere or any(f".{name}".endswith(f".{t}") for t in lora.target_modules)
+        )
 
 
 def load_model_shape(path: str) -> ModelShape:
@@ -73,10 +86,8 @@ def measure(config: Any) -> ModelShape:
         model: Any = AutoModelForCausalLM.from_config(config)
     text = config.get_text_config()
     sizes = [parameter.numel() for parameter in model.parameters()]
-    layers = [
-        sum(p.numel() for p in layer.parameters())
-        for layer in getattr(model, model.base_model_prefix).layers
-    ]
+    decoder = getattr(model, model.base_model_prefix).layers
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in decoder]
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelShape(
@@ -90,6 +101,12 @@ def measure(config: Any) -> ModelShape:
         layers=len(layers),
         vocabulary=text.vocab_size,
         key_value=text.num_key_value_heads * head_dim,
+        linear=tuple(
+            (name, module.in_features + module.out_features)
+            for layer in decoder
+            for name, module in layer.named_modules()
+            if type(module) is torch.nn.Linear
+        ),
     )
 
 

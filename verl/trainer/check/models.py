@@ -29,6 +29,7 @@ class RoleModel:
         trained: has gradients and an optimizer.
         work: its passes.
         offload_key: moves it between GPU and main memory.
+        adapters: parameters that stand beside those; where there are any, only they are trained.
     """
 
     name: str
@@ -41,6 +42,29 @@ class RoleModel:
     trained: bool
     work: Workload
     offload_key: str
+    adapters: int = 0
+
+    @property
+    def masters(self) -> int:
+        """Parameters that are kept in float32."""
+        return self.parameters + self.adapters
+
+    @property
+    def trainable(self) -> int:
+        """Parameters with gradients and Adam's moments."""
+        if not self.trained:
+            return 0
+        return self.adapters or self.parameters
+
+    @property
+    def trainable_in_layer(self) -> int:
+        """Of one decoder layer."""
+        return self.adapters // self.shape.layers if self.adapters else self.shape.layer
+
+    @property
+    def trainable_outside_layers(self) -> int:
+        """Of the embeddings, the last norm and the head."""
+        return 0 if self.adapters else self.shape.outside_layers
 
 
 def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[RoleModel]:
@@ -75,6 +99,7 @@ def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[Role
             trained,
             work,
             f"actor_rollout_ref.{key}.fsdp_config.*_offload",
+            shape.adapters(policy.model.lora) if trained else 0,
         )
 
     offload = policy.actor.fsdp_config
@@ -95,9 +120,10 @@ def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[Role
                 True,
                 Workload.of(config, critic, "critic."),
                 "critic.fsdp_config.*_offload",
+                critic_shape.adapters(critic.model.lora),
             )
         )
-    if roles.reference:
+    if roles.reference_worker:
         offload = policy.ref.fsdp_config
         models.append(of_policy("reference", "ref", offload.param_offload, False))
     return models

@@ -29,9 +29,10 @@ def disk_line(
 ) -> CheckLine:
     """Whether the checkpoints that are kept have room, and a new one beside them."""
     trainer = config.trainer
-    trained = sum(model.parameters for model in models if model.trained)
-    exported = MASTER * trained if trainer.save_hf == "always" else 0
-    one = (MASTER + ADAM) * trained + exported
+    # An exported folder has the merged weights, and adapters beside them.
+    written = MASTER * sum(model.masters for model in models if model.trained)
+    exported = written if trainer.save_hf == "always" else 0
+    one = (MASTER + ADAM) * sum(model.trainable for model in models) + exported
     subject = f"disk for {trainer.default_local_dir}"
     if total_steps is None:
         found = f"a checkpoint takes {gib(one)}; how many there are follows from the data files"
@@ -40,7 +41,7 @@ def disk_line(
     if trainer.max_ckpt_to_keep is not None:
         best = trainer.keep_best is not None
         kept = min(kept, trainer.max_ckpt_to_keep + 1 + best)
-    exported_last = MASTER * trained if trainer.save_hf == "last" and kept else 0
+    exported_last = written if trainer.save_hf == "last" and kept else 0
     folder = Path(trainer.default_local_dir)
     have = None if machine.described else free_disk(folder)
     line = compare_bytes(

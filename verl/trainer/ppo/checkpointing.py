@@ -153,6 +153,12 @@ class CheckpointSaver:
         if self._commit_error is not None:
             raise self._failure(str(self._commit_error)) from self._commit_error
 
+    def close(self) -> None:
+        """The workers are gone: a save of which all is written gets its name, any other none."""
+        self._given_up.set()
+        if self._committing is not None:
+            self._committing.join()
+
     def finish(self) -> None:
         """The run has ended: waits, and writes what Hugging Face folders the last one lacks.
 

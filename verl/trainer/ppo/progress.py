@@ -150,6 +150,10 @@ class Progress:
         """The run has ended: waits for its last checkpoint."""
         self._saver.finish()
 
+    def close(self) -> None:
+        """The workers are gone; see :meth:`CheckpointSaver.close`."""
+        self._saver.close()
+
     def save_what_is_left(self, error: Exception) -> None:
         """An error ends the run: saves what it had reached, if the workers still hold it."""
         if self._whole and self.step and not isinstance(error, CheckpointError):

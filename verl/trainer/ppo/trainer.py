@@ -120,10 +120,10 @@ class RayPPOTrainer:
         self.interruption = Interruption()
         self.seconds: dict[str, float] = {}
 
-    def init_workers(self, start: Checkpoint | None = None) -> None:
-        """Starts all processes, which go on from ``start``; the engine first gets the policy's
-        weights at the first step."""
-        self.workers = Workers(self.config, self.total_steps)
+    def init_workers(self, start: Checkpoint | None = None, restarts: int = 0) -> None:
+        """Starts all processes, which go on from ``start``, for the first time or once more; the
+        engine first gets the policy's weights at the first step."""
+        self.workers = Workers(self.config, self.total_steps, restarts)
         agent = self.task.agent(self.workers.engine, self.tokenizer)
         self.source = InterruptibleSource(agent, self.interruption)
         self.reward_function = self.task.reward()
@@ -358,7 +358,7 @@ class RayPPOTrainer:
         total: float,
     ) -> None:
         metrics |= batch_metrics(batch, self.workers.roles.critic)
-        metrics |= self._task_metrics(rolled_out, Kind.TRAINING)
+        metrics |= self._task_metrics(rolled_out, Kind.TRAINING) | self.workers.metrics()
         tokens = metrics["global_seqlen/mean"] * len(batch)
         metrics |= timing_metrics({**self.seconds, "step": total}, tokens)
         self.progress.note(step, metrics)
@@ -368,7 +368,7 @@ class RayPPOTrainer:
 
     def _log_skipped(self, step: int, metrics: dict[str, float], gathered: Gathered) -> None:
         """A step without an update: the rollout's own metrics are all there is."""
-        metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING)
+        metrics |= self._task_metrics(gathered.rolled_out, Kind.TRAINING) | self.workers.metrics()
         self.progress.note(step, metrics)
         self.display.show_skipped(step, gathered.nothing_left)
 
@@ -387,6 +387,8 @@ class RayPPOTrainer:
         """Ends every process this trainer started."""
         if hasattr(self, "workers"):
             self.workers.shutdown()
+        if hasattr(self, "progress"):
+            self.progress.close()
 
 
 def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,22 @@ from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.replicas import RolloutReplicas
-from verl.workers.weight_transfer.publish import publish_weights
+from verl.workers.weight_transfer.publish import publish_weights, refresh_weights
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Roles:
-    """What a configuration needs: which models, and groups of samples."""
+    """What a configuration needs: which models, and groups of samples.
+
+    ``reference`` says whether its log-probs are needed, ``reference_worker`` whether a model of its
+    own gives them: a policy with adapters gives them without these.
+    """
 
     critic: bool
     reference: bool
+    reference_worker: bool
     kl_in_reward: bool
     groups: bool
 
@@ -37,9 +43,12 @@ class Roles:
         settings = config.algorithm
         algorithm = find_algorithm(settings.adv_estimator)
         in_reward = bool(settings.use_kl_in_reward) and settings.kl_ctrl.kl_coef != 0
+        policy = config.actor_rollout_ref
+        reference = in_reward or policy.actor.has_kl_loss
         return cls(
             critic=algorithm.needs_critic,
-            reference=in_reward or config.actor_rollout_ref.actor.has_kl_loss,
+            reference=reference,
+            reference_worker=reference and not policy.model.lora.rank,
             kl_in_reward=in_reward,
             groups=algorithm.needs_groups or settings.filter_groups.enable,
         )
@@ -51,10 +60,12 @@ class Workers:
     Args:
         config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
+        restarts: how often the run has had to start its processes again.
     """
 
-    def __init__(self, config: PPOConfig, training_steps: int) -> None:
+    def __init__(self, config: PPOConfig, training_steps: int, restarts: int = 0) -> None:
         self.roles = Roles.of(config)
+        self._restarts = restarts
         self.device = config.trainer.device
         self._profiler = config.trainer.profiler
         pool = RayResourcePool(
@@ -69,6 +80,7 @@ class Workers:
             self.engine = _start_engines(config, self.device, self._group.devices)
         self.engine.wait_until_ready()
         self.engine.sleep()
+        self.engine.refresh = partial(refresh_weights, self.actor)
 
     @property
     def world_size(self) -> int:
@@ -87,8 +99,8 @@ class Workers:
 
     @property
     def reference(self) -> Any:
-        """The reference's role handle; only with ``roles.reference``."""
-        return self._group["reference"]
+        """The handle of who gives the reference's log-probs; only with ``roles.reference``."""
+        return self._group["reference" if self.roles.reference_worker else "actor"]
 
     @property
     def trained_roles(self) -> dict[str, Any]:
@@ -111,6 +123,13 @@ class Workers:
         """The engines take over the policy's present weights and are awake afterwards."""
         publish_weights(self.actor, self.engine)
         self.engine.end_sessions()
+
+    def metrics(self) -> dict[str, float]:
+        """How often the run has started its processes again; and engines alone, since then."""
+        return {
+            "trainer/restarts": float(self._restarts),
+            "rollout/engine_restarts": float(self.engine.restarts),
+        }
 
     def shutdown(self) -> None:
         """Ends every process."""
@@ -147,7 +166,7 @@ def _start_group(
     classes = {
         "actor": RayClassWithInit(ActorWorker, policy.model, policy.actor, temperature, actor_steps)
     }
-    if roles.reference:
+    if roles.reference_worker:
         classes["reference"] = RayClassWithInit(
             ReferenceWorker, policy.model, policy.actor, policy.ref, temperature
         )

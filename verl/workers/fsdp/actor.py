@@ -21,6 +21,7 @@ from verl.single_controller.worker import RankInfo, Worker
 from verl.utils.device import free_unused_memory
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
+from verl.workers.fsdp.lora import without_adapters
 from verl.workers.fsdp.micro_batching import (
     MicroBatchLimits,
     compute_per_token,
@@ -80,6 +81,16 @@ class ActorWorker(TrainedWorker):
             return {"old_log_probs": log_probs, "entropys": entropy}
 
         return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+
+    @register(Dispatch.DP_COMPUTE, pad=True)
+    def compute_ref_log_probs(self, data: DataProto) -> DataProto:
+        """As the reference's; the policy must have adapters: the reference is what it is without.
+
+        Raises:
+            ValueError: if it has none.
+        """
+        with without_adapters(self._engine.model):
+            return _reference_log_probs(data, self._engine, self._limits, self._temperature)
 
     @register(Dispatch.DP_COMPUTE)
     def update_actor(self, mini_batch: DataProto) -> DataProto:
@@ -203,8 +214,13 @@ class ReferenceWorker(Worker):
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
         """``ref_log_prob`` of the response tokens, (B, R) float32."""
+        return _reference_log_probs(data, self._engine, self._limits, self._temperature)
 
-        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
-            return {"ref_log_prob": self._engine.model(batch, self._temperature).log_probs}
 
-        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+def _reference_log_probs(
+    data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits, temperature: float
+) -> DataProto:
+    def function(batch: ModelInput) -> dict[str, torch.Tensor]:
+        return {"ref_log_prob": engine.model(batch, temperature).log_probs}
+
+    return DataProto.from_dict(compute_per_token(data, engine, limits, function))

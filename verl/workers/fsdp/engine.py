@@ -78,7 +78,7 @@ class FSDPEngine:
         if optim_config is not None:
             self.optim_config = optim_config
             self.optimizer = torch.optim.AdamW(
-                self.model.parameters(),
+                [p for p in self.model.parameters() if p.requires_grad],
                 lr=optim_config.lr,
                 betas=(optim_config.betas[0], optim_config.betas[1]),
                 weight_decay=optim_config.weight_decay,

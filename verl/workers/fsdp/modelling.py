@@ -2,8 +2,9 @@
 
 Guarantees: forward takes a :class:`~verl.utils.sequence_packing.ModelInput` and returns (n,)
 float32 results of its targets, so that the hooks of the sharded root surround backbone and head;
-parameters have the names of a Hugging Face checkpoint through ``checkpoint_name``; a model whose
-logits we would not compute as transformers does is refused by name.
+parameters have the names of a Hugging Face checkpoint through ``checkpoint_name``, and adapters
+those of peft's files; a model whose logits we would not compute as transformers does is refused by
+name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from transformers import (
@@ -28,7 +29,11 @@ from verl.config.validation import ConfigError
 from verl.utils.generation_config import read_generation_config, repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
+from verl.workers.fsdp.lora import add_adapters, name_without_peft
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
+
+if TYPE_CHECKING:
+    import peft
 
 Head = Literal["lm", "value"]
 
@@ -38,11 +43,18 @@ class TokenModel(torch.nn.Module, ABC):
 
     Attributes:
         pretrained: the Hugging Face model inside.
+        adapters: peft's config of the adapters; None where every weight is trained, or none.
+        task: what peft calls this kind of model.
+        trained_heads: modules that are trained beside adapters.
     """
+
+    task: ClassVar[str]
+    trained_heads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, pretrained: PreTrainedModel) -> None:
         super().__init__()
         self.pretrained = pretrained
+        self.adapters: peft.LoraConfig | None = None
         layers: Any = getattr(self._backbone, "layers", None)
         if not isinstance(layers, torch.nn.ModuleList):
             raise ConfigError(
@@ -70,7 +82,8 @@ class TokenModel(torch.nn.Module, ABC):
 
     @abstractmethod
     def checkpoint_name(self, name: str) -> str:
-        """A parameter's name in a Hugging Face checkpoint, and for the engine."""
+        """A parameter's name in a Hugging Face checkpoint, and for the engine; an adapter's in
+        peft's file, without peft's own prefix."""
 
     @abstractmethod
     def save_config(self, folder: Path) -> None:
@@ -84,6 +97,8 @@ class PolicyModel(TokenModel):
         pretrained: with an output layer.
         logits_chunk_tokens: tokens whose logits exist at a time.
     """
+
+    task = "CAUSAL_LM"
 
     def __init__(self, pretrained: PreTrainedModel, logits_chunk_tokens: int) -> None:
         super().__init__(pretrained)
@@ -116,7 +131,7 @@ class PolicyModel(TokenModel):
 
     def checkpoint_name(self, name: str) -> str:
         """See :class:`TokenModel`."""
-        return name.removeprefix("pretrained.")
+        return name_without_peft(name.removeprefix("pretrained."))
 
     def save_config(self, folder: Path) -> None:
         """See :class:`TokenModel`."""
@@ -136,6 +151,9 @@ class ValueModel(TokenModel):
     transformers' token classification with one label, where the family has that class.
     """
 
+    task = "TOKEN_CLS"
+    trained_heads = ("score",)
+
     def __init__(self, pretrained: PreTrainedModel) -> None:
         super().__init__(pretrained)
         self.score = torch.nn.Linear(pretrained.config.hidden_size, 1)
@@ -150,8 +168,10 @@ class ValueModel(TokenModel):
 
     def checkpoint_name(self, name: str) -> str:
         """See :class:`TokenModel`."""
-        prefix = f"{self.pretrained.base_model_prefix}."
-        return prefix + name.removeprefix("pretrained.") if name.startswith("pretrained.") else name
+        if not name.startswith("pretrained."):
+            return name
+        own = name_without_peft(name.removeprefix("pretrained."))
+        return f"{self.pretrained.base_model_prefix}.{own}"
 
     def save_config(self, folder: Path) -> None:
         """See :class:`TokenModel`."""
@@ -175,7 +195,7 @@ def build_model(
     Args:
         head: "lm" for a policy, "value" for a critic.
         device: of the computation; the attention function depends on it.
-        trained: whether its parameters get gradients.
+        trained: whether its parameters get gradients, or its adapters where it is to have some.
         with_weights: reads the checkpoint's; without them parameters have no meaningful values.
 
     Raises:
@@ -204,6 +224,8 @@ def build_model(
     )
     model.train(trained)
     model.requires_grad_(trained)
+    if trained and config.lora.rank:
+        model.adapters = add_adapters(pretrained, model.decoder_layers, config.lora)
     return model
 
 

@@ -2,7 +2,8 @@
 a checkpoint holds the training state.
 
 Guarantees: the folder is written whole or not at all; who writes holds one file's tensors at a
-time, other ranks one tensor.
+time, other ranks one tensor. Of a model with adapters it holds the merged weights and, in a folder
+``adapter`` within, the adapters alone in peft's form.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from verl.utils.files import written_whole
+from verl.workers.fsdp.lora import ADAPTER, save_adapter_config, save_adapter_weights
+from verl.workers.fsdp.merged_export import MergedModel
 from verl.workers.fsdp.modelling import TokenModel
 from verl.workers.fsdp.training_state import PARAMETERS
-from verl.workers.fsdp.weights import parameter_shapes, whole_parameters
+from verl.workers.fsdp.weights import parameter_shapes, whole_parameters, whole_trained_parameters
 from verl.workers.weight_transfer.buckets import plan_buckets
 
 # In a training state's folder: all of its Hugging Face checkpoint but the weights.
@@ -39,15 +42,13 @@ _TOKENIZER_FILES = (
 )
 
 
-def save_checkpoint(
-    model: TokenModel, device: torch.device, tokenizer_source: str, folder: Path
-) -> None:
+def save_checkpoint(model: TokenModel, device: torch.device, source: str, folder: Path) -> None:
     """Writes the float32 weights. Collective.
 
     Args:
         model: sharded over all ranks.
         device: on which tensors are gathered.
-        tokenizer_source: folder or hub name.
+        source: folder or hub name of the model that training began with; the tokenizer is its.
         folder: replaced if it is there.
     """
     writes = dist.get_rank() == 0
@@ -56,24 +57,37 @@ def save_checkpoint(
     with written_whole(folder) if writes else nullcontext(folder) as temporary:
         if writes:
             temporary.mkdir()
-            save_form(model, tokenizer_source, temporary)
+            save_form(model, source, temporary)
         _write_weights(shapes, tensors, temporary, writes)
+        if model.adapters is not None:
+            trained = dict(whole_trained_parameters(model, device, model.checkpoint_name))
+            if writes:
+                save_adapter_weights(trained, temporary / ADAPTER)
     dist.barrier()
 
 
-def save_form(model: TokenModel, tokenizer_source: str, folder: Path) -> None:
+def save_form(model: TokenModel, source: str, folder: Path) -> None:
     """Writes all of a Hugging Face checkpoint but the weights into an existing folder."""
     model.save_config(folder)
-    _copy_tokenizer(Path(tokenizer_source), folder)
+    _copy_tokenizer(Path(source), folder)
+    if model.adapters is not None:
+        save_adapter_config(
+            model.adapters, source, model.task, list(model.trained_heads), folder / ADAPTER
+        )
 
 
 def export_state(state: Path, target: Path) -> None:
     """Writes the parameters of a training state as a Hugging Face checkpoint; no process group.
 
+    A state of adapters is merged with its base model.
+
     Args:
         state: what :class:`~verl.workers.fsdp.training_state.StateWriter` wrote, and within it
             what :func:`save_form` wrote for the model.
         target: replaced if it is there.
+
+    Raises:
+        BaseModelError: if the base model of adapters cannot be read.
     """
     saved = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
     shapes = [
@@ -84,7 +98,14 @@ def export_state(state: Path, target: Path) -> None:
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # as it should be
     with written_whole(target) as temporary:
         shutil.copytree(state / FORM, temporary)
-        _write_weights(shapes, _saved_tensors(state, shapes), temporary, keeps=True)
+        tensors = _saved_tensors(state, shapes)
+        adapter = temporary / ADAPTER
+        if adapter.is_dir():
+            trained = dict(tensors)
+            save_adapter_weights(trained, adapter)
+            merged = MergedModel(adapter, trained)
+            shapes, tensors = merged.shapes(), merged.tensors()
+        _write_weights(shapes, tensors, temporary, keeps=True)
 
 
 def _saved_tensors(

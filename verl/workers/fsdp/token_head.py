@@ -125,9 +125,10 @@ class _TokenStatistics(torch.autograd.Function):
         hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
         transform: LogitTransform = ctx.transform
         grad_hidden = torch.empty_like(hidden)
-        # Summed over chunks, hence in float32.
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
+        # Summed over chunks, hence in float32; a frozen layer needs none.
+        _, of_weight, of_bias, *_ = ctx.needs_input_grad
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if of_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if of_bias else None
         for part in _chunks(len(hidden), ctx.chunk_tokens):
             logits = transform.apply_(F.linear(hidden[part], weight, bias).float())
             bend = transform.bend(logits)
@@ -140,15 +141,15 @@ class _TokenStatistics(torch.autograd.Function):
             )
             grad = (grad if bend is None else grad.mul_(bend)).to(weight.dtype)
             torch.mm(grad, weight, out=grad_hidden[part])
-            if weight.dtype == torch.float32:
+            if grad_weight is not None and weight.dtype == torch.float32:
                 grad_weight.addmm_(grad.t(), hidden[part])
-            else:
+            elif grad_weight is not None:
                 grad_weight += grad.t() @ hidden[part]
             if grad_bias is not None:
                 grad_bias += grad.sum(dim=0)
         return (
             grad_hidden,
-            grad_weight.to(weight.dtype),
+            None if grad_weight is None else grad_weight.to(weight.dtype),
             None if grad_bias is None else grad_bias.to(bias.dtype),
             *(None,) * 4,
         )

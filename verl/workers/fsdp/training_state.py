@@ -1,4 +1,5 @@
-"""What training goes on from: a model's float32 masters, Adam's moments, its place in the schedule.
+"""What training goes on from: the float32 masters of what is trained, Adam's moments, the place in
+the schedule.
 
 Guarantees: tensors are written in shards, each rank its own, under the names of the Hugging Face
 checkpoint, and are read by any number of ranks; training waits only while they are copied to host
@@ -36,7 +37,7 @@ class TrainingState:
 
     Args:
         model: sharded over all ranks.
-        optimizer: AdamW over the model's parameters.
+        optimizer: AdamW over the model's parameters that are trained.
         scheduler: of its learning rate, a closed form of the steps done.
     """
 
@@ -60,6 +61,8 @@ class TrainingState:
             _SCHEDULE: torch.tensor(self._scheduler.last_epoch, dtype=torch.int64)
         }
         for own_name, parameter in self._model.named_parameters():
+            if not parameter.requires_grad:  # the base model that adapters stand beside
+                continue
             name = self._model.checkpoint_name(own_name)
             adam = self._adam_state(parameter)
             tensors[PARAMETERS + name] = parameter.detach()

@@ -1,6 +1,7 @@
 """The weights of a sharded model: whole tensors out of it, and a checkpoint into it.
 
-Guarantees: names out are those of the Hugging Face checkpoint; tied parameters come once, under the
+Guarantees: names out are those of the Hugging Face checkpoint; adapters are merged on their way
+out, and the model stays as it is; tied parameters come once, under the
 name the model lists first, and stay tied; a rank other than 0 holds its shards and one whole tensor
 at most, at any time.
 """
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
+
+from verl.workers.fsdp.lora import adapters_of, is_adapter
 
 Rename = Callable[[str], str]
 
@@ -30,7 +33,11 @@ def parameter_shapes(
     model: torch.nn.Module, rename: Rename = unchanged
 ) -> list[tuple[str, torch.Size]]:
     """Names and whole shapes, in the order of :func:`whole_parameters`."""
-    return [(rename(name), parameter.shape) for name, parameter in model.named_parameters()]
+    return [
+        (rename(name), parameter.shape)
+        for name, parameter in model.named_parameters()
+        if not is_adapter(name)
+    ]
 
 
 def whole_parameters(
@@ -41,12 +48,31 @@ def whole_parameters(
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
 
-    Shards are cast before they are gathered, and gathered on ``device``, also where they rest on
-    the host.
+    Shards are merged with their adapters in float32, cast before they are gathered, and gathered on
+    ``device``, also where they rest on the host.
     """
+    adapters = adapters_of(model)
     for name, parameter in model.named_parameters():
-        value: Any = parameter.detach().to(device=device, dtype=dtype)
-        yield rename(name), value.full_tensor() if isinstance(value, DTensor) else value
+        if is_adapter(name):
+            continue
+        value: torch.Tensor = parameter.detach().to(device=device)
+        if name in adapters:
+            value = adapters[name].merged(value)
+        yield rename(name), _whole(value.to(dtype=dtype))
+
+
+def whole_trained_parameters(
+    model: torch.nn.Module, device: torch.device, rename: Rename = unchanged
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """As :func:`whole_parameters`, of what gets gradients, adapters on their own."""
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            yield rename(name), _whole(parameter.detach().to(device=device))
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    value: Any = tensor
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 # -- in --------------------------------------------------------------------------------------------

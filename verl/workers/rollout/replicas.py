@@ -1,13 +1,18 @@
 """All engines of a run, as one: least-loaded first, a session stays on its replica.
 
 Implements :class:`verl.interfaces.GenerationEngine` on the driver.
+
+Guarantees: an engine whose process dies or hangs is started again in its place, with the weights
+that the others have; whoever asks for generations does not notice, until that has happened too
+often.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -19,17 +24,17 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
-from verl.utils.surroundings import SurroundingsError
+from verl.workers.rollout.engine_calls import EngineCalls
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.placement import own_gpus, place_beside
+from verl.workers.rollout.replica import Replica, RestartLimit, reason_of
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 from verl.workers.weight_transfer.buckets import WeightFormat
 
-logger = logging.getLogger(__name__)
 _MAX_CALLS_IN_FLIGHT = 4096
 
 
-class RolloutReplicas:
+class RolloutReplicas(EngineCalls):
     """Starts the engines and spreads requests over them.
 
     Args:
@@ -40,6 +45,10 @@ class RolloutReplicas:
         seed: of the engines' own random stream.
         ranks: of the trainer, whose nodes and GPUs the engines share, in rank order; without them
             the engines reserve GPUs of their own, or run anywhere on CPUs.
+
+    Attributes:
+        refresh: gives an engine that was started again during a rollout the weights of the others;
+            None where ``model_path`` holds them.
 
     Raises:
         ConfigError: if the engines do not fit beside ``ranks``.
@@ -55,28 +64,31 @@ class RolloutReplicas:
         seed: int = 0,
         ranks: Sequence[RankDevice] | None = None,
     ) -> None:
-        self._sleeps = device == "cuda" and config.free_cache_engine
+        sleeps = device == "cuda" and config.free_cache_engine
         settings = ReplicaSettings.from_config(
-            config, model_path, device, max_model_len, seed, self._sleeps
+            config, model_path, device, max_model_len, seed, sleeps
         )
         self._start_timeout_s = config.start_timeout_s
         self._pool: RayResourcePool | None = None
         self._places: list[str] = []
-        self._actors: list[Any] = []
-        actor_class = ray.remote(VLLMReplica)
+        replicas: list[Replica] = []
         for index, (place, options) in enumerate(self._find_places(config, device, ranks)):
             self._places.append(place)
-            self._actors.append(
-                actor_class.options(max_concurrency=_MAX_CALLS_IN_FLIGHT, **options).remote(
+            replicas.append(
+                Replica(
+                    f"rollout replica {index} ({place})",
                     # Requests without a seed of their own must not draw alike in two replicas.
-                    replace(settings, seed=settings.seed + index)
+                    partial(_start, options, replace(settings, seed=settings.seed + index)),
+                    self._replace,
+                    config.generation_timeout_s,
                 )
             )
-        self.weight_format = WeightFormat(
-            config.dtype, config.update_weights_bucket_megabytes * 2**20
-        )
-        self._load = [0] * len(self._actors)
-        self._replica_of: dict[str, int] = {}
+        weight_format = WeightFormat(config.dtype, config.update_weights_bucket_megabytes * 2**20)
+        super().__init__(replicas, weight_format, sleeps)
+        self.refresh: Callable[[EngineCalls], None] | None = None
+        self._refreshing = threading.Lock()
+        self._restarts = RestartLimit(config.max_restarts)
+        self._replica_of: dict[str, Replica] = {}
 
     def _find_places(
         self, config: RolloutConfig, device: str, ranks: Sequence[RankDevice] | None
@@ -112,13 +124,13 @@ class RolloutReplicas:
         Raises:
             RolloutEngineError: if one does not start, or not within ``rollout.start_timeout_s``.
         """
-        references = [actor.ready.remote() for actor in self._actors]
+        references = [replica.actor.ready.remote() for replica in self._replicas]
         try:
             for index in in_order_of_arrival(references, self._start_timeout_s):
                 self._check_started(index, references[index])
         except NotArrivedError as late:
             for index in late.pending:  # they could not answer a call to shut down
-                ray.kill(self._actors[index], no_restart=True)
+                self._replicas[index].close()
             self.shutdown()
             raise RolloutEngineError(self._not_up(late.pending)) from late
 
@@ -128,7 +140,7 @@ class RolloutReplicas:
         except RayError as error:
             self.shutdown()
             raise RolloutEngineError(
-                f"rollout replica {index} ({self._places[index]}) did not start: {_reason(error)}"
+                f"{self._replicas[index].name} did not start: {reason_of(error)}"
             ) from error
 
     def _not_up(self, pending: list[int]) -> str:
@@ -150,71 +162,65 @@ class RolloutReplicas:
         """See :class:`verl.interfaces.GenerationEngine`; ``on_tokens`` gets all ids at the end.
 
         Raises:
-            RolloutEngineError: if the engine fails or its process dies.
+            RolloutEngineError: if the engine refuses the request, or cannot be started again.
+            EngineDeadError: if engines were lost too often.
         """
-        index = self._replica_of.get(session_id)
-        if index is None:
-            index = min(range(len(self._load)), key=self._load.__getitem__)
-            self._replica_of[session_id] = index
-        self._load[index] += 1
+        replica = self._replica_of.get(session_id)
+        if replica is None:
+            replica = min(self._replicas, key=lambda candidate: candidate.load)
+            self._replica_of[session_id] = replica
+        replica.load += 1
         try:
-            output: GenerationOutput = await self._actors[index].generate.remote(
-                list(prompt_ids), sampling
-            )
-            if on_tokens is not None:
-                on_tokens(output.token_ids)
-            return output
-        except RayError as error:
-            raise RolloutEngineError(f"rollout replica {index} failed: {error}") from error
+            output = await replica.generate(prompt_ids, sampling)
         finally:
-            self._load[index] -= 1
+            replica.load -= 1
+        if on_tokens is not None:
+            on_tokens(output.token_ids)
+        return output
 
     def end_sessions(self) -> None:
         """Forgets which session is where; call it between rollouts."""
         self._replica_of.clear()
 
-    def start_weight_update(self) -> set[str]:
-        """Every engine prepares for buckets; returns the memories that they read them from."""
-        return {memory for memories in self._all("start_weight_update") for memory in memories}
+    @property
+    def restarts(self) -> int:
+        """How often an engine was started again."""
+        return self._restarts.taken
 
-    def load_weights(self, bucket: dict[str, Any]) -> None:
-        """Every engine loads one bucket, see :meth:`FilledBucket.to_message`; it may be overwritten
-        afterwards."""
-        self._all("load_weights", bucket)
+    def _replace(self, replica: Replica, reason: str) -> None:
+        """During a rollout, on a thread of its own."""
+        self._restarts.take(replica.name, reason)
+        replica.restart(self._start_timeout_s)
+        if self.refresh is not None:
+            with self._refreshing:
+                self.refresh(EngineCalls([replica], self.weight_format, self._sleeps))
 
-    def finish_weight_update(self) -> None:
-        """Every engine computes with the new weights from now on."""
-        self._all("finish_weight_update")
+    def restart_lost(self) -> None:
+        """Starts engines again that were lost between two rollouts; the next publication of weights
+        finds them as it finds the others.
 
-    def sleep(self) -> None:
-        """Frees the GPU for the trainer, if the engines share it."""
-        if self._sleeps:
-            self._all("sleep")
-
-    def wake_up(self, tag: str) -> None:
-        """Takes the GPU back for "weights" or "kv_cache", if the engines share it."""
-        if self._sleeps:
-            self._all("wake_up", tag)
-
-    def _all(self, method: str, *args: Any) -> list[Any]:
-        try:
-            return list(ray.get([getattr(actor, method).remote(*args) for actor in self._actors]))
-        except RayError as error:
-            raise RolloutEngineError(f"{method} failed in the rollout engine: {error}") from error
+        Raises:
+            RolloutEngineError: if one cannot be started again.
+        """
+        for replica in self._replicas:
+            fault = replica.find_fault()
+            if fault is not None:
+                self._restarts.take(replica.name, fault)
+                replica.restart(self._start_timeout_s)
+                EngineCalls([replica], self.weight_format, self._sleeps).sleep()
 
     def shutdown(self) -> None:
         """Ends all engines; first gently, so that vLLM ends its own processes."""
-        references = [actor.shutdown.remote() for actor in self._actors]
+        references = [replica.actor.shutdown.remote() for replica in self._replicas]
         ray.wait(references, num_returns=len(references), timeout=10)
-        for actor in self._actors:
-            ray.kill(actor, no_restart=True)
-        self._actors = []
+        for replica in self._replicas:
+            replica.close()
+        self._replicas = []
         if self._pool is not None:
             self._pool.release()
 
 
-def _reason(error: RayError) -> str:
-    """What the machine lacks, in one line; of any other failure all that Ray knows."""
-    last_line = str(error).strip().rpartition("\n")[2]
-    kind, _, message = last_line.partition(": ")
-    return message if kind.endswith(SurroundingsError.__name__) else str(error)
+def _start(options: dict[str, Any], settings: ReplicaSettings) -> Any:
+    """Handle of a new process."""
+    actor_class = ray.remote(VLLMReplica).options(max_concurrency=_MAX_CALLS_IN_FLIGHT, **options)
+    return actor_class.remote(settings)

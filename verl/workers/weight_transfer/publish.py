@@ -10,12 +10,14 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from verl.workers.rollout.engine_calls import EngineCalls
 from verl.workers.rollout.replicas import RolloutReplicas
 from verl.workers.weight_transfer.buckets import WeightTransferError, merge_sources
 
 
 def publish_weights(actor: Any, engine: RolloutReplicas) -> None:
-    """Wakes the engines with the present weights of ``actor``.
+    """Wakes the engines with the present weights of ``actor``; those that were lost since the last
+    time are started again before.
 
     Args:
         actor: role handle of :class:`verl.workers.fsdp.actor.ActorWorker`.
@@ -26,13 +28,24 @@ def publish_weights(actor: Any, engine: RolloutReplicas) -> None:
         WorkerGroupError, RolloutEngineError: if a side fails.
     """
     actor.free_unused_memory()
+    engine.restart_lost()
     engine.wake_up("weights")
     _transfer(actor, engine)
     actor.free_unused_memory()
     engine.wake_up("kv_cache")
 
 
-def _transfer(actor: Any, engine: RolloutReplicas) -> None:
+def refresh_weights(actor: Any, engine: EngineCalls) -> None:
+    """Gives engines that are awake, while the others generate, the weights that those have.
+
+    Args, Raises:
+        See :func:`publish_weights`.
+    """
+    _transfer(actor, engine)
+    actor.free_unused_memory()
+
+
+def _transfer(actor: Any, engine: EngineCalls) -> None:
     readers = engine.start_weight_update()
     opened = actor.open_weight_update(readers, engine.weight_format)
     missing = readers - {rank.exported for rank in opened}

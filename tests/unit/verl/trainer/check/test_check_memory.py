@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from router_r1.config import RouterConfig
 from router_r1.task import RoutingTask
+from verl.config.model import LoraConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
@@ -20,7 +21,7 @@ from verl.trainer.check.memory_lines import gpu_lines, memory_lines
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
 from verl.trainer.check.models import RoleModel, load_models
 from verl.trainer.check.phases import Part, Phase
-from verl.trainer.check.storage import saves, shm_line
+from verl.trainer.check.storage import disk_line, saves, shm_line
 from verl.trainer.check.workload import Workload
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
@@ -168,6 +169,62 @@ def test_a_case_by_hand() -> None:
     assert awake.size == pytest.approx(CONTEXTS + resting + 0.6 * 80 * GIB)
     # Keys and values of 20 layers, 500 wide, two bytes each.
     assert kv_cache_bytes(config, actor) == 2 * 20 * 500 * 2
+
+
+LORA = ("actor_rollout_ref.model.lora.rank=16",)
+
+
+def test_adapters_are_counted_as_peft_makes_them() -> None:
+    import peft
+
+    config = AutoConfig.for_model(
+        "qwen2",
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=1000,
+        tie_word_embeddings=False,
+    )
+    for lora in (
+        LoraConfig(rank=8),
+        LoraConfig(rank=4, target_modules=["q_proj", "mlp.up_proj"]),
+    ):
+        names: Any = lora.target_modules
+        adapted = peft.get_peft_model(
+            AutoModelForCausalLM.from_config(config),
+            peft.LoraConfig(r=lora.rank, target_modules=names if len(names) > 1 else names[0]),
+        )
+        assert measure(config).adapters(lora) == adapted.get_nb_trainable_parameters()[0]
+    assert measure(config).adapters(LoraConfig()) == 0
+
+
+def test_with_adapters_only_they_have_gradients_and_moments_and_no_reference_is_built() -> None:
+    kl = ("algorithm.use_kl_in_reward=true", *ON_GPU)
+    config = load("recipe=paper_qwen", *kl, *LORA)
+    actor, critic = load_models(config)
+    assert 0.005 < actor.adapters / actor.parameters < 0.02
+    assert (actor.trainable, critic.trainable) == (actor.adapters, critic.adapters)
+    full, adapted = phases(80, *kl), phases(80, *kl, *LORA)
+    shards = {p.name: p.size for p in adapted["engine awake"].parts}["actor's shards"]
+    assert shards == (4 * actor.parameters + (4 + 8) * actor.adapters) / 4
+    gradients = {p.name: p.size for p in adapted["update (actor)"].parts}["gradients"]
+    layer = actor.adapters // 36
+    assert gradients == 2 * layer + 2 * 4 * layer + 4 * actor.adapters // 4
+    assert adapted["update (actor)"].size < full["update (actor)"].size - 10 * GIB
+    assert host_phase(config, [actor, critic], "cuda").size < 70 * GIB
+
+
+def test_adapters_take_little_disk_unless_they_are_merged() -> None:
+    described = Machine.parse("4x80")
+
+    def needed(*overrides: str) -> str:
+        config = load("recipe=paper_qwen", *LORA, *overrides)
+        return disk_line(config, load_models(config), 15, described).needed
+
+    assert needed("trainer.save_hf=never") == "0.7 GiB (1 x 0.7 GiB)"
+    assert needed("trainer.save_hf=always") == "23.9 GiB (1 x 23.9 GiB)"
 
 
 def test_the_papers_recipes_fit_on_four_gpus_of_80() -> None:

@@ -121,3 +121,24 @@ def test_settings_are_checked(wrong: dict[str, str]) -> None:
         TrainerConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"keep_best\.mode"):
         KeepBestConfig(metric="x", mode="most")
+
+
+def test_a_save_whose_ranks_are_gone_gets_no_name_and_keeps_nobody_waiting(tmp_path: Path) -> None:
+    lost = saver(tmp_path, SlowRole())
+    lost.save(state(3), {})
+    lost.close()
+    actor = SlowRole()
+    again = saver(tmp_path, actor)
+    again.save(state(3), {})
+    actor.write()
+    again.wait()
+    assert [c.step for c in list_checkpoints(tmp_path)] == [3]
+
+
+def test_a_save_that_is_written_when_the_ranks_go_gets_its_name(tmp_path: Path) -> None:
+    actor = SlowRole()
+    saving = saver(tmp_path, actor)
+    saving.save(state(3), {})
+    actor.write()
+    saving.close()
+    assert [c.step for c in list_checkpoints(tmp_path)] == [3]

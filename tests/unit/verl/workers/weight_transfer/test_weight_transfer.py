@@ -270,6 +270,9 @@ class RecordingEngine:
         self.log = log
         self.readers = readers
 
+    def restart_lost(self) -> None:
+        self.log.append("restart lost")
+
     def wake_up(self, tag: str) -> None:
         self.log.append(f"wake {tag}")
 
@@ -291,7 +294,14 @@ def test_memory_is_freed_before_an_engine_takes_any() -> None:
     publish_weights(RecordingActor(log), engine)
     order = [entry for entry in log if entry not in ("fill", "load")]
     assert order == [
-        *("trainer frees", "wake weights", "start", "finish", "trainer releases buckets"),
+        *(
+            "trainer frees",
+            "restart lost",
+            "wake weights",
+            "start",
+            "finish",
+            "trainer releases buckets",
+        ),
         *("trainer frees", "wake kv_cache"),
     ]
     transfer = log[log.index("start") + 1 : log.index("finish")]

@@ -1,0 +1,41 @@
+"""Which tests share a process of ``pytest -n 2``, and in which order they begin.
+
+What is dear to start (a training run, an engine, a cluster) is started once, in one process; any
+other file may run in either. Training runs come first: they make the policy that engines start
+with, while the other process runs unit tests.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from xdist.scheduler import LoadScopeScheduling
+
+UNIT, FILES = "unit", "files"
+# In the order in which they begin.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "runs": ("test_training_run", "test_evaluation_run", "test_run_pages", "test_cluster"),
+    UNIT: (),
+    "engines": ("test_serving", "test_serving_page", "test_generation", "test_commands"),
+    FILES: (),
+}
+_GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
+
+
+def group_of(path: PurePath) -> str:
+    """The group of a test file."""
+    return _GROUP_OF.get(path.stem, UNIT if UNIT in path.parts else FILES)
+
+
+def order_of(path: PurePath) -> int:
+    """Its place among the groups."""
+    return list(GROUPS).index(group_of(path))
+
+
+class SuiteScheduling(LoadScopeScheduling):
+    """Keeps a group together; a file that is in none goes as a whole too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        group = group_of(PurePath(file))
+        return file if group in (UNIT, FILES) else group
