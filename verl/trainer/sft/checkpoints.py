@@ -32,6 +32,7 @@ def identity(config: SFTConfig) -> dict[str, Any]:
     values = {
         "model.path": config.model.path,
         "model.dtype": config.model.dtype,
+        "model.lora": asdict(config.model.lora),
         "optim": asdict(config.optim),
         "data": asdict(config.data),
         "trainer.batch_size": config.trainer.batch_size,
