@@ -151,7 +151,9 @@ class Progress:
         self._saver.finish()
 
     def close(self) -> None:
-        """The workers are gone; see :meth:`CheckpointSaver.close`."""
+        """The workers are gone: what the step under way has used up stays used up, and no save
+        goes on; see :meth:`CheckpointSaver.close`."""
+        self._parts["task"].state_dict()
         self._saver.close()
 
     def save_what_is_left(self, error: Exception) -> None:

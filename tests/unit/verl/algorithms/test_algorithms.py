@@ -77,7 +77,9 @@ def test_a_file_that_is_added_is_an_algorithm(extra_folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"centred compares samples of one prompt.*n_agent"):
         _config("centred", n_agent=1)
     config = _config("centred", n_agent=2)
-    assert Roles.of(config) == Roles(critic=False, reference=True, kl_in_reward=False, groups=True)
+    assert Roles.of(config) == Roles(
+        critic=False, reference=True, reference_worker=True, kl_in_reward=False, groups=True
+    )
     batch = DataProto.from_dict(
         {
             "token_level_rewards": torch.tensor([[0.0, 1.0], [0.0, 0.0]]),

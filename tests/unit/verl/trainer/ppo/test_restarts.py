@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,8 +13,12 @@ from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.single_controller.worker_group import WorkerGroupError
+from verl.task import Surroundings
+from verl.trainer.ppo.progress import TASK_STATE_FILE, Progress
 from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
+from verl.trainer.ppo.run_state import RunIdentity, TaskState
 from verl.utils.checkpoints import RUN_STATE, state_folder, step_folder
+from verl.utils.tracking import Tracking
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
 LOST = ProcessLostError(WorkerGroupError("rank 1 of 2 died in actor.update_actor"))
@@ -66,6 +72,32 @@ def test_only_the_loss_of_a_process_is_worth_a_restart(error: UserError, lost: b
     with pytest.raises(expected) as caught, noticing_losses():  # type: ignore[arg-type]
         raise error
     assert (caught.value.reason if isinstance(caught.value, ProcessLostError) else error) is error
+
+
+class Spending(Surroundings):
+    """Calls cost money."""
+
+    def __init__(self) -> None:
+        self.spent = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"spent": self.spent}
+
+    def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
+        del state
+        self.spent = newest["spent"]
+
+
+def test_what_a_lost_step_has_used_up_stays_used_up(tmp_path: Path) -> None:
+    config, spending = TrainerConfig(default_local_dir=str(tmp_path)), Spending()
+    tracking = Tracking([], tmp_path, "project", "experiment", {})
+    reward: Any = SimpleNamespace(state_dict=dict)
+    progress = Progress(config, RunIdentity({}, 9, 1), {}, {}, spending, reward, tracking)
+    spending.spent = 2.5
+    progress.close()
+    again = Spending()
+    TaskState(again, tmp_path / TASK_STATE_FILE).load_state_dict({"spent": 0.0})
+    assert again.spent == 2.5
 
 
 def test_limits_are_checked() -> None:
