@@ -209,7 +209,7 @@ def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(
 
 
 @pytest.mark.usefixtures("cold_policy")
-def test_a_rank_that_dies_in_an_update_costs_the_steps_since_the_last_checkpoint(
+def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
     tmp_path: Path,
 ) -> None:
     """SIGKILL to one of two ranks while the second step is under way, in the same command."""
