@@ -210,9 +210,15 @@ def test_log_probs_agree_after_every_parameter_changed(setup: Setup, tmp_path: P
 
 
 def processes(name: str) -> list[psutil.Process]:
-    """Those of this test session's Ray."""
-    below = psutil.Process().children(recursive=True)
-    return [process for process in below if name in " ".join(process.cmdline())]
+    """The replicas of this test session's Ray, or what they have started under a name."""
+    replicas = _named(psutil.Process().children(recursive=True), REPLICA)
+    if name == REPLICA:
+        return replicas
+    return _named([child for r in replicas for child in r.children(recursive=True)], name)
+
+
+def _named(candidates: list[psutil.Process], name: str) -> list[psutil.Process]:
+    return [process for process in candidates if name in " ".join(process.cmdline())]
 
 
 def change(setup: Setup) -> None:
@@ -235,7 +241,7 @@ def assert_same(outputs: list[GenerationOutput], expected: list[GenerationOutput
 def rollout_losing(name: str, engine: RolloutReplicas) -> list[GenerationOutput]:
     async def run() -> list[GenerationOutput]:
         calls = [asyncio.ensure_future(call) for call in asked(engine, LONG)]
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.05)
         assert not any(call.done() for call in calls)
         for process in processes(name):
             process.kill()

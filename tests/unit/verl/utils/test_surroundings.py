@@ -26,7 +26,7 @@ from verl.utils.surroundings import (
     socket_folder,
 )
 from verl.workers.rollout import vllm_replica
-from verl.workers.rollout.replicas import _reason
+from verl.workers.rollout.replica import reason_of
 from verl.workers.rollout.vllm_replica import ReplicaSettings, shared_memory_needed
 
 LONG = "/tmp/" + "x" * 85
@@ -76,9 +76,9 @@ def test_an_engine_without_shared_memory_ends_in_one_line(
     with pytest.raises(SurroundingsError, match="/dev/shm has 4 MiB free") as caught:
         vllm_replica.VLLMReplica(settings)
     line = "".join(traceback.format_exception_only(caught.value)).strip()
-    told = _reason(RayError(f"The actor died\n  File x, line 1\n{line}"))
+    told = reason_of(RayError(f"The actor died\n  File x, line 1\n{line}"))
     assert told == str(caught.value)
-    assert _reason(RayError("first\nlast")) == "first\nlast"
+    assert reason_of(RayError("first\nlast")) == "first\nlast"
 
 
 @pytest.mark.parametrize(
