@@ -18,6 +18,7 @@ from pathlib import Path
 from verl.errors import UserError
 from verl.trainer.environment import ENVIRONMENT_FILE
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
+from verl.trainer.ppo.run_state import TASK_STATE_FILE
 from verl.trainer.ppo.samples import SAMPLES_FOLDER
 from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
 from verl.utils.files import write_text
@@ -39,7 +40,7 @@ _ARTIFACTS = (
     "report.html",
     SAMPLES_FOLDER,
     "summary.json",
-    "task_state.json",
+    TASK_STATE_FILE,
     "tensorboard",
     VALIDATION_FOLDER,
     "wandb",

@@ -29,8 +29,6 @@ from verl.trainer.ppo.run_state import (
 from verl.utils.checkpoints import Checkpoint, load_reward_state
 from verl.utils.tracking import Tracking, tolerating
 
-TASK_STATE_FILE = "task_state.json"
-
 logger = logging.getLogger(__name__)
 
 
@@ -60,8 +58,8 @@ class Progress:
         start: Checkpoint | None = None,
     ) -> None:
         output_dir = Path(config.default_local_dir)
-        task_state = TaskState(surroundings, output_dir / TASK_STATE_FILE)
-        self._parts: dict[str, Stateful] = {**parts, "task": task_state}
+        self._task_state = TaskState(surroundings, output_dir)
+        self._parts: dict[str, Stateful] = {**parts, "task": self._task_state}
         self._reward = reward
         self._tracking = tracking
         self._metrics_step = 0
@@ -153,7 +151,7 @@ class Progress:
     def close(self) -> None:
         """The workers are gone: what the step under way has used up stays used up, and no save
         goes on; see :meth:`CheckpointSaver.close`."""
-        self._parts["task"].state_dict()
+        self._task_state.write()
         self._saver.close()
 
     def save_what_is_left(self, error: Exception) -> None:

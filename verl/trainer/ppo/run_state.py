@@ -22,6 +22,8 @@ from verl.utils.redaction import redact
 from verl.utils.seeding import random_state, restore_random_state
 from verl.utils.tracking import tolerating
 
+TASK_STATE_FILE = "task_state.json"
+
 
 class Stateful(Protocol):
     """A part of a run with a state; what it returns is left alone by later steps."""
@@ -185,20 +187,24 @@ class TaskState:
 
     Args:
         surroundings: of the task.
-        file: ``task_state.json`` of the run.
+        folder: of the run.
     """
 
-    def __init__(self, surroundings: Surroundings, file: Path) -> None:
+    def __init__(self, surroundings: Surroundings, folder: Path) -> None:
         self._surroundings = surroundings
-        self._file = file
+        self._file = folder / TASK_STATE_FILE
 
-    def state_dict(self) -> dict[str, Any]:
-        """Of this moment, which the file then holds."""
+    def write(self) -> dict[str, Any]:
+        """Into the file, as it is at this moment; returns it."""
         state = self._surroundings.state_dict()
         if state:
             with tolerating(f"{self._file.name} was not written"):
                 write_text(self._file, json.dumps(state) + "\n")
         return state
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of this moment, which the file then holds."""
+        return self.write()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Of the checkpoint; the file says what was used up since."""

@@ -14,7 +14,7 @@ from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.single_controller.worker_group import WorkerGroupError
 from verl.task import Surroundings
-from verl.trainer.ppo.progress import TASK_STATE_FILE, Progress
+from verl.trainer.ppo.progress import Progress
 from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
 from verl.trainer.ppo.run_state import RunIdentity, TaskState
 from verl.utils.checkpoints import RUN_STATE, state_folder, step_folder
@@ -96,7 +96,7 @@ def test_what_a_lost_step_has_used_up_stays_used_up(tmp_path: Path) -> None:
     spending.spent = 2.5
     progress.close()
     again = Spending()
-    TaskState(again, tmp_path / TASK_STATE_FILE).load_state_dict({"spent": 0.0})
+    TaskState(again, tmp_path).load_state_dict({"spent": 0.0})
     assert again.spent == 2.5
 
 
