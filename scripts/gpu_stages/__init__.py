@@ -25,6 +25,8 @@ STAGES = {
     "head": Stage("head", "log-probs in chunks against the whole logits"),
     "update_half_b": Stage("update", "scoring and update, Qwen2.5-0.5B", {"shape": "half_b"}),
     "update_three_b": Stage("update", "scoring and update, Qwen2.5-3B", {"shape": "three_b"}),
+    "padding_half_b": Stage("padding", "packed against padded, Qwen2.5-0.5B", {"shape": "half_b"}),
+    "padding_three_b": Stage("padding", "packed against padded, Qwen2.5-3B", {"shape": "three_b"}),
     "publish": Stage("publish", "weights in buckets, read by a second process"),
     "engine": Stage("engine", "vLLM: start, weights, parity, sleep and wake"),
     "ppo_step": Stage("ppo_step", "PPO steps of a tiny policy through every part"),

@@ -1,4 +1,4 @@
-"""One FSDP2 rank with random weights: scoring and update, packed and padded, offloaded or not."""
+"""One FSDP2 rank with random weights: scoring and update, offloaded or not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from gpu_stages.one_rank import make_actor
 from gpu_stages.random_model import random_batch, vocabulary_of, write_random_model
 from gpu_stages.timing import peak_bytes, seconds_of
 from verl.config.model import ActorConfig, FSDPConfig, ModelConfig
-from verl.protocol import DataProto
 from verl.workers.fsdp.actor import ActorWorker
 
 # Dense bf16 products of an H100 or H200 (SXM), by NVIDIA's data sheet.
@@ -34,7 +33,7 @@ def run(device: torch.device, record: Callable[[str, Any], None], shape: str) ->
     with tempfile.TemporaryDirectory() as folder:
         path = write_random_model(shape, Path(folder), device)
         for offload in (False, True) if gpu else (False,):
-            actor = _actor(path, device, offload, packed=True)
+            actor = _actor(path, device, offload)
             record("parameters", _parameters(path))
             for tokens in budgets:
                 _measure(
@@ -44,14 +43,13 @@ def run(device: torch.device, record: Callable[[str, Any], None], shape: str) ->
                 _memory_given_back(actor, record, "offload_" * offload)
             del actor
             gc.collect()
-        _packed_against_padded(path, shape, device, budgets[0], record)
 
 
-def _actor(path: Path, device: torch.device, offload: bool, packed: bool) -> ActorWorker:
+def _actor(path: Path, device: torch.device, offload: bool) -> ActorWorker:
     model = ModelConfig(
         path=str(path),
         dtype="bfloat16" if device.type == "cuda" else "float32",
-        use_remove_padding=packed,
+        use_remove_padding=True,
         enable_gradient_checkpointing=True,
     )
     config = ActorConfig(
@@ -100,47 +98,6 @@ def _memory_given_back(actor: ActorWorker, record: Callable[[str, Any], None], l
         after < allocated * 1.1 + 2**30,
         f"{after / 2**30:.1f} GiB stay reserved, {allocated / 2**30:.1f} GiB are in use",
     )
-
-
-def _packed_against_padded(
-    path: Path,
-    shape: str,
-    device: torch.device,
-    tokens: int,
-    record: Callable[[str, Any], None],
-) -> None:
-    """The same trajectories of uneven lengths, packed and padded, give the same log-probs."""
-    batch = _uneven(random_batch(vocabulary_of(shape), 4, tokens // 4))
-    assert batch.batch is not None
-    mask = batch.batch["response_mask"].bool()
-    log_probs, seconds = {}, {}
-    for packed in (True, False):
-        actor = _actor(path, device, offload=False, packed=packed)
-        log_probs[packed] = actor.compute_log_probs(batch).batch["old_log_probs"][mask]
-        seconds[packed] = seconds_of(lambda a=actor: a.update_actor(batch), device)
-        del actor
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    gap = float((log_probs[True] - log_probs[False]).abs().max())
-    record("packed_padded_log_prob_gap", gap)
-    record("packed_update_s", seconds[True])
-    record("padded_update_s", seconds[False])
-    limit = 0.1 if device.type == "cuda" else 1e-4
-    require(gap < limit, f"packed and padded log-probs differ by {gap:.3g}")
-
-
-def _uneven(batch: DataProto) -> DataProto:
-    """Cuts the ends off some trajectories, so that padding has something to pad."""
-    tensors = batch.batch
-    assert tensors is not None
-    width = tensors["responses"].shape[1]
-    for row in range(len(batch)):
-        cut = row * width // (2 * len(batch))
-        if cut:
-            tensors["attention_mask"][row, -cut:] = 0
-            tensors["response_mask"][row, -cut:] = 0
-    return batch
 
 
 def _parameters(path: Path) -> int:
