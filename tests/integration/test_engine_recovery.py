@@ -127,11 +127,24 @@ def test_an_engine_that_is_lost_again_and_again_is_given_up(make: Make) -> None:
     limit = RestartLimit(2)
 
     def replace(replica: Replica, reason: str) -> None:
-        limit.take(replica.name, reason)
+        limit.take(replica, reason)
         replica.restart(START_TIMEOUT_S)
 
     replica = make("die always", replace)
     with pytest.raises(EngineDeadError, match=r"replica 0 \(here\) is lost: .*max_restarts=2"):
+        ask(replica, count=2)
+    assert limit.taken == 2
+
+
+def test_engines_that_die_before_they_generate_are_given_up_early(make: Make) -> None:
+    limit = RestartLimit(10)
+
+    def replace(replica: Replica, reason: str) -> None:
+        limit.take(replica, reason)
+        replica.restart(START_TIMEOUT_S)
+
+    replica = make("die always", replace)
+    with pytest.raises(EngineDeadError, match="3 processes in a row were lost before"):
         ask(replica, count=2)
     assert limit.taken == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import shutil
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
@@ -281,8 +282,12 @@ def test_a_dead_engine_is_one_clear_error(policy_folder: Path, tmp_path: Path) -
     (broken / "model.safetensors").write_bytes(b"no weights")
     config = RolloutConfig(dtype="float32", enforce_eager=True, inline_engine=True)
     engine = RolloutReplicas(config, str(broken), "cpu", 128)
-    with pytest.raises(RolloutEngineError, match=r"replica 0 \(a CPU\) did not start"):
+    with pytest.raises(RolloutEngineError, match=r"replica 0 \(a CPU\) did not start") as raised:
         engine.wait_until_ready()
+    account = re.search(r"Error: .* \(more in (.*)\.out and .*\.err\)$", str(raised.value))
+    assert account
+    assert "\n" not in str(raised.value)
+    assert "safetensors" in Path(f"{account[1]}.err").read_text()
 
 
 def test_an_engine_that_is_not_up_in_time_is_named(policy_folder: Path) -> None:

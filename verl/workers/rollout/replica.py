@@ -24,6 +24,8 @@ from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
 logger = logging.getLogger(__name__)
 
+_MOST_FRUITLESS = 3
+
 
 class _LostError(Exception):
     """The process does not answer any more; the message says why one thinks so."""
@@ -44,27 +46,33 @@ class RestartLimit:
         self._lock = threading.Lock()
         self.taken = 0
 
-    def take(self, name: str, reason: str) -> None:
+    def take(self, replica: Replica, reason: str) -> None:
         """One more.
 
         Args:
-            name: of the engine.
+            replica: that is lost.
             reason: why it must be started again.
 
         Raises:
-            EngineDeadError: at the limit.
+            EngineDeadError: at the limit, or if another process would only die like those before.
         """
         with self._lock:
+            given_up = f"{replica.name} is lost: {reason}. It is not started again, since"
+            hint = "VERL_WORKER_LOGS=1 shows what the engines say"
             if self.taken >= self._limit:
                 raise EngineDeadError(
-                    f"{name} is lost: {reason}. It is not started again, since engines were "
-                    f"{self.taken} times already (actor_rollout_ref.rollout.max_restarts="
-                    f"{self._limit}); VERL_WORKER_LOGS=1 shows what they say"
+                    f"{given_up} engines were {self.taken} times already "
+                    f"(actor_rollout_ref.rollout.max_restarts={self._limit}); {hint}"
+                )
+            if replica.fruitless >= _MOST_FRUITLESS:
+                raise EngineDeadError(
+                    f"{given_up} {replica.fruitless} processes in a row were lost before they "
+                    f"generated anything; {hint}"
                 )
             self.taken += 1
         logger.warning(
             "%s is lost and is started again (%d of at most %d restarts): %s",
-            *(name, self.taken, self._limit, reason),
+            *(replica.name, self.taken, self._limit, reason),
         )
 
 
@@ -74,13 +82,14 @@ class Replica:
     Args:
         name: for messages.
         start: starts a process in the engine's place; a handle of
-            :class:`~verl.workers.rollout.vllm_replica.VLLMReplica`.
+            :class:`~verl.workers.rollout.replica_actor.VLLMReplicaActor`.
         replace: blocks until this replica has another process that can go on in its place, given
             why; raises if there is none.
 
     Attributes:
         actor: handle of the present process.
         load: generations under way.
+        fruitless: processes in a row, the present one included, that have ended no generation.
         generation_timeout_s: a process that has generations under way and ends none of them for so
             long hangs; None waits without limit.
     """
@@ -95,6 +104,7 @@ class Replica:
         self.name = name
         self.generation_timeout_s = generation_timeout_s
         self.load = 0
+        self.fruitless = 1
         self._start = start
         self._replace = replace
         self._lock = threading.Lock()
@@ -134,6 +144,7 @@ class Replica:
                 raise RolloutEngineError(f"{self.name} failed: {error}") from error
             raise _LostError(_loss(error)) from error
         self._last_end = time.monotonic()
+        self.fruitless = 0
         return output
 
     async def _in_time(self, reference: Any) -> Any:
@@ -195,6 +206,7 @@ class Replica:
             if self._closed:
                 raise RolloutEngineError(f"{self.name} was shut down while it was started again")
             self.actor = self._start()
+            self.fruitless += 1
         try:
             ray.get(self.actor.ready.remote(), timeout=timeout_s)
         except RayError as error:
@@ -214,11 +226,17 @@ def _loss(error: RayError) -> str:
     """In one line: of a dead process Ray knows no more than that, of a live one the error."""
     if isinstance(error, RayActorError):
         return "its process has died"
-    return str(error).strip().rpartition("\n")[2]
+    return _own_words(error) or str(error).strip().rpartition("\n")[2]
 
 
 def reason_of(error: RayError) -> str:
-    """What the machine lacks, in one line; of any other failure all that Ray knows."""
-    last_line = str(error).strip().rpartition("\n")[2]
-    kind, _, message = last_line.partition(": ")
-    return message if kind.endswith(SurroundingsError.__name__) else str(error)
+    """What the machine lacks or the engine said, in one line; of any other failure all that Ray
+    knows."""
+    return _own_words(error) or str(error)
+
+
+def _own_words(error: RayError) -> str | None:
+    """The message of an exception that this package raised in the actor, with which Ray ends."""
+    kind, _, message = str(error).strip().rpartition("\n")[2].partition(": ")
+    told = (SurroundingsError, RolloutEngineError, EngineDeadError)
+    return message if kind.endswith(tuple(each.__name__ for each in told)) else None

@@ -28,7 +28,8 @@ from verl.workers.rollout.engine_calls import EngineCalls
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.placement import own_gpus, place_beside
 from verl.workers.rollout.replica import Replica, RestartLimit, reason_of
-from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
+from verl.workers.rollout.replica_actor import VLLMReplicaActor
+from verl.workers.rollout.vllm_replica import ReplicaSettings
 from verl.workers.weight_transfer.buckets import WeightFormat
 
 _MAX_CALLS_IN_FLIGHT = 4096
@@ -188,7 +189,7 @@ class RolloutReplicas(EngineCalls):
 
     def _replace(self, replica: Replica, reason: str) -> None:
         """During a rollout, on a thread of its own."""
-        self._restarts.take(replica.name, reason)
+        self._restarts.take(replica, reason)
         replica.restart(self._start_timeout_s)
         if self.refresh is not None:
             with self._refreshing:
@@ -204,7 +205,7 @@ class RolloutReplicas(EngineCalls):
         for replica in self._replicas:
             fault = replica.find_fault()
             if fault is not None:
-                self._restarts.take(replica.name, fault)
+                self._restarts.take(replica, fault)
                 replica.restart(self._start_timeout_s)
                 EngineCalls([replica], self.weight_format, self._sleeps).sleep()
 
@@ -221,5 +222,5 @@ class RolloutReplicas(EngineCalls):
 
 def _start(options: dict[str, Any], settings: ReplicaSettings) -> Any:
     """Handle of a new process."""
-    actor_class = ray.remote(VLLMReplica).options(max_concurrency=_MAX_CALLS_IN_FLIGHT, **options)
-    return actor_class.remote(settings)
+    actor_class = ray.remote(VLLMReplicaActor)
+    return actor_class.options(max_concurrency=_MAX_CALLS_IN_FLIGHT, **options).remote(settings)
