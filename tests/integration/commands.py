@@ -26,6 +26,7 @@ SMALL = (
     "data.val_data_num=24",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",
     "critic.ppo_mini_batch_size=8",
+    "critic.warmup_steps=1",
     "trainer.test_freq=-1",
 )
 

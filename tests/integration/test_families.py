@@ -32,7 +32,8 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
             *("recipe=quickstart", "cold_start=null", f"actor_rollout_ref.model.path={model}"),
             *("actor_rollout_ref.model.use_remove_padding=true", "pool.request_timeout_s=2"),
             *("data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=4"),
-            *("critic.ppo_mini_batch_size=4", "actor_rollout_ref.actor.optim.lr=1e-3"),
+            *("critic.ppo_mini_batch_size=4", "critic.warmup_steps=0"),
+            "actor_rollout_ref.actor.optim.lr=1e-3",
             # Random text earns the same penalty everywhere, from which PPO alone learns nothing.
             "actor_rollout_ref.actor.entropy_coeff=0.01",
             *(f"trainer.total_training_steps={STEPS}", "trainer.test_freq=-1"),

@@ -8,7 +8,12 @@ from omegaconf import MISSING
 
 from verl.algorithms.policy_losses import find_policy_loss
 from verl.config.paths import MODEL
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import (
+    ConfigError,
+    require_choice,
+    require_not_negative,
+    require_positive,
+)
 
 # Of LoraConfig.target_modules: every linear layer of the decoder layers.
 ALL_LINEAR = "all-linear"
@@ -250,6 +255,11 @@ class CriticConfig:
     """The value model and its update (fields as in :class:`ActorConfig`).
 
     ``model.path`` defaults to the actor's path in the YAML.
+
+    Attributes:
+        warmup_steps: first training steps in which the critic learns and the actor does not. Until
+            it tells good states from bad ones, everything that an unlucky trajectory sampled counts
+            as bad, its right parts too.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -258,6 +268,7 @@ class CriticConfig:
     use_dynamic_bsz: bool = True
     ppo_max_token_len_per_gpu: int = 16384
     ppo_epochs: int = 1
+    warmup_steps: int = 0
     cliprange_value: float = 0.5
     shuffle: bool = True
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
@@ -272,3 +283,4 @@ class CriticConfig:
                 "critic.cliprange_value": self.cliprange_value,
             }
         )
+        require_not_negative(**{"critic.warmup_steps": self.warmup_steps})

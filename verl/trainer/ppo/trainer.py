@@ -235,7 +235,7 @@ class RayPPOTrainer:
             metrics |= self._add_advantages(batch)
         self.progress.begin_update()
         with self._timed("update"):
-            metrics |= self._update(batch)
+            metrics |= self._update(batch, step)
         with self._timed("publish_weights"):
             self.workers.publish_weights()
         self._log(step, batch, metrics, gathered.rolled_out, time.monotonic() - start)
@@ -285,7 +285,7 @@ class RayPPOTrainer:
         add_advantages(batch, self.config.algorithm)
         return metrics
 
-    def _update(self, batch: DataProto) -> dict[str, float]:
+    def _update(self, batch: DataProto, step: int) -> dict[str, float]:
         actor, critic = self.config.actor_rollout_ref.actor, self.config.critic
         metrics: dict[str, float] = {}
         if self.config.algorithm.mask_truncated:
@@ -303,6 +303,8 @@ class RayPPOTrainer:
                 self.workers.world_size,
             )
             metrics |= run_update(self.workers.critic.update_critic, parts)
+            if step <= critic.warmup_steps:
+                return metrics
         assert batch.batch is not None
         optional = tuple(name for name in OPTIONAL_COLUMNS if name in batch.batch)
         parts = mini_batches(

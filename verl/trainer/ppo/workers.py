@@ -160,9 +160,8 @@ def _start_group(
     policy = config.actor_rollout_ref
     temperature = policy.rollout.temperature
     samples = config.data.train_batch_size * policy.rollout.n_agent
-    actor_steps = (
-        training_steps * policy.actor.ppo_epochs * (samples // policy.actor.ppo_mini_batch_size)
-    )
+    learning = training_steps - (config.critic.warmup_steps if roles.critic else 0)
+    actor_steps = learning * policy.actor.ppo_epochs * (samples // policy.actor.ppo_mini_batch_size)
     classes = {
         "actor": RayClassWithInit(ActorWorker, policy.model, policy.actor, temperature, actor_steps)
     }
