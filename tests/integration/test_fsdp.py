@@ -137,14 +137,14 @@ def one_update(
 
 @pytest.fixture(scope="module")
 def updates(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    cuts = [(1, False, False, 16), (2, False, False, 3), (2, True, True, 1)]
+    cuts = [(1, False, False, 16), (2, False, False, 3), (4, True, True, 1)]
     return [
         one_update(policy_folder, tmp_path_factory.mktemp("saved"), *cut)  # type: ignore[arg-type]
         for cut in cuts
     ]
 
 
-@pytest.mark.parametrize("other", [1, 2], ids=["2 ranks, micro-batches of 3", "2 ranks, packed"])
+@pytest.mark.parametrize("other", [1, 2], ids=["2 ranks, micro-batches of 3", "4 ranks, packed"])
 def test_world_size_micro_batches_packing_and_padding_change_nothing(
     updates: list[dict[str, Any]], other: int
 ) -> None:
