@@ -34,6 +34,7 @@ REWARD_STATE = "reward.json"
 _CHECKPOINTS = "checkpoints"
 _STEP_FOLDER = re.compile(r"global_step_(\d+)")
 _PARTIAL = ".partial"
+_REPLACED = f".replaced{_PARTIAL}"
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def begin_checkpoint(output_dir: Path, step: int) -> Path:
 def commit_checkpoint(partial: Path) -> Path:
     """Gives a folder in which all is written the name of a checkpoint; returns that."""
     final = partial.with_name(partial.name.removesuffix(_PARTIAL))
-    if final.exists():  # of the same step: it goes at once, and its content after it
-        replaced = final.with_name(f"{final.name}.replaced{_PARTIAL}")
+    if final.exists():  # of the same step: killed here, restore_replaced brings it back
+        replaced = final.with_name(f"{final.name}{_REPLACED}")
         final.rename(replaced)
         os.replace(partial, final)
         shutil.rmtree(replaced)
@@ -114,8 +115,18 @@ def remove_checkpoint(folder: Path) -> None:
     shutil.rmtree(folder.rename(_partial(folder)))
 
 
+def restore_replaced(output_dir: Path) -> None:
+    """Gives its name back to a checkpoint that another of the same step was to replace when the run
+    was killed. Only the run itself may call it, and not while it saves."""
+    for replaced in (output_dir / _CHECKPOINTS).glob(f"*{_REPLACED}"):
+        final = replaced.with_name(replaced.name.removesuffix(_REPLACED))
+        if not final.exists():
+            replaced.rename(final)
+
+
 def remove_partial_checkpoints(output_dir: Path) -> None:
     """Removes what a run that was killed while it saved has left half written."""
+    restore_replaced(output_dir)
     for leftover in (output_dir / _CHECKPOINTS).glob(f"*{_PARTIAL}"):
         shutil.rmtree(leftover)
 

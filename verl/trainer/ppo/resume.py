@@ -19,7 +19,13 @@ from verl.config.ppo import TrainerConfig
 from verl.config.saving import AUTO, NEVER
 from verl.errors import UserError
 from verl.trainer.ppo.run_state import RunIdentity, RunState
-from verl.utils.checkpoints import RUN_STATE, Checkpoint, checkpoint_at, list_checkpoints
+from verl.utils.checkpoints import (
+    RUN_STATE,
+    Checkpoint,
+    checkpoint_at,
+    list_checkpoints,
+    restore_replaced,
+)
 
 # Groups of which only the last keys named count, and keys that may differ anywhere.
 _FREE_GROUPS = ("trainer", "evaluation", "ray")
@@ -76,6 +82,7 @@ def find_start(
     if trainer.resume != AUTO:
         return _named(Path(trainer.resume), identity, free)
     output_dir = Path(trainer.default_local_dir)
+    restore_replaced(output_dir)
     found = next((c for c in list_checkpoints(output_dir) if c.resumable), None)
     if found is None:
         return None

@@ -21,6 +21,7 @@ from verl.utils.checkpoints import (
     commit_checkpoint,
     list_checkpoints,
     prune_checkpoints,
+    restore_replaced,
     state_folder,
 )
 
@@ -52,6 +53,7 @@ def find_start(config: SFTConfig) -> Checkpoint | None:
     trainer = config.trainer
     if trainer.run_dir is None or trainer.resume == NEVER:
         return None
+    restore_replaced(Path(trainer.run_dir))
     found = next((c for c in list_checkpoints(Path(trainer.run_dir)) if c.resumable), None)
     if found is None:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from verl.utils.checkpoints import (
     commit_checkpoint,
     find_newest_actor,
     newest_actor,
+    restore_replaced,
     step_folder,
 )
 
@@ -108,6 +110,26 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
     assert folders == ["global_step_2", "global_step_6"]
     save(6)
     assert (step_folder(tmp_path, 6) / "reward.json").is_file(), "written again, whole"
+
+
+def test_a_checkpoint_that_was_about_to_be_replaced_is_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the two renames of a save of the same step."""
+    old = leave_a_run(tmp_path, 6)
+    partial = begin_checkpoint(tmp_path, 6)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", killed)
+        commit_checkpoint(partial)
+    assert find_newest_actor(tmp_path) is None
+    restore_replaced(tmp_path)
+    assert newest_actor(tmp_path) == old
+    begin_checkpoint(tmp_path, 7)
+    assert newest_actor(tmp_path) == old, "it is no leftover"
 
 
 def steps_of(metrics: Path) -> list[int]:
