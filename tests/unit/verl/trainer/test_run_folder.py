@@ -122,9 +122,10 @@ def test_a_checkpoint_that_was_about_to_be_replaced_is_there_again(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", killed)
-        commit_checkpoint(partial)
+        with pytest.raises(KeyboardInterrupt):
+            commit_checkpoint(partial)
     assert find_newest_actor(tmp_path) is None
     restore_replaced(tmp_path)
     assert newest_actor(tmp_path) == old
