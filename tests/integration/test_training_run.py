@@ -176,7 +176,7 @@ def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(
     again = (
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={straight}/world", "trainer.total_training_steps=3"),
-        *("trainer.save_freq=1", "trainer.logger=[console,jsonl]"),
+        *("trainer.save_freq=1", "trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl]"),
         *("pool.recording.mode=replay", f"pool.recording.path={straight}/calls.sqlite"),
     )
     killed = start(*again, RECIPE="quickstart")
@@ -218,7 +218,12 @@ def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=3"),
-        *("trainer.save_freq=1", "trainer.val_before_train=false", "trainer.logger=[jsonl]"),
+        *(
+            "trainer.save_freq=1",
+            "trainer.max_ckpt_to_keep=null",
+            "trainer.val_before_train=false",
+            "trainer.logger=[jsonl]",
+        ),
         RECIPE="quickstart",
     )
     first = tmp_path / "checkpoints" / "global_step_1"
