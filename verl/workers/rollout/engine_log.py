@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 # vLLM's processes log exceptions line by line: (Worker pid=7) ERROR 11-26 … [core.py:9] Kind: text
-_LOGGED_EXCEPTION = re.compile(r"ERROR .*?\] +((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*)")
-_POINTS_ELSEWHERE = re.compile(r"\(?above\)?", re.IGNORECASE)
+_LOGGED_EXCEPTION = re.compile(r".*ERROR .*?\] +((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*)")
+_POINTS_ELSEWHERE = "above"
 _READ_BYTES = 2**20
 
 
@@ -25,7 +25,7 @@ def account_of(error: Exception, log: Path | None = None) -> str:
     account = f"{type(error).__name__}: {text}" if text else type(error).__name__
     if log is None:
         return account
-    if _POINTS_ELSEWHERE.search(text):
+    if _POINTS_ELSEWHERE in text:
         account = first_logged_exception(log) or account
     return f"{account} (more in {log} and {log.with_suffix('.err').name})"
 
@@ -35,7 +35,7 @@ def first_logged_exception(log: Path) -> str | None:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _READ_BYTES))
         lines = file.read().decode(errors="replace").splitlines()
-    found = (_LOGGED_EXCEPTION.search(line) for line in lines)
+    found = (_LOGGED_EXCEPTION.match(line) for line in lines)
     return next((match[1] for match in found if match), None)
 
 
