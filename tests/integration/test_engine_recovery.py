@@ -123,14 +123,19 @@ def test_a_refused_request_is_no_reason_to_restart(make: Make) -> None:
     assert replica.find_fault() is None
 
 
-def test_an_engine_that_is_lost_again_and_again_is_given_up(make: Make) -> None:
-    limit = RestartLimit(2)
+def restarting(limit: RestartLimit) -> Callable[[Replica, str], None]:
+    """Starts a lost process again while the limit lets it."""
 
     def replace(replica: Replica, reason: str) -> None:
         limit.take(replica, reason)
         replica.restart(START_TIMEOUT_S)
 
-    replica = make("die always", replace)
+    return replace
+
+
+def test_an_engine_that_is_lost_again_and_again_is_given_up(make: Make) -> None:
+    limit = RestartLimit(2)
+    replica = make("die always", restarting(limit))
     with pytest.raises(EngineDeadError, match=r"replica 0 \(here\) is lost: .*max_restarts=2"):
         ask(replica, count=2)
     assert limit.taken == 2
@@ -138,12 +143,7 @@ def test_an_engine_that_is_lost_again_and_again_is_given_up(make: Make) -> None:
 
 def test_engines_that_die_before_they_generate_are_given_up_early(make: Make) -> None:
     limit = RestartLimit(10)
-
-    def replace(replica: Replica, reason: str) -> None:
-        limit.take(replica, reason)
-        replica.restart(START_TIMEOUT_S)
-
-    replica = make("die always", replace)
+    replica = make("die always", restarting(limit))
     with pytest.raises(EngineDeadError, match="3 processes in a row were lost before"):
         ask(replica, count=2)
     assert limit.taken == 2
