@@ -20,8 +20,9 @@ Each phase carries the CUDA contexts of trainer and engine, NCCL's buffers and w
 engine keeps (graphs, workspaces): 3 GiB, of which 1.9 to 2.5 were seen on one H100 with an eager
 engine. On top comes a tenth for fragmentation in the phases where activations are allocated.
 
-Against the peaks that torch counted there, one rank, shapes of 0.5B and 3B, 4k and 16k tokens: an
-update took 0.60 to 0.87 of what is computed here, scoring 16k tokens 1.01 to 1.18 (0.6 GB more).
+Against the peaks that torch counted there (benchmarks/results; one rank, shapes of 0.5B and 3B, 4k
+and 16k tokens), without contexts and fragmentation: an update took 0.60 to 0.87 of what is computed
+here, scoring 16k tokens 1.01 to 1.18 (0.6 GB more).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 
 # vLLM's processes log exceptions line by line: (Worker pid=7) ERROR 11-26 … [core.py:9] Kind: text
 _LOGGED_EXCEPTION = re.compile(r".*ERROR .*?\] +((?:\w+\.)*\w*(?:Error|Exception|Interrupt): .*)")
+# "See root cause above", "See stack trace (above) for the root cause".
 _POINTS_ELSEWHERE = "above"
 _READ_BYTES = 2**20
 
@@ -26,11 +27,11 @@ def account_of(error: Exception, log: Path | None = None) -> str:
     if log is None:
         return account
     if _POINTS_ELSEWHERE in text:
-        account = first_logged_exception(log) or account
+        account = _first_logged_exception(log) or account
     return f"{account} (more in {log} and {log.with_suffix('.err').name})"
 
 
-def first_logged_exception(log: Path) -> str | None:
+def _first_logged_exception(log: Path) -> str | None:
     """The one that the others in the last MiB of an engine's log follow from; None without any."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - _READ_BYTES))
