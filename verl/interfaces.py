@@ -7,6 +7,7 @@ of turns, tags or tools. The source generates through a :class:`GenerationEngine
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -119,6 +120,16 @@ class RolloutOptions(Sampling):
 
 class RolloutSource(Protocol):
     """Turns requests into trajectories: exactly one per request, in request order."""
+
+    def start(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> Future[list[Trajectory]]:
+        """Begins what :meth:`rollout` does; it goes on beside the caller. Cancelling the future
+        ends it; several may be under way."""
+        ...
 
     def rollout(
         self,

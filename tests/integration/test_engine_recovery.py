@@ -31,8 +31,16 @@ class Echo:
     def __init__(self, once: Path, how: str) -> None:
         self._once, self._how = once, how
 
+        self._held = False
+
     async def ready(self) -> bool:
         return True
+
+    async def hold(self) -> None:
+        self._held = True
+
+    async def held(self) -> bool:
+        return self._held
 
     async def generate(self, prompt_ids: list[int], sampling: SamplingParams) -> GenerationOutput:
         await asyncio.sleep(0.05 * sampling.max_tokens)
@@ -69,6 +77,16 @@ def ask(replica: Replica, count: int = 8) -> list[tuple[int, ...]]:
     return [output.token_ids for output in asyncio.run(run())]
 
 
+def restart(
+    replica: Replica,
+    lost: Any,
+    reason: str,
+    limit: RestartLimit | None = None,
+    holds: bool = False,
+) -> bool:
+    return replica.restart(lost, reason, limit or RestartLimit(10), START_TIMEOUT_S, holds)
+
+
 @pytest.mark.parametrize(
     ("how", "words"), [("die", "its process has died"), ("hang", "no generation has ended for 4 s")]
 )
@@ -77,9 +95,9 @@ def test_a_lost_process_is_replaced_once_and_every_generation_comes(
 ) -> None:
     reasons: list[str] = []
 
-    def replace(replica: Replica, reason: str) -> None:
+    def replace(replica: Replica, lost: Any, reason: str) -> None:
         reasons.append(reason)
-        replica.restart(START_TIMEOUT_S)
+        restart(replica, lost, reason)
 
     replica = make(how, replace, 4.0 if how == "hang" else None)
     first = replica.actor
@@ -93,9 +111,9 @@ def test_no_generation_reaches_a_new_process_before_it_is_ready_for_it(make: Mak
     """Weights come after the start; who asks meanwhile waits."""
     refreshed = False
 
-    def replace(replica: Replica, _reason: str) -> None:
+    def replace(replica: Replica, lost: Any, reason: str) -> None:
         nonlocal refreshed
-        replica.restart(START_TIMEOUT_S)
+        restart(replica, lost, reason)
         refreshed = True
 
     replica = make("die", replace)
@@ -114,7 +132,7 @@ def test_no_generation_reaches_a_new_process_before_it_is_ready_for_it(make: Mak
 
 
 def test_a_refused_request_is_no_reason_to_restart(make: Make) -> None:
-    def replace(_replica: Replica, reason: str) -> None:
+    def replace(_replica: Replica, _lost: Any, reason: str) -> None:
         raise AssertionError(reason)
 
     replica = make("refuse", replace)
@@ -123,12 +141,11 @@ def test_a_refused_request_is_no_reason_to_restart(make: Make) -> None:
     assert replica.find_fault() is None
 
 
-def restarting(limit: RestartLimit) -> Callable[[Replica, str], None]:
+def restarting(limit: RestartLimit) -> Callable[[Replica, Any, str], None]:
     """Starts a lost process again while the limit lets it."""
 
-    def replace(replica: Replica, reason: str) -> None:
-        limit.take(replica, reason)
-        replica.restart(START_TIMEOUT_S)
+    def replace(replica: Replica, lost: Any, reason: str) -> None:
+        restart(replica, lost, reason, limit)
 
     return replace
 
@@ -153,5 +170,24 @@ def test_a_closed_replica_stays_closed(make: Make) -> None:
     replica = make("die", lambda *_: None)
     replica.close()
     with pytest.raises(RolloutEngineError, match="was shut down"):
-        replica.restart(START_TIMEOUT_S)
+        restart(replica, replica.actor, "it is closed")
     assert replica.find_fault() is not None
+
+
+def test_a_loss_that_two_have_noticed_is_one_restart(make: Make) -> None:
+    limit = RestartLimit(10)
+    replica = make("die", lambda *_: None)
+    lost = replica.actor
+    assert restart(replica, lost, "one says so", limit)
+    second = replica.actor
+    assert not restart(replica, lost, "so does another", limit)
+    assert (replica.actor, limit.taken) == (second, 1)
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_a_process_that_waits_for_weights_is_held_before_anybody_asks_it(
+    make: Make, holds: bool
+) -> None:
+    replica = make("die", lambda *_: None)
+    restart(replica, replica.actor, "it is old", holds=holds)
+    assert ray.get(replica.actor.held.remote()) is holds

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -249,6 +249,40 @@ def rollout_losing(name: str, engine: RolloutReplicas) -> list[GenerationOutput]
         return await asyncio.gather(*calls)
 
     return asyncio.run(run())
+
+
+def rollout_during(publication: Callable[[], None], engine: RolloutReplicas) -> list[Any]:
+    async def run() -> list[GenerationOutput]:
+        calls = [asyncio.ensure_future(call) for call in asked(engine, LONG)]
+        await asyncio.sleep(0.1)
+        assert not any(call.done() for call in calls)
+        await asyncio.to_thread(publication)
+        return await asyncio.gather(*calls)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("setup", CASES[:2], indirect=True, ids=str)
+def test_generations_under_way_keep_their_tokens_and_go_on_with_new_weights(setup: Setup) -> None:
+    """Also what they had cached is of the new weights: each later token's log-prob is that of the
+    new policy over the whole context."""
+    actor, engine = setup.actor, setup.engine
+    publish_weights(actor, engine)
+    old = generate(engine, LONG)
+    assert_same(rollout_during(partial(publish_weights, actor, engine), engine), old)
+
+    batch = as_batch(old)
+    assert batch.batch is not None
+    batch.batch["advantages"] = torch.ones_like(batch.batch["rollout_log_probs"])
+    batch.batch["old_log_probs"] = batch.batch["rollout_log_probs"]
+    actor.update_actor(batch)
+    mixed = rollout_during(partial(publish_weights, actor, engine), engine)
+    difference = gaps(actor, as_batch(mixed)).split([len(output.token_ids) for output in mixed])
+    for output, before, gap in zip(mixed, old, difference, strict=True):
+        of_old = int((gap > 1e-5).nonzero().max()) + 1
+        assert 0 < of_old < len(output.token_ids)
+        assert output.token_ids[:of_old] == before.token_ids[:of_old]
+        assert output.log_probs[:of_old] == pytest.approx(before.log_probs[:of_old], abs=1e-4)
 
 
 @pytest.mark.parametrize("setup", CASES[:2], indirect=True, ids=str)

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, TypeVar
 
 from verl.interfaces import RolloutOptions, RolloutRequest
@@ -37,13 +38,13 @@ class AgentLoop(ABC, Generic[RecordT]):
         """Frees what the agent holds on the loop, before it ends; nothing by default."""
         return
 
-    def rollout(
+    def start(
         self,
         requests: Sequence[RolloutRequest],
         options: RolloutOptions,
         on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> list[Trajectory[RecordT]]:
-        """One trajectory per request, in order; blocks until all have ended."""
+    ) -> Future[list[Trajectory[RecordT]]]:
+        """One trajectory per request, in order, once all have ended; cancelling it ends them."""
 
         async def one(request: RolloutRequest) -> Trajectory[RecordT]:
             trajectory = await self.run_one(request, options)
@@ -52,26 +53,30 @@ class AgentLoop(ABC, Generic[RecordT]):
             return trajectory
 
         async def all_of_them() -> list[Trajectory[RecordT]]:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(request)) for request in requests]
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(request)) for request in requests]
+            except ExceptionGroup as failed:  # all failed for one reason: the engine
+                raise failed.exceptions[0] from failed
             return [task.result() for task in tasks]
 
-        try:
-            return self.run(all_of_them())
-        except ExceptionGroup as group:  # all failed for one reason: the engine
-            raise group.exceptions[0] from group
+        return asyncio.run_coroutine_threadsafe(all_of_them(), self._loop)
+
+    def rollout(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory[RecordT]]:
+        """One trajectory per request, in order; blocks until all have ended."""
+        return _wait(self.start(requests, options, on_finished))
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs a coroutine on the loop and blocks until it ends.
 
         An exception in the blocked thread (Ctrl-C) cancels it.
         """
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+        return _wait(asyncio.run_coroutine_threadsafe(coroutine, self._loop))
 
     def pending_tasks(self) -> int:
         """Coroutines under way on the loop; 0 between rollouts."""
@@ -87,3 +92,11 @@ class AgentLoop(ABC, Generic[RecordT]):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _wait(future: Future[T]) -> T:
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise

@@ -99,6 +99,9 @@ class TrainerConfig:
 
     Attributes:
         total_training_steps: exact number of PPO steps; None runs ``total_epochs``.
+        async_level: 0 waits for a step's rollouts before it trains; 1 rolls the prompts of the next
+            step out meanwhile, and leaves those that wait for a slow call to it: trajectories are
+            up to two updates old, which the importance weights or the ratio must know of.
         save_freq, test_freq: in steps; -1 is never (a final save and validation always happen
             at the end of training).
         max_ckpt_to_keep: after a save only so many checkpoints are kept, the newest; None keeps
@@ -131,6 +134,7 @@ class TrainerConfig:
     experiment_name: str = "ppo"
     total_epochs: int = 15
     total_training_steps: int | None = None
+    async_level: int = 0
     save_freq: int = -1
     max_ckpt_to_keep: int | None = None
     keep_best: KeepBestConfig | None = None
@@ -155,6 +159,8 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        if self.async_level not in (0, 1):
+            raise ConfigError(f"trainer.async_level must be 0 or 1, got {self.async_level}")
         require_choice("trainer.save_hf", self.save_hf, EXPORTS)
         require_not_negative(**{"trainer.max_restarts": self.max_restarts})
         if not self.resume:
@@ -255,6 +261,7 @@ class PPOConfig:
         _check_engines(self)
         _check_groups(self)
         _check_on_policy(self)
+        _check_async(self)
         self._choose_kl()
         self._choose_horizon()
 
@@ -313,6 +320,25 @@ def _check_on_policy(config: Any) -> None:
             "algorithm.rollout_log_probs_as_old=true wants log-probs of the full distribution: set "
             f"actor_rollout_ref.rollout.top_p=1 (now {rollout.top_p}) and top_k=-1 (now "
             f"{rollout.top_k})"
+        )
+
+
+def _check_async(config: Any) -> None:
+    """Trajectories are older than the policy, and engines generate while the trainer trains."""
+    if not config.trainer.async_level:
+        return
+    algorithm = config.algorithm
+    if algorithm.rollout_correction.level is None and not algorithm.rollout_log_probs_as_old:
+        raise ConfigError(
+            "trainer.async_level=1 learns from trajectories of earlier policies: set "
+            "algorithm.rollout_correction.level to token or sequence (now null), or "
+            "algorithm.rollout_log_probs_as_old=true"
+        )
+    if config.actor_rollout_ref.rollout.free_cache_engine:
+        raise ConfigError(
+            "trainer.async_level=1 generates while the trainer trains, so engines cannot sleep "
+            "meanwhile: set actor_rollout_ref.rollout.free_cache_engine=false, with a "
+            "rollout.gpu_memory_utilization that leaves the trainer its memory"
         )
 
 

@@ -215,6 +215,12 @@ def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBa
     return tokenizer
 
 
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Padding is masked by lengths, so any id will do where the tokenizer has none."""
+    pad: Any = tokenizer.pad_token_id
+    return int(pad) if pad is not None else 0
+
+
 def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None:
     """Raises :class:`DataError` if the tokenizer cannot format messages."""
     if not tokenizer.chat_template:

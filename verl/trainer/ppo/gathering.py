@@ -1,11 +1,10 @@
-"""What a step learns from: trajectories of the next rows, scored, with more in place of those that
-teach nothing.
+"""What a step learns from: trajectories of the next prompts, scored, with more in place of those
+that teach nothing.
 
 Guarantees: without ``algorithm.filter_groups`` one rollout a step; with it at most
-``max_num_gen_batches``, and the step gets at most as many prompts as it would without. Rows are
-taken in the data's order and none comes back. Every trajectory that the agent does not exclude is
-scored exactly once. A greedy trajectory that an algorithm compares with is scored without moving
-the reward's state, and is not learned from.
+``max_num_gen_batches``, and the step gets at most as many prompts as it would without. Every
+trajectory that the agent does not exclude is scored exactly once. A greedy trajectory that an
+algorithm compares with is scored without moving the reward's state, and is not learned from.
 """
 
 from __future__ import annotations
@@ -29,12 +28,11 @@ from verl.interfaces import (
     RolloutSource,
 )
 from verl.protocol import DataProto
-from verl.trainer.ppo.row_stream import RowStream
+from verl.trainer.ppo.prompts import PromptSampler
 from verl.trainer.ppo.scored_rollout import ScoredRollout, join_rewards
 from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.validation import label
 from verl.trajectory import Trajectory, collate
-from verl.utils.dataset import PromptDataset
 
 
 class TrainingStoppedError(Exception):
@@ -89,14 +87,13 @@ class Gathered:
 
 
 class Gatherer:
-    """Rolls a step's prompts out.
+    """Gets a step's prompts.
 
     Args:
         config: of the run.
-        source: makes trajectories.
+        prompts: rolls them out.
+        source: makes greedy trajectories, where an algorithm compares with them.
         reward_function: scores them.
-        dataset: of training.
-        rows: of the dataset, in order.
         stop_reason: asked after each rollout, see :class:`verl.task.Surroundings`.
         needs_peers: a trajectory without another of its prompt teaches nothing.
         pad_token_id: for batches.
@@ -105,23 +102,21 @@ class Gatherer:
     def __init__(
         self,
         config: PPOConfig,
+        prompts: PromptSampler,
         source: RolloutSource,
         reward_function: RewardFunction,
-        dataset: PromptDataset,
-        rows: RowStream,
         stop_reason: Callable[[], str | None],
         needs_peers: bool,
         pad_token_id: int,
     ) -> None:
-        self._sampling = config.actor_rollout_ref.rollout
+        self._n_agent = config.actor_rollout_ref.rollout.n_agent
         self._seed = config.trainer.seed
-        self._prompts = config.data.train_batch_size
+        self._prompts_per_step = config.data.train_batch_size
         self._filter = config.algorithm.filter_groups
         self._needs_greedy = find_algorithm(config.algorithm.adv_estimator).needs_greedy_baseline
+        self._prompts = prompts
         self._source = source
         self._reward_function = reward_function
-        self._dataset = dataset
-        self._rows = rows
         self._stop_reason = stop_reason
         self._needs_peers = needs_peers
         self._pad_token_id = pad_token_id
@@ -140,33 +135,27 @@ class Gatherer:
             count = self._still_to_ask(asked, sum(len(part.groups) for part in kept))
             if not count:
                 break
-            scored = self._sample(gathered, step, asked, count)
+            scored = self._sample(gathered, step, count)
             asked += count
             if scored is not None:
                 kept += self._keep(gathered, scored)
         if kept:
             rollout = self._at_most(gathered, self._join(kept))
             gathered.rollout = self._with_greedy_scores(gathered, rollout)
+        gathered.count(self._prompts.metrics())
         return gathered
 
     def _still_to_ask(self, asked: int, kept: int) -> int:
         """Prompts of the next round: those missing, and more if some of the last were dropped."""
-        missing = max(0, self._prompts - kept)
+        missing = max(0, self._prompts_per_step - kept)
         if not asked:
             return missing
-        return min(self._prompts, -(-missing * asked // max(1, kept)))
+        return min(self._prompts_per_step, -(-missing * asked // max(1, kept)))
 
-    def _sample(
-        self, gathered: Gathered, step: int, first: int, count: int
-    ) -> ScoredRollout | None:
-        """``n_agent`` trajectories of each of the next rows, side by side; None if all are left
-        out. The step's prompts are numbered from ``first``."""
-        requests = [
-            self._dataset.request(row, uid=f"step{step}-{first + i}", sample_index=k)
-            for i, row in enumerate(self._rows.take(count))
-            for k in range(self._sampling.n_agent)
-        ]
-        trajectories = self._roll_out(gathered, requests, self._sampling)
+    def _sample(self, gathered: Gathered, step: int, count: int) -> ScoredRollout | None:
+        """The trajectories of so many prompts; None if all are left out."""
+        with self._rolling_out(gathered, count * self._n_agent):
+            requests, trajectories = self._prompts.sample(step, count)
         selection = select_for_update(trajectories, self._needs_peers)
         gathered.trajectories += trajectories
         gathered.count(selection.metrics())
@@ -179,16 +168,13 @@ class Gatherer:
         gathered.rewards.append(scored.reward)
         return scored
 
-    def _roll_out(
-        self, gathered: Gathered, requests: Sequence[RolloutRequest], sampling: Sampling
-    ) -> list[Trajectory]:
+    @contextmanager
+    def _rolling_out(self, gathered: Gathered, trajectories: int) -> Iterator[None]:
         with gathered.timed("gen"):
-            options = RolloutOptions.of(sampling, self._seed)
-            trajectories = self._source.rollout(requests, options)
-        gathered.rolled_out += len(requests)
+            yield
+        gathered.rolled_out += trajectories
         if reason := self._stop_reason():
             raise TrainingStoppedError(reason)
-        return trajectories
 
     def _score(
         self,
@@ -229,9 +215,9 @@ class Gatherer:
         """No more prompts than a step takes: those that came first."""
         groups = rollout.groups
         if self._filter.enable:
-            surplus = max(0, len(groups) - self._prompts)
+            surplus = max(0, len(groups) - self._prompts_per_step)
             gathered.count({"rollout/groups_surplus": float(surplus)})
-        return rollout.only(groups[: self._prompts])
+        return rollout.only(groups[: self._prompts_per_step])
 
     def _with_greedy_scores(
         self, gathered: Gathered, rollout: ScoredRollout
@@ -242,10 +228,11 @@ class Gatherer:
             return rollout
         groups = rollout.groups
         requests = [
-            replace(rollout.requests[rows[0]], sample_index=self._sampling.n_agent)
-            for rows in groups
+            replace(rollout.requests[rows[0]], sample_index=self._n_agent) for rows in groups
         ]
-        trajectories = self._roll_out(gathered, requests, Sampling(temperature=0.0))
+        greedy_sampling = RolloutOptions.of(Sampling(temperature=0.0), self._seed)
+        with self._rolling_out(gathered, len(requests)):
+            trajectories = self._source.rollout(requests, greedy_sampling)
         sound = [i for i, trajectory in enumerate(trajectories) if not trajectory.excluded]
         kept = rollout.only(groups[i] for i in sound)
         lost = len(rollout.trajectories) - len(kept.trajectories)

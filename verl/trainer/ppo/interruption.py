@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from types import FrameType
 
@@ -87,6 +88,15 @@ class InterruptibleSource:
     def __init__(self, source: RolloutSource, interruption: Interruption) -> None:
         self._source = source
         self._interruption = interruption
+
+    def start(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> Future[list[Trajectory]]:
+        """See :class:`verl.interfaces.RolloutSource`; a signal leaves it alone."""
+        return self._source.start(requests, options, on_finished)
 
     def rollout(
         self,

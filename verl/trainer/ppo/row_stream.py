@@ -1,7 +1,8 @@
 """The order in which training takes rows of its data.
 
 Guarantees: the order is that of :func:`~verl.utils.dataset.epoch_batches`, however many rows are
-taken at a time; each is taken once an epoch, and :attr:`RowStream.taken` says how far it is.
+taken at a time; each is taken once an epoch, and :attr:`RowStream.taken` says how far it is. Rows
+that came back are taken first.
 """
 
 from __future__ import annotations
@@ -23,25 +24,30 @@ class RowStream:
 
     Attributes:
         taken: rows so far.
+        returned: rows among them that were of no use yet; they are the next.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
         self._arguments = (size, batch_size, seed, shuffle)
         self._rows = _rows(*self._arguments)
         self.taken = 0
+        self.returned: list[int] = []
 
     def take(self, count: int) -> list[int]:
         """The next ``count``."""
-        self.taken += count
-        return list(islice(self._rows, count))
+        again, self.returned = self.returned[:count], self.returned[count:]
+        fresh = list(islice(self._rows, count - len(again)))
+        self.taken += len(fresh)
+        return again + fresh
 
     def state_dict(self) -> dict[str, Any]:
-        """How many rows were taken."""
-        return {"taken": self.taken}
+        """How many rows were taken, and which came back."""
+        return {"taken": self.taken, "returned": list(self.returned)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Goes on after so many."""
         self.taken = state["taken"]
+        self.returned = list(state.get("returned", ()))  # older checkpoints have none
         self._rows = islice(_rows(*self._arguments), self.taken, None)
 
 

@@ -5,7 +5,8 @@ trajectories less those that take no part (see :mod:`verl.trainer.ppo.gathering`
 none left changes no weights and says so; a final validation and a final save whatever the
 frequencies; a run that ends before its last step leaves a checkpoint of the last whole step,
 wherever the workers still hold that; a run that goes on from a checkpoint is the run that was not
-interrupted; the loop knows nothing of the task but its rollout source and reward function.
+interrupted; the loop knows nothing of the task but its rollout source and reward function, and
+does not know whether rollouts go on while it trains (:mod:`verl.trainer.ppo.prompts_under_way`).
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import PPOConfig
 from verl.protocol import DataProto
@@ -44,8 +43,8 @@ from verl.trainer.ppo.metrics import (
 )
 from verl.trainer.ppo.nonfinite import NonFiniteGuard
 from verl.trainer.ppo.progress import Progress
+from verl.trainer.ppo.prompts_under_way import prompt_sampler
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_file, write_trajectories
-from verl.trainer.ppo.row_stream import RowStream
 from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
 from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.scored_rollout import ScoredRollout
@@ -69,7 +68,7 @@ from verl.trainer.ppo.validation import (
 from verl.trainer.ppo.workers import Workers
 from verl.trainer.run_folder import PROFILE_FOLDER
 from verl.utils.checkpoints import Checkpoint
-from verl.utils.dataset import Datasets, load_tokenizer
+from verl.utils.dataset import Datasets, load_tokenizer, pad_token_id
 from verl.utils.plots import save_curves
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
@@ -114,8 +113,6 @@ class RayPPOTrainer:
         self.rng = np.random.default_rng(trainer.seed)
         self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
-        size, shuffle = config.data.train_batch_size, config.data.shuffle_train_dataloader
-        self.rows = RowStream(len(self.train_data), size, trainer.seed, shuffle)
         self.nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps)
         self.interruption = Interruption()
         self.seconds: dict[str, float] = {}
@@ -127,15 +124,17 @@ class RayPPOTrainer:
         agent = self.task.agent(self.workers.engine, self.tokenizer)
         self.source = InterruptibleSource(agent, self.interruption)
         self.reward_function = self.task.reward()
+        self.prompts = prompt_sampler(
+            self.config, self.train_data, self.total_steps, self.source, self.interruption
+        )
         self.gatherer = Gatherer(
             self.config,
+            self.prompts,
             self.source,
             self.reward_function,
-            self.train_data,
-            self.rows,
             self.surroundings.stop_reason,
             self.workers.roles.groups,
-            _pad_token_id(self.tokenizer),
+            pad_token_id(self.tokenizer),
         )
         self.progress = Progress(
             self.config.trainer,
@@ -145,7 +144,7 @@ class RayPPOTrainer:
                 "alarms": self.alarms,
                 "kl": KLCoefficient(self.kl_controller),
                 "nonfinite": self.nonfinite,
-                "rows": self.rows,
+                "rows": self.prompts,
                 "streams": DriverStreams(self.rng),
                 "totals": self.totals,
             },
@@ -234,10 +233,11 @@ class RayPPOTrainer:
         with self._timed("adv"):
             metrics |= self._add_advantages(batch)
         self.progress.begin_update()
-        with self._timed("update"):
-            metrics |= self._update(batch, step)
-        with self._timed("publish_weights"):
-            self.workers.publish_weights()
+        with self.workers.changing_weights():
+            with self._timed("update"):
+                metrics |= self._update(batch, step)
+            with self._timed("publish_weights"):
+                self.workers.publish_weights()
         self._log(step, batch, metrics, gathered.rolled_out, time.monotonic() - start)
 
     # -- the arrows ------------------------------------------------------------------------
@@ -332,7 +332,7 @@ class RayPPOTrainer:
                 self.source,
                 self.reward_function,
                 rollout.val,
-                _pad_token_id(self.tokenizer),
+                pad_token_id(self.tokenizer),
                 self.config.data.val_batch_size,
                 step,
                 self.config.trainer.seed,
@@ -387,13 +387,9 @@ class RayPPOTrainer:
 
     def shutdown(self) -> None:
         """Ends every process this trainer started."""
+        if hasattr(self, "prompts"):
+            self.prompts.close()
         if hasattr(self, "workers"):
             self.workers.shutdown()
         if hasattr(self, "progress"):
             self.progress.close()
-
-
-def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """Padding is masked by lengths, so any id will do."""
-    pad: Any = tokenizer.pad_token_id
-    return int(pad) if pad is not None else 0

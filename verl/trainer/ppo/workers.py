@@ -119,6 +119,13 @@ class Workers:
         self.actor.stop_profiler(str(folder), f"step_{step}")
         logger.info("step %d was profiled: %s", step, folder)
 
+    @contextmanager
+    def changing_weights(self) -> Iterator[None]:
+        """Updates of the policy, to their publication: an engine that is started again meanwhile
+        gets what comes of them."""
+        with self.engine.weights_lock:
+            yield
+
     def publish_weights(self) -> None:
         """The engines take over the policy's present weights and are awake afterwards."""
         publish_weights(self.actor, self.engine)

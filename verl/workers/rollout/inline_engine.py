@@ -53,6 +53,7 @@ class InlineEngine:
         self._commands: queue.SimpleQueue[tuple[_Command, Future[Any]] | None] = queue.SimpleQueue()
         self._receivers: dict[str, _Receiver] = {}
         self._failure: Exception | None = None
+        self._paused = False
         started: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run,
@@ -86,13 +87,15 @@ class InlineEngine:
     def _serve(self, engine: LLMEngine) -> None:
         """Steps while there are requests and does what is asked for in between."""
         while True:
-            wait = not engine.has_unfinished_requests()
-            for command in self._take(wait):
+            for command in self._take(wait=not self._has_work(engine)):
                 if command is None:
                     return
                 _execute(*command, engine)
-            if engine.has_unfinished_requests():
+            if self._has_work(engine):
                 self._deliver(engine.step())
+
+    def _has_work(self, engine: LLMEngine) -> bool:
+        return not self._paused and engine.has_unfinished_requests()
 
     def _take(self, wait: bool) -> list[tuple[_Command, Future[Any]] | None]:
         """All commands there are; with ``wait`` at least one."""
@@ -182,9 +185,23 @@ class InlineEngine:
         """From here on the engine computes with the new weights."""
         await self.collective_rpc("finish_weight_update")
 
-    async def reset_prefix_cache(self) -> None:
-        """Forgets cached prefixes."""
-        await self._ask(lambda engine: engine.reset_prefix_cache())
+    async def pause_generation(self, *, mode: str, clear_cache: bool) -> None:
+        """Takes no step more until :meth:`resume_generation`; requests stay as they are, which is
+        ``mode`` "keep" without ``clear_cache``, the only one there is here."""
+        assert (mode, clear_cache) == ("keep", False)
+        await self._ask(lambda _: self._set_paused(True))
+
+    async def resume_generation(self) -> None:
+        """Goes on with all requests."""
+        await self._ask(lambda _: self._set_paused(False))
+
+    def _set_paused(self, paused: bool) -> None:
+        self._paused = paused
+
+    async def reset_prefix_cache(self, reset_running_requests: bool) -> None:
+        """Forgets cached prefixes; with ``reset_running_requests`` also what requests under way
+        have cached, which they compute anew."""
+        await self._ask(lambda engine: engine.reset_prefix_cache(reset_running_requests))
 
     async def sleep(self, level: int) -> None:
         """Frees GPU memory."""

@@ -83,8 +83,8 @@ class Replica:
         name: for messages.
         start: starts a process in the engine's place; a handle of
             :class:`~verl.workers.rollout.replica_actor.VLLMReplicaActor`.
-        replace: blocks until this replica has another process that can go on in its place, given
-            why; raises if there is none.
+        replace: blocks until this replica has another process that can go on in the place of the
+            one given, which is lost for the reason given; raises if there is none.
 
     Attributes:
         actor: handle of the present process.
@@ -98,7 +98,7 @@ class Replica:
         self,
         name: str,
         start: Callable[[], Any],
-        replace: Callable[[Replica, str], None],
+        replace: Callable[[Replica, Any, str], None],
         generation_timeout_s: float | None,
     ) -> None:
         self.name = name
@@ -108,6 +108,7 @@ class Replica:
         self._start = start
         self._replace = replace
         self._lock = threading.Lock()
+        self._restarting = threading.Lock()
         self._closed = False
         self._last_end = 0.0
         self._replacing: asyncio.Task[None] | None = None
@@ -176,7 +177,9 @@ class Replica:
         if self._replacing is None:
             if self.actor is not lost:
                 return
-            self._replacing = asyncio.create_task(asyncio.to_thread(self._replace, self, reason))
+            self._replacing = asyncio.create_task(
+                asyncio.to_thread(self._replace, self, lost, reason)
+            )
             self._replacing.add_done_callback(self._end_replacing)
         await self._replacing
 
@@ -195,17 +198,39 @@ class Replica:
             return _loss(error)
         return None
 
-    def restart(self, timeout_s: float) -> None:
-        """Ends the process, whatever it does, and starts another; blocks until that runs.
+    def restart(
+        self, lost: Any, reason: str, limit: RestartLimit, timeout_s: float, holds: bool
+    ) -> bool:
+        """Ends the process, whatever it does, and starts another; blocks until that runs. False if
+        another runs already: two may notice one loss.
+
+        Args:
+            lost: the process.
+            reason: why.
+            limit: of restarts.
+            timeout_s: of the start, seconds.
+            holds: the new process generates nothing before its weights were updated.
 
         Raises:
-            RolloutEngineError: if it does not within ``timeout_s``, or this replica was closed.
+            EngineDeadError: at the limit.
+            RolloutEngineError: if it does not start in time, or this replica was closed.
         """
+        with self._restarting:
+            if self.actor is not lost:
+                return False
+            limit.take(self, reason)
+            self._start_again(timeout_s, holds)
+            return True
+
+    def _start_again(self, timeout_s: float, holds: bool) -> None:
         with self._lock:
             ray.kill(self.actor, no_restart=True)
             if self._closed:
                 raise RolloutEngineError(f"{self.name} was shut down while it was started again")
-            self.actor = self._start()
+            started = self._start()
+            if holds:  # before anybody can ask it
+                started.hold.remote()
+            self.actor = started
             self.fruitless += 1
         try:
             ray.get(self.actor.ready.remote(), timeout=timeout_s)

@@ -50,6 +50,7 @@ class RolloutReplicas(EngineCalls):
     Attributes:
         refresh: gives an engine that was started again during a rollout the weights of the others;
             None where ``model_path`` holds them.
+        weights_lock: whoever changes the weights that ``refresh`` gives, or gives them, holds it.
 
     Raises:
         ConfigError: if the engines do not fit beside ``ranks``.
@@ -87,7 +88,7 @@ class RolloutReplicas(EngineCalls):
         weight_format = WeightFormat(config.dtype, config.update_weights_bucket_megabytes * 2**20)
         super().__init__(replicas, weight_format, sleeps)
         self.refresh: Callable[[EngineCalls], None] | None = None
-        self._refreshing = threading.Lock()
+        self.weights_lock = threading.Lock()
         self._restarts = RestartLimit(config.max_restarts)
         self._replica_of: dict[str, Replica] = {}
 
@@ -187,27 +188,31 @@ class RolloutReplicas(EngineCalls):
         """How often an engine was started again."""
         return self._restarts.taken
 
-    def _replace(self, replica: Replica, reason: str) -> None:
+    def _replace(self, replica: Replica, lost: Any, reason: str) -> None:
         """During a rollout, on a thread of its own."""
-        self._restarts.take(replica, reason)
-        replica.restart(self._start_timeout_s)
+        self._restart(replica, lost, reason)
         if self.refresh is not None:
-            with self._refreshing:
+            with self.weights_lock:
                 self.refresh(EngineCalls([replica], self.weight_format, self._sleeps))
 
     def restart_lost(self) -> None:
-        """Starts engines again that were lost between two rollouts; the next publication of weights
-        finds them as it finds the others.
+        """Starts engines again that were lost, and that nobody has missed yet; the next publication
+        of weights finds them as it finds the others.
 
         Raises:
             RolloutEngineError: if one cannot be started again.
         """
         for replica in self._replicas:
+            actor = replica.actor
             fault = replica.find_fault()
-            if fault is not None:
-                self._restarts.take(replica, fault)
-                replica.restart(self._start_timeout_s)
+            if fault is not None and self._restart(replica, actor, fault):
                 EngineCalls([replica], self.weight_format, self._sleeps).sleep()
+
+    def _restart(self, replica: Replica, lost: Any, reason: str) -> bool:
+        """See :meth:`Replica.restart`; no new process generates with ``model_path``'s weights where
+        others are due."""
+        holds = self.refresh is not None
+        return replica.restart(lost, reason, self._restarts, self._start_timeout_s, holds)
 
     def shutdown(self) -> None:
         """Ends all engines; first gently, so that vLLM ends its own processes."""

@@ -207,13 +207,21 @@ class VLLMReplica:
                 on_tokens(new)
         return GenerationOutput(tuple(ids), tuple(log_probs), str(finish_reason))
 
+    async def hold(self) -> None:
+        """Generates nothing until the next update of weights is complete; what is under way stands
+        still. An engine that sleeps has nothing under way, and is held as it is."""
+        if not self._settings.sleep:
+            await self._engine.pause_generation(mode="keep", clear_cache=False)
+
     async def start_weight_update(self) -> list[str]:
-        """Prepares for buckets; returns which memories its processes read them from."""
+        """Prepares for buckets; returns which memories its processes read them from. Generations
+        under way stand still until the update is complete."""
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
 
         if not self._transfer_ready:
             await self._engine.init_weight_transfer_engine(WeightTransferInitRequest({}))
             self._transfer_ready = True
+        await self.hold()
         await self._engine.start_weight_update()
         memories: list[str] = await self._engine.collective_rpc("weight_memory_id")
         return memories
@@ -225,9 +233,12 @@ class VLLMReplica:
         await self._engine.update_weights(WeightTransferUpdateRequest(bucket))
 
     async def finish_weight_update(self) -> None:
-        """Completes the update and forgets prefixes cached under the old weights."""
+        """Completes the update and forgets what was cached under the old weights: generations under
+        way keep their tokens and go on from them with the new weights."""
         await self._engine.finish_weight_update()
-        await self._engine.reset_prefix_cache()
+        await self._engine.reset_prefix_cache(reset_running_requests=True)
+        if not self._settings.sleep:
+            await self._engine.resume_generation()
 
     async def sleep(self) -> None:
         """Frees GPU memory: weights and KV cache (they come with the next update)."""

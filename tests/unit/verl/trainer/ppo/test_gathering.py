@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from verl.interfaces import RewardOutput, RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
 from verl.trainer.ppo.gathering import Gatherer, TrainingStoppedError
+from verl.trainer.ppo.prompts import NextPrompts, PromptRequests
 from verl.trainer.ppo.row_stream import RowStream
 from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory
 from verl.utils.dataset import PromptDataset
@@ -43,6 +45,13 @@ class Agent:
     excluded: Callable[[Told], bool] = lambda _: False
     calls: list[list[int]] = field(default_factory=list)
     uids: list[tuple[str, int]] = field(default_factory=list)
+
+    def start(
+        self, requests: Sequence[RolloutRequest], options: RolloutOptions, on_finished: Any = None
+    ) -> Future[list[Trajectory]]:
+        future: Future[list[Trajectory]] = Future()
+        future.set_result(self.rollout(requests, options, on_finished))
+        return future
 
     def rollout(
         self, requests: Sequence[RolloutRequest], options: RolloutOptions, on_finished: Any = None
@@ -120,7 +129,8 @@ def gatherer(
         trainer=TrainerConfig(device="cpu"),
     )
     rows = RowStream(ROWS, PROMPTS, seed=0, shuffle=False)
-    return Gatherer(config, agent, reward, dataset, rows, stop_reason, True, 0), rows
+    prompts = NextPrompts(PromptRequests(config, rows, dataset), agent)
+    return Gatherer(config, prompts, agent, reward, stop_reason, True, 0), rows
 
 
 def dapo(metric: str = "score", bound: int = 4) -> AlgorithmConfig:
@@ -277,4 +287,13 @@ def test_rows_come_in_the_order_of_the_epochs_however_many_are_taken() -> None:
     again = stream()
     again.load_state_dict(pieces.state_dict())
     assert again.take(11) == whole[13:], "into the third epoch"
-    assert again.state_dict() == {"taken": 24}
+    assert again.state_dict() == {"taken": 24, "returned": []}
+
+
+def test_rows_that_came_back_are_the_next() -> None:
+    rows = RowStream(10, 4, seed=3, shuffle=True)
+    first = rows.take(6)
+    rows.load_state_dict({"taken": 6, "returned": first[2:5]})
+    assert rows.take(2) == first[2:4]
+    assert rows.take(3) == [first[4], *RowStream(10, 4, seed=3, shuffle=True).take(8)[6:]]
+    assert rows.state_dict() == {"taken": 8, "returned": []}
