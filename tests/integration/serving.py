@@ -36,7 +36,8 @@ def engine_of(router: Router) -> Any:
 async def idle_state(router: Router) -> tuple[int, int]:
     """Requests in the engine, and tasks on the router's loop beside this one."""
     core = engine_of(router)._replica._engine
-    return core.get_num_unfinished_requests(), len(asyncio.all_tasks()) - 1
+    requests = await core._ask(lambda engine: engine.get_num_unfinished_requests())
+    return requests, len(asyncio.all_tasks()) - 1
 
 
 def until(condition: Callable[[], bool], patience_s: float = 10.0) -> bool:

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.errors import UserError
+from verl.trainer.launch import run_as_command
 from verl.trainer.main_ppo import main as train
 from verl.trainer.ppo.interruption import EXIT_INTERRUPTED
 from verl.trainer.ppo.rollout_log import read_trajectories
@@ -44,6 +45,10 @@ METRICS = (
     *("state_tokens/coverage", "global_seqlen/mean", "timing_s/step", "timing_s/gen"),
     *("timing_per_token_ms/gen", "timing_per_token_ms/update"),
 )
+
+
+def metrics_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def test_it_ends_well_and_leaves_no_process(small_run: tuple[Command, Path]) -> None:
@@ -80,7 +85,7 @@ def test_it_says_before_and_while_it_trains_what_it_costs(small_run: tuple[Comma
     assert re.search(r"calls of this run: about [\d,]+, at most", before)
     assert re.search(r"dollars of this run: none are paid; simulated: about \$0\.\d+", before)
     assert len(re.findall(r"step \d/3 .* simulated \$[\d.]+ of about \$[\d.]+", training)) == 3
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     spent, at_end = "pool/spent_usd", "pool/spent_usd_at_end"
     assert lines[-1][at_end] == pytest.approx(lines[-1][spent]), "nothing more was to come"
     assert all(line[at_end] > line[spent] for line in lines[:-1])
@@ -99,7 +104,7 @@ def test_it_keeps_samples_and_names_what_to_try_next(small_run: tuple[Command, P
 
 def test_metrics_keep_their_names(small_run: tuple[Command, Path]) -> None:
     _, folder = small_run
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     steps = [line for line in lines if "critic/score/mean" in line]
     assert [line["step"] for line in steps] == [1, 2, 3]
     actors = {name for name in METRICS if name.startswith("actor/")}
@@ -117,7 +122,7 @@ def test_the_engine_has_the_trainers_weights_at_every_step(
     small_run: tuple[Command, Path],
 ) -> None:
     _, folder = small_run
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     gaps = [line["rollout/log_prob_gap"] for line in lines if "rollout/log_prob_gap" in line]
     assert len(gaps) == 3
     assert max(gaps) < 1e-4
@@ -159,7 +164,7 @@ def test_spending_adds_up_from_the_calls_to_the_summary(
         for path in sorted((folder / "validation").glob("step_*.jsonl"))
         for line in path.read_text().splitlines()
     ]
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     trained = sum(16 * line["reward/dollars"] for line in lines if "reward/dollars" in line)
     assert spent == pytest.approx(trained + sum(row["dollars"] for row in validation))
     outcomes = sum(
@@ -168,67 +173,34 @@ def test_spending_adds_up_from_the_calls_to_the_summary(
     assert outcomes >= sum(account["calls"] for account in summary["spending"].values())
 
 
-def test_a_run_that_is_killed_and_goes_on_is_the_run_that_was_not(
-    small_run: tuple[Command, Path], tmp_path: Path
-) -> None:
-    """The calls of the small run are replayed; SIGKILL as soon as its first step is saved."""
+@pytest.fixture(scope="module")
+def disturbed_run(
+    small_run: tuple[Command, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Command, Path]:
+    """The small run once more: SIGKILL as soon as its first step is saved, then the same command,
+    of whose two ranks one gets SIGKILL as soon as the second step is; finished."""
     _, straight = small_run
+    folder = tmp_path_factory.mktemp("disturbed")
     again = (
-        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
         *(f"world.folder={straight}/world", "trainer.total_training_steps=3"),
         *("trainer.save_freq=1", "trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl]"),
-        *("pool.recording.mode=replay", f"pool.recording.path={straight}/calls.sqlite"),
     )
+
+    def saved(step: int, command: Command) -> None:
+        while not (folder / f"checkpoints/global_step_{step}").is_dir():
+            assert command.process.poll() is None, command.output
+            time.sleep(0.05)
+
     killed = start(*again, RECIPE="quickstart")
     killed.wait_for(r"step 1/3")
-    while not (tmp_path / "checkpoints" / "global_step_1").is_dir():
-        time.sleep(0.05)
+    saved(1, killed)
     os.kill(killed.process.pid, 9)
     killed.finish()
-    (started,) = (tmp_path / "checkpoints").glob("global_step_?")
+    assert [c.step for c in list_checkpoints(folder)] == [1]
     command = start(*again, RECIPE="quickstart")
-    assert command.finish() == 0, command.output
-    assert "goes on after step 1" in command.output
-    assert "validation after 0 steps" not in command.output
-    assert started.is_dir()
-    for role in ("actor", "critic"):
-        weights = f"checkpoints/global_step_3/{role}/model.safetensors"
-        expected = load_file(straight / weights)
-        found = load_file(tmp_path / weights)
-        assert all(found[name].equal(expected[name]) for name in expected), role
-    before, after = (
-        [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        for folder in (straight, tmp_path)
-    )
-    other = ("timing", "pool/", "rollout/log_prob_gap")  # seconds; money; the engine's rounding
-    for one, two in zip(before, after, strict=True):
-        kept = [name for name in one if not name.startswith(other)]
-        assert {name: two.get(name) for name in kept} == {name: one[name] for name in kept}
-    untrained = [
-        json.loads((f / "summary.json").read_text())["untrained"] for f in (straight, tmp_path)
-    ]
-    assert untrained[0] == untrained[1]
-
-
-@pytest.mark.usefixtures("cold_policy")
-def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
-    tmp_path: Path,
-) -> None:
-    """SIGKILL to one of two ranks while the second step is under way, in the same command."""
-    command = start(
-        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
-        *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=3"),
-        *(
-            "trainer.save_freq=1",
-            "trainer.max_ckpt_to_keep=null",
-            "trainer.val_before_train=false",
-            "trainer.logger=[jsonl]",
-        ),
-        RECIPE="quickstart",
-    )
-    first = tmp_path / "checkpoints" / "global_step_1"
-    while not first.is_dir() and command.process.poll() is None:
-        time.sleep(0.05)
+    command.wait_for("goes on after step 1")
+    saved(2, command)
     (rank, *_) = [
         process
         for process in psutil.Process(command.process.pid).children(recursive=True)
@@ -237,16 +209,44 @@ def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
     rank.kill()
     assert command.finish() == 0, command.output
     assert command.survivors() == []
+    return command, folder
+
+
+def test_a_run_that_is_killed_and_loses_a_rank_is_the_run_that_was_not(
+    small_run: tuple[Command, Path], disturbed_run: tuple[Command, Path]
+) -> None:
+    _, straight = small_run
+    command, folder = disturbed_run
+    assert "validation after 0 steps" not in command.output
+    for role in ("actor", "critic"):
+        weights = f"checkpoints/global_step_3/{role}/model.safetensors"
+        expected = load_file(straight / weights)
+        found = load_file(folder / weights)
+        assert all(found[name].equal(expected[name]) for name in expected), role
+    # Seconds; money; the engine's rounding; what was done about the losses.
+    other = ("timing", "pool/", "rollout/log_prob_gap", "trainer/restarts")
+    for one, two in zip(metrics_of(straight), metrics_of(folder), strict=True):
+        kept = [name for name in one if not name.startswith(other)]
+        assert {name: two.get(name) for name in kept} == {name: one[name] for name in kept}
+    untrained = [
+        json.loads((f / "summary.json").read_text())["untrained"] for f in (straight, folder)
+    ]
+    assert untrained[0] == untrained[1]
+
+
+def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
+    disturbed_run: tuple[Command, Path],
+) -> None:
+    command, folder = disturbed_run
     said = " ".join(command.output.split())
-    assert re.search(r"rank \d of 2 (died|failed) .*the run goes on after step \d", said), said
+    assert re.search(r"rank \d of 2 (died|failed) .*the run goes on after step 2", said), said
     assert "Traceback" not in command.output
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if "critic/score/mean" in line]
+    steps = [line for line in metrics_of(folder) if "critic/score/mean" in line]
     assert [line["step"] for line in steps] == [1, 2, 3], "no step is missing and none is twice"
-    assert [line["trainer/restarts"] for line in steps][0::2] == [0, 1]
+    assert [line["trainer/restarts"] for line in steps] == [0, 0, 1]
     spent = [line["pool/spent_usd"] for line in steps]
-    assert spent == sorted(spent)
-    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
+    assert 0 < spent[0] < spent[1] < spent[2]
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {
         f"global_step_{step}" for step in (1, 2, 3)
     }
 
@@ -256,7 +256,8 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
-        *("trainer.val_before_train=false", "pool.budget_usd=0.004"),
+        *("trainer.val_before_train=false", "trainer.n_gpus_per_node=1"),
+        "pool.budget_usd=0.004",
         RECIPE="quickstart",
     )
     assert command.finish() == 0, command.output
@@ -266,7 +267,7 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
     assert 1 <= steps < 50
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"global_step_{steps}"]
     AutoModelForCausalLM.from_pretrained(tmp_path / f"checkpoints/global_step_{steps}/actor")
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(tmp_path)
     assert [line["step"] for line in lines] == list(range(1, steps + 1)), "no half-paid step"
     assert lines[-1]["pool/outcome/budget"] == 0
     spending = json.loads((tmp_path / "summary.json").read_text())["spending"]
@@ -280,7 +281,8 @@ def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: 
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
-        *("trainer.val_before_train=false", "pool.health.failed_rollouts=2"),
+        *("trainer.val_before_train=false", "trainer.n_gpus_per_node=1"),
+        "pool.health.failed_rollouts=2",
         RECIPE="quickstart",
     )
     pid = int(command.wait_for(r"simulated pool \(pid (\d+)\)").group(1))
@@ -296,7 +298,7 @@ def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: 
     steps = int(stopped.group(1))
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == [f"global_step_{steps}"]
     AutoModelForCausalLM.from_pretrained(tmp_path / f"checkpoints/global_step_{steps}/actor")
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(tmp_path)
     assert [line["step"] for line in lines] == list(range(1, steps + 1))
     assert lines[0]["reward/route_cnt"] > 0
     assert lines[0]["rollout/excluded"] == 0
@@ -336,7 +338,7 @@ def public_folder() -> Iterator[Path]:
 def assert_can_go_on(folder: Path) -> None:
     """The last step that it has told of is saved, and nothing half written is there."""
     (checkpoint,) = (folder / "checkpoints").iterdir()
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(folder)
     assert checkpoint.name == f"global_step_{lines[-1]['step']}"
     found = list_checkpoints(folder)
     assert [c.resumable for c in found] == [True]
@@ -385,10 +387,14 @@ def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
 
 
 @pytest.mark.usefixtures("cold_policy")
-def test_grpo_trains_without_a_critic_and_ctrl_c_stops_everything(tmp_path: Path) -> None:
+def test_grpo_trains_without_a_critic_beside_rollouts_and_ctrl_c_stops_everything(
+    tmp_path: Path,
+) -> None:
     command = start(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
-        *(f"world.folder={tmp_path}/world", "data.train_batch_size=4"),
+        *(f"world.folder={tmp_path}/world", "data.train_batch_size=4", "trainer.async_level=1"),
+        "algorithm.rollout_correction.level=token",
+        "actor_rollout_ref.rollout.free_cache_engine=false",
         RECIPE="quickstart_grpo",
     )
     command.wait_for(r"step +2/40")
@@ -398,10 +404,15 @@ def test_grpo_trains_without_a_critic_and_ctrl_c_stops_everything(tmp_path: Path
     assert "interrupted by SIGINT" in command.output
     assert "Traceback" not in command.output
     assert_can_go_on(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    lines = metrics_of(tmp_path)
     steps = [line for line in lines if "critic/score/mean" in line]
     assert all(line["actor/kl_loss"] >= 0 and "critic/vf_loss" not in line for line in steps)
     assert steps[-1]["critic/advantages/max"] > 0 > steps[-1]["critic/advantages/min"]
+    late = [line["rollout/steps_late/mean"] for line in steps]
+    assert late[0] == 0 < late[1] <= 2, "the second step learns from what was begun in the first"
+    assert all(line["rollout/prompts_under_way"] == 4 for line in steps)
+    (checkpoint,) = list_checkpoints(tmp_path)
+    assert len(checkpoint.read_run_state()["parts"]["rows"]["returned"]) == 4
 
 
 def without_chat_template(cold_policy: Path, target: Path) -> Path:
@@ -434,35 +445,6 @@ def test_bad_input_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    ("overrides", "words"),
-    [
-        (["recipe=quickstart", "trainer.total_step=3"], ["trainer.total_step", "total_training_"]),
-        (["recipe=nowhere"], ["nowhere", "quickstart"]),
-        (
-            [
-                *("recipe=quickstart", "cold_start=null"),
-                "actor_rollout_ref.model.path=no/such/model",
-            ],
-            ["model 'no/such/model' is neither"],
-        ),
-    ],
-)
-def test_the_command_says_in_words_what_is_wrong(
-    tmp_path: Path, overrides: list[str], words: list[str]
-) -> None:
-    command = start(
-        *(sys.executable, "-m", "verl.trainer.main_ppo", *overrides),
-        *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
-        HF_HUB_OFFLINE="1",
-    )
-    assert command.finish() == 2, command.output
-    assert "Traceback" not in command.output
-    for word in words:
-        assert word in command.output.replace("\n", " ")
-    assert command.survivors() == []
-
-
 def test_a_model_without_chat_template_is_refused(cold_policy: Path, tmp_path: Path) -> None:
     bare = without_chat_template(cold_policy, tmp_path / "bare")
     command = start(
@@ -473,3 +455,40 @@ def test_a_model_without_chat_template_is_refused(cold_policy: Path, tmp_path: P
     assert command.finish() == 2, command.output
     assert "no chat template" in command.output
     assert command.survivors() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["trainer.total_step=3"], ["trainer.total_step", "total_training_"]),
+        (
+            ["cold_start=null", "actor_rollout_ref.model.path=no/such/model"],
+            ["model 'no/such/model' is neither"],
+        ),
+    ],
+)
+def test_the_command_says_in_words_what_is_wrong(
+    tmp_path: Path, overrides: list[str], words: list[str]
+) -> None:
+    command = start(
+        *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *overrides),
+        *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
+        HF_HUB_OFFLINE="1",
+    )
+    assert command.finish() == 2, command.output
+    assert "Traceback" not in command.output
+    for word in words:
+        assert word in command.output.replace("\n", " ")
+    assert command.survivors() == []
+
+
+def test_an_unknown_recipe_is_named_among_those_there_are(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["main_ppo", "recipe=nowhere"])
+    with pytest.raises(SystemExit) as ended:
+        run_as_command(train)
+    assert ended.value.code == 2
+    said = capsys.readouterr()
+    for word in ("nowhere", "quickstart"):
+        assert word in said.out + said.err

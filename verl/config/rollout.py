@@ -29,9 +29,10 @@ class RolloutConfig(Sampling):
         cpu_threads: OpenMP threads of one engine (CPU).
         max_model_len: longest context in tokens; None takes data.max_prompt_length.
         max_num_seqs: sequences decoded together.
-        inline_engine: step a training engine in its Ray actor's process instead of one or two
-            processes of its own. It starts sooner and a step has no hop, but what the actor does
-            beside waits for the interpreter: for small models; engines of one rank only.
+        inline_engine: step an engine in the process that asks it (training's Ray actor; ask, serve)
+            instead of one or two of its own. It starts in half the time and a step has no hop, but
+            what the process does beside waits for the interpreter: for small models; engines of one
+            rank only.
         start_timeout_s: how long the engines may take to start, seconds.
         generation_timeout_s: an engine that has generations under way and ends none of them for so
             many seconds hangs, and is started again; null waits without limit.

@@ -31,6 +31,7 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 OWN = "local"
 _CONNECT_TIMEOUT_S = 10.0
 _IMPORT_TIMEOUT_S = 120.0
+_LATE = "timed out during startup"
 # Settings of libraries that a worker must share with the driver. No keys: Ray shows the environment
 # of a job to whoever may look at the cluster.
 _SHARED_VARIABLES = ("HF_HOME", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE")
@@ -100,15 +101,26 @@ def choose_address(configured: str | None) -> str:
 
 
 def _start(num_cpus: int) -> None:
+    """Twice, if Ray's processes are not up within its own 30 s: a busy machine has the second try's
+    files in memory."""
     provide_ray_token()
-    ray.init(
-        address=OWN,
-        num_cpus=num_cpus,
-        include_dashboard=False,
-        logging_level=logging.ERROR,
-        log_to_driver=_shows_worker_logs(),
-        runtime_env={"env_vars": worker_environment()},
-    )
+    for attempt in (1, 2):
+        try:
+            ray.init(
+                address=OWN,
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=_shows_worker_logs(),
+                runtime_env={"env_vars": worker_environment()},
+            )
+        except Exception as error:  # Ray has no kind of its own for it
+            ray.shutdown()
+            if _LATE not in str(error) or attempt == 2:
+                raise
+            logger.warning("Ray did not start in time, and is started once more")
+        else:
+            return
 
 
 def _join(address: str) -> None:

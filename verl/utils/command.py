@@ -30,7 +30,7 @@ def run_as_command(
         arguments: what ``main`` gets; None is the whole command line.
     """
     set_up_logging()
-    _hide_progress_bars()
+    _quieten_libraries()
     spare_the_collector()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Trackers record the command line.
@@ -64,8 +64,10 @@ def _users_mistake(error: Exception) -> Exception | None:
     return None
 
 
-def _hide_progress_bars() -> None:
-    """Those of the hub and of loading weights, which would tear our own."""
+def _quieten_libraries() -> None:
+    """Progress bars of the hub and of loading weights, which would tear our own; remarks of torch's
+    native code, which are for who builds it."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # is read when they are imported
     if "transformers" in sys.modules:
         from transformers.utils.logging import disable_progress_bar

@@ -1,8 +1,7 @@
-"""Engines that run in this process (vLLM's core in a child of it), without Ray."""
+"""Engines without Ray: in this process, or with vLLM's core in a child of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from verl.config.rollout import ENGINES, RolloutConfig
@@ -47,5 +46,4 @@ def start_engine(
     settings = ReplicaSettings.from_config(
         config, model_path, device, max_model_len, seed, sleep=False
     )
-    # Who answers people meanwhile keeps the core apart; outside Ray it is forked, and starts soon.
-    return VLLMEngine(replace(settings, inline=False))
+    return VLLMEngine(settings)

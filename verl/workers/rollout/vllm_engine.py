@@ -5,6 +5,7 @@ Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -34,6 +35,9 @@ class VLLMEngine:
     def __init__(self, settings: ReplicaSettings) -> None:
         for variable, value in _QUIET.items():
             os.environ.setdefault(variable, value)
+        logging.getLogger("vllm").setLevel(
+            logging.ERROR
+        )  # for what it says before it has read them
         try:
             with sigint_blocked():
                 self._replica = VLLMReplica(settings)
@@ -54,7 +58,7 @@ class VLLMEngine:
         """See :class:`verl.interfaces.GenerationEngine`.
 
         Raises:
-            EngineDeadError: if the engine's process is gone.
+            EngineDeadError: if the engine's process is gone, or a step of it has failed.
             RolloutEngineError: if the engine refuses the request.
         """
         del session_id  # there is one replica
@@ -66,6 +70,8 @@ class VLLMEngine:
             raise EngineDeadError("the vLLM engine has died") from error
         except (exceptions.EngineGenerateError, ValueError) as error:
             raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
+        except Exception as error:  # an engine in this process dies of whatever its parts raise
+            raise EngineDeadError(f"the vLLM engine has died: {error}") from error
 
     async def close(self) -> None:
         """Ends the engine's processes."""

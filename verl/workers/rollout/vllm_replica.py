@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,6 +99,7 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
         "disable_log_stats": True,
+        "use_tqdm_on_load": False,
         "seed": settings.seed,
         "worker_extension_cls": "verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
         "weight_transfer_config": {"backend": BACKEND},
@@ -149,6 +151,8 @@ class VLLMReplica:
             if self._settings.enforce_eager:
                 # Counting a sampled token's rank alone would cost the C++ compiler's 7 s.
                 os.environ["TORCHDYNAMO_DISABLE"] = "1"
+                if "torch._dynamo" in sys.modules:  # it has read the variable
+                    sys.modules["torch._dynamo"].config.disable = True
             os.environ.update(
                 VLLM_CPU_KVCACHE_SPACE=str(self._settings.cpu_kv_cache_gib),
                 VLLM_CPU_OMP_THREADS_BIND="nobind",

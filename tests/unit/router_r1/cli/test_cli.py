@@ -173,7 +173,7 @@ def test_the_scripts_show_their_usage_without_packages() -> None:
     [
         ("tr", ["train"]),
         ("train rec", ["recipe="]),
-        ("train recipe=quickstart_", ["recipe=quickstart_grpo"]),
+        ("train recipe=quickstart_g", ["recipe=quickstart_grpo"]),
         ("check --g", ["--gpus"]),
         ("ask --eng", ["--engine"]),
         ("ask --engine ", ["vllm", "hf"]),
