@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from router_r1.config import RouterConfig
 from router_r1.forecast import spending_totals
+from router_r1.reward.cost import CostScale
 from router_r1.summary import write_summary
 from router_r1.surroundings import RoutingSurroundings
 from verl.config.alarms import AlarmRule
@@ -42,11 +44,18 @@ class RoutingReports(Reports):
     Args:
         config: of the run.
         surroundings: whose pool's client has counted the calls.
+        cost_scale: by which the reward weighs costs from now on; None while it still moves.
     """
 
-    def __init__(self, config: RouterConfig, surroundings: RoutingSurroundings) -> None:
+    def __init__(
+        self,
+        config: RouterConfig,
+        surroundings: RoutingSurroundings,
+        cost_scale: Callable[[], CostScale | None],
+    ) -> None:
         self._config = config
         self._surroundings = surroundings
+        self._cost_scale = cost_scale
 
     def metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""
@@ -69,11 +78,12 @@ class RoutingReports(Reports):
 
     def facts(self) -> dict[str, Any]:
         """The pool, and what the reward weighs."""
-        config = self._config
+        config, scale = self._config, self._cost_scale()
         return {
             "pool": self._surroundings.pool.name,
             "reward_metric": config.reward.function or config.reward_metric,
             "cost_coe": config.cost_coe,
+            "cost_scale": None if scale is None else asdict(scale),
             "normalization": config.reward.normalization,
         }
 
@@ -90,4 +100,4 @@ class RoutingReports(Reports):
         """Writes ``summary.json`` and shows the end tables."""
         surroundings = self._surroundings
         seconds, ledger = surroundings.cold_start_seconds, surroundings.client.ledger
-        write_summary(report, self._config, seconds, ledger)
+        write_summary(report, self._config, seconds, ledger, self._cost_scale())

@@ -13,6 +13,7 @@ from rich.table import Table
 from router_r1.config import RouterConfig
 from router_r1.next_steps import next_commands
 from router_r1.pool.ledger import Account, Ledger
+from router_r1.reward.cost import CostScale
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from verl.task import TrainingReport, ValidationResult
@@ -32,9 +33,15 @@ _LABELS = {
 
 
 def write_summary(
-    report: TrainingReport, config: RouterConfig, cold_start_seconds: float, ledger: Ledger
+    report: TrainingReport,
+    config: RouterConfig,
+    cold_start_seconds: float,
+    ledger: Ledger,
+    cost_scale: CostScale | None,
 ) -> None:
     """Writes ``summary.json`` in the run's folder and prints the tables.
+
+    The oracle weighs costs by ``cost_scale``; None is the scale of random routing.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
     untrained without a first validation, trained without a later one.
@@ -49,7 +56,7 @@ def write_summary(
     if config.world is not None:
         world = World(config.world)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
-        oracle = Oracle(world, config.pool.prices(), questions)
+        oracle = Oracle(world, config.pool.prices(), questions, cost_scale)
         best_llm, best = oracle.best_single()
         example = questions[0].text
         rows["random"] = asdict(oracle.random_routing())

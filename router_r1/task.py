@@ -11,6 +11,7 @@ from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManage
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.reports import RoutingReports
+from router_r1.reward.cost import CostScale
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.surroundings import RoutingSurroundings
 from verl.interfaces import GenerationEngine
@@ -53,6 +54,7 @@ class RoutingTask(Task):
         super().__init__(config)
         config.reward.find_function()  # before anything starts
         self._surroundings = RoutingSurroundings(config)
+        self._reward: RoutingRewardFunction | None = None
         self._template: str | None = None
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
@@ -79,9 +81,10 @@ class RoutingTask(Task):
     def reward(self) -> RoutingRewardFunction:
         """The hierarchical reward."""
         config = self.config
-        return RoutingRewardFunction(
+        self._reward = RoutingRewardFunction(
             config.reward, self._surroundings.pool, config.reward_metric, config.cost_coe
         )
+        return self._reward
 
     def messages(self, row: Row) -> Messages:
         """The prompt of this run's pool where the row holds its question, else the file's."""
@@ -103,4 +106,7 @@ class RoutingTask(Task):
 
     def reports(self) -> RoutingReports:
         """Spending, alarms, end tables, the page."""
-        return RoutingReports(self.config, self._surroundings)
+        return RoutingReports(self.config, self._surroundings, self._cost_scale)
+
+    def _cost_scale(self) -> CostScale | None:
+        return self._reward.cost_scale if self._reward is not None else None

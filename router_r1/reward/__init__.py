@@ -4,7 +4,7 @@ A broken format earns its penalty whatever the answer; a wrong answer earns 0 wh
 right one earns ``(1 - cost_coe) * outcome + cost_coe * cost_reward``.
 """
 
-from router_r1.reward.cost import CostNormalizer
+from router_r1.reward.cost import CostNormalizer, CostScale
 from router_r1.reward.format import format_reward
 from router_r1.reward.joined import combine
 from router_r1.reward.outcome import exact_match, f1_score
@@ -12,6 +12,7 @@ from router_r1.tags import extract_answer
 
 __all__ = [
     "CostNormalizer",
+    "CostScale",
     "combine",
     "exact_match",
     "extract_answer",

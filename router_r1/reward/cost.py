@@ -1,61 +1,112 @@
 """From a trajectory's raw cost to a reward in [0, 1].
 
-With r the square root of the cost and lo, hi the 5th and 95th percentile of the last ones, r
-included: ``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8.
+With r the square root of the cost and lo, hi the 5th and 95th percentile of the reference's roots:
+``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8. The reference are the last
+trajectories of training, r included, or its first ones.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+# What the percentiles are taken over: the last trajectories, or the first ones.
+COST_REFERENCES = ("window", "fixed")
 _PERCENTILES = (5, 95)
 _MIN_SPREAD = 1e-8
 
 
-class CostNormalizer:
-    """Where a cost's square root lies between the percentiles of the last ``window`` ones.
+@dataclass(frozen=True)
+class CostScale:
+    """Which costs are cheap and which are dear.
 
-    Cheap is 1, dear is 0; 0.5 while all costs seen are alike.
+    Attributes:
+        low, high: square roots of the cost (tokens x $ per 1M) up to which a trajectory earns 1 and
+            from which on it earns 0.
     """
 
-    def __init__(self, window: int = 1000) -> None:
-        if window < 1:
-            raise ValueError(f"window must be >= 1, got {window}")
-        self._roots: deque[float] = deque(maxlen=window)
+    low: float
+    high: float
 
-    def __call__(self, cost: float) -> float:
-        """Adds one trajectory's cost (tokens x $ per 1M) to the window and returns its reward.
+    @classmethod
+    def over(cls, roots: Collection[float]) -> CostScale:
+        """The percentiles of these square roots of costs; there must be one."""
+        low, high = np.percentile(
+            np.fromiter(roots, dtype=np.float64, count=len(roots)), _PERCENTILES
+        )
+        return cls(float(low), float(high))
+
+    def reward(self, cost: float) -> float:
+        """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike.
 
         Raises:
             ValueError: if the cost is negative or not finite.
         """
+        root = _root(cost)
+        if self.high - self.low < _MIN_SPREAD:
+            return 0.5
+        return 1.0 - min(1.0, max(0.0, (root - self.low) / (self.high - self.low)))
+
+
+class CostNormalizer:
+    """Rewards costs by a scale over the last ``window`` of them.
+
+    Args:
+        window: trajectories that the scale is taken over.
+        fixed: once there are so many, the scale stays as it is.
+    """
+
+    def __init__(self, window: int = 1000, fixed: bool = False) -> None:
+        if window < 1:
+            raise ValueError(f"window must be >= 1, got {window}")
+        self._fixed = fixed
+        self._roots: deque[float] = deque(maxlen=window)
+        self._scale: CostScale | None = None
+
+    @property
+    def scale(self) -> CostScale | None:
+        """The scale that stays; None while it moves."""
+        return self._scale
+
+    def __call__(self, cost: float) -> float:
+        """Adds one trajectory's cost (tokens x $ per 1M), unless the scale stays, and returns its
+        reward.
+
+        Raises:
+            ValueError: if the cost is negative or not finite.
+        """
+        if self._scale is not None:
+            return self._scale.reward(cost)
         self._roots.append(_root(cost))
-        return self._place(self._roots[-1], np.fromiter(self._roots, dtype=np.float64))
+        reward = CostScale.over(self._roots).reward(cost)
+        self._fix_scale()
+        return reward
 
     def peek(self, cost: float) -> float:
-        """The same without moving the window: for validation."""
-        root = _root(cost)
+        """The same without moving the scale: for validation."""
+        if self._scale is not None:
+            return self._scale.reward(cost)
         seen = list(self._roots)[-(self._roots.maxlen or 1) + 1 :] if self._roots else []
-        return self._place(root, np.array([*seen, root], dtype=np.float64))
+        return CostScale.over([*seen, _root(cost)]).reward(cost)
 
-    @staticmethod
-    def _place(root: float, roots: np.ndarray) -> float:
-        low, high = np.percentile(roots, _PERCENTILES)
-        if high - low < _MIN_SPREAD:
-            return 0.5
-        return 1.0 - min(1.0, max(0.0, (root - float(low)) / float(high - low)))
+    def _fix_scale(self) -> None:
+        if self._fixed and len(self._roots) == self._roots.maxlen:
+            self._scale = CostScale.over(self._roots)
 
     def state_dict(self) -> dict[str, Any]:
-        """The window, for a checkpoint."""
+        """What the scale is taken over, for a checkpoint."""
         return {"roots": list(self._roots), "window": self._roots.maxlen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave."""
         self._roots = deque(state["roots"], maxlen=state["window"])
+        self._scale = None
+        self._fix_scale()
 
 
 def _root(cost: float) -> float:

@@ -1,7 +1,7 @@
 """The reward of a batch of routed trajectories.
 
 Guarantees: EM and F1 are those of the policy's own answer, also where a function of the user's own
-gives the outcome; validation leaves the training window of the cost reward untouched; a trajectory
+gives the outcome; validation leaves the reference of the cost reward untouched; a trajectory
 whose calls all failed gets no cost credit; a trajectory's score holds its step rewards.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from router_r1.pool.config import PoolConfig
-from router_r1.reward.cost import CostNormalizer
+from router_r1.reward.cost import COST_REFERENCES, CostNormalizer, CostScale
 from router_r1.reward.format import FormatPenalties, format_reward
 from router_r1.reward.joined import combine
 from router_r1.reward.normalization import NORMALIZATIONS
@@ -35,7 +35,9 @@ class RewardConfig:
 
     Attributes:
         penalties: of the format rules.
-        cost_window: trajectories that the cost percentiles are taken over.
+        cost_reference: which trajectories the cost percentiles are taken over: "window", the last
+            ones, or "fixed", the first ones of training, from when there are enough of them.
+        cost_window: how many trajectories these are.
         normalization: of answers, one of
             :data:`~router_r1.reward.normalization.NORMALIZATIONS`.
         function: ``module:name`` of a class that gives the outcome in place of ``reward_metric``,
@@ -44,6 +46,7 @@ class RewardConfig:
     """
 
     penalties: FormatPenalties = field(default_factory=FormatPenalties)
+    cost_reference: str = "window"
     cost_window: int = 1000
     normalization: str = "paper"
     function: str | None = None
@@ -51,6 +54,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         require_choice("reward.normalization", self.normalization, NORMALIZATIONS)
+        require_choice("reward.cost_reference", self.cost_reference, COST_REFERENCES)
         require_positive(**{"reward.cost_window": self.cost_window})
         if self.function is not None:
             check_name(self.function)
@@ -88,7 +92,7 @@ class RoutingRewardFunction:
         self._normalization = config.normalization
         self._reward_metric = reward_metric
         self._cost_coe = cost_coe
-        self._normalizer = CostNormalizer(config.cost_window)
+        self._normalizer = CostNormalizer(config.cost_window, config.cost_reference == "fixed")
         own = config.find_function()
         self._function = own(**config.function_args) if own is not None else None
 
@@ -149,10 +153,15 @@ class RoutingRewardFunction:
         asked = Counter(call.result.llm for call in calls)
         return {f"calls/{llm.name}": float(asked[llm.name]) for llm in self._pool.llms}
 
+    @property
+    def cost_scale(self) -> CostScale | None:
+        """By which every cost is rewarded from now on; None while it still moves."""
+        return self._normalizer.scale
+
     def state_dict(self) -> dict[str, Any]:
-        """The cost window."""
+        """The costs that the percentiles are taken over."""
         return {"normalizer": self._normalizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores the cost window."""
+        """Restores these costs."""
         self._normalizer.load_state_dict(state["normalizer"])

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from router_r1.reward.cost import CostScale
 from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
 
@@ -40,16 +43,38 @@ class Oracle:
         world: the world.
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
+        scale: by which costs are rewarded; None takes that of random routing.
     """
 
     def __init__(
-        self, world: World, prices: Mapping[str, float], questions: Sequence[Question]
+        self,
+        world: World,
+        prices: Mapping[str, float],
+        questions: Sequence[Question],
+        scale: CostScale | None = None,
     ) -> None:
         self._llms = world.llms
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
         self._questions = questions
+        self._given_scale = scale
+
+    @cached_property
+    def scale(self) -> CostScale:
+        """By which costs are rewarded."""
+        return self._given_scale or self._scale_of_random_routing()
+
+    def _scale_of_random_routing(self) -> CostScale:
+        """Over what each question costs by each of its routes; every question weighs the same."""
+        counts = Counter(question.domains for question in self._questions)
+        longest = max(map(len, counts))
+        roots: list[float] = []
+        for domains, count in counts.items():
+            weight = count * len(self._llms) ** (longest - len(domains))
+            for route in self._routes(domains):
+                roots += [math.sqrt(self._route(domains, route)[1])] * weight
+        return CostScale.over(roots)
 
     def _route(self, domains: tuple[str, ...], route: tuple[str, ...]) -> tuple[float, float]:
         """Expected EM and cost of asking ``route[i]`` for hop i."""
@@ -86,15 +111,12 @@ class Oracle:
     def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
         """The route with the highest expected reward ``em * ((1 - a) + a * c)``, a = cost_coe.
 
-        The cost reward c is ``1 - clip((sqrt(cost) - low) / (high - low), 0, 1)`` between the 5th
-        and 95th percentiles of sqrt(cost) under random routing; a tie goes to the cheaper route.
+        The cost reward c is that of :attr:`scale`; a tie goes to the cheaper route.
         """
-        low, high = self._cost_percentiles
 
         def value(route: tuple[str, ...]) -> tuple[float, float]:
             em, cost = self._route(domains, route)
-            cost_reward = 1.0 - min(1.0, max(0.0, (math.sqrt(cost) - low) / (high - low)))
-            return em * ((1.0 - cost_coe) + cost_coe * cost_reward), -cost
+            return em * ((1.0 - cost_coe) + cost_coe * self.scale.reward(cost)), -cost
 
         return max(self._routes(domains), key=value)
 
@@ -108,13 +130,3 @@ class Oracle:
                 routes[domains] = self.best_route(domains, cost_coe)
             parts.append((*self._route(domains, routes[domains]), float(len(domains))))
         return Expectation.mean(parts)
-
-    @property
-    def _cost_percentiles(self) -> tuple[float, float]:
-        roots = [
-            math.sqrt(self._route(d, route)[1])
-            for d in sorted({q.domains for q in self._questions})
-            for route in self._routes(d)
-        ]
-        low, high = np.percentile(roots, [5, 95])
-        return float(low), float(high)

@@ -23,7 +23,7 @@ export function drawReward(i, detail) {
       index.metric === "f1" ? `EM ${short(rows.em[i])}` : `F1 ${short(rows.f1[i])}`,
       broken ? "Does not count." : wrong ? "Wrong: nothing is earned." : ""),
     step(3, broken || wrong || alpha === 0 ? "skipped" : "pass", "Cost reward c", short(c),
-      allFailed ? "Every call failed: no credit." : `Cost ${short(rows.cost[i])}; cheap is 1, dear is 0.`,
+      allFailed ? "Every call failed: no credit." : `Cost ${short(rows.cost[i])}; ${costRange()}`,
       broken || wrong ? "Does not count without a right answer in the right format."
         : alpha === 0 ? "Weighs nothing: the cost coefficient is 0." : ""),
     joined(i, broken, wrong, outcome, c, alpha, detail.step_reward),
@@ -32,6 +32,12 @@ export function drawReward(i, detail) {
     box.append(make("p", "bad", "The recorded reward differs from this formula: it was computed with other coefficients."));
   }
   return box;
+}
+
+function costRange() {
+  if (!index.cost_bounds) return "cheap is 1, dear is 0.";
+  const [cheap, dear] = index.cost_bounds;
+  return `${short(cheap)} or less is 1, ${short(dear)} or more is 0.`;
 }
 
 function step(place, state, title, value, ...texts) {

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from router_r1.evaluation.frames import RoutedRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
-from router_r1.reward import combine
+from router_r1.reward import CostScale, combine
 from router_r1.reward.format import FormatPenalties, format_reward
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -29,12 +29,14 @@ _FAULTS = {
 
 
 class RewardRule(NamedTuple):
-    """What the rewards were computed with: "em" or "f1" (None if neither explains the records) and
-    the weight of the cost (None if unknown), which may be ``inferred`` from the rewards."""
+    """What the rewards were computed with: "em" or "f1" (None if neither explains the records),
+    the weight of the cost (None if unknown), which may be ``inferred`` from the rewards, and the
+    scale of the cost reward (None if it moved from one trajectory to the next, or is unknown)."""
 
     metric: str | None
     cost_coe: float | None
     inferred: bool
+    scale: CostScale | None = None
 
 
 def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any]) -> RewardRule:
@@ -46,7 +48,9 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
             metric = name
             break
     if stated is not None:
-        return RewardRule(metric, float(stated), inferred=False)
+        bounds = results.get("cost_scale")
+        scale = CostScale(**bounds) if bounds else None
+        return RewardRule(metric, float(stated), inferred=False, scale=scale)
     # reward = (1 - a) s + a c gives a, if every right answer agrees on it.
     joined = [r.scores for r in records if branch_of(r) == "joined" and "cost_reward" in r.scores]
     estimates = [
@@ -77,12 +81,22 @@ def branch_of(record: EvaluationRecord) -> str:
 def follows(record: EvaluationRecord, rule: RewardRule) -> bool:
     """Whether the recorded reward is the one that the formula gives, as far as it is known."""
     branch, scores = branch_of(record), record.scores
+    if branch == "joined" and not _cost_reward_follows(scores, rule.scale):
+        return False
     if branch == "unknown" or (branch == "joined" and rule.cost_coe is None):
         return True
     expected = combine(
         scores["format"], scores["metric"], scores.get("cost_reward", 0.0), rule.cost_coe or 0.0
     )
     return abs(expected + scores.get("step_reward", 0.0) - scores["reward"]) < 1e-4
+
+
+def _cost_reward_follows(scores: Mapping[str, float], scale: CostScale | None) -> bool:
+    if scale is None or not {"cost", "cost_reward", "failed_calls", "route_cnt"} <= scores.keys():
+        return True
+    all_failed = scores["failed_calls"] > 0 and scores["route_cnt"] == 0
+    expected = 0.0 if all_failed else scale.reward(scores["cost"])
+    return abs(expected - scores["cost_reward"]) < 1e-4
 
 
 def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:

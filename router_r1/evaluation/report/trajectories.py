@@ -55,12 +55,13 @@ def encode(
 
     The index is an object: ``sources``, ``llms``, ``outcomes``, ``statuses`` (names that the rest
     refers to by position), ``chunk`` (records a chunk), ``metric``, ``cost_coe``, ``inferred``,
-    and ``rows``: an array per column, one entry a trajectory; of a run's validations, ``step``
-    among them (from ``steps``, one a record). A detail is an object: ``gold``,
-    ``blocks`` ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion
-    tokens, cost, dollars, latency in seconds, reply if it is not the observation, neutralised
-    tags, flags]), ``branch``, ``follows``, ``fault``, ``cost_reward``, ``step_reward``. If even the
-    shortest text limit is not enough, its result is returned.
+    ``cost_bounds`` (the costs up to which the cost reward is 1 and from which on it is 0; null if
+    they moved) and ``rows``: an array per column, one entry a trajectory; of a run's validations,
+    ``step`` among them (from ``steps``, one a record). A detail is an object: ``gold``, ``blocks``
+    ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion tokens, cost,
+    dollars, latency in seconds, reply if it is not the observation, neutralised tags, flags]),
+    ``branch``, ``follows``, ``fault``, ``cost_reward``, ``step_reward``. If even the shortest text
+    limit is not enough, its result is returned.
     """
     index = _pack(index_of(records, rule, steps))
     details = [detail_of(record, rule, pool) for record in records]
@@ -103,7 +104,10 @@ def index_of(
         "outcomes": [outcome.value for outcome in Outcome],
         "statuses": statuses,
         "chunk": CHUNK,
-        **rule._asdict(),
+        "metric": rule.metric,
+        "cost_coe": rule.cost_coe,
+        "inferred": rule.inferred,
+        "cost_bounds": rule.scale and [rule.scale.low**2, rule.scale.high**2],
         "rows": rows,
     }
 

@@ -156,6 +156,31 @@ def test_a_reward_that_the_formula_does_not_give_is_flagged(records):
     assert reward_rule([right, other], {}).cost_coe is None, "they disagree"
 
 
+def test_a_cost_reward_off_the_scale_that_was_fixed_is_flagged(records, embedded_pool):
+    results = {"cost_coe": COST_COE, "cost_scale": {"low": 2.0, "high": 6.0}}
+    rule = reward_rule(records, results)
+    right = next(record for record in records if branch_of(record) == "joined")
+    rewards = {16.0: 0.5, 4.0: 1.0, 100.0: 0.0}
+
+    def recorded(cost: float, c: float, **others: float) -> Any:
+        reward = (1 - COST_COE) + COST_COE * c
+        return replace(
+            right,
+            scores={**right.scores, "cost": cost, "cost_reward": c, "reward": reward, **others},
+        )
+
+    for cost, c in rewards.items():
+        assert follows(recorded(cost, c), rule)
+        assert not follows(recorded(cost, c + 0.1), rule)
+        assert follows(recorded(cost, c + 0.1), rule._replace(scale=None))
+    assert follows(recorded(0.0, 0.0, failed_calls=1.0, route_cnt=0.0), rule)
+    assert not follows(recorded(0.0, 0.0), rule)
+    encoded = encode([right], rule, embedded_pool, size_limit=10_000_000)
+    assert unpack(encoded.index)["cost_bounds"] == [4.0, 36.0]
+    moved = encode([right], rule._replace(scale=None), embedded_pool, size_limit=10_000_000)
+    assert unpack(moved.index)["cost_bounds"] is None
+
+
 def test_a_record_without_scores_has_no_branch(records):
     unscored = replace(records[0], scores={})
     assert branch_of(unscored) == "unknown"
