@@ -11,6 +11,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig
 from router_r1.tags import ROUTE_TAGS, Tags
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
+from router_r1.world.llms import find_llms
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError, require_choice, require_positive
 
@@ -65,3 +66,5 @@ class RouterConfig(PPOConfig):
                 f"pool {self.pool.name!r} is simulated by the embedded world; set world (as "
                 "recipe=quickstart does) or pass api_base"
             )
+        if self.pool.simulated:
+            find_llms(self.pool.simulated_names)

@@ -54,7 +54,7 @@ def write_summary(
         rows["untrained"] = _measured(first)
     best_llm, example = "", _ANY_QUESTION
     if config.world is not None:
-        world = World(config.world)
+        world = World.of_pool(config.world, config.pool)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
         oracle = Oracle(world, config.pool.prices(), questions, cost_scale)
         best_llm, best = oracle.best_single()

@@ -83,12 +83,12 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
         train, test = read_questions(args.train_files), read_questions(args.test_files)
         title, world = "Comparison", None
     else:
-        world = World(WorldConfig(seed=args.world_seed))
-        if not set(world.llms) <= {llm.name for llm in pool.llms}:
+        if not pool.simulated:
             raise ConfigError(
                 f"pool {pool.name!r} is not the embedded world's; give --train_files and "
                 "--test_files for another"
             )
+        world = World.of_pool(WorldConfig(seed=args.world_seed), pool)
         train, test = (world_questions(world.knowledge, split) for split in ("train", "test"))
         title = "Embedded world, test split"
     test = sample(test, args.test_questions or len(test), args.seed)

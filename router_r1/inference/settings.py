@@ -162,13 +162,21 @@ def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterCo
         dump = resolved.parents[2] / "config.yaml"
         if dump.is_file():
             return _run_config(dump)
+    mark = folder / _COLD_START_MARK
     if given_pool is not None:
-        embedded = given_pool.simulated
+        embedded, overrides = given_pool.simulated, []
     else:
-        embedded = (folder / _COLD_START_MARK).is_file()
+        embedded = mark.is_file()
+        overrides = [f"pool={_cold_start_pool(mark)}"] if embedded else []
     paper = "paper_llama" if _is_llama(model_path) else "paper_qwen"
     recipe = "quickstart" if embedded else paper
-    return to_dataclass(compose_config("ppo_trainer", [f"recipe={recipe}"]), RouterConfig)
+    composed = compose_config("ppo_trainer", [f"recipe={recipe}", *overrides])
+    return to_dataclass(composed, RouterConfig)
+
+
+def _cold_start_pool(mark: Path) -> str:
+    """Name of the pool that a cold start was made for; older ones do not say it."""
+    return str(json.loads(mark.read_text(encoding="utf-8")).get("pool_name", "embedded"))
 
 
 def _run_config(dump: Path) -> RouterConfig:

@@ -186,6 +186,11 @@ class PoolConfig:
         """The LLMs that the prompt offers to the policy."""
         return [llm for llm in self.llms if llm.in_prompt]
 
+    @property
+    def simulated_names(self) -> list[str]:
+        """Of a simulated pool, the LLMs that the embedded world plays: all without a URL."""
+        return [llm.name for llm in self.llms if llm.base_url is None]
+
     def prices(self) -> dict[str, float]:
         """LLM name to $ per 1M completion tokens."""
         return {llm.name: llm.completion_price for llm in self.llms}

@@ -1,4 +1,4 @@
-"""The simulated LLMs: what each is good at, and what it replies.
+"""What the simulated LLMs reply.
 
 Guarantees: a reply is a pure function of (world seed, LLM, query); over queries of one domain an
 LLM is right with its reliability there.
@@ -7,73 +7,40 @@ LLM is right with its reliability there.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.server import SimulatedReply
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Knowledge
+from router_r1.world.llms import EMBEDDED_LLMS, find_llms, visible_tokens
 
 UNKNOWN_REPLY = "I do not know."
-
-
-@dataclass(frozen=True)
-class SimulatedLLM:
-    """One model of the pool.
-
-    Attributes:
-        name: as in the prompt.
-        reliability: probability of a right reply, by domain.
-        hidden_tokens: least and most tokens billed beside the visible ones (reasoning that the
-            caller pays for and does not see).
-        latency_s: least and most seconds to answer.
-    """
-
-    name: str
-    reliability: dict[str, float]
-    hidden_tokens: tuple[int, int]
-    latency_s: tuple[float, float]
-
-    def mean_completion_tokens(self) -> float:
-        """Expected billed tokens of a reply that names an entity."""
-        return sum(self.hidden_tokens) / 2 + _visible_tokens("The x of x x is x x.")
-
-
-def _specialist(*domains: str, at: float, elsewhere: float) -> dict[str, float]:
-    return {d: at if d in domains else elsewhere for d in ("film", "music", "sport", "science")}
-
-
-# No LLM is good at both hops of a two-hop question (film-science, music-sport); every domain has a
-# dear best LLM and a cheap one nearly as good. Both divide the domains alike: were they divided in
-# two ways, whichever way training found first would decide between dear and cheap, not the reward.
-SIMULATED_LLMS = (
-    SimulatedLLM("Atlas", _specialist(at=0, elsewhere=0.5), (34, 46), (0.010, 0.030)),
-    SimulatedLLM(
-        "Borealis", _specialist("film", "music", at=0.98, elsewhere=0.08), (38, 50), (0.010, 0.040)
-    ),
-    SimulatedLLM(
-        "Corvus", _specialist("sport", "science", at=0.98, elsewhere=0.08), (38, 50), (0.010, 0.040)
-    ),
-    SimulatedLLM(
-        "Draco", _specialist("film", "music", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
-    ),
-    SimulatedLLM(
-        "Electra", _specialist("sport", "science", at=0.95, elsewhere=0.08), (8, 14), (0.005, 0.015)
-    ),
-    SimulatedLLM("Fornax", _specialist(at=0, elsewhere=0.12), (4, 8), (0.002, 0.008)),
-)
+_EMBEDDED_NAMES = tuple(llm.name for llm in EMBEDDED_LLMS)
 
 
 class World:
     """Facts and the LLMs that know some of them.
 
+    Args:
+        config: of the facts.
+        llms: names of the LLMs, those of the pool ``embedded`` unless given. What one replies does
+            not depend on the others.
+
     Raises:
+        ConfigError: if no simulated LLM has a name.
         KeyError: from :meth:`reply`, for an LLM that the world does not have.
     """
 
-    def __init__(self, config: WorldConfig) -> None:
+    def __init__(self, config: WorldConfig, llms: Iterable[str] = _EMBEDDED_NAMES) -> None:
         self.config = config
         self.knowledge = Knowledge(config)
-        self.llms = {llm.name: llm for llm in SIMULATED_LLMS}
+        self.llms = find_llms(llms)
+
+    @classmethod
+    def of_pool(cls, config: WorldConfig, pool: PoolConfig) -> World:
+        """With the LLMs that a pool has of it."""
+        return cls(config, pool.simulated_names)
 
     def reply(self, llm: str, query: str) -> SimulatedReply:
         """What ``llm`` says to ``query``; a whole two-hop question needs both hops right."""
@@ -95,8 +62,8 @@ class World:
         fast, slow = model.latency_s
         return SimulatedReply(
             text=text,
-            prompt_tokens=_visible_tokens(query),
-            completion_tokens=_visible_tokens(text) + hidden,
+            prompt_tokens=visible_tokens(query),
+            completion_tokens=visible_tokens(text) + hidden,
             latency_s=fast + self._uniform(llm, query, "latency") * (slow - fast),
         )
 
@@ -123,7 +90,3 @@ class World:
 
 def _all_of_kind(subjects: dict[str, list[str]], name: str) -> list[str]:
     return next(names for names in subjects.values() if name in names)
-
-
-def _visible_tokens(text: str) -> int:
-    return len(text.split())

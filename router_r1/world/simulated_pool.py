@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.process import hosted_pool
 from router_r1.world.config import WorldConfig
+from router_r1.world.llms import find_llms
 from router_r1.world.simulated_llm import World
 
 
-def world_source(**settings: int) -> World:
+def world_source(llms: Sequence[str], **settings: int) -> World:
     """What the hosting process replies from: ``settings`` are fields of :class:`WorldConfig`."""
-    return World(WorldConfig(**settings))
+    return World(WorldConfig(**settings), llms)
 
 
 def simulated_pool(
     pool: PoolConfig, world: WorldConfig, time_scale: float = 1.0, port: int = 0
 ) -> AbstractContextManager[str]:
-    """Starts the pool's server, yields its base URL, ends it; see :func:`hosted_pool`."""
+    """Starts the pool's server, yields its base URL, ends it; see :func:`hosted_pool`.
+
+    Raises:
+        ConfigError: if the pool has an LLM that no simulated one is named like.
+    """
     settings = {
+        "llms": list(find_llms(pool.simulated_names)),
         "seed": world.seed,
         "train_entities": world.train_entities,
         "eval_entities": world.eval_entities,

@@ -52,8 +52,8 @@ class ColdStartGate:
     ) -> None:
         self._tags = Tags(route_tag)
         self._phrases = Phrases(self._tags)
-        self._world = World(to_dataclass(OmegaConf.create(world), WorldConfig))
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
+        self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
         self._thresholds = thresholds
         self._seed = seed
         rng = random.Random(f"gate-{seed}")

@@ -75,8 +75,8 @@ class TraceDataset:
         self._tags = Tags(route_tag)
         self._phrases = Phrases(self._tags)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
-        self._world = World(to_dataclass(OmegaConf.create(world), WorldConfig))
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
+        self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
         self._template = build_prompt_template("compact", self._pool, self._tags)
         self._seed = seed
         self._copy_steps = copy_steps

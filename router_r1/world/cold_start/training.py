@@ -65,7 +65,7 @@ def _make_policy(
     tags: Tags,
 ) -> None:
     folder = Path(config.folder)
-    world = World(world_config)
+    world = World.of_pool(world_config, pool)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
     create_policy(world, pool, config.policy, config.seed, blank, tags)
@@ -139,6 +139,7 @@ def _cache_key(
     parts = {
         "settings": settings,
         "world": _world_fields(world),
+        "pool_name": pool.name,
         "pool": offered,
         "route_tag": tags.route,
         "code": code,

@@ -35,6 +35,7 @@ def task(*overrides: str) -> RoutingTask:
         ("paper_qwen", "paper", "qwen"),
         ("paper_llama", "paper", "llama"),
         ("quickstart", "embedded", "compact"),
+        ("quickstart_tiers", "embedded_tiers", "compact"),
     ],
 )
 def test_a_recipe_writes_its_prompts_for_its_pool(recipe: str, pool: str, style: str) -> None:
@@ -101,6 +102,18 @@ def test_rollouts_are_asked_with_those_prompts(tmp_path: Path) -> None:
     dataset = PromptDataset([f"{tmp_path}/test.parquet"], "prompt", 5, quickstart.messages)
     for row in range(5):
         assert dataset.request(row, "u").messages == [dict(dataset.rows[row]["prompt"][0])]
+
+
+def test_reports_state_the_scale_of_costs_once_it_stays() -> None:
+    for recipe, scale in (
+        ("quickstart", None),
+        ("quickstart_tiers", {"low": 1.05, "high": 1.95}),
+    ):
+        made = task(f"recipe={recipe}", "reward.cost_window=2")
+        reports = made.reports()
+        assert reports.facts()["cost_scale"] is None
+        made.reward().load_state_dict({"normalizer": {"roots": [1.0, 2.0], "window": 2}})
+        assert reports.facts()["cost_scale"] == (scale and pytest.approx(scale))
 
 
 def test_template_options_reach_the_rollouts(tokenizer: Any) -> None:

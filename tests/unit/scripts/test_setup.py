@@ -342,7 +342,7 @@ def test_without_a_gpu_there_is_one_environment(copy: Path) -> None:
 def test_beside_a_gpu_a_run_on_the_cpu_has_packages_of_its_own(copy: Path) -> None:
     path = put_gpu_on_path(copy)
     assert choose(copy, "", PATH=path) == ["paper_qwen", "cuda", ".venv"]
-    for recipe in ("quickstart", "quickstart_grpo"):
+    for recipe in ("quickstart", "quickstart_grpo", "quickstart_tiers"):
         assert choose(copy, "", PATH=path, RECIPE=recipe) == [recipe, "cpu", ".venv-cpu"]
     assert choose(copy, "recipe=quickstart", PATH=path)[1:] == ["cpu", ".venv-cpu"]
     assert choose(copy, "trainer.device=cpu", PATH=path)[1:] == ["cpu", ".venv-cpu"]

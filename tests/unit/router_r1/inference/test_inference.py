@@ -80,7 +80,7 @@ def test_the_folder_we_are_in_comes_before_the_repository(
 def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
     cold = tmp_path / ".cache" / "cold_start"
     cold.mkdir(parents=True)
-    (cold / "cold_start.json").touch()
+    (cold / "cold_start.json").write_text("{}")
     settings = resolve(RouterArguments(), tmp_path)
     assert settings.model_path == str(cold)
     assert (settings.pool.name, settings.prompt_style) == ("embedded", "compact")
@@ -91,6 +91,16 @@ def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
     elsewhere = resolve(RouterArguments(api_base="http://x/v1"), tmp_path)
     assert elsewhere.pool.api_base == "http://x/v1"
     assert not elsewhere.starts_pool
+
+
+def test_a_cold_start_brings_the_pool_that_it_was_made_for(tmp_path: Path) -> None:
+    (tmp_path / "cold_start.json").write_text('{"pool_name": "embedded_tiers"}')
+    settings = resolve(RouterArguments(model_path=str(tmp_path)))
+    assert settings.pool.name == "embedded_tiers"
+    assert settings.prompt_style == "compact"
+    assert settings.starts_pool
+    other = resolve(RouterArguments(model_path=str(tmp_path), pool="embedded"))
+    assert other.pool.name == "embedded"
 
 
 @pytest.mark.parametrize(
