@@ -76,6 +76,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
     Raises:
         ConfigError: for options that do not go together.
+        EvaluationFileError: if an evaluation's results cannot be read.
     """
     args = comparison_parser().parse_args(arguments)
     if bool(args.test_files) != bool(args.train_files):
@@ -84,10 +85,21 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("--world and --test_files exclude each other")
     if args.test_files and args.pool is None:
         raise ConfigError("real data needs --pool NAME_OR_PATH")
-    args.pool = args.pool or "embedded"
     if not args.router and (DEFAULT_EVALUATION / "questions.parquet").is_file():
         args.router = [SavedEvaluation("trained", DEFAULT_EVALUATION)]
+    args.pool = args.pool or _stated_pool([*args.router, *args.sweep]) or "embedded"
     return args
+
+
+def _stated_pool(evaluations: Sequence[SavedEvaluation]) -> str | None:
+    """Name of the pool that the first of them was made with; None where none says it."""
+    from router_r1.evaluation.comparison import read_json_object  # takes pandas to import
+
+    for evaluation in evaluations:
+        results = read_json_object(evaluation.folder / "results.json") or {}
+        if results.get("pool"):
+            return str(results["pool"])
+    return None
 
 
 def comparison_parser(
@@ -108,7 +120,9 @@ def comparison_parser(
     data.add_argument("--test_files", nargs="+", default=[], help="parquet, to compare on")
     data.add_argument("--train_questions", type=_positive, default=600, help="to learn from")
     data.add_argument("--test_questions", type=_positive, help="a sample of so many; all if unset")
-    data.add_argument("--pool", help="name or path of the pool file")
+    data.add_argument(
+        "--pool", help="name or path of the pool file (default: the first router's, else embedded)"
+    )
     data.add_argument("--api_base", help="overrides the pool's endpoint")
     data.add_argument(
         "--normalization",

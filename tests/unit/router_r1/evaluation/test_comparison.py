@@ -236,6 +236,21 @@ def test_answers_are_normalised_alike_in_all_rows_of_a_comparison(
     assert read_saved(tmp_path, [question], "unicode") == [saved]
 
 
+def test_the_pool_is_that_of_the_first_router(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, results in (("a", None), ("b", {"pool": "embedded_tiers"}), ("c", {"pool": "x"})):
+        (tmp_path / folder).mkdir()
+        if results is not None:
+            (tmp_path / folder / "results.json").write_text(json.dumps(results))
+    swept = ["--sweep", "0=a", "--sweep", "0.3=b", "--sweep", "0.6=c"]
+    assert parse_arguments(swept).pool == "embedded_tiers"
+    assert parse_arguments(["--router", "it=c", *swept]).pool == "x"
+    assert parse_arguments(["--router", "it=a"]).pool == "embedded"
+    assert parse_arguments([*swept, "--pool", "embedded"]).pool == "embedded"
+
+
 def test_the_untrained_policy_is_told_by_its_name() -> None:
     assert [kind_of(n) for n in ("Prompt-only", "untrained", "seed 1")] == [
         "prompt",
