@@ -85,9 +85,12 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         raise ConfigError("--world and --test_files exclude each other")
     if args.test_files and args.pool is None:
         raise ConfigError("real data needs --pool NAME_OR_PATH")
+    stated = _stated_pool([*args.router, *args.sweep])
     if not args.router and (DEFAULT_EVALUATION / "questions.parquet").is_file():
-        args.router = [SavedEvaluation("trained", DEFAULT_EVALUATION)]
-    args.pool = args.pool or _stated_pool([*args.router, *args.sweep]) or "embedded"
+        default = SavedEvaluation("trained", DEFAULT_EVALUATION)
+        if stated in (None, _stated_pool([default])):  # a router of another pool is none to compare
+            args.router = [default]
+    args.pool = args.pool or stated or _stated_pool(args.router) or "embedded"
     return args
 
 

@@ -251,6 +251,21 @@ def test_the_pool_is_that_of_the_first_router(
     assert parse_arguments([*swept, "--pool", "embedded"]).pool == "embedded"
 
 
+def test_the_default_router_is_left_out_beside_routers_of_another_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    default = Path("outputs/quickstart/eval")
+    write_parquet(default / "questions.parquet", [record("one", 0, 1.0, 0.0)])
+    (default / "results.json").write_text('{"pool": "first"}')
+    (tmp_path / "swept").mkdir()
+    for pool, routers in (("first", 1), ("second", 0)):
+        (tmp_path / "swept" / "results.json").write_text(json.dumps({"pool": pool}))
+        args = parse_arguments(["--sweep", "0.3=swept"])
+        assert (args.pool, len(args.router)) == (pool, routers)
+    assert parse_arguments([]).pool == "first"
+
+
 def test_the_untrained_policy_is_told_by_its_name() -> None:
     assert [kind_of(n) for n in ("Prompt-only", "untrained", "seed 1")] == [
         "prompt",
