@@ -47,6 +47,7 @@ class RoutingTask(Task):
         "pool.recording",
         "pool.request_timeout_s",
         "pool.retry_backoff_s",
+        "pool.share_equal_calls",
         "world.time_scale",
     )
 

@@ -1,7 +1,7 @@
 """Which calls are sent: none that a recording answers, and none that an equal one already brings.
 
-Guarantees: with ``replay_or_call``, equal calls under way at once are sent once; a call that
-several callers wait for is given up when the last of them is cancelled.
+Guarantees: with ``replay_or_call``, and where it is asked for, equal calls under way at once are
+sent once; a call that several callers wait for is given up when the last of them is cancelled.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ class CallCache:
 
     Args:
         config: of the recording.
+        shares: equal calls under way at once are sent once, whatever the recording.
         once: an equal call is never sent again, not even one that failed.
 
     Raises:
         UserError: if the recording cannot be opened.
     """
 
-    def __init__(self, config: RecordingConfig, once: bool = False) -> None:
+    def __init__(self, config: RecordingConfig, shares: bool = False, once: bool = False) -> None:
         self._recording = Recording(config) if config.mode != "off" else None
-        self._shares = once or config.mode == "replay_or_call"
+        self._shares = shares or once or config.mode == "replay_or_call"
         self._once = once
         self._shared: dict[tuple[str, str], _SharedCall] = {}
 

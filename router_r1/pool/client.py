@@ -65,7 +65,7 @@ class PoolClient:
     ) -> None:
         self._pool = pool
         self._endpoints: dict[str, Endpoint] = {}
-        self._calls = CallCache(pool.recording, once)
+        self._calls = CallCache(pool.recording, pool.share_equal_calls, once)
         turn, rng = asyncio.Lock(), random.Random(0)
         self._lines = {
             llm.name: Line(llm, pool, self._endpoint(llm, api_key, count_tokens), turn, rng)

@@ -97,6 +97,8 @@ class PoolConfig:
         breaker_failures: failed attempts in a row after which an LLM is left alone.
         breaker_cooldown_s: for so long.
         budget_usd: hard limit of what a run may spend; None for none.
+        share_equal_calls: equal calls under way at once are sent, and paid, once; all get that
+            reply, also where sampling at a temperature would have given each another.
         recording: keeps calls, and replays them.
         health: when a training run gives up on the pool.
     """
@@ -115,6 +117,7 @@ class PoolConfig:
     breaker_failures: int = 16
     breaker_cooldown_s: float = 10.0
     budget_usd: float | None = None
+    share_equal_calls: bool = False
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
