@@ -65,7 +65,7 @@ def config(inline: bool) -> RolloutConfig:
     )
 
 
-def measure(began: float, generate: Callable[[], int]) -> Timing:
+def timed(began: float, generate: Callable[[], int]) -> Timing:
     """Times the rounds after a first; ``generate`` returns the tokens that it got."""
     start = time.perf_counter() - began
     rates = []
@@ -88,7 +88,7 @@ def replicas(folder: Path, inline: bool) -> Timing:
         return sum(len(output.token_ids) for output in await asyncio.gather(*calls))
 
     try:
-        return measure(began, lambda: asyncio.run(batch()))
+        return timed(began, lambda: asyncio.run(batch()))
     finally:
         engine.shutdown()
 
@@ -119,7 +119,7 @@ def bare(folder: str, connection: Any) -> None:
         outputs = llm.generate(asked, params, use_tqdm=False)
         return sum(len(output.outputs[0].token_ids) for output in outputs)
 
-    connection.send(measure(began, batch))
+    connection.send(timed(began, batch))
 
 
 def alone(folder: Path) -> Timing:
@@ -133,7 +133,7 @@ def alone(folder: Path) -> Timing:
     return timing
 
 
-def main() -> None:
+def measure() -> dict[str, float]:
     """Prints each form's start and tokens/s, and its share of the bare form's."""
     with tempfile.TemporaryDirectory() as name, ray_cluster(RayConfig(num_cpus=2), num_ranks=1):
         folder = Path(name) / "policy"
@@ -151,7 +151,14 @@ def main() -> None:
         share = f"{timing.rate / reference:.2f}"
         table.add_row(form, f"{timing.start:.1f}", f"{timing.rate:,.0f}", share)
     console.print(table)
+    rates = {form: timing.rate / reference for form, timing in timings.items()}
+    return {
+        "tokens/s of an inline replica, of bare vLLM": rates["replica, inline engine"],
+        "tokens/s of a replica with engine processes, of bare vLLM": rates[
+            "replica, engine in a process of its own"
+        ],
+    }
 
 
 if __name__ == "__main__":
-    main()
+    measure()

@@ -153,8 +153,8 @@ def _resident_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def compare_memory(shape: Shape) -> None:
-    """Prints peak memory and speed of both forms at a large vocabulary."""
+def compare_memory(shape: Shape) -> dict[str, float]:
+    """Prints peak memory and speed of both forms at a large vocabulary; chunked over plain."""
     found = {}
     for name in FORMS:
         context = multiprocessing.get_context("spawn")
@@ -171,10 +171,16 @@ def compare_memory(shape: Shape) -> None:
         "chunked / plain", f"{memory / plain_memory:.2f}", f"speed {plain_seconds / seconds:.2f}"
     )
     console.print(table)
+    return {
+        "update's memory, chunked over plain": memory / plain_memory,
+        "update's speed, chunked over plain": plain_seconds / seconds,
+    }
 
 
-def compare_quickstart(shape: Shape) -> None:
-    """Prints seconds of scoring and updating; the forms take turns, so that noise hits both."""
+def compare_quickstart(shape: Shape) -> dict[str, float]:
+    """Prints seconds of scoring and updating; the forms take turns, so that noise hits both. The
+    speed of chunked over plain."""
+    figures = {}
     trial = prepare(shape)
     table = Table(title="One rank's share of a quickstart mini-batch", title_justify="left")
     for column in ("", *FORMS, "chunked / plain"):
@@ -184,10 +190,17 @@ def compare_quickstart(shape: Shape) -> None:
         medians = [statistics.median(column) for column in zip(*rounds, strict=True)]
         ratio = medians[1] / medians[0]
         table.add_row(name, *(f"{value:.3f} s" for value in medians), f"{ratio:.2f}")
+        figures[f"quickstart {name}'s speed, chunked over plain"] = 1 / ratio
     console.print(table)
+    return figures
+
+
+def measure() -> dict[str, float]:
+    """Both shapes; the second with one thread, as a rank has it."""
+    figures = compare_memory(LARGE_VOCABULARY)
+    torch.set_num_threads(1)
+    return figures | compare_quickstart(QUICKSTART)
 
 
 if __name__ == "__main__":
-    compare_memory(LARGE_VOCABULARY)
-    torch.set_num_threads(1)
-    compare_quickstart(QUICKSTART)
+    measure()
