@@ -5,11 +5,11 @@
 A scripted engine stands here and writes each turn at once, since the engine is not what is
 measured: one call, then an answer. The pool takes as long for a call as all of them take to be
 sent, so that they are all under way at the same time. Goals are the project's own: no trajectory is
-lost, that is each comes back once, in its place, answered, with the reply that its own query gets;
-and memory of a trajectory no larger than with a tenth of them.
+lost, that is each comes back once, in its place, answered, with the reply that its own query gets.
 
-The pool answers on one of the cores; how long 10,000 calls take without our loop is measured with
-bare aiohttp, for comparison.
+What a rollout takes beyond the call is the driver's one core: two turns and a call of each
+trajectory. An engine behind Ray costs the driver as much again, which is measured by itself, with
+an actor that answers at once.
 """
 
 from __future__ import annotations
@@ -17,20 +17,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import resource
+import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import aiohttp
+import ray
 from rich.table import Table
 from transformers import PreTrainedTokenizerBase
 
 from benchmarks.slow_pool import Latency, SlowWorld, slow_pool
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.prompt import build_prompt_template, fill
-from router_r1.pool.config import QUERY_MARKER, PoolConfig
+from router_r1.pool.config import PoolConfig
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.knowledge import Question
+from verl.config.ppo import RayConfig
 from verl.interfaces import (
     GenerationOutput,
     OnTokens,
@@ -38,11 +40,12 @@ from verl.interfaces import (
     RolloutRequest,
     SamplingParams,
 )
+from verl.trainer.cluster import ray_cluster
 from verl.trajectory import TrajectoryStatus
 from verl.utils.console import console
 from verl.utils.garbage import spare_the_collector
 
-COUNT = 10_000
+COUNT, RAY_CALLS, ROUNDS = 10_000, 2_000, 3
 LIMITS = GenerationLimits(3, max_response_length=48, max_prompt_length=512, max_obs_length=64)
 SECONDS_OF_A_CALL = 15.0
 LLM = "Draco"
@@ -130,23 +133,26 @@ def run(count: int, pool: PoolConfig, source: SlowWorld, questions: Sequence[Que
     return Run(count, seconds, lost, engine.most, 1024 * grown)
 
 
-async def bare(count: int, pool: PoolConfig, questions: Sequence[Question]) -> float:
-    """Seconds of the same calls by aiohttp alone."""
-    [model] = [llm.model for llm in pool.llms if llm.name == LLM]
-    connector = aiohttp.TCPConnector(limit=0)
-    timeout = aiohttp.ClientTimeout(total=None)
-    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+class Replying:
+    """An actor that answers at once: what is left of a generation is Ray's way to it and back."""
 
-        async def call(row: int) -> None:
-            query = questions[row % len(questions)].hops[0].query
-            content = f"{pool.instruction}\n\n{QUERY_MARKER}{query}"
-            body = {"model": model, "messages": [{"role": "user", "content": content}]}
-            async with session.post(f"{pool.api_base}/chat/completions", json=body) as response:
-                await response.json()
+    async def generate(self, prompt_ids: list[int], sampling: SamplingParams) -> GenerationOutput:
+        """As many tokens as a turn of the quickstart has."""
+        return GenerationOutput(tuple(prompt_ids[:30]), (-0.5,) * 30, sampling.stop[0])
 
+
+def seconds_of_a_ray_call() -> float:
+    """Of the driver, for one of many generations at once."""
+    actor = ray.remote(Replying).options(max_concurrency=RAY_CALLS).remote()
+    sampling = SamplingParams(max_tokens=48, stop=("stop",))
+
+    async def all_of_them() -> float:
         start = time.perf_counter()
-        await asyncio.gather(*(call(row) for row in range(count)))
-        return time.perf_counter() - start
+        references = [actor.generate.remote(list(range(150)), sampling) for _ in range(RAY_CALLS)]
+        await asyncio.gather(*(asyncio.wrap_future(one.future()) for one in references))
+        return (time.perf_counter() - start) / RAY_CALLS
+
+    return statistics.median(asyncio.run(all_of_them()) for _ in range(ROUNDS))
 
 
 def allow_connections(count: int) -> int:
@@ -168,7 +174,8 @@ def measure(count: int = COUNT) -> Figures:
     with slow_pool(Latency(SECONDS_OF_A_CALL, SECONDS_OF_A_CALL), count) as pool:
         tenth = run(count // 10, pool, source, questions)
         whole = run(count, pool, source, questions)
-        alone = asyncio.run(bare(count, pool, questions))
+    with ray_cluster(RayConfig(num_cpus=2), num_ranks=1):
+        ray_call = seconds_of_a_ray_call()
     title = f"trajectories at once, a call takes {SECONDS_OF_A_CALL:.0f} s"
     table = Table(title=title, title_justify="left")
     for column in ("trajectories", "seconds", "lost", "calls at once", "grew by, MB"):
@@ -176,12 +183,13 @@ def measure(count: int = COUNT) -> Figures:
     for one in (tenth, whole):
         cells = (f"{one.count:,}", f"{one.seconds:.1f}", str(one.lost), f"{one.most_at_once:,}")
         table.add_row(*cells, f"{one.bytes / 1e6:.0f}")
-    table.add_row(f"{count:,} calls by aiohttp alone", f"{alone:.1f}", "", "", "")
     console.print(table)
+    console.print(f"a generation's way through Ray: {1e3 * ray_call:.2f} ms of the driver")
     return {
         "trajectories at once": float(whole.most_at_once),
         "trajectories lost": float(whole.lost),
-        "aiohttp's time over ours": alone / whole.seconds,
+        "driver's time of a trajectory": 1e3 * (whole.seconds - SECONDS_OF_A_CALL) / whole.count,
+        "driver's time of a generation's way through Ray": 1e3 * ray_call,
         "memory of a trajectory": whole.bytes / whole.count / 1e3,
     }
 
