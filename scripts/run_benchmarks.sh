@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Measures speed and size claims side by side, into benchmarks/results and benchmarks/README.md; on two
+# cores within 20 minutes. --check compares with what is kept; see benchmarks/run.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# Two cores are what the figures are about, also where there is a GPU.
+source scripts/recipe.sh
+choose_packages trainer.device=cpu
+if has_gpu; then export CUDA_VISIBLE_DEVICES=""; fi
+bash scripts/setup.sh
+exec "$VENV"/bin/python -m benchmarks.run "$@"
