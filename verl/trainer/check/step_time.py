@@ -1,0 +1,269 @@
+"""How long a training step takes: a model of its parts, for some GPUs, a model and calls to
+services outside.
+
+Every rate is measured on one GPU; what more GPUs do is computed from that. A step is synchronous:
+the rollout, then what the trainer does with it. GPUs hold one engine each and share the
+trajectories evenly.
+
+Guarantees: pure arithmetic on its arguments; the parts add up to the step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import NormalDist
+
+# The expected largest of n draws lies near the quantile 1 - exp(-gamma) / n (Gumbel).
+_GUMBEL = math.exp(-0.5772156649)
+# A wait of a third of the others' makes them 5% longer (see Rollout.seconds).
+QUOTA_MARGIN = 3.0
+
+
+class Bound(StrEnum):
+    """What a rollout waits for."""
+
+    ENGINE = "engine"
+    CALLS = "slowest calls"
+    QUOTA = "quota"
+    DRIVER = "driver"
+
+
+@dataclass(frozen=True)
+class OutsideCalls:
+    """Calls that trajectories make, and wait for.
+
+    Attributes:
+        each: calls of a trajectory, on average; one more generation follows the last.
+        median_s, p99_s: of their log-normal latency; equal ones all take as long.
+        at_once: that the services allow, all together; None for no limit.
+        per_minute: that they allow to begin; None for no limit.
+        limit_s: no call takes longer.
+    """
+
+    each: float
+    median_s: float
+    p99_s: float
+    at_once: int | None = None
+    per_minute: float | None = None
+    limit_s: float = math.inf
+
+    @property
+    def sigma(self) -> float:
+        """Of the latency's logarithm."""
+        return math.log(self.p99_s / self.median_s) / NormalDist().inv_cdf(0.99)
+
+    @property
+    def mean_s(self) -> float:
+        """Expected latency of a call, ``limit_s`` left out of account."""
+        return self.median_s * math.exp(self.sigma**2 / 2)
+
+    def slowest_s(self, trajectories: int) -> float:
+        """Expected sum of the calls of the trajectory that waits longest.
+
+        One very slow call among average ones, or, where latencies spread less, several rather slow
+        ones, whose sum is taken for log-normal too (Fenton and Wilkinson): the longer of both.
+        """
+        most = math.ceil(self.each)
+        calls = trajectories * self.each
+        one = min(_largest(self.median_s, self.sigma, calls), self.limit_s)
+        share = self.each - most + 1  # of the trajectories, that make the most calls
+        variance = math.expm1(self.sigma**2) / most
+        sigma = math.sqrt(math.log1p(variance))
+        median = most * self.mean_s / math.sqrt(1 + variance)
+        several = min(_largest(median, sigma, trajectories * share), most * self.limit_s)
+        return max(one + max(0.0, self.each - 1) * self.mean_s, several)
+
+    def quota_s(self, trajectories: int) -> float:
+        """Seconds in which the services can serve all calls."""
+        calls = trajectories * self.each
+        at_once = calls * self.mean_s / self.at_once if self.at_once else 0.0
+        return max(at_once, 60.0 * calls / self.per_minute if self.per_minute else 0.0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training step's.
+
+    Attributes:
+        trajectories: of all GPUs together.
+        calls: that they make.
+        prompt_tokens, turn_tokens, observation_tokens: of a prompt, of a generation, of a reply.
+        scorings: passes without gradients (log-probs, reference, values).
+        updates: passes with gradients over each trajectory, of models of the policy's size.
+    """
+
+    trajectories: int
+    calls: OutsideCalls
+    prompt_tokens: int
+    turn_tokens: int
+    observation_tokens: int
+    scorings: int = 3
+    updates: int = 2
+
+    @property
+    def turns(self) -> float:
+        """Generations of a trajectory."""
+        return self.calls.each + 1
+
+    @property
+    def tokens(self) -> float:
+        """Of a whole trajectory."""
+        read = self.prompt_tokens + self.calls.each * self.observation_tokens
+        return read + self.turns * self.turn_tokens
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one GPU, and the driver's one core, were measured to do with a model of a size.
+
+    Attributes:
+        decode_step_s: of one step of the engine with few sequences.
+        decode_sequence_s: that each sequence of the batch adds to it.
+        scoring_tokens_per_s: without gradients; also of the engine's prefill.
+        update_tokens_per_s: with gradients and the optimizer.
+        publish_s: weights to the engines, with their sleep and wake.
+        turn_s: the driver's, of a generation with its call.
+        trajectory_s: the driver's, of collating, reward, advantages and sending to the workers.
+        max_sequences: that an engine decodes at once.
+    """
+
+    decode_step_s: float
+    decode_sequence_s: float
+    scoring_tokens_per_s: float
+    update_tokens_per_s: float
+    publish_s: float
+    turn_s: float
+    trajectory_s: float
+    max_sequences: int = 256
+
+    def decode_s(self, sequences: float) -> float:
+        """One step of the engine on so many sequences."""
+        return self.decode_step_s + sequences * self.decode_sequence_s
+
+
+@dataclass(frozen=True)
+class Links:
+    """How the GPUs are joined: bytes/s that each sends and gets, in a node and between nodes."""
+
+    node_gpus: int = 8
+    inside: float = 300e9
+    between: float = 40e9
+
+    def speed(self, gpus: int) -> float:
+        """Of a collective over ``gpus``."""
+        return self.inside if gpus <= self.node_gpus else self.between
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A rollout.
+
+    Attributes:
+        first_s: until the first turn of all is written.
+        waits: seconds from then on that each thing which a rollout may wait for would take if there
+            were no other.
+    """
+
+    first_s: float
+    waits: dict[Bound, float]
+
+    @property
+    def bound(self) -> Bound:
+        """What it waits for longest."""
+        return max(self.waits, key=lambda bound: self.waits[bound])
+
+    @property
+    def seconds(self) -> float:
+        """The whole rollout. Waits overlap, but not wholly: what a queue holds up may itself be
+        slow. Near the longest where one is much longer than the others, and 1.4 times as long where
+        two are alike; the root of their squares' sum is close to what a simulation gives."""
+        return self.first_s + math.hypot(*self.waits.values())
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of a step's parts."""
+
+    rollout: Rollout
+    scoring_s: float
+    update_s: float
+    publish_s: float
+    driver_s: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole step."""
+        trained = self.scoring_s + self.update_s + self.publish_s
+        return self.rollout.seconds + trained + self.driver_s
+
+    @property
+    def computing_s(self) -> float:
+        """In which the GPUs have work: the trainer's parts, and the engines' own time."""
+        engines = self.rollout.first_s + self.rollout.waits[Bound.ENGINE]
+        return engines + self.scoring_s + self.update_s + self.publish_s
+
+
+def _largest(median: float, sigma: float, draws: float) -> float:
+    """Expected largest of so many draws of a log-normal distribution."""
+    share = max(0.5, 1 - _GUMBEL / max(1.0, draws))
+    return median * math.exp(sigma * NormalDist().inv_cdf(share))
+
+
+def rollout_time(work: Work, rates: Rates, gpus: int) -> Rollout:
+    """What a rollout waits for.
+
+    First all engines are full. Then a trajectory that waits for calls has its engine nearly to
+    itself; the engines need the time of all turns to come, the driver that of all turns.
+    """
+    calls, own = work.calls, work.trajectories / gpus
+    together = min(own, float(rates.max_sequences))
+    turn_s = own / together * work.turn_tokens * rates.decode_s(together)
+    observed = own * calls.each * work.observation_tokens
+    first = own * work.prompt_tokens / rates.scoring_tokens_per_s + turn_s
+    driver = work.trajectories * work.turns * rates.turn_s
+    waits = {
+        Bound.ENGINE: calls.each * turn_s + observed / rates.scoring_tokens_per_s,
+        Bound.DRIVER: max(0.0, driver - first),
+    }
+    if calls.each:
+        alone = math.ceil(calls.each) * work.turn_tokens * rates.decode_s(1)
+        waits[Bound.CALLS] = calls.slowest_s(work.trajectories) + alone
+        waits[Bound.QUOTA] = calls.quota_s(work.trajectories)
+    return Rollout(first, waits)
+
+
+def step_time(
+    work: Work, rates: Rates, gpus: int, parameters: float, links: Links | None = None
+) -> StepTime:
+    """Of a model of ``parameters`` on ``gpus``; passes gather the weights (2 bytes each, twice with
+    gradients) and scatter the gradients (4 bytes) while they compute, so the longer of both counts.
+    """
+    links = links or Links()
+    tokens = work.trajectories * work.tokens / gpus
+    gather_s = 2 * parameters * (1 - 1 / gpus) / links.speed(gpus)
+    scoring = max(tokens / rates.scoring_tokens_per_s, gather_s)
+    update = max(tokens / rates.update_tokens_per_s, 4 * gather_s)
+    return StepTime(
+        rollout=rollout_time(work, rates, gpus),
+        scoring_s=work.scorings * scoring,
+        update_s=work.updates * update,
+        publish_s=rates.publish_s + gather_s,
+        driver_s=work.trajectories * rates.trajectory_s,
+    )
+
+
+def quota_for_rollouts(work: Work, rates: Rates, gpus: int) -> int:
+    """Calls at once with which a quota makes what follows the first turn of a synchronous rollout
+    5% longer than no quota would."""
+    waits = rollout_time(work, rates, gpus).waits
+    served = work.trajectories * work.calls.each * work.calls.mean_s
+    return math.ceil(QUOTA_MARGIN * served / math.hypot(*(waits | {Bound.QUOTA: 0.0}).values()))
+
+
+def quota_for_overlap(work: Work, step: StepTime) -> int:
+    """Calls at once that keep GPUs busy where rollouts overlap training: all of a step's calls are
+    served in the time in which the GPUs compute."""
+    served = work.trajectories * work.calls.each * work.calls.mean_s
+    return math.ceil(served / step.computing_s)
