@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib
 import json
 import logging
+import os
 import subprocess
 import sys
 import tempfile
@@ -48,8 +50,9 @@ LIMIT_S = 600.0
 logger = logging.getLogger(__name__)
 
 
+@functools.cache
 def commit() -> str:
-    """Of the code, short; "+" marks files that were changed since."""
+    """Of the code at the start, short; "+" marks files that were changed since."""
     words = ("git", "describe", "--always", "--abbrev=7", "--dirty=+", "--exclude=*")
     found = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     return found.stdout.strip() or "unknown"
@@ -63,7 +66,8 @@ def run_one(benchmark: str, goals: Goals) -> Result | None:
         file = Path(name) / "figures.json"
         command = [sys.executable, "-m", "benchmarks.run", "--measure", benchmark, str(file)]
         try:
-            subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT_S)
+            quiet = os.environ | {"TQDM_DISABLE": "1"}
+            subprocess.run(command, cwd=ROOT, check=True, timeout=LIMIT_S, env=quiet)
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
             logger.error("%s failed: %s", benchmark, error)
             return None
@@ -139,6 +143,7 @@ def main() -> None:
     if unknown := sorted(set(names) - set(goals)):
         parser.error(f"no benchmark {', '.join(unknown)}; choose from {', '.join(goals)}")
     machine = Machine.here()
+    commit()  # before results, which are files too, are written
     folder = CHECKED if arguments.check else KEPT
     machine.write(folder)
     results = []

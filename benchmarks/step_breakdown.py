@@ -3,18 +3,18 @@
     .venv/bin/python -m benchmarks.step_breakdown                      of a short run that it starts
     .venv/bin/python -m benchmarks.step_breakdown outputs/quickstart   of a run that there was
 
-The parts are what a run writes down of each step (``timing_s/*`` in metrics.jsonl); the rest is
-what is left of a step beside them. The first steps, in which the engine is cold and the actor waits
-for the critic, are left out. The short run is the quickstart, on two cores, with its cold start in
-the cache. Goals are the project's own: 5% for what the driver does and for the rest, which are what
-is computed neither by engine nor by workers; 30 s from the launch to the first step.
+The parts are what a run writes down of each step (``timing_s/*`` in metrics.jsonl), here of the
+step of median length; the rest is what is left of it beside them. The first steps, in which the
+engine is cold and the actor waits for the critic, are left out. The short run is the quickstart, on
+two cores, with its cold start in the cache. Goals are the project's own: 5% for what the driver
+does and for the rest, which are what is computed neither by engine nor by workers; 30 s from the
+launch to the first step.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -90,35 +90,29 @@ def _until_first_step(process: subprocess.Popen[bytes], folder: Path) -> float:
 
 
 def breakdown(run: Path) -> Figures:
-    """Prints the parts' medians; their shares of a step."""
-    steps = steps_of(run)[SKIPPED:]
+    """Prints the parts of the median step; their shares of it."""
+    steps = sorted(steps_of(run)[SKIPPED:], key=lambda line: float(line["timing_s/step"]))
     if not steps:
         raise SystemExit(f"{run} has no more than {SKIPPED} training steps")
-    medians = {
-        name: statistics.median(float(step.get(f"timing_s/{name}", 0.0)) for step in steps)
-        for name in PARTS
-    }
-    whole = statistics.median(float(step["timing_s/step"]) for step in steps)
-    rest = statistics.median(
-        step["timing_s/step"] - sum(step.get(f"timing_s/{name}", 0.0) for name in PARTS)
-        for step in steps
-    )
-    table = Table(title=f"a step of {run.name}, median of {len(steps)}", title_justify="left")
+    step = steps[len(steps) // 2]
+    whole = float(step["timing_s/step"])
+    seconds = {name: float(step.get(f"timing_s/{name}", 0.0)) for name in PARTS}
+    rest = whole - sum(seconds.values())
+    table = Table(title=f"the median of {len(steps)} steps", title_justify="left")
     for column in ("part", "s", "share"):
         table.add_column(column, justify="right" if column != "part" else "left")
-    for name, seconds in medians.items():
-        table.add_row(PARTS[name], f"{seconds:.3f}", f"{seconds / whole:.1%}")
+    for name, took in seconds.items():
+        table.add_row(PARTS[name], f"{took:.3f}", f"{took / whole:.1%}")
     table.add_row("rest", f"{rest:.3f}", f"{rest / whole:.1%}")
     table.add_row("step", f"{whole:.3f}", "")
     console.print(table)
-    driver = sum(medians[name] for name in DRIVER)
     return {
         "a step": whole,
-        "driver and rest": (driver + rest) / whole,
-        "rollout": medians["gen"] / whole,
-        "log-probs and values": medians["log_probs"] / whole,
-        "update": medians["update"] / whole,
-        "publish": medians["publish_weights"] / whole,
+        "driver and rest": (sum(seconds[name] for name in DRIVER) + rest) / whole,
+        "rollout": seconds["gen"] / whole,
+        "log-probs and values": seconds["log_probs"] / whole,
+        "update": seconds["update"] / whole,
+        "publish": seconds["publish_weights"] / whole,
     }
 
 
