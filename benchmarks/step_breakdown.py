@@ -52,8 +52,8 @@ def steps_of(run: Path) -> list[Line]:
     return [line for line in lines if "timing_s/step" in line]
 
 
-def short_run(folder: Path) -> float:
-    """Trains a few steps; seconds from the launch to the first one."""
+def short_run(folder: Path, *overrides: str) -> float:
+    """Trains a few steps of the quickstart; seconds from the launch to the first one."""
     with ray_cluster(RayConfig(num_cpus=2), num_ranks=2):
         first_policy()
     settings = (
@@ -65,7 +65,14 @@ def short_run(folder: Path) -> float:
         "trainer.save_freq=-1",
         "trainer.logger=[jsonl]",
     )
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *settings]
+    command = [
+        sys.executable,
+        "-m",
+        "verl.trainer.main_ppo",
+        "recipe=quickstart",
+        *settings,
+        *overrides,
+    ]
     with (folder / "output").open("w", encoding="utf-8") as output:
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
