@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.simulated_scaling [--picture FILE.png]
 
-The model (verl/trainer/check/step_time.py) knows averages; the simulation (event_simulation.py)
+The model (benchmarks.step_time.py) knows averages; the simulation (event_simulation.py)
 plays out each generation, call and turn. Both have the rates that one H100 and one of our cores
 were measured to have with a model of 3 billion parameters (``measured_rates`` says where each is
 from) and 128 trajectories a GPU, on 8, 64 and 512 GPUs, with fast, usual and slow services, with
@@ -25,7 +25,7 @@ from rich.table import Table
 
 from benchmarks.event_simulation import Simulated, simulate
 from benchmarks.figures import KEPT
-from verl.trainer.check.step_time import (
+from benchmarks.step_time import (
     Bound,
     OutsideCalls,
     Rates,
