@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.async_training
 
-Two short runs of the quickstart, ``trainer.async_level`` 0 and 1, whose LLMs take 115 times as long
+Two short runs, ``recipe=quickstart`` and ``quickstart_async``, whose LLMs take 115 times as long
 as usual to answer: 2 s in the median, 4.6 s at most. Steps a second after the first ones, in which
 the engine is cold and the actor waits for the critic. The goal, 1.6 times as many, is the project's
 own; what the routers learn in either way stands in docs/algorithms.md.
@@ -19,17 +19,12 @@ from benchmarks.step_breakdown import SKIPPED, Figures, short_run, steps_of
 from verl.utils.console import console
 
 SLOW = "world.time_scale=115"
-ASYNCHRONOUS = (
-    "trainer.async_level=1",
-    "algorithm.rollout_correction.level=token",
-    "actor_rollout_ref.rollout.free_cache_engine=false",
-)
 
 
-def seconds_of_a_step(*overrides: str) -> tuple[float, float]:
+def seconds_of_a_step(recipe: str) -> tuple[float, float]:
     """Mean seconds of a run's later steps, and those of them that it waited for rollouts."""
     with tempfile.TemporaryDirectory(prefix="quickstart-") as name:
-        short_run(Path(name), SLOW, *overrides)
+        short_run(Path(name), SLOW, recipe=recipe)
         steps = steps_of(Path(name))[SKIPPED:]
     whole, waited = (
         float(np.mean([step[f"timing_s/{part}"] for step in steps])) for part in ("step", "gen")
@@ -39,7 +34,7 @@ def seconds_of_a_step(*overrides: str) -> tuple[float, float]:
 
 def measure() -> Figures:
     """Of both runs; prints a line each."""
-    waiting, beside = seconds_of_a_step(), seconds_of_a_step(*ASYNCHRONOUS)
+    waiting, beside = seconds_of_a_step("quickstart"), seconds_of_a_step("quickstart_async")
     for level, (whole, waited) in enumerate((waiting, beside)):
         console.print(f"async_level={level}: {whole:.2f} s a step, {waited:.2f} s for rollouts")
     return {"steps a second, level 1 over level 0": waiting[0] / beside[0]}

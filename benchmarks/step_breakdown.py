@@ -52,8 +52,8 @@ def steps_of(run: Path) -> list[Line]:
     return [line for line in lines if "timing_s/step" in line]
 
 
-def short_run(folder: Path, *overrides: str) -> float:
-    """Trains a few steps of the quickstart; seconds from the launch to the first one."""
+def short_run(folder: Path, *overrides: str, recipe: str = "quickstart") -> float:
+    """Trains a few steps; seconds from the launch to the first one."""
     with ray_cluster(RayConfig(num_cpus=2), num_ranks=2):
         first_policy()
     settings = (
@@ -69,7 +69,7 @@ def short_run(folder: Path, *overrides: str) -> float:
         sys.executable,
         "-m",
         "verl.trainer.main_ppo",
-        "recipe=quickstart",
+        f"recipe={recipe}",
         *settings,
         *overrides,
     ]

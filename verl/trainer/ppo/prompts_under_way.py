@@ -6,7 +6,7 @@ weights with rollouts under way, so a trajectory may be sampled by several polic
 log-prob is that of the policy that sampled it, and the importance weights or the ratio of the loss
 go by that (Fu et al. 2025, "AReaL", section 5).
 
-Guarantees: between two steps as many prompts are under way as a step takes, before the last step
+Guarantees: between two steps as many prompts are under way as a step takes, after the last step
 none; one that was begun for step ``t`` is given at step ``t``, ``t + 1`` or ``t + 2``, the oldest
 first; all trajectories of a prompt come together; a checkpoint counts the rows that are under way
 as not used up, and a run that goes on from it begins with them.

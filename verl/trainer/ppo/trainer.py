@@ -5,8 +5,9 @@ trajectories less those that take no part (see :mod:`verl.trainer.ppo.gathering`
 none left changes no weights and says so; a final validation and a final save whatever the
 frequencies; a run that ends before its last step leaves a checkpoint of the last whole step,
 wherever the workers still hold that; a run that goes on from a checkpoint is the run that was not
-interrupted; the loop knows nothing of the task but its rollout source and reward function, and
-does not know whether rollouts go on while it trains (:mod:`verl.trainer.ppo.prompts_under_way`).
+interrupted, or loses no row where rollouts go on while it trains; the loop knows nothing of the
+task but its rollout source and reward function, and does not know whether they do
+(:mod:`verl.trainer.ppo.prompts_under_way`).
 """
 
 from __future__ import annotations

@@ -35,9 +35,8 @@ class VLLMEngine:
     def __init__(self, settings: ReplicaSettings) -> None:
         for variable, value in _QUIET.items():
             os.environ.setdefault(variable, value)
-        logging.getLogger("vllm").setLevel(
-            logging.ERROR
-        )  # for what it says before it has read them
+        # For what vLLM says before it has read them.
+        logging.getLogger("vllm").setLevel(logging.ERROR)
         try:
             with sigint_blocked():
                 self._replica = VLLMReplica(settings)
@@ -68,10 +67,19 @@ class VLLMEngine:
             return await self._replica.generate(prompt_ids, sampling, on_tokens)
         except exceptions.EngineDeadError as error:
             raise EngineDeadError("the vLLM engine has died") from error
-        except (exceptions.EngineGenerateError, ValueError) as error:
-            raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
-        except Exception as error:  # an engine in this process dies of whatever its parts raise
-            raise EngineDeadError(f"the vLLM engine has died: {error}") from error
+        except Exception as error:
+            # An engine in this process dies of whatever a step of it raises.
+            if not await self._lives():
+                raise EngineDeadError(f"the vLLM engine has died: {error}") from error
+            if isinstance(error, (exceptions.EngineGenerateError, ValueError)):
+                raise RolloutEngineError(f"the vLLM engine failed: {error}") from error
+            raise
+
+    async def _lives(self) -> bool:
+        try:
+            return await self._replica.ready()
+        except Exception:  # the same
+            return False
 
     async def close(self) -> None:
         """Ends the engine's processes."""

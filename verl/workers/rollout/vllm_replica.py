@@ -213,7 +213,7 @@ class VLLMReplica:
 
     async def hold(self) -> None:
         """Generates nothing until the next update of weights is complete; what is under way stands
-        still. An engine that sleeps has nothing under way, and is held as it is."""
+        still. An engine that sleeps between updates has nothing to hold."""
         if not self._settings.sleep:
             await self._engine.pause_generation(mode="keep", clear_cache=False)
 

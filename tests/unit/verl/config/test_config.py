@@ -86,6 +86,8 @@ def test_the_papers_recipe() -> None:
         ("algorithm.rollout_correction.upper=0.5", ("upper=0.5", "lower <= 1 <= upper")),
         ("algorithm.filter_groups.max_num_gen_batches=0", ("max_num_gen_batches", "> 0")),
         ("algorithm.filter_groups.enable=true", ("filter_groups.enable", "n_agent", "2 or more")),
+        ("trainer.async_level=2", ("trainer.async_level", "0 or 1", "2")),
+        ("trainer.async_level=1", ("async_level=1", "rollout_correction.level", "now null")),
         (
             "algorithm.rollout_log_probs_as_old=true",
             ("rollout_log_probs_as_old", "ppo_mini_batch_size=64 (now 32)"),
@@ -97,6 +99,14 @@ def test_a_wrong_value_names_key_and_choices(override: str, words: tuple[str, ..
         load("recipe=paper_qwen", override)
     for word in words:
         assert word in str(error.value)
+
+
+def test_engines_that_sleep_cannot_generate_beside_training() -> None:
+    beside = ("trainer.async_level=1", "algorithm.rollout_correction.level=token")
+    with pytest.raises(ConfigError, match="free_cache_engine=false"):
+        load("recipe=paper_qwen", *beside)
+    awake = "actor_rollout_ref.rollout.free_cache_engine=false"
+    assert load("recipe=paper_qwen", *beside, awake).trainer.async_level == 1
 
 
 def test_an_engine_on_cpu_has_one_rank() -> None:
