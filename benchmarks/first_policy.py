@@ -16,5 +16,12 @@ def first_policy() -> Path:
     assert isinstance(config, RouterConfig)
     assert config.cold_start is not None
     assert config.world is not None
-    ensure_cold_start(config.cold_start, config.world, config.pool, config.trainer, config.tags)
+    ensure_cold_start(
+        config.cold_start,
+        config.world,
+        config.pool,
+        config.trainer,
+        config.tags,
+        config.state_cost_coe,
+    )
     return Path(config.cold_start.folder)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.pool.config import PoolConfig
+from router_r1.preference import CostPreference
 from router_r1.reward.manager import RewardConfig
 from router_r1.tags import ROUTE_TAGS, Tags
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
@@ -26,7 +28,11 @@ class RouterConfig(PPOConfig):
             style; null takes those of the data files.
         route_tag: name of the tag with which the policy asks an LLM, "search" or "route".
         reward_metric: "em" or "f1": the outcome, unless ``reward.function`` gives it.
-        cost_coe: weight of the cost reward, in [0, 1].
+        cost_coe: weight of the cost reward, in [0, 1]; a list of weights, or a range
+            ``{low: …, high: …}``, of which each row draws its own
+            (:class:`~router_r1.preference.CostPreference`).
+        state_cost_coe: the prompt says the weight of its question, and the router may be asked with
+            any.
         api_base: overrides the pool's endpoint.
         api_key: works, but is better left to the pool's environment variable; redacted.
         world: the embedded benchmark; set only by recipes that use it.
@@ -37,7 +43,8 @@ class RouterConfig(PPOConfig):
     prompt_style: str | None = "qwen"
     route_tag: str = "search"
     reward_metric: str = "em"
-    cost_coe: float = 0.0
+    cost_coe: Any = 0.0
+    state_cost_coe: bool = False
     api_base: str | None = None
     api_key: str | None = None
     pool: PoolConfig = MISSING
@@ -50,6 +57,11 @@ class RouterConfig(PPOConfig):
         """That the policy writes."""
         return Tags(self.route_tag)
 
+    @property
+    def cost_preference(self) -> CostPreference:
+        """What ``cost_coe`` means."""
+        return CostPreference.read(self.cost_coe)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("route_tag", self.route_tag, ROUTE_TAGS)
@@ -57,8 +69,7 @@ class RouterConfig(PPOConfig):
         if self.prompt_style is not None:
             require_choice("prompt_style", self.prompt_style, STYLES)
         require_positive(max_turns=self.max_turns)
-        if not 0.0 <= self.cost_coe <= 1.0:
-            raise ConfigError(f"cost_coe must be in [0, 1], got {self.cost_coe}")
+        self._check_cost_coe()
         if self.cold_start is not None and self.world is None:
             raise ConfigError("cold_start makes a policy for the embedded world; set world too")
         if self.pool.simulated and self.world is None and self.api_base is None:
@@ -68,3 +79,16 @@ class RouterConfig(PPOConfig):
             )
         if self.pool.simulated:
             find_llms(self.pool.simulated_names)
+
+    def _check_cost_coe(self) -> None:
+        preference = self.cost_preference
+        if preference.single is None and not self.state_cost_coe:
+            raise ConfigError(
+                f"cost_coe={self.cost_coe} gives questions weights of their own, which the policy "
+                "must be told: set state_cost_coe=true, or one number"
+            )
+        if self.state_cost_coe and self.prompt_style is None:
+            raise ConfigError(
+                "state_cost_coe=true writes each question's weight into its prompt, but with "
+                "prompt_style=null prompts are those of the data files; set a prompt_style"
+            )

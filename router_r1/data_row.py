@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router_r1.llm_agent.trajectory import QuestionRecord
+from router_r1.preference import own_weight
 from router_r1.reward.normalization import normalize_answer
 from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth, shown
 
@@ -20,14 +21,24 @@ def question(row: Mapping[str, Any]) -> str | None:
     return bare_prompt(row, QuestionRecord.prompt_name)
 
 
-def check_routing_row(row: Row, normalization: str) -> None:
-    """Refuses a row that no answer could be right for, whose question is no text, or whose domains
-    are no list of texts.
+def check_routing_row(row: Row, normalization: str, needs_question: bool = False) -> None:
+    """Refuses a row that no answer could be right for, whose question is no text, whose weight of
+    cost is none, or whose domains are no list of texts.
+
+    Args:
+        row: of a data file.
+        normalization: of answers.
+        needs_question: whether a row without ``extra_info.question`` is refused as well.
 
     Raises:
         RowError: naming the field.
     """
-    question(row)
+    if question(row) is None and needs_question:
+        raise RowError(
+            f"extra_info.{QuestionRecord.prompt_name}",
+            "must hold the question, for state_cost_coe=true writes its prompt anew",
+        )
+    own_weight(row)
     answers = ground_truth(row)
     if not any(normalize_answer(answer, normalization) for answer in answers):
         raise RowError(

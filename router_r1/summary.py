@@ -61,7 +61,7 @@ def write_summary(
         example = questions[0].text
         rows["random"] = asdict(oracle.random_routing())
         rows["best_single"] = asdict(best)
-        rows["oracle"] = asdict(oracle.oracle(config.cost_coe))
+        rows["oracle"] = asdict(oracle.oracle(config.cost_preference.least))
     setup = float(os.environ.get(SETUP_SECONDS_VARIABLE, "0"))
     seconds = {
         "setup": setup,

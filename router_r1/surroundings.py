@@ -105,7 +105,14 @@ class RoutingSurroundings(Surroundings):
             return
         assert config.world is not None
         start = time.monotonic()
-        ensure_cold_start(config.cold_start, config.world, self.pool, config.trainer, config.tags)
+        ensure_cold_start(
+            config.cold_start,
+            config.world,
+            self.pool,
+            config.trainer,
+            config.tags,
+            config.state_cost_coe,
+        )
         self.cold_start_seconds = time.monotonic() - start
 
     def first_policy_config(self) -> Any | None:
@@ -115,7 +122,9 @@ class RoutingSurroundings(Surroundings):
         if cold_start is None or path != cold_start.folder:
             return None
         assert world is not None
-        tokenizer = world_tokenizer(World(world), self.pool, self._config.tags)
+        tokenizer = world_tokenizer(
+            World(world), self.pool, self._config.tags, self._config.state_cost_coe
+        )
         return policy_config(tokenizer, cold_start.policy)
 
     def stop_reason(self) -> str | None:

@@ -10,6 +10,7 @@ from router_r1.data_row import check_routing_row, question
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.preference import CostPreference
 from router_r1.reports import RoutingReports
 from router_r1.reward.cost import CostScale
 from router_r1.reward.manager import RoutingRewardFunction
@@ -57,6 +58,7 @@ class RoutingTask(Task):
         self._surroundings = RoutingSurroundings(config)
         self._reward: RoutingRewardFunction | None = None
         self._template: str | None = None
+        self._preference: CostPreference = config.cost_preference
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
         """The routing loop."""
@@ -75,6 +77,7 @@ class RoutingTask(Task):
             config.api_key,
             data.apply_chat_template_kwargs,
             config.tags,
+            self._preference if config.state_cost_coe else None,
         )
         self._surroundings.agent = agent
         return agent
@@ -83,7 +86,7 @@ class RoutingTask(Task):
         """The hierarchical reward."""
         config = self.config
         self._reward = RoutingRewardFunction(
-            config.reward, self._surroundings.pool, config.reward_metric, config.cost_coe
+            config.reward, self._surroundings.pool, config.reward_metric, self._preference.least
         )
         return self._reward
 
@@ -93,13 +96,18 @@ class RoutingTask(Task):
         asked = question(row)
         if style is None or asked is None:
             return super().messages(row)
+        config = self.config
         if self._template is None:
-            self._template = build_prompt_template(style, self._surroundings.pool, self.config.tags)
-        return [{"role": "user", "content": fill(self._template, asked)}]
+            self._template = build_prompt_template(
+                style, self._surroundings.pool, config.tags, config.state_cost_coe
+            )
+        weight = self._preference.of_row(row) if config.state_cost_coe else None
+        return [{"role": "user", "content": fill(self._template, asked, weight)}]
 
     def check_row(self, row: Row) -> None:
         """Refuses rows that no answer could be right for, and domains that are no list."""
-        check_routing_row(row, self.config.reward.normalization)
+        config = self.config
+        check_routing_row(row, config.reward.normalization, config.state_cost_coe)
 
     def surroundings(self) -> RoutingSurroundings:
         """The pool, and what the embedded world brings."""

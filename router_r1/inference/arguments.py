@@ -15,7 +15,7 @@ from router_r1.llm_agent.prompt import STYLES
 from router_r1.tags import ROUTE_TAGS
 from verl.config.rollout import ENGINES
 from verl.config.sampling import require_sampling
-from verl.config.validation import require_positive
+from verl.config.validation import ConfigError, require_positive
 
 _ASKING = """\
 With no arguments: the newest trained model answers an example question of the embedded world.
@@ -39,6 +39,7 @@ class RouterArguments:
     device: str | None = None
     prompt_style: str | None = None
     route_tag: str | None = None
+    cost_coe: float | None = None
     chat_template_options: dict[str, Any] | None = None
     temperature: float = 0.0
     top_p: float = 1.0
@@ -51,6 +52,8 @@ class RouterArguments:
 
     def __post_init__(self) -> None:
         require_sampling(self.temperature, self.top_p, prefix="--")
+        if self.cost_coe is not None and not 0.0 <= self.cost_coe <= 1.0:
+            raise ConfigError(f"--cost_coe must be in [0, 1], got {self.cost_coe}")
         lengths = [field.name for field in fields(self) if field.name.startswith("max_")]
         require_positive(**{f"--{name}": getattr(self, name) for name in lengths})
 
@@ -126,6 +129,13 @@ def add_router_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--top_p", type=float, default=defaults.top_p, help="default 1")
     model.add_argument("--seed", type=int, default=defaults.seed, help="of the sampling")
     pool = parser.add_argument_group("pool")
+    pool.add_argument(
+        "--cost_coe",
+        type=float,
+        metavar="WEIGHT",
+        help="what cost counts beside a right answer, 0 to 1, for a router that was trained with "
+        "state_cost_coe=true; default: the least that it was trained with",
+    )
     pool.add_argument(
         "--pool",
         metavar="NAME_OR_PATH",

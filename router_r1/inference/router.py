@@ -24,6 +24,7 @@ from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
+from router_r1.preference import FIELD, CostPreference
 from router_r1.world.simulated_pool import simulated_pool
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest
@@ -38,6 +39,10 @@ T = TypeVar("T")
 
 class QuestionTooLongError(UserError):
     """A question whose prompt is longer than the router accepts; prompts are never cut."""
+
+
+class OnePreferenceError(UserError):
+    """A weight of cost for a router that is not told any."""
 
 
 class Router:
@@ -59,18 +64,31 @@ class Router:
         self._manager = manager
         self._numbers = itertools.count(1)
         self._chat = ChatTemplate(tokenizer, settings.template_options)
-        self._template = build_prompt_template(settings.prompt_style, settings.pool, settings.tags)
+        self._template = build_prompt_template(
+            settings.prompt_style, settings.pool, settings.tags, settings.cost_coe is not None
+        )
 
-    def request(self, question: str) -> RolloutRequest:
+    def request(self, question: str, cost_coe: float | None = None) -> RolloutRequest:
         """The rollout request of a question, numbered in the order of asking.
 
         The number is its identity for the seed: the same questions in the same order sample the
         same answers, and a question asked twice samples two.
 
+        Args:
+            question: as the user put it.
+            cost_coe: what cost counts for it, in [0, 1]; None takes the settings'.
+
         Raises:
+            OnePreferenceError: for a weight of cost, if the router is not told any.
             QuestionTooLongError: if its prompt does not fit.
         """
-        text = fill(self._template, as_question(question))
+        weight = self.settings.cost_coe if cost_coe is None else cost_coe
+        if weight is not None and self.settings.cost_coe is None:
+            raise OnePreferenceError(
+                "this router was trained for one weight of cost and is not told another; train "
+                "one with state_cost_coe=true"
+            )
+        text = fill(self._template, as_question(question), weight)
         messages = [{"role": "user", "content": text}]
         length = len(self._chat.render(messages).token_ids)
         limit = self.settings.max_start_length
@@ -78,7 +96,8 @@ class Router:
             raise QuestionTooLongError(
                 f"the question makes a prompt of {length} tokens, and at most {limit} are allowed"
             )
-        return RolloutRequest(f"question-{next(self._numbers)}", messages)
+        row = {} if weight is None else {"extra_info": {FIELD: weight}}
+        return RolloutRequest(f"question-{next(self._numbers)}", messages, row=row)
 
     async def answer(
         self,
@@ -128,6 +147,7 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             settings.api_key,
             settings.template_options,
             settings.tags,
+            None if settings.cost_coe is None else CostPreference((settings.cost_coe,)),
         )
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))

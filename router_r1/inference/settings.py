@@ -50,6 +50,8 @@ class RouterSettings:
         world: answers for the pool if that is simulated and has no endpoint.
         prompt_style: of the prompt template.
         tags: that the policy writes.
+        cost_coe: what cost counts for a question that does not say it; None for a router that is
+            not told.
         template_options: of the tokenizer's chat template.
         limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
@@ -66,6 +68,7 @@ class RouterSettings:
     world: EmbeddedWorldConfig
     prompt_style: str
     tags: Tags
+    cost_coe: float | None
     template_options: dict[str, Any]
     limits: GenerationLimits
     max_start_length: int
@@ -124,6 +127,7 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
         world=trained.world or EmbeddedWorldConfig(),
         prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
         tags=Tags(arguments.route_tag or trained.route_tag),
+        cost_coe=_cost_coe(arguments, trained),
         template_options=arguments.chat_template_options or data.apply_chat_template_kwargs,
         limits=limits,
         max_start_length=max_start_length,
@@ -131,6 +135,18 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
             temperature=arguments.temperature, top_p=arguments.top_p, seed=arguments.seed
         ),
     )
+
+
+def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None:
+    if trained.state_cost_coe:
+        given = arguments.cost_coe
+        return trained.cost_preference.least if given is None else given
+    if arguments.cost_coe is not None:
+        raise ConfigError(
+            f"--cost_coe={arguments.cost_coe:g} is for a router that is told what cost counts "
+            f"(state_cost_coe=true); this one was trained for cost_coe={trained.cost_coe} alone"
+        )
+    return None
 
 
 def default_model(*roots: Path) -> str:
@@ -167,16 +183,18 @@ def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterCo
         embedded, overrides = given_pool.simulated, []
     else:
         embedded = mark.is_file()
-        overrides = [f"pool={_cold_start_pool(mark)}"] if embedded else []
+        overrides = _cold_start_settings(mark) if embedded else []
     paper = "paper_llama" if _is_llama(model_path) else "paper_qwen"
     recipe = "quickstart" if embedded else paper
     composed = compose_config("ppo_trainer", [f"recipe={recipe}", *overrides])
     return to_dataclass(composed, RouterConfig)
 
 
-def _cold_start_pool(mark: Path) -> str:
-    """Name of the pool that a cold start was made for; older ones do not say it."""
-    return str(json.loads(mark.read_text(encoding="utf-8")).get("pool_name", "embedded"))
+def _cold_start_settings(mark: Path) -> list[str]:
+    """What a cold start was made for, as overrides; older ones do not say all of it."""
+    content = json.loads(mark.read_text(encoding="utf-8"))
+    stated = bool(content.get("state_cost_coe", False))
+    return [f"pool={content.get('pool_name', 'embedded')}", f"state_cost_coe={stated}"]
 
 
 def _run_config(dump: Path) -> RouterConfig:

@@ -22,6 +22,7 @@ from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.preference import CostPreference
 from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags, opened_thought
 from verl.agents.episode import Episode
 from verl.agents.loop import AgentLoop
@@ -69,6 +70,8 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
         template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
         tags: that the policy writes.
+        preference: what cost counts for a request's row, where the prompt states it; None where it
+            does not.
     """
 
     def __init__(
@@ -80,8 +83,10 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         api_key: str | None = None,
         template_options: Mapping[str, Any] | None = None,
         tags: Tags = DEFAULT_TAGS,
+        preference: CostPreference | None = None,
     ) -> None:
         super().__init__()
+        self._preference = preference
         self._engine = engine
         self._tags = tags
         self._template = ChatTemplate(tokenizer, template_options)
@@ -124,7 +129,14 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
             if ended is not None:
                 status = ended
                 break
-        record = RoutedTrajectory(status, tuple(run.turns), opened, prompt.neutralised, self._tags)
+        record = RoutedTrajectory(
+            status,
+            tuple(run.turns),
+            opened,
+            prompt.neutralised,
+            self._tags,
+            None if self._preference is None else self._preference.of_row(request.row),
+        )
         excluded = any(_excludes(call.result) for call in record.calls)
         trajectory = episode.finish(status, record, excluded)
         run.observer.on_end(trajectory)

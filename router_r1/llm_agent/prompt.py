@@ -1,5 +1,7 @@
 """The policy's prompt: templates with a ``{question}`` field; the pool file describes the LLMs.
 
+A router of several weights of cost is told a question's in its prompt, in a ``{cost_coe}`` field.
+
 Three styles: ``qwen`` and ``llama`` for instruction-tuned models, ``compact`` for the embedded
 world's tiny policy, which cannot follow instructions and learns the task from its cold start.
 """
@@ -35,7 +37,13 @@ The language models:
 When nothing more is needed, give the final answer between <answer> and </answer>, without any \
 explanation, for example: <answer> Mount Everest </answer>
 
-Question: {{question}}"""
+{preference}Question: {{question}}"""
+
+_INSTRUCTION_PREFERENCE = """\
+Calls cost money. How much their cost counts for this question beside a right answer, from 0 (not \
+at all) to 1 (nothing else counts): {cost_coe}
+
+"""
 
 _LLAMA_RULE = (
     "Do not write the think tags as a visible literal without content: every <think> block holds "
@@ -45,11 +53,20 @@ _LLAMA_RULE = (
 # As short as it can be: most tokens of the embedded world's trajectories are prompt.
 _COMPACT_TEMPLATE = """\
 Answer the question; to call an LLM write <{route}> Name: query</{route}>. LLMs: {descriptors}.
-Question: {{question}}"""
+{preference}Question: {{question}}"""
+_COMPACT_PREFERENCE = "Cost counts {cost_tenths} of 10.\n"
 
 
-def build_prompt_template(style: str, pool: PoolConfig, tags: Tags = DEFAULT_TAGS) -> str:
-    """The template of a style for a pool; fill it with ``.replace("{question}", …)``.
+def build_prompt_template(
+    style: str, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
+) -> str:
+    """The template of a style for a pool; :func:`fill` puts a question in.
+
+    Args:
+        style: one of :data:`STYLES`.
+        pool: whose LLMs are offered.
+        tags: that the policy is to write.
+        state_cost_coe: whether the prompt says what cost counts for the question.
 
     Raises:
         ConfigError: for an unknown style.
@@ -57,12 +74,25 @@ def build_prompt_template(style: str, pool: PoolConfig, tags: Tags = DEFAULT_TAG
     require_choice("prompt style", style, STYLES)
     if style == "compact":
         names = ", ".join(f"{llm.name} {llm.descriptor}" for llm in pool.offered)
-        return _COMPACT_TEMPLATE.format(route=tags.route, descriptors=names)
+        preference = _COMPACT_PREFERENCE if state_cost_coe else ""
+        return _COMPACT_TEMPLATE.format(route=tags.route, descriptors=names, preference=preference)
     descriptors = "\n".join(f"- {llm.name}: {llm.descriptor.strip()}" for llm in pool.offered)
     rules = _LLAMA_RULE if style == "llama" else ""
-    return _INSTRUCTION_TEMPLATE.format(route=tags.route, rules=rules, descriptors=descriptors)
+    preference = _INSTRUCTION_PREFERENCE if state_cost_coe else ""
+    return _INSTRUCTION_TEMPLATE.format(
+        route=tags.route, rules=rules, descriptors=descriptors, preference=preference
+    )
 
 
-def fill(template: str, question: str) -> str:
-    """Puts the question in; braces elsewhere in template or question are left alone."""
+def fill(template: str, question: str, cost_coe: float | None = None) -> str:
+    """Puts the question in, and what cost counts for it where the template asks for that; braces
+    elsewhere in template or question are left alone."""
+    if cost_coe is not None:
+        template = template.replace("{cost_coe}", f"{cost_coe:.2f}".rstrip("0").rstrip("."))
+        template = template.replace("{cost_tenths}", str(cost_tenths(cost_coe)))
     return template.replace("{question}", question)
+
+
+def cost_tenths(cost_coe: float) -> int:
+    """The weight of cost as the compact style says it, one word of the tiny policy's."""
+    return round(10 * cost_coe)

@@ -92,6 +92,8 @@ class RoutedTrajectory(QuestionRecord):
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
         tags: that its texts were written with.
+        cost_coe: what cost counts for the question, as its prompt states it; None where it does
+            not.
     """
 
     status: TrajectoryStatus
@@ -99,6 +101,7 @@ class RoutedTrajectory(QuestionRecord):
     opened: str = ""
     neutralised: int = 0
     tags: Tags = DEFAULT_TAGS
+    cost_coe: float | None = None
 
     @property
     def response_text(self) -> str:
@@ -180,6 +183,7 @@ class RoutedTrajectory(QuestionRecord):
             **self.numbers(),
             "opened": self.opened,
             "route_tag": self.tags.route,
+            "cost_coe": self.cost_coe,
             "turns": [{"text": t.text, "observation": t.observation} for t in self.turns],
             "calls": self.calls_to_json(),
         }
@@ -197,4 +201,6 @@ class RoutedTrajectory(QuestionRecord):
             for position, turn in enumerate(content["turns"])
         )
         status, tags = TrajectoryStatus(content["status"]), Tags(content["route_tag"])
-        return cls(status, turns, content["opened"], content["neutralised"], tags)
+        opened, neutralised = content["opened"], content["neutralised"]
+        cost_coe = content.get("cost_coe")  # records of before have none
+        return cls(status, turns, opened, neutralised, tags, cost_coe)

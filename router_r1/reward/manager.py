@@ -81,7 +81,7 @@ class RoutingRewardFunction:
         config: penalties, window, normalisation, and whose outcome it is.
         pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
-        cost_coe: weight of the cost.
+        cost_coe: weight of the cost, for trajectories that have none of their own.
     """
 
     def __init__(
@@ -131,8 +131,11 @@ class RoutingRewardFunction:
             cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
         format_score = format_reward(record.response_text, self._pool, self._penalties, record.tags)
         outcome = scores[self._reward_metric] if judged is None else judged
+        own = record.cost_coe
+        cost_coe = self._cost_coe if own is None else own
         return {
-            "reward": combine(format_score, outcome, cost_reward, self._cost_coe),
+            "reward": combine(format_score, outcome, cost_reward, cost_coe),
+            **({} if own is None else {"cost_coe": own}),
             "metric": outcome,
             **scores,
             "format": format_score,

@@ -24,7 +24,7 @@ from typing import Any
 
 from aiohttp import web
 
-from router_r1.inference.router import QuestionTooLongError, Router
+from router_r1.inference.router import OnePreferenceError, QuestionTooLongError, Router
 from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
 from router_r1.serve.config import ServerConfig
@@ -34,6 +34,7 @@ from router_r1.serve.errors import (
     engine_failed,
     foreign_page,
     internal_error,
+    malformed,
     unauthorized,
     unknown_model,
 )
@@ -159,6 +160,8 @@ class RouterServer:
             return APIError(
                 400, str(error), "context_length_exceeded", INVALID_REQUEST, param="messages"
             )
+        if isinstance(error, OnePreferenceError):
+            return malformed(str(error), "cost_coe")
         self._engine_died |= isinstance(error, EngineDeadError)
         logger.error("a request failed", exc_info=error)
         return engine_failed() if isinstance(error, RolloutEngineError) else internal_error()
@@ -182,21 +185,18 @@ class RouterServer:
         return web.json_response({"object": "list", "data": [self._model_card]})
 
     async def _model(self, request: web.Request) -> web.Response:
-        self._require_model(request.match_info["model"])
+        model = request.match_info["model"]
+        if model != self._config.model_name:
+            raise unknown_model(model, self._config.model_name)
         return web.json_response(self._model_card)
 
     @cached_property
     def _model_card(self) -> dict[str, Any]:
         return model_card(self._config.model_name, self._started, self._router.settings)
 
-    def _require_model(self, model: str) -> None:
-        if model != self._config.model_name:
-            raise unknown_model(model, self._config.model_name)
-
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        chat = parse_chat_request(await request.read())
-        self._require_model(chat.model)
-        rollout = self._router.request(chat.question)
+        chat = parse_chat_request(await request.read()).of_model(self._config.model_name)
+        rollout = self._router.request(chat.question, chat.cost_coe)
         if chat.seed is not None:  # the noise hangs on seed and uid: not on who asked before
             rollout = replace(rollout, uid=_SEEDED)
         identifier = f"chatcmpl-{uuid.uuid4().hex}"

@@ -15,7 +15,8 @@ def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, A
 
     Beside the API's own fields: ``router.llms``, the LLMs that the router is offered, with
     descriptors and prices ($ per 1M tokens), ``router.route_tag``, the tag with which it asks one,
-    and ``router.examples``, questions that it can be tried with and their answers. Only the
+    ``router.cost_coe``, what cost counts for who does not say it (null for a router that is not
+    told), and ``router.examples``, questions that it can be tried with and their answers. Only the
     embedded world has examples.
     """
     pool = settings.pool
@@ -26,6 +27,7 @@ def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, A
         "owned_by": "router-r1",
         "router": {
             "route_tag": settings.tags.route,
+            "cost_coe": settings.cost_coe,
             "llms": [
                 {
                     "name": llm.name,

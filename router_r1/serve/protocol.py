@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, ValidationError
 from router_r1.inference.record import final_answer, sampled_tokens
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import read_conversation
-from router_r1.serve.errors import APIError, malformed
+from router_r1.serve.errors import APIError, malformed, unknown_model
 from verl.trajectory import Trajectory, TrajectoryStatus
 
 MAX_TEMPERATURE = 2.0
@@ -43,6 +43,7 @@ _HARMLESS = frozenset({"user", "metadata", "store", "service_tier", "safety_iden
 _MAX_SEED = 2**63 - 1
 _SHOWN_CHARACTERS = 64
 _AT_LEAST_1 = "must be a whole number, 1 or more"
+_COST_COE = "a number from 0 to 1, what cost counts beside a right answer"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class ChatRequest:
         stream, include_usage: whether to stream, and to end the stream with the usage.
         temperature, top_p, top_k: sampling; a ``top_k`` of -1 is off.
         max_tokens: bound of the trajectory after its prompt, replies included.
+        cost_coe: what cost counts beside a right answer, in [0, 1]; from the field of that name, or
+            from the model's (see :meth:`of_model`).
         seed: equal requests with equal seeds are sampled alike; None leaves it to chance.
         warnings: what of the request was not done as a client may expect.
     """
@@ -68,7 +71,31 @@ class ChatRequest:
     max_tokens: int | None = None
     top_k: int | None = None
     seed: int | None = None
+    cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
+
+    def of_model(self, served: str) -> ChatRequest:
+        """The same for the model that is served, which ``name@0.6`` asks with a ``cost_coe``.
+
+        Raises:
+            APIError: 404 for another model; 400 for a weight outside [0, 1], and for two.
+        """
+        if self.model == served:
+            return self
+        name, separator, text = self.model.rpartition("@")
+        if name != served or not separator:
+            raise unknown_model(self.model, served)
+        try:
+            cost_coe = float(text)
+        except ValueError:
+            raise unknown_model(self.model, served) from None
+        if not 0.0 <= cost_coe <= 1.0:
+            raise malformed(f"the model {self.model!r} must end in @ and {_COST_COE}", "model")
+        if self.cost_coe not in (None, cost_coe):
+            raise malformed(
+                f"cost_coe is {self.cost_coe:g}, and {cost_coe:g} in the model's name", "cost_coe"
+            )
+        return replace(self, model=served, cost_coe=cost_coe)
 
 
 class _StreamOptions(BaseModel, strict=True):
@@ -98,6 +125,7 @@ class _Body(BaseModel, strict=True):
         le=_MAX_SEED,
         description=f"must be a whole number from {-_MAX_SEED} to {_MAX_SEED}",
     )
+    cost_coe: float | None = Field(None, ge=0, le=1, description=f"must be {_COST_COE}")
     max_completion_tokens: int | None = Field(None, ge=1, description=_AT_LEAST_1)
     max_tokens: int | None = Field(None, ge=1, description=_AT_LEAST_1)
 
@@ -140,6 +168,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         max_tokens=read.max_completion_tokens or read.max_tokens,
         top_k=-1 if read.top_k == 0 else read.top_k,  # servers differ in what switches it off
         seed=read.seed,
+        cost_coe=read.cost_coe,
         warnings=conversation.warnings + _unknown_fields(data),
     )
 
@@ -230,9 +259,11 @@ def usage(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
 
 
 def routing(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
-    """How the trajectory went: its end, and each call without its reply."""
+    """How the trajectory went: its end, what cost counted for it (null where the router is not told
+    that), and each call without its reply."""
     return {
         "status": trajectory.status.value,
+        "cost_coe": trajectory.record.cost_coe,
         "turns": len(trajectory.record.turns),
         "calls": [
             {name: value for name, value in call.items() if name != "reply"}

@@ -15,18 +15,19 @@ export async function servedModel(key) {
 }
 
 /**
- * Asks one question.
+ * Asks one question; costCoe is what cost counts beside a right answer, null leaves that to the server.
  *
  * onPart is called with each part of the trajectory as it comes: a string that the policy wrote, or
  * an event of the stream (docs/serving.md) with the text it brought. Returns what the stream ends
  * with: answer, router and usage. Aborting the signal makes the server cancel the trajectory.
  */
-export async function ask(question, model, key, signal, onPart) {
+export async function ask(question, costCoe, model, key, signal, onPart) {
   const body = JSON.stringify({
     model,
     messages: [{ role: "user", content: question }],
     stream: true,
     stream_options: { include_usage: true },
+    ...(costCoe === null ? {} : { cost_coe: costCoe }),
   });
   const headers = { "Content-Type": "application/json" };
   const response = await request("v1/chat/completions", key, { method: "POST", headers, body, signal });

@@ -32,15 +32,16 @@ export class Exchange {
 
   /**
    * router: what the model's card says of it; accepted: the answer that is known to be right,
-   * null if none is.
+   * null if none is; costCoe: what cost counts, null where the router is not told.
    */
-  constructor(question, router, accepted) {
-    this.record = { question, parts: [], end: null };
+  constructor(question, router, accepted, costCoe) {
+    this.record = { question, costCoe, parts: [], end: null };
     this.#reader = new SectionReader(router.route_tag);
     this.names = router.llms.map((llm) => llm.name);
     this.about = new Map(router.llms.map((llm) => [llm.name, llm.descriptor]));
     this.accepted = accepted;
     this.element = make("article", "exchange running", make("h2", "question", question), this.#story);
+    if (costCoe !== null) this.#story.before(make("p", "preference", `Cost counts ${costCoe}.`));
     this.#story.append(this.#waiting);
   }
 
@@ -163,8 +164,8 @@ export class Exchange {
 const remarkLine = (words) => make("div", "call", make("span", "failed", words));
 
 /** An exchange of an earlier visit. */
-export function restore({ question, parts, end }, router, accepted) {
-  const exchange = new Exchange(question, router, accepted);
+export function restore({ question, costCoe, parts, end }, router, accepted) {
+  const exchange = new Exchange(question, router, accepted, costCoe ?? null);
   for (const part of parts) exchange.take(part);
   exchange.finish(end);
   return exchange;

@@ -28,6 +28,9 @@ async function connect() {
   byId("key-form").hidden = true;
   byId("ask-form").hidden = false;
   byId("model").textContent = card.id;
+  byId("weight").hidden = card.router.cost_coe === null;
+  byId("cost-coe").value = card.router.cost_coe ?? 0;
+  showWeight();
   const names = card.router.llms.map((llm) => llm.name);
   byId("choice").hidden = false;
   byId("pool").replaceChildren(
@@ -76,7 +79,8 @@ async function submit(question) {
     await connect(); // the server may be back
     if (!card) return;
   }
-  const exchange = new Exchange(question, card.router, accepted(question));
+  const costCoe = card.router.cost_coe === null ? null : Number(byId("cost-coe").value);
+  const exchange = new Exchange(question, card.router, accepted(question), costCoe);
   const controller = new AbortController();
   running = controller;
   byId("log").append(exchange.element);
@@ -88,7 +92,7 @@ async function submit(question) {
   const start = performance.now();
   let end;
   try {
-    end = await ask(question, card.id, key, controller.signal, (part) => followed(() => say(exchange.take(part))));
+    end = await ask(question, costCoe, card.id, key, controller.signal, (part) => followed(() => say(exchange.take(part))));
     end.seconds = (performance.now() - start) / 1000;
   } catch (error) {
     if (error.name === "AbortError") end = { stopped: true };
@@ -129,6 +133,11 @@ function say(words) {
   if (words) byId("status").textContent = words;
 }
 
+/** What the slider says, in words. */
+function showWeight() {
+  byId("weight-words").textContent = `cost counts ${byId("cost-coe").value}`;
+}
+
 // -- controls --------------------------------------------------------------------------------
 const stop = () => running?.abort();
 
@@ -158,6 +167,7 @@ function start() {
   byId("theme").addEventListener("click", toggleTheme);
   byId("clear").addEventListener("click", clear);
   byId("stop").addEventListener("click", stop);
+  byId("cost-coe").addEventListener("input", showWeight);
   addEventListener("keydown", onKey);
   byId("ask-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -18,11 +18,15 @@ from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATION
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
 
 
-def world_texts(world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS) -> Iterator[str]:
+def world_texts(
+    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
+) -> Iterator[str]:
     """Every kind of text of the world, for the tokenizer; names as single words, not entities."""
     names = world.knowledge.names
-    yield build_prompt_template("compact", pool, tags)
-    yield from Phrases(tags).all_texts()
+    yield build_prompt_template("compact", pool, tags, state_cost_coe)
+    yield from Phrases(tags, state_cost_coe).all_texts()
+    if state_cost_coe:
+        yield "".join(f" {tenths}" for tenths in range(11))
     yield UNKNOWN_REPLY
     yield "None"
     yield "The"
@@ -34,10 +38,10 @@ def world_texts(world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS) -> It
 
 
 def world_tokenizer(
-    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS
+    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
 ) -> PreTrainedTokenizerFast:
-    """The tiny policy's tokenizer for a world, its pool and the tags that the policy writes."""
-    return build_tokenizer(world_texts(world, pool, tags), tags)
+    """The tiny policy's tokenizer for a world, its pool and what prompts and the policy write."""
+    return build_tokenizer(world_texts(world, pool, tags, state_cost_coe), tags)
 
 
 def create_policy(
@@ -47,9 +51,10 @@ def create_policy(
     seed: int,
     folder: Path,
     tags: Tags = DEFAULT_TAGS,
+    state_cost_coe: bool = False,
 ) -> PreTrainedTokenizerFast:
     """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
-    tokenizer = world_tokenizer(world, pool, tags)
+    tokenizer = world_tokenizer(world, pool, tags, state_cost_coe)
     config = policy_config(tokenizer, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -39,6 +39,7 @@ class ColdStartGate:
         num_questions: sample size.
         seed: of questions and sampling.
         route_tag: name of the tag of a call.
+        state_cost_coe: whether prompts state what cost counts.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class ColdStartGate:
         num_questions: int,
         seed: int,
         route_tag: str = DEFAULT_TAGS.route,
+        state_cost_coe: bool = False,
     ) -> None:
         self._tags = Tags(route_tag)
-        self._phrases = Phrases(self._tags)
+        self._phrases = Phrases(self._tags, state_cost_coe)
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
         self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
         self._thresholds = thresholds
@@ -59,11 +61,17 @@ class ColdStartGate:
         rng = random.Random(f"gate-{seed}")
         sample = self._world.knowledge.sample_question
         self._questions = [sample("validation", rng) for _ in range(num_questions)]
+        self._cost_coes = [i % 11 / 10 if state_cost_coe else None for i in range(num_questions)]
 
     def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
         """Plays every question hop by hop with right replies, as the true router would see them."""
-        template = build_prompt_template("compact", self._pool, self._tags)
-        contexts = [self._prompt(tokenizer, template, q) for q in self._questions]
+        template = build_prompt_template(
+            "compact", self._pool, self._tags, self._phrases.states_cost_coe
+        )
+        contexts = [
+            self._prompt(tokenizer, fill(template, question.text, cost_coe))
+            for question, cost_coe in zip(self._questions, self._cost_coes, strict=True)
+        ]
         counts = {name: [0, 0] for name in ("names", "copies", "format")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
@@ -76,15 +84,13 @@ class ColdStartGate:
                     question = self._questions[i]
                     self._judge(text, question, turn, counts)
                     if turn < len(question.hops):
-                        contexts[i] = contexts[i] + self._right_turn(tokenizer, question, turn)
+                        contexts[i] = contexts[i] + self._right_turn(tokenizer, i, turn)
         rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
         passed = all(rates[name] >= least for name, least in self._thresholds.items())
         return GateReport(passed, rates)
 
-    def _prompt(
-        self, tokenizer: PreTrainedTokenizerBase, template: str, question: Question
-    ) -> list[int]:
-        messages = [{"role": "user", "content": fill(template, question.text)}]
+    def _prompt(self, tokenizer: PreTrainedTokenizerBase, content: str) -> list[int]:
+        messages = [{"role": "user", "content": content}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return list(tokenizer.encode(str(text), add_special_tokens=False))
 
@@ -103,14 +109,13 @@ class ColdStartGate:
         else:
             _count(counts["copies"], action.content == question.answer)
 
-    def _right_turn(
-        self, tokenizer: PreTrainedTokenizerBase, question: Question, turn: int
-    ) -> list[int]:
+    def _right_turn(self, tokenizer: PreTrainedTokenizerBase, number: int, turn: int) -> list[int]:
         """Tokens of a right call by a random LLM and of the right reply."""
+        question = self._questions[number]
         hop = question.hops[turn]
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
-        llm = rng.choice(self._pool.offered).name
-        action = self._phrases.search.format(domain=hop.domain, llm=llm, query=hop.query)
+        llm = rng.choice(self._pool.offered)
+        action = self._phrases.call(llm, hop.domain, hop.query, self._cost_coes[number])
         reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
         observation = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._tags)
         return [*tokenizer.encode(action, add_special_tokens=False), *observation.token_ids]

@@ -16,8 +16,8 @@ from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import render_observation
-from router_r1.llm_agent.prompt import build_prompt_template, fill
-from router_r1.pool.config import PoolConfig
+from router_r1.llm_agent.prompt import build_prompt_template, cost_tenths, fill
+from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Question
@@ -30,10 +30,13 @@ class Phrases:
     """What the policy learns to write.
 
     The thought names the LLM right after the domain: the routing choice then hangs on the one
-    token before it, and RL finds it in tens of steps.
+    token before it, and RL finds it in tens of steps. Where the prompt states what cost counts, the
+    thought repeats it and names a kind of LLM (its descriptor, such as "large") right after it, for
+    the same reason; the LLM is then one of that kind.
     """
 
     tags: Tags = DEFAULT_TAGS
+    states_cost_coe: bool = False
     answer: str = "<think> I know now</think><answer> {answer}</answer>"
     give_up: str = "<think> no reply</think><answer> unknown</answer>"
 
@@ -41,7 +44,16 @@ class Phrases:
     def search(self) -> str:
         """A thought and a call."""
         route = self.tags.route
-        return f"<think> for {{domain}} {{llm}}</think><{route}> {{llm}}: {{query}}</{route}>"
+        weighed = " at {tenths} {descriptor}" if self.states_cost_coe else ""
+        thought = f"<think>{weighed} for {{domain}} {{llm}}</think>"
+        return f"{thought}<{route}> {{llm}}: {{query}}</{route}>"
+
+    def call(self, llm: LLMConfig, domain: str, query: str, cost_coe: float | None) -> str:
+        """A thought and a call of an LLM; ``cost_coe`` is the question's, where it is stated."""
+        weighed = {} if cost_coe is None else {"tenths": cost_tenths(cost_coe)}
+        return self.search.format(
+            domain=domain, llm=llm.name, query=query, descriptor=llm.descriptor, **weighed
+        )
 
     def all_texts(self) -> tuple[str, ...]:
         """For the tokenizer's vocabulary."""
@@ -60,6 +72,7 @@ class TraceDataset:
             prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
         route_tag: name of the tag of a call.
+        state_cost_coe: whether prompts state what cost counts.
     """
 
     def __init__(
@@ -71,13 +84,15 @@ class TraceDataset:
         copy_steps: int,
         no_reply_share: float,
         route_tag: str = DEFAULT_TAGS.route,
+        state_cost_coe: bool = False,
     ) -> None:
         self._tags = Tags(route_tag)
-        self._phrases = Phrases(self._tags)
+        self._states_cost_coe = state_cost_coe
+        self._phrases = Phrases(self._tags, state_cost_coe)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
         self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
         self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
-        self._template = build_prompt_template("compact", self._pool, self._tags)
+        self._template = build_prompt_template("compact", self._pool, self._tags, state_cost_coe)
         self._seed = seed
         self._copy_steps = copy_steps
         self._no_reply_share = no_reply_share
@@ -95,13 +110,13 @@ class TraceDataset:
             for i in range(batch_size)
         ]
 
-    def _balanced_llms(self, rng: random.Random) -> Iterator[str]:
+    def _balanced_llms(self, rng: random.Random) -> Iterator[LLMConfig]:
         """Shuffled rounds of all names. With free draws the policy ends 0.03 to 0.06 from uniform,
         which decides what RL finds between LLMs that are nearly as good (measured).
         """
-        names = [llm.name for llm in self._pool.offered]
+        llms = self._pool.offered
         while True:
-            yield from rng.sample(names, len(names))
+            yield from rng.sample(llms, len(llms))
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
@@ -112,11 +127,13 @@ class TraceDataset:
         return {"input_ids": ids + ids, "loss_mask": [0] * len(ids) + [1] * len(ids)}
 
     def _trace(
-        self, rng: random.Random, llms: Iterator[str], with_prompt: bool
+        self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool
     ) -> dict[str, list[int]]:
         question = self._world.knowledge.sample_question("train", rng)
-        segments: list[tuple[list[int], int]] = [(self._prompt(question, with_prompt), 0)]
-        for action, observation in self._turns(question, rng, llms):
+        cost_coe = rng.randint(0, 10) / 10 if self._states_cost_coe else None
+        prompt = self._prompt(question, cost_coe, with_prompt)
+        segments: list[tuple[list[int], int]] = [(prompt, 0)]
+        for action, observation in self._turns(question, cost_coe, rng, llms):
             segments.append((self._encode(action), 1))
             if observation:
                 segments.append((self._encode(observation), 0))
@@ -125,17 +142,22 @@ class TraceDataset:
             "loss_mask": [mask for ids, mask in segments for _ in ids],
         }
 
-    def _prompt(self, question: Question, with_prompt: bool) -> list[int]:
+    def _prompt(self, question: Question, cost_coe: float | None, with_prompt: bool) -> list[int]:
         if not with_prompt:
-            return self._encode(f"Question: {question.text}")
-        messages = [{"role": "user", "content": fill(self._template, question.text)}]
+            _, _, short = self._template.partition("\n")  # without the list of LLMs
+            return self._encode(fill(short, question.text, cost_coe))
+        messages = [{"role": "user", "content": fill(self._template, question.text, cost_coe)}]
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
         return self._encode(str(text))
 
     def _turns(
-        self, question: Question, rng: random.Random, llms: Iterator[str]
+        self,
+        question: Question,
+        cost_coe: float | None,
+        rng: random.Random,
+        llms: Iterator[LLMConfig],
     ) -> list[tuple[str, str]]:
         """(action, observation) pairs; a wrong reply is believed, as the policy cannot tell."""
         turns: list[tuple[str, str]] = []
@@ -143,12 +165,12 @@ class TraceDataset:
         for hop in question.hops:
             llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
-            action = self._phrases.search.format(domain=hop.domain, llm=llm, query=query)
+            action = self._phrases.call(llm, hop.domain, query, cost_coe)
             if rng.random() < self._no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
                 turns.append((action, render_observation(reply, self._tags)))
                 return [*turns, (self._phrases.give_up, "")]
-            text = self._world.reply(llm, query).text
+            text = self._world.reply(llm.name, query).text
             turns.append((action, render_observation(text, self._tags)))
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
         return [*turns, (self._phrases.answer.format(answer=subject), "")]

@@ -36,6 +36,7 @@ def ensure_cold_start(
     pool: PoolConfig,
     trainer: TrainerConfig,
     tags: Tags,
+    state_cost_coe: bool,
 ) -> None:
     """Leaves a policy that passed its gate in ``config.folder``; Ray must be up.
 
@@ -43,7 +44,7 @@ def ensure_cold_start(
         verl.trainer.sft.gate.GateError: if training does not reach the gate.
     """
     folder = Path(config.folder)
-    key = _cache_key(config, world_config, pool, tags)
+    key = _cache_key(config, world_config, pool, tags, state_cost_coe)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -53,7 +54,7 @@ def ensure_cold_start(
             logger.info("cold start: taken from %s", folder)
             return
         logger.info("cold start: teaching the tiny policy format and copying, with random routing")
-        _make_policy(config, world_config, pool, trainer, tags)
+        _make_policy(config, world_config, pool, trainer, tags, state_cost_coe)
         (folder / _KEY_FILE).write_text(key, encoding="utf-8")
 
 
@@ -63,16 +64,18 @@ def _make_policy(
     pool: PoolConfig,
     trainer: TrainerConfig,
     tags: Tags,
+    state_cost_coe: bool,
 ) -> None:
     folder = Path(config.folder)
     world = World.of_pool(world_config, pool)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
-    create_policy(world, pool, config.policy, config.seed, blank, tags)
+    create_policy(world, pool, config.policy, config.seed, blank, tags, state_cost_coe)
     shared = {
         "world": _world_fields(world_config),
         "pool": asdict(pool),
         "route_tag": tags.route,
+        "state_cost_coe": state_cost_coe,
     }
     run_sft(
         SFTConfig(
@@ -128,7 +131,11 @@ def _world_fields(config: EmbeddedWorldConfig) -> dict[str, object]:
 
 
 def _cache_key(
-    config: ColdStartConfig, world: EmbeddedWorldConfig, pool: PoolConfig, tags: Tags
+    config: ColdStartConfig,
+    world: EmbeddedWorldConfig,
+    pool: PoolConfig,
+    tags: Tags,
+    state_cost_coe: bool,
 ) -> str:
     """Settings and the source code of the world, which writes the traces."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
@@ -142,6 +149,7 @@ def _cache_key(
         "pool_name": pool.name,
         "pool": offered,
         "route_tag": tags.route,
+        "state_cost_coe": state_cost_coe,
         "code": code,
     }
     return json.dumps(parts, sort_keys=True)
