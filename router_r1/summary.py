@@ -7,7 +7,9 @@ import json
 import os
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from router_r1.config import RouterConfig
@@ -44,7 +46,8 @@ def write_summary(
     The oracle weighs costs by ``cost_scale``; None is the scale of random routing.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
-    untrained without a first validation, trained without a later one.
+    untrained without a first validation, trained without a later one. A router of several weights
+    of cost has a row for each, in ``by_cost_coe``; its oracle above is that of the least.
     """
     rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
     first, last = report.first_validation, report.last_validation
@@ -53,6 +56,7 @@ def write_summary(
     if first is not None:
         rows["untrained"] = _measured(first)
     best_llm, example = "", _ANY_QUESTION
+    oracle: Oracle | None = None
     if config.world is not None:
         world = World.of_pool(config.world, config.pool)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
@@ -70,9 +74,13 @@ def write_summary(
         "total": report.seconds["total"] + setup,
     }
     spending = {name: asdict(account) for name, account in ledger.accounts.items()}
-    summary = {**rows, "seconds": seconds, "spending": spending}
+    told = last is not None and "cost_coe" in last.columns
+    by_cost_coe = _by_cost_coe(last, oracle) if last is not None and told else []
+    summary = {**rows, "by_cost_coe": by_cost_coe, "seconds": seconds, "spending": spending}
     write_text(report.output_dir / "summary.json", json.dumps(summary, indent=2) + "\n")
     _print_table(rows, best_llm)
+    if len(by_cost_coe) > 1:
+        _print_by_cost_coe(by_cost_coe)
     _print_spending(ledger, config.pool.budget_usd)
     console.print(
         f"set-up {setup:.0f} s, cold start {cold_start_seconds:.0f} s, training "
@@ -97,6 +105,43 @@ def _measured(result: ValidationResult) -> dict[str, float]:
         "cost": result.mean("cost"),
         "calls": result.mean("route_cnt"),
     }
+
+
+def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[str, Any]]:
+    """What became of the questions that were told each weight; the oracle where it is known."""
+    weights = result.columns["cost_coe"]
+    rows = []
+    for weight in np.unique(weights):
+        of_weight = {name: values[weights == weight] for name, values in result.columns.items()}
+        row: dict[str, Any] = {
+            "cost_coe": float(weight),
+            "questions": int((weights == weight).sum()),
+        }
+        for name in ("em", "cost", "reward"):
+            row[name] = float(of_weight[name].mean())
+        if oracle is not None:
+            best = oracle.oracle(float(weight))
+            row |= {"oracle_em": best.em, "oracle_cost": best.cost}
+        rows.append(row)
+    return rows
+
+
+def _print_by_cost_coe(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="By what cost counts", title_justify="left")
+    table.add_column("cost_coe")
+    for column in ("questions", "EM", "cost", "reward", "oracle's EM", "its cost"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        figures = (
+            row["em"],
+            row["cost"],
+            row["reward"],
+            row.get("oracle_em"),
+            row.get("oracle_cost"),
+        )
+        cells = ("" if figure is None else f"{figure:.3f}" for figure in figures)
+        table.add_row(f"{row['cost_coe']:g}", str(row["questions"]), *cells)
+    console.print(table)
 
 
 def _print_table(rows: dict[str, dict[str, float] | None], best_llm: str) -> None:

@@ -17,7 +17,7 @@ from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.chromium import chromium, chromium_path
 from tests.integration.commands import POLICY, SMALL, Command, start
-from tests.integration.serving import POOL_KEY
+from tests.integration.serving import POOL_KEY, told
 from verl.config.ppo import RayConfig
 from verl.trainer.launch import ray_cluster
 
@@ -54,6 +54,14 @@ def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]
     pool = replace(served_pool, request_timeout_s=1.0, max_retries=0)
     with open_router(replace(resolve(arguments), pool=pool)) as router:
         yield router
+
+
+@pytest.fixture(scope="session")
+def told_router(router: Router) -> Iterator[Router]:
+    """The same policy on the same engine, told in each prompt what cost counts: 0.3, if a question
+    does not say it. It has not learned what that means."""
+    with told(router, cost_coe=0.3) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

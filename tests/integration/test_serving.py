@@ -426,3 +426,34 @@ def test_a_seeded_question_samples_the_same_answer_and_the_next_another(
     assert text(first, 3) == text(first, 3)
     assert len({text(first, 3), text(first, 4), text(second, 3), text(second, 4)}) > 1
     assert first.uid != second.uid
+
+
+def test_a_request_says_what_cost_counts_by_field_or_by_the_models_name(
+    told_router: Router, questions: list[str]
+) -> None:
+    with (
+        served(told_router) as (_, url),
+        openai.OpenAI(base_url=url, api_key=KEY, max_retries=0) as client,
+    ):
+        assert client.models.list().data[0].router["cost_coe"] == 0.3
+        by_name = ask(client, questions[0], model="router-r1@0.9")
+        by_field = ask(client, questions[0], extra_body={"cost_coe": 0.9})
+        unsaid = ask(client, questions[0])
+        said = [one.router["cost_coe"] for one in (by_name, by_field, unsaid)]
+        assert said == [0.9, 0.9, 0.3]
+        contents = [
+            told_router.request(questions[0], weight).messages[0]["content"]
+            for weight in (None, 0.9)
+        ]
+        assert ["Cost counts 3 of" in contents[0], "Cost counts 9 of" in contents[1]] == [True] * 2
+        chunks = list(ask(client, questions[0], model="router-r1@0.9", stream=True))
+        assert chunks[-1].router["cost_coe"] == 0.9
+
+
+def test_a_router_that_is_not_told_refuses_a_weight(
+    client: openai.OpenAI, questions: list[str]
+) -> None:
+    assert ask(client, questions[0]).router["cost_coe"] is None
+    for options in ({"model": "router-r1@0.6"}, {"extra_body": {"cost_coe": 0.6}}):
+        with pytest.raises(openai.BadRequestError, match="was trained for one weight of cost"):
+            ask(client, questions[0], **options)

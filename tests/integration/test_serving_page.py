@@ -263,6 +263,36 @@ def test_a_key_is_asked_for_and_kept_in_memory_only(
         ("", "cross-site", 200),  # a link to the page
     ],
 )
+def test_the_slider_says_what_cost_counts(
+    devtools: str, told_router: Router, open_server: tuple[RouterServer, str], questions: list[str]
+) -> None:
+    shown = "!document.getElementById('weight').hidden"
+
+    async def steps(page: Page) -> None:
+        assert await page.evaluate(shown)
+        assert await text_of(page, "#weight-words") == "cost counts 0.3"
+        await page.evaluate("document.getElementById('cost-coe').focus()")
+        for _ in range(3):
+            await page.press("ArrowRight")
+        assert await text_of(page, "#weight-words") == "cost counts 0.45"
+        await page.evaluate("document.getElementById('question').focus()")
+        await ask(page, questions[0])
+        await page.wait_for(ENDED)
+        assert await text_of(page, ".exchange .preference") == "Cost counts 0.45."
+        end = "JSON.parse(Object.values(sessionStorage)[0]).at(-1)"
+        assert await page.evaluate(f"{end}.end.router.cost_coe") == 0.45
+        await reload(page)
+        assert await text_of(page, ".exchange .preference") == "Cost counts 0.45."
+
+    with served(told_router, api_key=None) as (_, url):
+        visit(devtools, url.removesuffix("v1"), steps)
+
+    async def without(page: Page) -> bool:
+        return bool(await page.evaluate(shown))
+
+    assert not visit(devtools, open_server[1], without)
+
+
 def test_a_page_of_another_site_may_not_ask(
     open_server: tuple[RouterServer, str], path: str, site: str | None, status: int
 ) -> None:

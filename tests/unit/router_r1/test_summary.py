@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from router_r1.pool.ledger import Ledger
 from router_r1.reward import CostScale
 from router_r1.summary import write_summary
-from verl.task import TrainingReport
+from verl.task import TrainingReport, ValidationResult
 from verl.trainer.launch import load_task_config
 
 
@@ -30,3 +31,28 @@ def test_the_oracle_weighs_costs_by_the_runs_own_scale(
     oracle = json.loads((tmp_path / "summary.json").read_text())["oracle"]
     assert oracle["em"] == pytest.approx(em, abs=0.001)
     assert oracle["cost"] == pytest.approx(cost, abs=0.1)
+
+
+def test_a_router_of_several_weights_is_told_by_each(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, config = load_task_config(["recipe=quickstart_tradeoff"])
+    columns = {
+        "cost_coe": [0.0, 0.6, 0.6],
+        "em": [1.0, 0.0, 1.0],
+        "f1": [1.0, 0.0, 1.0],
+        "cost": [80.0, 10.0, 20.0],
+        "reward": [1.0, 0.0, 0.7],
+        "route_cnt": [1.0, 1.0, 1.0],
+    }
+    arrays = {name: np.array(values) for name, values in columns.items()}
+    result = ValidationResult(40, np.array(["world_onehop"] * 3), arrays)
+    report = TrainingReport(tmp_path, None, result, {"train": 1.0, "total": 2.0})
+    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), None)
+    first, second = json.loads((tmp_path / "summary.json").read_text())["by_cost_coe"]
+    assert (first["cost_coe"], first["questions"], first["em"], first["cost"]) == (0, 1, 1, 80)
+    assert (second["cost_coe"], second["questions"]) == (0.6, 2)
+    assert (second["em"], second["cost"], second["reward"]) == (0.5, 15.0, 0.35)
+    assert second["oracle_em"] == pytest.approx(0.811, abs=0.001)
+    assert first["oracle_cost"] > 4 * second["oracle_cost"]
+    assert "By what cost counts" in capsys.readouterr().out

@@ -103,6 +103,24 @@ def test_a_cold_start_brings_the_pool_that_it_was_made_for(tmp_path: Path) -> No
     assert other.pool.name == "embedded"
 
 
+def test_a_router_that_is_told_what_cost_counts_may_be_told_any(tmp_path: Path) -> None:
+    (tmp_path / "cold_start.json").write_text(
+        '{"pool_name": "embedded_tiers", "state_cost_coe": true}'
+    )
+    model_path = str(tmp_path)
+    assert resolve(RouterArguments(model_path=model_path)).cost_coe == 0.0
+    assert resolve(RouterArguments(model_path=model_path, cost_coe=0.45)).cost_coe == 0.45
+    with pytest.raises(ConfigError, match=r"--cost_coe must be in \[0, 1\], got 2"):
+        RouterArguments(cost_coe=2)
+
+
+def test_a_router_of_one_weight_of_cost_takes_no_other(tmp_path: Path) -> None:
+    (tmp_path / "cold_start.json").write_text('{"pool_name": "embedded_tiers"}')
+    assert resolve(RouterArguments(model_path=str(tmp_path))).cost_coe is None
+    with pytest.raises(ConfigError, match=r"--cost_coe=0.5 .*was trained for cost_coe=0.0 alone"):
+        resolve(RouterArguments(model_path=str(tmp_path), cost_coe=0.5))
+
+
 @pytest.mark.parametrize(
     ("model", "style"), [("Qwen/Qwen2.5-3B-Instruct", "qwen"), ("org/Llama-3.2-3B", "llama")]
 )

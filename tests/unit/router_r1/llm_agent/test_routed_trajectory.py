@@ -76,6 +76,7 @@ def test_the_json_form_is_the_one_that_files_have() -> None:
         "neutralised": 0,
         "opened": "",
         "route_tag": "search",
+        "cost_coe": None,
         "turns": [
             {"text": "<search>", "observation": "\n\n<information>r</information>\n\n"},
             {"text": "<answer> b </answer>", "observation": ""},

@@ -90,8 +90,40 @@ def test_every_option_is_read() -> None:
         repetition_penalty=1.0,
         top_k=9,
         seed=-3,
+        cost_coe=0.25,
         user="me",
-    ) == ChatRequest("m", "Who is x?", True, True, 1.0, 0.5, 7, 9, -3)
+    ) == ChatRequest("m", "Who is x?", True, True, 1.0, 0.5, 7, 9, -3, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "weight"),
+    [("m", None, None), ("m@0.6", None, 0.6), ("m", 0.6, 0.6), ("m@0", 0, 0.0), ("m@1", None, 1.0)],
+)
+def test_a_models_name_may_say_what_cost_counts(
+    model: str, field: float | None, weight: float | None
+) -> None:
+    chat = parse(model=model, cost_coe=field).of_model("m")
+    assert (chat.model, chat.cost_coe) == ("m", weight)
+
+
+@pytest.mark.parametrize(
+    ("model", "field", "status", "param"),
+    [
+        ("n", None, 404, "model"),
+        ("n@0.6", None, 404, "model"),
+        ("m@much", None, 404, "model"),
+        ("m@", None, 404, "model"),
+        ("m@1.5", None, 400, "model"),
+        ("m@nan", None, 400, "model"),
+        ("m@0.6", 0.3, 400, "cost_coe"),
+    ],
+)
+def test_a_models_name_that_says_something_else_is_refused(
+    model: str, field: float | None, status: int, param: str
+) -> None:
+    with pytest.raises(APIError) as caught:
+        parse(model=model, cost_coe=field).of_model("m")
+    assert (caught.value.status, caught.value.param) == (status, param)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +150,8 @@ def test_every_option_is_read() -> None:
         ({"top_k": True}, "top_k"),
         ({"seed": "x"}, "seed"),
         ({"seed": 2**63}, "seed"),
+        ({"cost_coe": 1.1}, "cost_coe"),
+        ({"cost_coe": "0.5"}, "cost_coe"),
         ({"logprobs": True}, "logprobs"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"stop": "x"}, "stop"),
