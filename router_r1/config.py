@@ -70,6 +70,12 @@ class RouterConfig(PPOConfig):
             require_choice("prompt_style", self.prompt_style, STYLES)
         require_positive(max_turns=self.max_turns)
         self._check_cost_coe()
+        if self.reward.cost_unit == "dollars" and not any(self.pool.prompt_prices().values()):
+            raise ConfigError(
+                f"reward.cost_unit=dollars counts prompt tokens, but no LLM of pool "
+                f"{self.pool.name!r} has a prompt_price; set it in the pool's file, or keep "
+                "reward.cost_unit=completion"
+            )
         if self.cold_start is not None and self.world is None:
             raise ConfigError("cold_start makes a policy for the embedded world; set world too")
         if self.pool.simulated and self.world is None and self.api_base is None:
@@ -82,6 +88,11 @@ class RouterConfig(PPOConfig):
 
     def _check_cost_coe(self) -> None:
         preference = self.cost_preference
+        if preference.values[-1] + self.reward.latency_coe > 1.0:
+            raise ConfigError(
+                f"cost_coe={self.cost_coe} and reward.latency_coe={self.reward.latency_coe} must "
+                "not exceed 1 together; what is left of 1 is the weight of the answer"
+            )
         if preference.single is None and not self.state_cost_coe:
             raise ConfigError(
                 f"cost_coe={self.cost_coe} gives questions weights of their own, which the policy "

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from router_r1.config import RouterConfig
 from router_r1.forecast import spending_totals
-from router_r1.reward.cost import CostScale
+from router_r1.reward.cost import RewardScales
 from router_r1.summary import write_summary
 from router_r1.surroundings import RoutingSurroundings
 from verl.config.alarms import AlarmRule
@@ -44,18 +44,18 @@ class RoutingReports(Reports):
     Args:
         config: of the run.
         surroundings: whose pool's client has counted the calls.
-        cost_scale: by which the reward weighs costs from now on; None while it still moves.
+        scales: by which the reward weighs costs and seconds from now on.
     """
 
     def __init__(
         self,
         config: RouterConfig,
         surroundings: RoutingSurroundings,
-        cost_scale: Callable[[], CostScale | None],
+        scales: Callable[[], RewardScales],
     ) -> None:
         self._config = config
         self._surroundings = surroundings
-        self._cost_scale = cost_scale
+        self._scales = scales
 
     def metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""
@@ -78,12 +78,16 @@ class RoutingReports(Reports):
 
     def facts(self) -> dict[str, Any]:
         """The pool, and what the reward weighs."""
-        config, scale = self._config, self._cost_scale()
+        config, scales = self._config, self._scales()
         return {
             "pool": self._surroundings.pool.name,
             "reward_metric": config.reward.function or config.reward_metric,
             "cost_coe": config.cost_coe,
-            "cost_scale": None if scale is None else asdict(scale),
+            "cost_scale": scales.cost and asdict(scales.cost),
+            "cost_unit": config.reward.cost_unit,
+            "latency_coe": config.reward.latency_coe,
+            "latency_scale": scales.latency and asdict(scales.latency),
+            "reward_form": config.reward.form,
             "normalization": config.reward.normalization,
         }
 
@@ -100,4 +104,4 @@ class RoutingReports(Reports):
         """Writes ``summary.json`` and shows the end tables."""
         surroundings = self._surroundings
         seconds, ledger = surroundings.cold_start_seconds, surroundings.client.ledger
-        write_summary(report, self._config, seconds, ledger, self._cost_scale())
+        write_summary(report, self._config, seconds, ledger, self._scales())

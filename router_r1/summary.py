@@ -15,8 +15,8 @@ from rich.table import Table
 from router_r1.config import RouterConfig
 from router_r1.next_steps import next_commands
 from router_r1.pool.ledger import Account, Ledger
-from router_r1.reward.cost import CostScale
-from router_r1.world.oracle import Oracle
+from router_r1.reward.cost import RewardScales
+from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
 from verl.task import TrainingReport, ValidationResult
 from verl.utils.console import console
@@ -39,11 +39,12 @@ def write_summary(
     config: RouterConfig,
     cold_start_seconds: float,
     ledger: Ledger,
-    cost_scale: CostScale | None,
+    scales: RewardScales,
 ) -> None:
     """Writes ``summary.json`` in the run's folder and prints the tables.
 
-    The oracle weighs costs by ``cost_scale``; None is the scale of random routing.
+    The oracle chooses by the run's reward: its unit of cost, its weights, and ``scales``, in which
+    None is the scale of random routing.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
     untrained without a first validation, trained without a later one. A router of several weights
@@ -60,7 +61,7 @@ def write_summary(
     if config.world is not None:
         world = World.of_pool(config.world, config.pool)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
-        oracle = Oracle(world, config.pool.prices(), questions, cost_scale)
+        oracle = Oracle(world, config.pool.prices(), questions, _weighing(config, scales))
         best_llm, best = oracle.best_single()
         example = questions[0].text
         rows["random"] = asdict(oracle.random_routing())
@@ -89,6 +90,13 @@ def write_summary(
         highlight=False,
     )
     _print_next(report.output_dir, example)
+
+
+def _weighing(config: RouterConfig, scales: RewardScales) -> Weighing:
+    assert config.world is not None
+    in_dollars = config.reward.cost_unit == "dollars"
+    prompt_prices = config.pool.prompt_prices() if in_dollars else {}
+    return Weighing(scales, prompt_prices, config.reward.latency_coe, config.world.time_scale)
 
 
 def _print_next(output_dir: Path, question: str) -> None:

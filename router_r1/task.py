@@ -12,7 +12,7 @@ from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.preference import CostPreference
 from router_r1.reports import RoutingReports
-from router_r1.reward.cost import CostScale
+from router_r1.reward.cost import RewardScales
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.surroundings import RoutingSurroundings
 from verl.interfaces import GenerationEngine
@@ -83,7 +83,7 @@ class RoutingTask(Task):
         return agent
 
     def reward(self) -> RoutingRewardFunction:
-        """The hierarchical reward."""
+        """Format, outcome, cost and latency, joined."""
         config = self.config
         self._reward = RoutingRewardFunction(
             config.reward, self._surroundings.pool, config.reward_metric, self._preference.least
@@ -115,7 +115,7 @@ class RoutingTask(Task):
 
     def reports(self) -> RoutingReports:
         """Spending, alarms, end tables, the page."""
-        return RoutingReports(self.config, self._surroundings, self._cost_scale)
+        return RoutingReports(self.config, self._surroundings, self._scales)
 
-    def _cost_scale(self) -> CostScale | None:
-        return self._reward.cost_scale if self._reward is not None else None
+    def _scales(self) -> RewardScales:
+        return self._reward.scales if self._reward is not None else RewardScales()

@@ -11,12 +11,16 @@ from verl.trajectory import TrajectoryStatus
 
 
 def call(
-    llm: str = "Atlas", reply: str | None = "x", cost: float = 0.0, dollars: float | None = None
+    llm: str = "Atlas",
+    reply: str | None = "x",
+    cost: float = 0.0,
+    dollars: float | None = None,
+    latency_s: float = 0.0,
 ) -> Call:
     """A call with its reply; without one it has timed out."""
     outcome = Outcome.TIMEOUT if reply is None else Outcome.OK
     spent = cost / 1e6 if dollars is None else dollars
-    return Call("q", CallResult(llm, outcome, reply, cost=cost, dollars=spent))
+    return Call("q", CallResult(llm, outcome, reply, cost=cost, dollars=spent, latency_s=latency_s))
 
 
 def routed(

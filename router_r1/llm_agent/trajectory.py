@@ -153,6 +153,11 @@ class RoutedTrajectory(QuestionRecord):
         """What prompts and completions of all calls cost together."""
         return sum(call.result.dollars for call in self.calls)
 
+    @property
+    def latency_s(self) -> float:
+        """Seconds that the policy waited for its calls, one after another, failed ones too."""
+        return sum(call.result.latency_s for call in self.calls)
+
     def numbers(self) -> dict[str, float]:
         """The figures, by the names that files have for them."""
         return {

@@ -197,3 +197,7 @@ class PoolConfig:
     def prices(self) -> dict[str, float]:
         """LLM name to $ per 1M completion tokens."""
         return {llm.name: llm.completion_price for llm in self.llms}
+
+    def prompt_prices(self) -> dict[str, float]:
+        """LLM name to $ per 1M prompt tokens."""
+        return {llm.name: llm.prompt_price for llm in self.llms}

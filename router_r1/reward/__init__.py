@@ -1,7 +1,8 @@
-"""The hierarchical reward: format first, then the outcome, then cost.
+"""The reward: format first, then the outcome, then cost and latency.
 
 A broken format earns its penalty whatever the answer; a wrong answer earns 0 whatever the cost; a
-right one earns ``(1 - cost_coe) * outcome + cost_coe * cost_reward``.
+right one earns ``(1 - cost_coe) * outcome + cost_coe * cost_reward``, unless another form or a
+weight of latency is set (:mod:`router_r1.reward.joined`).
 """
 
 from router_r1.reward.cost import CostNormalizer, CostScale

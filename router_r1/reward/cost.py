@@ -1,8 +1,9 @@
-"""From a trajectory's raw cost to a reward in [0, 1].
+"""From a trajectory's raw cost, or the seconds of its calls, to a reward in [0, 1].
 
 With r the square root of the cost and lo, hi the 5th and 95th percentile of the reference's roots:
 ``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8. The reference are the last
-trajectories of training, r included, or its first ones.
+trajectories of training, r included, or its first ones. Seconds take the place of the cost where
+latency is rewarded.
 """
 
 from __future__ import annotations
@@ -17,8 +18,21 @@ import numpy as np
 
 # What the percentiles are taken over: the last trajectories, or the first ones.
 COST_REFERENCES = ("window", "fixed")
+# Which cost is rewarded: that of completion tokens alone, or of prompts as well.
+COST_UNITS = ("completion", "dollars")
 _PERCENTILES = (5, 95)
 _MIN_SPREAD = 1e-8
+
+
+def cost_in(unit: str, cost: float, dollars: float) -> float:
+    """The cost that is rewarded, in tokens x $ per 1M, which is millionths of a dollar.
+
+    Args:
+        unit: one of :data:`COST_UNITS`.
+        cost: completion tokens x $ per 1M.
+        dollars: what prompts and completions cost together.
+    """
+    return dollars * 1e6 if unit == "dollars" else cost
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,8 @@ class CostScale:
     """Which costs are cheap and which are dear.
 
     Attributes:
-        low, high: square roots of the cost (tokens x $ per 1M) up to which a trajectory earns 1 and
-            from which on it earns 0.
+        low, high: square roots of the cost (tokens x $ per 1M), or of the seconds, up to which a
+            trajectory earns 1 and from which on it earns 0.
     """
 
     low: float
@@ -47,10 +61,18 @@ class CostScale:
         Raises:
             ValueError: if the cost is negative or not finite.
         """
-        root = _root(cost)
+        root = root_of(cost)
         if self.high - self.low < _MIN_SPREAD:
             return 0.5
         return 1.0 - min(1.0, max(0.0, (root - self.low) / (self.high - self.low)))
+
+
+@dataclass(frozen=True)
+class RewardScales:
+    """By which costs and seconds are rewarded from now on; None where that still moves."""
+
+    cost: CostScale | None = None
+    latency: CostScale | None = None
 
 
 class CostNormalizer:
@@ -74,15 +96,15 @@ class CostNormalizer:
         return self._scale
 
     def __call__(self, cost: float) -> float:
-        """Adds one trajectory's cost (tokens x $ per 1M), unless the scale stays, and returns its
-        reward.
+        """Adds one trajectory's cost (tokens x $ per 1M, or seconds), unless the scale stays, and
+        returns its reward.
 
         Raises:
             ValueError: if the cost is negative or not finite.
         """
         if self._scale is not None:
             return self._scale.reward(cost)
-        self._roots.append(_root(cost))
+        self._roots.append(root_of(cost))
         reward = CostScale.over(self._roots).reward(cost)
         self._fix_scale()
         return reward
@@ -92,7 +114,7 @@ class CostNormalizer:
         if self._scale is not None:
             return self._scale.reward(cost)
         seen = list(self._roots)[-(self._roots.maxlen or 1) + 1 :] if self._roots else []
-        return CostScale.over([*seen, _root(cost)]).reward(cost)
+        return CostScale.over([*seen, root_of(cost)]).reward(cost)
 
     def _fix_scale(self) -> None:
         if self._fixed and len(self._roots) == self._roots.maxlen:
@@ -109,7 +131,12 @@ class CostNormalizer:
         self._fix_scale()
 
 
-def _root(cost: float) -> float:
+def root_of(cost: float) -> float:
+    """What a scale is taken over: the square root of a cost or of seconds.
+
+    Raises:
+        ValueError: if it is negative or not finite.
+    """
     if not (math.isfinite(cost) and cost >= 0):
-        raise ValueError(f"a trajectory's cost must be finite and >= 0, got {cost}")
+        raise ValueError(f"a trajectory's cost or latency must be finite and >= 0, got {cost}")
     return math.sqrt(cost)

@@ -1,8 +1,9 @@
 """The reward of a batch of routed trajectories.
 
 Guarantees: EM and F1 are those of the policy's own answer, also where a function of the user's own
-gives the outcome; validation leaves the reference of the cost reward untouched; a trajectory
-whose calls all failed gets no cost credit; a trajectory's score holds its step rewards.
+gives the outcome; validation leaves the references of the cost and latency rewards untouched; a
+trajectory whose calls all failed gets no credit for either; a trajectory's score holds its step
+rewards.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from router_r1.pool.config import PoolConfig
-from router_r1.reward.cost import COST_REFERENCES, CostNormalizer, CostScale
+from router_r1.reward.cost import (
+    COST_REFERENCES,
+    COST_UNITS,
+    CostNormalizer,
+    CostScale,
+    RewardScales,
+    cost_in,
+)
 from router_r1.reward.format import FormatPenalties, format_reward
-from router_r1.reward.joined import combine
+from router_r1.reward.joined import REWARD_FORMS, combine
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
 from router_r1.reward.outcome_function import check_name, find_outcome_class, judge
@@ -35,9 +43,15 @@ class RewardConfig:
 
     Attributes:
         penalties: of the format rules.
-        cost_reference: which trajectories the cost percentiles are taken over: "window", the last
-            ones, or "fixed", the first ones of training, from when there are enough of them.
+        form: how outcome, cost and latency join: "hierarchical" or "multiplicative", see
+            :mod:`router_r1.reward.joined`.
+        cost_unit: which cost is rewarded: "completion", completion tokens x $ per 1M, or
+            "dollars", prompt tokens at their price as well.
+        cost_reference: which trajectories the percentiles of costs, and of latencies, are taken
+            over: "window", the last ones, or "fixed", the first ones of training, from when there
+            are enough of them.
         cost_window: how many trajectories these are.
+        latency_coe: weight of the latency reward, in [0, 1]; with ``cost_coe`` at most 1.
         normalization: of answers, one of
             :data:`~router_r1.reward.normalization.NORMALIZATIONS`.
         function: ``module:name`` of a class that gives the outcome in place of ``reward_metric``,
@@ -46,16 +60,23 @@ class RewardConfig:
     """
 
     penalties: FormatPenalties = field(default_factory=FormatPenalties)
+    form: str = "hierarchical"
+    cost_unit: str = "completion"
     cost_reference: str = "window"
     cost_window: int = 1000
+    latency_coe: float = 0.0
     normalization: str = "paper"
     function: str | None = None
     function_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         require_choice("reward.normalization", self.normalization, NORMALIZATIONS)
+        require_choice("reward.form", self.form, REWARD_FORMS)
+        require_choice("reward.cost_unit", self.cost_unit, COST_UNITS)
         require_choice("reward.cost_reference", self.cost_reference, COST_REFERENCES)
         require_positive(**{"reward.cost_window": self.cost_window})
+        if not 0.0 <= self.latency_coe <= 1.0:
+            raise ConfigError(f"reward.latency_coe must be in [0, 1], got {self.latency_coe}")
         if self.function is not None:
             check_name(self.function)
         elif self.function_args:
@@ -78,7 +99,8 @@ class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        config: penalties, window, normalisation, and whose outcome it is.
+        config: penalties, form, cost unit, window, weight of latency, normalisation, and whose
+            outcome it is.
         pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
         cost_coe: weight of the cost, for trajectories that have none of their own.
@@ -92,7 +114,11 @@ class RoutingRewardFunction:
         self._normalization = config.normalization
         self._reward_metric = reward_metric
         self._cost_coe = cost_coe
-        self._normalizer = CostNormalizer(config.cost_window, config.cost_reference == "fixed")
+        self._form, self._cost_unit = config.form, config.cost_unit
+        self._latency_coe = config.latency_coe
+        reference = config.cost_window, config.cost_reference == "fixed"
+        self._normalizer = CostNormalizer(*reference)
+        self._latencies = CostNormalizer(*reference) if config.latency_coe > 0 else None
         own = config.find_function()
         self._function = own(**config.function_args) if own is not None else None
 
@@ -128,19 +154,30 @@ class RoutingRewardFunction:
         if all_failed:
             cost_reward = 0.0
         else:
-            cost_reward = self._normalizer.peek(cost) if validate else self._normalizer(cost)
+            weighed = cost_in(self._cost_unit, cost, float(record.dollars))
+            cost_reward = _reward_of(weighed, self._normalizer, validate)
+        latency = self._latency(record, all_failed, validate)
         format_score = format_reward(record.response_text, self._pool, self._penalties, record.tags)
         outcome = scores[self._reward_metric] if judged is None else judged
         own = record.cost_coe
         cost_coe = self._cost_coe if own is None else own
         return {
-            "reward": combine(format_score, outcome, cost_reward, cost_coe),
+            "reward": combine(
+                format_score,
+                outcome,
+                cost_reward,
+                cost_coe,
+                latency.get("latency_reward", 0.0),
+                self._latency_coe,
+                self._form,
+            ),
             **({} if own is None else {"cost_coe": own}),
             "metric": outcome,
             **scores,
             "format": format_score,
             "format_failure": float(format_score < 0),
             "cost_reward": cost_reward,
+            **latency,
             "cost": cost,
             "dollars": float(record.dollars),
             "route_cnt": float(record.routed_calls),
@@ -150,6 +187,16 @@ class RoutingRewardFunction:
             "finished": float(record.finished),
             **self._calls_by_llm(record.calls),
         }
+
+    def _latency(
+        self, record: RoutedTrajectory, all_failed: bool, validate: bool
+    ) -> dict[str, float]:
+        """The seconds of a trajectory's calls and their reward; {} where they weigh nothing."""
+        if self._latencies is None:
+            return {}
+        seconds = float(record.latency_s)
+        reward = 0.0 if all_failed else _reward_of(seconds, self._latencies, validate)
+        return {"latency_reward": reward, "latency_s": seconds}
 
     def _calls_by_llm(self, calls: Sequence[Call]) -> dict[str, float]:
         """``calls/{llm}``: how often each LLM of the pool was asked."""
@@ -161,10 +208,25 @@ class RoutingRewardFunction:
         """By which every cost is rewarded from now on; None while it still moves."""
         return self._normalizer.scale
 
+    @property
+    def scales(self) -> RewardScales:
+        """Of cost and latency."""
+        latency = None if self._latencies is None else self._latencies.scale
+        return RewardScales(self.cost_scale, latency)
+
     def state_dict(self) -> dict[str, Any]:
-        """The costs that the percentiles are taken over."""
-        return {"normalizer": self._normalizer.state_dict()}
+        """The costs, and the latencies if they weigh, that the percentiles are taken over."""
+        state = {"normalizer": self._normalizer.state_dict()}
+        if self._latencies is not None:
+            state["latency_normalizer"] = self._latencies.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores these costs."""
+        """Restores them; latencies that a run did not weigh begin anew."""
         self._normalizer.load_state_dict(state["normalizer"])
+        if self._latencies is not None and "latency_normalizer" in state:
+            self._latencies.load_state_dict(state["latency_normalizer"])
+
+
+def _reward_of(value: float, normalizer: CostNormalizer, validate: bool) -> float:
+    return normalizer.peek(value) if validate else normalizer(value)

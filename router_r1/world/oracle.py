@@ -10,14 +10,18 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-from router_r1.reward.cost import CostScale
+from router_r1.reward.cost import CostScale, RewardScales, root_of
+from router_r1.reward.joined import combine
 from router_r1.world.knowledge import Question
+from router_r1.world.llms import visible_tokens
 from router_r1.world.simulated_llm import World
+
+_QUERY_TOKENS = visible_tokens("the x of x x")  # of every hop's query
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,32 @@ class Expectation:
         return Expectation(em=em, f1=em, cost=cost, calls=calls)
 
 
+@dataclass(frozen=True)
+class Weighing:
+    """What a run's reward weighs beside the answer, other than by ``cost_coe``.
+
+    Attributes:
+        scales: by which costs and seconds are rewarded; None takes those of random routing.
+        prompt_prices: LLM name to $ per 1M prompt tokens, where the reward's unit of cost is
+            dollars; {} where it leaves prompts out.
+        latency_coe: weight of the seconds.
+        time_scale: factor on the world's latencies.
+    """
+
+    scales: RewardScales = field(default_factory=RewardScales)
+    prompt_prices: Mapping[str, float] = field(default_factory=dict)
+    latency_coe: float = 0.0
+    time_scale: float = 1.0
+
+
 class Oracle:
-    """Knows every reliability and price.
+    """Knows every reliability, price and latency.
 
     Args:
         world: the world.
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
-        scale: by which costs are rewarded; None takes that of random routing.
+        weighing: by which the best route is chosen; expectations keep the unit of ``prices``.
     """
 
     def __init__(
@@ -51,21 +73,33 @@ class Oracle:
         world: World,
         prices: Mapping[str, float],
         questions: Sequence[Question],
-        scale: CostScale | None = None,
+        weighing: Weighing | None = None,
     ) -> None:
         self._llms = world.llms
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
+        self._weighing = weighing = weighing or Weighing()
+        self._rewarded_cost = {
+            name: cost + _QUERY_TOKENS * weighing.prompt_prices.get(name, 0.0)
+            for name, cost in self._call_cost.items()
+        }
+        self._seconds = {
+            name: weighing.time_scale * sum(llm.latency_s) / 2 for name, llm in world.llms.items()
+        }
         self._questions = questions
-        self._given_scale = scale
 
     @cached_property
     def scale(self) -> CostScale:
         """By which costs are rewarded."""
-        return self._given_scale or self._scale_of_random_routing()
+        return self._weighing.scales.cost or self._scale_of_random_routing(self._rewarded_cost)
 
-    def _scale_of_random_routing(self) -> CostScale:
+    @cached_property
+    def latency_scale(self) -> CostScale:
+        """By which seconds are rewarded."""
+        return self._weighing.scales.latency or self._scale_of_random_routing(self._seconds)
+
+    def _scale_of_random_routing(self, of_call: Mapping[str, float]) -> CostScale:
         """Over what each question costs by each of its routes; every question weighs the same."""
         counts = Counter(question.domains for question in self._questions)
         longest = max(map(len, counts))
@@ -73,7 +107,7 @@ class Oracle:
         for domains, count in counts.items():
             weight = count * len(self._llms) ** (longest - len(domains))
             for route in self._routes(domains):
-                roots += [math.sqrt(self._route(domains, route)[1])] * weight
+                roots += [root_of(sum(of_call[name] for name in route))] * weight
         return CostScale.over(roots)
 
     def _route(self, domains: tuple[str, ...], route: tuple[str, ...]) -> tuple[float, float]:
@@ -109,14 +143,21 @@ class Oracle:
         return max(((n, self.single(n)) for n in self._llms), key=lambda pair: pair[1].em)
 
     def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
-        """The route with the highest expected reward ``em * ((1 - a) + a * c)``, a = cost_coe.
+        """The route with the highest expected reward: EM times what a right answer earns.
 
-        The cost reward c is that of :attr:`scale`; a tie goes to the cheaper route.
+        Since EM is 0 or 1, that is the same for each form of the reward. Cost and latency are
+        rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes to the cheaper route.
         """
+        latency_coe = self._weighing.latency_coe
 
         def value(route: tuple[str, ...]) -> tuple[float, float]:
-            em, cost = self._route(domains, route)
-            return em * ((1.0 - cost_coe) + cost_coe * self.scale.reward(cost)), -cost
+            em, _ = self._route(domains, route)
+            cost = sum(self._rewarded_cost[name] for name in route)
+            seconds = sum(self._seconds[name] for name in route)
+            fast = self.latency_scale.reward(seconds) if latency_coe else 0.0
+            return em * combine(
+                0.0, 1.0, self.scale.reward(cost), cost_coe, fast, latency_coe
+            ), -cost
 
         return max(self._routes(domains), key=value)
 

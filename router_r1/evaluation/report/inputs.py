@@ -27,6 +27,9 @@ from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
+# What ``results.json`` says of the reward's settings, and their keys in a run's config.
+_REWARD_FACTS = {"cost_unit": "cost_unit", "latency_coe": "latency_coe", "reward_form": "form"}
+
 
 @dataclass(frozen=True)
 class ReportInputs:
@@ -110,8 +113,12 @@ def _run_facts(path: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
         facts = {name: config[name] for name in ("reward_metric", "cost_coe")}
-        if own := config.get("reward", {}).get("function"):
+        reward = config.get("reward", {})
+        if own := reward.get("function"):
             facts["reward_metric"] = own
+        for name, key in _REWARD_FACTS.items():
+            if key in reward:
+                facts[name] = reward[key]
         return {"pool": config["pool"]["name"], **facts}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error

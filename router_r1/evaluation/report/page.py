@@ -99,6 +99,9 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
         **{name.replace("_", " "): value for name, value in sampling.items()},
         "reward metric": rule.metric,
         "cost coefficient": coefficient,
+        "cost unit": rule.cost_unit if rule.cost_unit != "completion" else None,
+        "latency coefficient": f"{rule.latency_coe:g}" if rule.latency_coe else None,
+        "reward form": rule.form if rule.form != "hierarchical" else None,
     }
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from router_r1.evaluation.frames import RoutedRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.reward import CostScale, combine
+from router_r1.reward.cost import RewardScales, cost_in
 from router_r1.reward.format import FormatPenalties, format_reward
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -28,15 +30,34 @@ _FAULTS = {
 }
 
 
-class RewardRule(NamedTuple):
-    """What the rewards were computed with: "em" or "f1" (None if neither explains the records),
-    the weight of the cost (None if unknown), which may be ``inferred`` from the rewards, and the
-    scale of the cost reward (None if it moved from one trajectory to the next, or is unknown)."""
+@dataclass(frozen=True)
+class RewardRule:
+    """What the rewards were computed with.
+
+    Attributes:
+        metric: "em" or "f1"; None if neither explains the records.
+        cost_coe: weight of the cost; None if unknown.
+        inferred: whether ``cost_coe`` was inferred from the rewards.
+        scales: of the cost and latency rewards; None where a scale moved from one trajectory to the
+            next, or is unknown.
+        cost_unit: of the cost that is rewarded, one of :data:`router_r1.reward.cost.COST_UNITS`.
+        latency_coe: weight of the latency.
+        form: one of :data:`router_r1.reward.joined.REWARD_FORMS`.
+    """
 
     metric: str | None
     cost_coe: float | None
     inferred: bool
-    scale: CostScale | None = None
+    scales: RewardScales = field(default_factory=RewardScales)
+    cost_unit: str = "completion"
+    latency_coe: float = 0.0
+    form: str = "hierarchical"
+
+    def rewarded_cost(self, scores: Mapping[str, float]) -> float | None:
+        """What the cost reward is of; None where it was not recorded."""
+        if not {"cost", "dollars"} <= scores.keys():
+            return None
+        return cost_in(self.cost_unit, scores["cost"], scores["dollars"])
 
 
 def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any]) -> RewardRule:
@@ -48,11 +69,19 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
             metric = name
             break
     if stated is not None:
-        bounds = results.get("cost_scale")
-        scale = CostScale(**bounds) if bounds else None
-        return RewardRule(metric, float(stated), inferred=False, scale=scale)
-    # reward = (1 - a) s + a c gives a, if every right answer agrees on it.
-    joined = [r.scores for r in records if branch_of(r) == "joined" and "cost_reward" in r.scores]
+        return RewardRule(
+            metric,
+            float(stated),
+            inferred=False,
+            scales=RewardScales(_scale(results, "cost_scale"), _scale(results, "latency_scale")),
+            cost_unit=results.get("cost_unit", "completion"),
+            latency_coe=float(results.get("latency_coe", 0.0)),
+            form=results.get("reward_form", "hierarchical"),
+        )
+    # reward = (1 - a) s + a c gives a, if every right answer agrees on it. With a latency reward
+    # beside it there are two unknowns.
+    scored = [r.scores for r in records if branch_of(r) == "joined"]
+    joined = [s for s in scored if "cost_reward" in s and "latency_reward" not in s]
     estimates = [
         (s["metric"] + s.get("step_reward", 0.0) - s["reward"]) / spread
         for s in joined
@@ -62,6 +91,11 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
         return RewardRule(metric, None, inferred=True)
     mean = min(1.0, max(0.0, sum(estimates) / len(estimates)))
     return RewardRule(metric, round(mean, 4), inferred=True)
+
+
+def _scale(results: Mapping[str, Any], name: str) -> CostScale | None:
+    bounds = results.get(name)
+    return CostScale(**bounds) if bounds else None
 
 
 def _agree(a: float | None, b: float | None) -> bool:
@@ -78,25 +112,40 @@ def branch_of(record: EvaluationRecord) -> str:
     return "joined" if scores["metric"] > 0 else "outcome"
 
 
-def follows(record: EvaluationRecord, rule: RewardRule) -> bool:
+def follows(record: RoutedRecord, rule: RewardRule) -> bool:
     """Whether the recorded reward is the one that the formula gives, as far as it is known."""
     branch, scores = branch_of(record), record.scores
-    if branch == "joined" and not _cost_reward_follows(scores, rule.scale):
-        return False
+    if branch == "joined":
+        rewarded = (
+            ("cost_reward", rule.scales.cost, rule.rewarded_cost(scores)),
+            ("latency_reward", rule.scales.latency, record.trajectory.latency_s),
+        )
+        if not all(_scale_gives(scores, *one) for one in rewarded):
+            return False
     if branch == "unknown" or (branch == "joined" and rule.cost_coe is None):
         return True
     expected = combine(
-        scores["format"], scores["metric"], scores.get("cost_reward", 0.0), rule.cost_coe or 0.0
+        scores["format"],
+        scores["metric"],
+        scores.get("cost_reward", 0.0),
+        rule.cost_coe or 0.0,
+        scores.get("latency_reward", 0.0),
+        rule.latency_coe,
+        rule.form,
     )
     return abs(expected + scores.get("step_reward", 0.0) - scores["reward"]) < 1e-4
 
 
-def _cost_reward_follows(scores: Mapping[str, float], scale: CostScale | None) -> bool:
-    if scale is None or not {"cost", "cost_reward", "failed_calls", "route_cnt"} <= scores.keys():
+def _scale_gives(
+    scores: Mapping[str, float], name: str, scale: CostScale | None, value: float | None
+) -> bool:
+    """Whether a cost or latency reward is that of the value, as far as both are known."""
+    known = {name, "failed_calls", "route_cnt"} <= scores.keys()
+    if scale is None or value is None or not known:
         return True
     all_failed = scores["failed_calls"] > 0 and scores["route_cnt"] == 0
-    expected = 0.0 if all_failed else scale.reward(scores["cost"])
-    return abs(expected - scores["cost_reward"]) < 1e-4
+    expected = 0.0 if all_failed else scale.reward(value)
+    return abs(expected - scores[name]) < 1e-4
 
 
 def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:

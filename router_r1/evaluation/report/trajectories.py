@@ -22,6 +22,7 @@ from router_r1.evaluation.report.segments import OBSERVATION, split_response
 from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
+from router_r1.reward import CostScale
 
 CHUNK = 250
 _COSTLY_QUANTILE = 0.9
@@ -55,13 +56,14 @@ def encode(
 
     The index is an object: ``sources``, ``llms``, ``outcomes``, ``statuses`` (names that the rest
     refers to by position), ``chunk`` (records a chunk), ``metric``, ``cost_coe``, ``inferred``,
-    ``cost_bounds`` (the costs up to which the cost reward is 1 and from which on it is 0; null if
-    they moved) and ``rows``: an array per column, one entry a trajectory; of a run's validations,
-    ``step`` among them (from ``steps``, one a record). A detail is an object: ``gold``, ``blocks``
-    ([kind, text, call or null]), ``calls`` ([llm, outcome, prompt tokens, completion tokens, cost,
-    dollars, latency in seconds, reply if it is not the observation, neutralised tags, flags]),
-    ``branch``, ``follows``, ``fault``, ``cost_reward``, ``step_reward``. If even the shortest text
-    limit is not enough, its result is returned.
+    ``cost_unit``, ``latency_coe``, ``form``, ``cost_bounds`` and ``latency_bounds`` (the costs, and
+    the seconds, up to which their reward is 1 and from which on it is 0; null if they moved) and
+    ``rows``: an array per column, one entry a trajectory; of a run's validations, ``step`` among
+    them (from ``steps``, one a record). A detail is an object: ``gold``, ``blocks`` ([kind, text,
+    call or null]), ``calls`` ([llm, outcome, prompt tokens, completion tokens, cost, dollars,
+    latency in seconds, reply if it is not the observation, neutralised tags, flags]), ``branch``,
+    ``follows``, ``fault``, ``cost_reward``, ``latency_reward``, ``step_reward``. If even the
+    shortest text limit is not enough, its result is returned.
     """
     index = _pack(index_of(records, rule, steps))
     details = [detail_of(record, rule, pool) for record in records]
@@ -107,7 +109,11 @@ def index_of(
         "metric": rule.metric,
         "cost_coe": rule.cost_coe,
         "inferred": rule.inferred,
-        "cost_bounds": rule.scale and [rule.scale.low**2, rule.scale.high**2],
+        "cost_unit": rule.cost_unit,
+        "latency_coe": rule.latency_coe,
+        "form": rule.form,
+        "cost_bounds": _bounds(rule.scales.cost),
+        "latency_bounds": _bounds(rule.scales.latency),
         "rows": rows,
     }
 
@@ -124,8 +130,13 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
         "follows": follows(record, rule),
         "fault": format_fault(record, pool),
         "cost_reward": _number(record.scores.get("cost_reward")),
+        "latency_reward": _number(record.scores.get("latency_reward")),
         "step_reward": _number(record.scores.get("step_reward")),
     }
+
+
+def _bounds(scale: CostScale | None) -> list[float] | None:
+    return None if scale is None else [scale.low**2, scale.high**2]
 
 
 def _call(call: Call, observed: str | None) -> list[Any]:

@@ -10,6 +10,7 @@ import pytest
 
 from router_r1.pool.ledger import Ledger
 from router_r1.reward import CostScale
+from router_r1.reward.cost import RewardScales
 from router_r1.summary import write_summary
 from verl.task import TrainingReport, ValidationResult
 from verl.trainer.launch import load_task_config
@@ -27,7 +28,7 @@ def test_the_oracle_weighs_costs_by_the_runs_own_scale(
 ) -> None:
     _, config = load_task_config(["recipe=quickstart_tiers", "cost_coe=0.6"])
     report = TrainingReport(tmp_path, None, None, {"train": 1.0, "total": 2.0})
-    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), scale)
+    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), RewardScales(scale))
     oracle = json.loads((tmp_path / "summary.json").read_text())["oracle"]
     assert oracle["em"] == pytest.approx(em, abs=0.001)
     assert oracle["cost"] == pytest.approx(cost, abs=0.1)

@@ -38,6 +38,8 @@ from router_r1.evaluation.report.segments import split_response
 from router_r1.evaluation.report.trajectories import encode
 from router_r1.evaluation.tables import published_figures, summaries_of
 from router_r1.pool.config import PoolConfig
+from router_r1.reward import combine
+from router_r1.reward.cost import RewardScales
 from router_r1.world.simulated_llm import World
 from tests.conftest import REFERENCE
 from tests.routed import call, routed
@@ -172,13 +174,51 @@ def test_a_cost_reward_off_the_scale_that_was_fixed_is_flagged(records, embedded
     for cost, c in rewards.items():
         assert follows(recorded(cost, c), rule)
         assert not follows(recorded(cost, c + 0.1), rule)
-        assert follows(recorded(cost, c + 0.1), rule._replace(scale=None))
+        assert follows(recorded(cost, c + 0.1), replace(rule, scales=RewardScales()))
     assert follows(recorded(0.0, 0.0, failed_calls=1.0, route_cnt=0.0), rule)
     assert not follows(recorded(0.0, 0.0), rule)
     encoded = encode([right], rule, embedded_pool, size_limit=10_000_000)
     assert unpack(encoded.index)["cost_bounds"] == [4.0, 36.0]
-    moved = encode([right], rule._replace(scale=None), embedded_pool, size_limit=10_000_000)
+    moved = encode(
+        [right], replace(rule, scales=RewardScales()), embedded_pool, size_limit=10_000_000
+    )
     assert unpack(moved.index)["cost_bounds"] is None
+
+
+def test_the_rule_is_the_one_that_the_run_states(records, embedded_pool):
+    """Multiplicative, costs in dollars with prompts, and a weight of latency."""
+    results = {
+        "cost_coe": 0.4,
+        "reward_metric": "f1",
+        "cost_scale": {"low": 2.0, "high": 6.0},
+        "cost_unit": "dollars",
+        "latency_coe": 0.2,
+        "latency_scale": {"low": 1.0, "high": 2.0},
+        "reward_form": "multiplicative",
+    }
+    rule = reward_rule(records, results)
+    made = replace(
+        next(r for r in records if branch_of(r) == "joined"),
+        trajectory=routed(
+            ["<think>a</think><search>Atlas: q</search>", "<think>b</think><answer>x</answer>"],
+            [call(latency_s=2.25)],
+        ),
+    )
+    # Cost 16 with its prompts, and 9 without: root 4, half way. 2.25 s: root 1.5, half way.
+    scores = {"format": 0.0, "metric": 0.5, "cost": 9.0, "dollars": 16e-6, "failed_calls": 0.0}
+    scores |= {"route_cnt": 1.0, "cost_reward": 0.5, "latency_reward": 0.5}
+    right = replace(made, scores=scores | {"reward": 0.5 * (1 - 0.4 * 0.5 - 0.2 * 0.5)})
+    assert follows(right, rule)
+    for wrong in (
+        {"reward": combine(0.0, 0.5, 0.5, 0.4, 0.5, 0.2)},
+        {"dollars": 9e-6},
+        {"latency_reward": 0.6},
+    ):
+        assert not follows(replace(right, scores=right.scores | wrong), rule)
+    index = unpack(encode([right], rule, embedded_pool, size_limit=10_000_000).index)
+    assert (index["cost_unit"], index["latency_coe"]) == ("dollars", 0.2)
+    assert (index["form"], index["latency_bounds"]) == ("multiplicative", [1.0, 4.0])
+    assert reward_rule([right], {}).cost_coe is None, "there are two weights"
 
 
 def test_a_record_without_scores_has_no_branch(records):

@@ -15,11 +15,12 @@ from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.reward import CostScale
+from router_r1.reward.cost import RewardScales
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import DOMAINS
-from router_r1.world.oracle import Oracle
+from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
@@ -112,7 +113,7 @@ def test_the_first_trajectories_of_a_uniform_router_give_the_oracles_routes(
         scale = CostScale.over(roots)
         assert scale.low == pytest.approx(oracle.scale.low, abs=0.2)
         assert scale.high == pytest.approx(oracle.scale.high, abs=1.0)
-        seen = Oracle(tiers, prices, questions, scale)
+        seen = Oracle(tiers, prices, questions, Weighing(RewardScales(scale)))
         for cost_coe in COST_COES:
             assert seen.oracle(cost_coe) == oracle.oracle(cost_coe)
 
