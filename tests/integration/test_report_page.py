@@ -12,7 +12,9 @@ import pytest
 
 from router_r1.evaluation.report.page import write_report
 from router_r1.pool.config import PoolConfig
+from router_r1.reward import combine
 from tests.integration.chromium import Page
+from tests.routed import call, routed
 from tests.world_records import HOSTILE, large_world, world_records
 from verl.trainer.evaluation.records import EvaluationRecord, write_parquet
 
@@ -152,3 +154,44 @@ def test_every_kind_of_odd_trajectory_can_be_read(
             assert f"{record.scores['reward']:g}" in reward
 
     visit(devtools, report, "#trajectories", steps)
+
+
+@pytest.mark.parametrize(
+    ("form", "formula"),
+    [
+        ("hierarchical", "(1 - 0.4 - 0.2) · 0.5 + 0.4 · 0.25 + 0.2 · 0.75 = 0.45"),
+        (
+            "multiplicative",
+            "0.5 · (1 - 0.4 · (1 - 0.25) - 0.2 · (1 - 0.75)) = 0.325",
+        ),
+    ],
+)
+def test_a_reward_that_weighs_latency_and_prompts_is_explained(
+    devtools: str, tmp_path: Path, form: str, formula: str
+):
+    trajectory = routed(
+        ["<think>a</think><search>Atlas: q</search>", "<think>b</think><answer>x y z</answer>"],
+        [call(cost=9.0, dollars=16e-6, latency_s=2.5)],
+    )
+    scores = {"format": 0.0, "metric": 0.5, "em": 0.0, "f1": 0.5, "cost": 9.0, "dollars": 16e-6}
+    scores |= {"cost_reward": 0.25, "latency_reward": 0.75, "route_cnt": 1.0, "failed_calls": 0.0}
+    scores["reward"] = combine(0.0, 0.5, 0.25, 0.4, 0.75, 0.2, form)
+    record = EvaluationRecord("toy/0", 0, "toy", "Who?", ["x"], "answered", trajectory, scores)
+    write_parquet(tmp_path / "questions.parquet", [record])
+    facts = {"reward_metric": "f1", "cost_coe": 0.4, "latency_coe": 0.2, "reward_form": form}
+    (tmp_path / "results.json").write_text(json.dumps(facts | {"cost_unit": "dollars"}))
+
+    async def steps(page: Page) -> None:
+        await page.wait_for("document.querySelector('.question') !== null")
+        titles = "[...document.querySelectorAll('.step b')].map((b) => b.textContent).join()"
+        assert await page.evaluate(titles) == (
+            "Format,Outcome: F1,Cost reward c,Latency reward l,Reward"
+        )
+        shown = await page.evaluate("document.querySelector('.formula').textContent")
+        assert shown.replace("\N{MINUS SIGN}", "-") == formula
+        reward = await page.evaluate("document.querySelector('.reward').innerText")
+        assert "Cost with prompts 16;" in reward
+        assert "Calls took 2.5 s;" in reward
+        assert "differs from this formula" not in reward
+
+    visit(devtools, write_report(tmp_path), "#t/toy%2F0/0", steps)
