@@ -90,6 +90,8 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
     results = inputs.results
     sampling = results.get("sampling") or {}
     coefficient = None if rule.cost_coe is None else f"{rule.cost_coe:g}"
+    if any(record.trajectory.cost_coe is not None for record in inputs.records):
+        coefficient = coefficient or "each question's own"
     if coefficient is not None and rule.inferred:
         coefficient += " (inferred from the rewards)"
     return {

@@ -12,7 +12,7 @@ export function drawReward(i, detail) {
     box.append(make("p", "note", "This trajectory was not scored."));
     return box;
   }
-  const [format, outcome, alpha] = [rows.format[i], rows.metric[i], index.cost_coe];
+  const [format, outcome, alpha] = [rows.format[i], rows.metric[i], detail.cost_coe];
   const broken = detail.branch === "format";
   const wrong = detail.branch === "outcome";
   const allFailed = detail.calls.length > 0 && rows.failed[i] === detail.calls.length;
@@ -59,7 +59,7 @@ function step(place, state, title, value, ...texts) {
 
 function joined(i, place, broken, wrong, detail) {
   const state = broken || wrong ? "stop" : "final";
-  const [reward, steps, alpha] = [short(rows.reward[i]), detail.step_reward, index.cost_coe];
+  const [reward, steps, alpha] = [short(rows.reward[i]), detail.step_reward, detail.cost_coe];
   const added = steps ? ` + ${short(steps)}` : "";
   const more = steps ? `And the rewards of its steps: ${short(steps)}.` : "";
   if (broken) return step(place, state, "Reward", reward, "The format penalty alone.", more);

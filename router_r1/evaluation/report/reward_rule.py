@@ -14,6 +14,7 @@ from typing import Any
 from router_r1.evaluation.frames import RoutedRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
+from router_r1.preference import CostPreference
 from router_r1.reward import CostScale, combine
 from router_r1.reward.cost import RewardScales, cost_in
 from router_r1.reward.format import FormatPenalties, format_reward
@@ -36,7 +37,7 @@ class RewardRule:
 
     Attributes:
         metric: "em" or "f1"; None if neither explains the records.
-        cost_coe: weight of the cost; None if unknown.
+        cost_coe: weight of the cost; None if unknown, or if each question has one of its own.
         inferred: whether ``cost_coe`` was inferred from the rewards.
         scales: of the cost and latency rewards; None where a scale moved from one trajectory to the
             next, or is unknown.
@@ -52,6 +53,11 @@ class RewardRule:
     cost_unit: str = "completion"
     latency_coe: float = 0.0
     form: str = "hierarchical"
+
+    def cost_coe_of(self, record: RoutedRecord) -> float | None:
+        """The weight of cost that a trajectory was rewarded with; None if unknown."""
+        own = record.trajectory.cost_coe
+        return self.cost_coe if own is None else own
 
     def rewarded_cost(self, scores: Mapping[str, float]) -> float | None:
         """What the cost reward is of; None where it was not recorded."""
@@ -71,7 +77,7 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
     if stated is not None:
         return RewardRule(
             metric,
-            float(stated),
+            CostPreference.read(stated).single,
             inferred=False,
             scales=RewardScales(_scale(results, "cost_scale"), _scale(results, "latency_scale")),
             cost_unit=results.get("cost_unit", "completion"),
@@ -122,13 +128,14 @@ def follows(record: RoutedRecord, rule: RewardRule) -> bool:
         )
         if not all(_scale_gives(scores, *one) for one in rewarded):
             return False
-    if branch == "unknown" or (branch == "joined" and rule.cost_coe is None):
+    cost_coe = rule.cost_coe_of(record)
+    if branch == "unknown" or (branch == "joined" and cost_coe is None):
         return True
     expected = combine(
         scores["format"],
         scores["metric"],
         scores.get("cost_reward", 0.0),
-        rule.cost_coe or 0.0,
+        cost_coe or 0.0,
         scores.get("latency_reward", 0.0),
         rule.latency_coe,
         rule.form,

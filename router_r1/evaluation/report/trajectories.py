@@ -55,15 +55,15 @@ def encode(
     """Encodes all records in at most ``size_limit`` bytes, cutting long texts if it must.
 
     The index is an object: ``sources``, ``llms``, ``outcomes``, ``statuses`` (names that the rest
-    refers to by position), ``chunk`` (records a chunk), ``metric``, ``cost_coe``, ``inferred``,
+    refers to by position), ``chunk`` (records a chunk), ``metric``, ``inferred``,
     ``cost_unit``, ``latency_coe``, ``form``, ``cost_bounds`` and ``latency_bounds`` (the costs, and
     the seconds, up to which their reward is 1 and from which on it is 0; null if they moved) and
     ``rows``: an array per column, one entry a trajectory; of a run's validations, ``step`` among
     them (from ``steps``, one a record). A detail is an object: ``gold``, ``blocks`` ([kind, text,
     call or null]), ``calls`` ([llm, outcome, prompt tokens, completion tokens, cost, dollars,
-    latency in seconds, reply if it is not the observation, neutralised tags, flags]), ``branch``,
-    ``follows``, ``fault``, ``cost_reward``, ``latency_reward``, ``step_reward``. If even the
-    shortest text limit is not enough, its result is returned.
+    latency in seconds, reply if it is not the observation, neutralised tags, flags]), ``cost_coe``,
+    ``branch``, ``follows``, ``fault``, ``cost_reward``, ``latency_reward``, ``step_reward``.
+    If even the shortest text limit is not enough, its result is returned.
     """
     index = _pack(index_of(records, rule, steps))
     details = [detail_of(record, rule, pool) for record in records]
@@ -107,7 +107,6 @@ def index_of(
         "statuses": statuses,
         "chunk": CHUNK,
         "metric": rule.metric,
-        "cost_coe": rule.cost_coe,
         "inferred": rule.inferred,
         "cost_unit": rule.cost_unit,
         "latency_coe": rule.latency_coe,
@@ -126,6 +125,7 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
         "gold": record.ground_truth,
         "blocks": blocks,
         "calls": [_call(call, seen.get(n)) for n, call in enumerate(record.trajectory.calls)],
+        "cost_coe": rule.cost_coe_of(record),
         "branch": branch_of(record),
         "follows": follows(record, rule),
         "fault": format_fault(record, pool),

@@ -158,6 +158,23 @@ def test_a_reward_that_the_formula_does_not_give_is_flagged(records):
     assert reward_rule([right, other], {}).cost_coe is None, "they disagree"
 
 
+def test_a_question_with_a_weight_of_its_own_is_explained_by_it(records, embedded_pool):
+    rule = reward_rule(records, {"cost_coe": [0, 0.3, 0.6], "reward_metric": "em"})
+    assert (rule.cost_coe, rule.inferred) == (None, False)
+    right = next(record for record in records if branch_of(record) == "joined")
+    c = right.scores["cost_reward"]
+    reward = 0.4 + 0.6 * c
+    told = replace(
+        right,
+        trajectory=replace(right.trajectory, cost_coe=0.6),
+        scores={**right.scores, "reward": reward},
+    )
+    assert follows(told, rule)
+    assert not follows(replace(told, scores={**told.scores, "reward": reward - 0.05}), rule)
+    (chunk,) = encode([told], rule, embedded_pool, size_limit=10_000_000).chunks
+    assert unpack(chunk)[0]["cost_coe"] == 0.6
+
+
 def test_a_cost_reward_off_the_scale_that_was_fixed_is_flagged(records, embedded_pool):
     results = {"cost_coe": COST_COE, "cost_scale": {"low": 2.0, "high": 6.0}}
     rule = reward_rule(records, results)
