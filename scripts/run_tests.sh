@@ -7,19 +7,33 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/recipe.sh
 choose_packages trainer.device=cpu
 if has_gpu; then export CUDA_VISIBLE_DEVICES=""; fi
-bash scripts/setup.sh || exit 1
-
-if [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null &&
-  ! command -v chromium >/dev/null; then
+browser() {
+  [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null || return 0
+  command -v chromium >/dev/null && return 0
   { apt-get update && apt-get install -y --no-install-recommends chromium; } >/dev/null 2>&1 ||
     echo "chromium cannot be installed: the tests of the report's page are skipped"
-fi
+}
+browser &
+installing=$!
+bash scripts/setup.sh || exit 1
+wait $installing
+
+# The checks take one core for a minute, while the tests wait for processes to start.
+checks() {
+  local status=0
+  "$VENV"/bin/ruff format --check --quiet . || { echo "ruff format: run $VENV/bin/ruff format"; status=1; }
+  "$VENV"/bin/ruff check --quiet . || status=1
+  "$VENV"/bin/mypy || status=1
+  "$VENV"/bin/lint-imports --no-logo --no-cache || status=1
+  return $status
+}
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+checks >"$said" 2>&1 &
+checking=$!
 
 status=0
-"$VENV"/bin/ruff format --check --quiet . || { echo "ruff format: run $VENV/bin/ruff format"; status=1; }
-"$VENV"/bin/ruff check --quiet . || status=1
-"$VENV"/bin/mypy || status=1
-"$VENV"/bin/lint-imports --no-logo --no-cache || status=1
 # Two at a time: most tests wait for processes to start, on one core. -n 0 runs them one by one.
 "$VENV"/bin/python -m pytest -n 2 --no-loadscope-reorder "$@" || status=1
+wait $checking || { cat "$said"; status=1; }
 exit $status
