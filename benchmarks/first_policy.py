@@ -15,13 +15,5 @@ def first_policy() -> Path:
     _, config = load_task_config(["recipe=quickstart"])
     assert isinstance(config, RouterConfig)
     assert config.cold_start is not None
-    assert config.world is not None
-    ensure_cold_start(
-        config.cold_start,
-        config.world,
-        config.pool,
-        config.trainer,
-        config.tags,
-        config.state_cost_coe,
-    )
+    ensure_cold_start(config.cold_start, config.setting, config.trainer)
     return Path(config.cold_start.folder)

@@ -34,6 +34,7 @@ from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
 from router_r1.world.cold_start.policy import world_tokenizer
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import write_world
 from router_r1.world.knowledge import Question
@@ -110,7 +111,7 @@ def _peak_bytes() -> int:
 def driver_work(count: int) -> Cost:
     """What the driver computes in a step on ``count`` trajectories."""
     world, pool = World(LARGE), load_pool("embedded")
-    tokenizer = world_tokenizer(world, pool)
+    tokenizer = world_tokenizer(Setting(LARGE, pool))
     maker = Maker(world, tokenizer, build_prompt_template("compact", pool))
     questions = world.knowledge.questions("test")
     asked = [questions[number // SAMPLES % len(questions)] for number in range(count)]
@@ -140,7 +141,7 @@ def row_work(count: int) -> Cost:
     """Loading and checking a file of ``count`` rows."""
     pool = load_pool("embedded")
     world = World(LARGE)
-    tokenizer = world_tokenizer(world, pool)
+    tokenizer = world_tokenizer(Setting(LARGE, pool))
     with tempfile.TemporaryDirectory() as name:
         written = pd.read_parquet(write_world(world, pool, Path(name))["test"])
         file = Path(name) / "rows.parquet"

@@ -31,6 +31,7 @@ from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManage
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import PoolConfig
 from router_r1.world.cold_start.policy import world_tokenizer
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.knowledge import Question
 from verl.config.ppo import RayConfig
 from verl.interfaces import (
@@ -101,7 +102,7 @@ class Run:
 
 def run(count: int, pool: PoolConfig, source: SlowWorld, questions: Sequence[Question]) -> Run:
     """Through the agent loop."""
-    tokenizer = world_tokenizer(source.world, pool)
+    tokenizer = world_tokenizer(Setting(source.world.config, pool))
     template = build_prompt_template("compact", pool)
     asked = [questions[row % len(questions)] for row in range(count)]
     queries = {f"q{row}/0": question.hops[0].query for row, question in enumerate(asked)}

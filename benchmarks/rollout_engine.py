@@ -26,8 +26,8 @@ from rich.table import Table
 
 from router_r1.pool.loading import load_pool
 from router_r1.world.cold_start.policy import create_policy
-from router_r1.world.config import PolicySize, WorldConfig
-from router_r1.world.simulated_llm import World
+from router_r1.world.cold_start.setting import Setting
+from router_r1.world.config import PolicySize
 from verl.config.ppo import RayConfig
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import SamplingParams
@@ -137,7 +137,7 @@ def measure() -> dict[str, float]:
     """Prints each form's start and tokens/s, and its share of the bare form's."""
     with tempfile.TemporaryDirectory() as name, ray_cluster(RayConfig(num_cpus=2), num_ranks=1):
         folder = Path(name) / "policy"
-        create_policy(World(WorldConfig()), load_pool("embedded"), PolicySize(), 0, folder)
+        create_policy(Setting(pool=load_pool("embedded")), PolicySize(), 0, folder)
         timings = {
             "LLM.generate": alone(folder),
             "replica, engine in a process of its own": replicas(folder, inline=False),

@@ -9,9 +9,11 @@ from omegaconf import MISSING
 
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.offer import OfferConfig, Offers
 from router_r1.preference import CostPreference
 from router_r1.reward.manager import RewardConfig
 from router_r1.tags import ROUTE_TAGS, Tags
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from router_r1.world.llms import find_llms
 from verl.config.ppo import PPOConfig
@@ -33,6 +35,8 @@ class RouterConfig(PPOConfig):
             (:class:`~router_r1.preference.CostPreference`).
         state_cost_coe: the prompt says the weight of its question, and the router may be asked with
             any.
+        offer: draws for each question which LLMs it is offered, in which order, under which names
+            and at which prices; null offers every question the pool as it is.
         api_base: overrides the pool's endpoint.
         api_key: works, but is better left to the pool's environment variable; redacted.
         world: the embedded benchmark; set only by recipes that use it.
@@ -45,6 +49,7 @@ class RouterConfig(PPOConfig):
     reward_metric: str = "em"
     cost_coe: Any = 0.0
     state_cost_coe: bool = False
+    offer: OfferConfig | None = None
     api_base: str | None = None
     api_key: str | None = None
     pool: PoolConfig = MISSING
@@ -62,6 +67,22 @@ class RouterConfig(PPOConfig):
         """What ``cost_coe`` means."""
         return CostPreference.read(self.cost_coe)
 
+    @property
+    def setting(self) -> Setting:
+        """What the first policy is taught for; there must be a world.
+
+        Raises:
+            ConfigError: if there is none.
+        """
+        if self.world is None:
+            raise ConfigError("there is no embedded world to teach a policy for; set world")
+        return Setting.of(self.world, self.pool, self.tags, self.state_cost_coe, self.offer)
+
+    @property
+    def offers(self) -> Offers | None:
+        """What draws each question's LLMs; None where all are offered the same."""
+        return None if self.offer is None else Offers(self.offer, self.pool)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_choice("route_tag", self.route_tag, ROUTE_TAGS)
@@ -70,6 +91,7 @@ class RouterConfig(PPOConfig):
             require_choice("prompt_style", self.prompt_style, STYLES)
         require_positive(max_turns=self.max_turns)
         self._check_cost_coe()
+        self._check_prompts()
         if self.reward.cost_unit == "dollars" and not any(self.pool.prompt_prices().values()):
             raise ConfigError(
                 f"reward.cost_unit=dollars counts prompt tokens, but no LLM of pool "
@@ -98,8 +120,16 @@ class RouterConfig(PPOConfig):
                 f"cost_coe={self.cost_coe} gives questions weights of their own, which the policy "
                 "must be told: set state_cost_coe=true, or one number"
             )
-        if self.state_cost_coe and self.prompt_style is None:
+
+    @property
+    def questions_differ(self) -> bool:
+        """Whether prompts hold more of their own than the question."""
+        return self.state_cost_coe or self.offer is not None
+
+    def _check_prompts(self) -> None:
+        _ = self.offers  # the pool can give what is to be drawn
+        if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
-                "state_cost_coe=true writes each question's weight into its prompt, but with "
+                "state_cost_coe=true and offer write each question's own prompt, but with "
                 "prompt_style=null prompts are those of the data files; set a prompt_style"
             )

@@ -36,7 +36,7 @@ def check_routing_row(row: Row, normalization: str, needs_question: bool = False
     if question(row) is None and needs_question:
         raise RowError(
             f"extra_info.{QuestionRecord.prompt_name}",
-            "must hold the question, for state_cost_coe=true writes its prompt anew",
+            "must hold the question, for this run writes each question's own prompt",
         )
     own_weight(row)
     answers = ground_truth(row)

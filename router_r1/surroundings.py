@@ -103,28 +103,17 @@ class RoutingSurroundings(Surroundings):
         config = self._config
         if config.cold_start is None:
             return
-        assert config.world is not None
         start = time.monotonic()
-        ensure_cold_start(
-            config.cold_start,
-            config.world,
-            self.pool,
-            config.trainer,
-            config.tags,
-            config.state_cost_coe,
-        )
+        ensure_cold_start(config.cold_start, config.setting, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
 
     def first_policy_config(self) -> Any | None:
         """The tiny policy's, where the cold start makes it."""
-        cold_start, world = self._config.cold_start, self._config.world
+        cold_start = self._config.cold_start
         path = self._config.actor_rollout_ref.model.path
         if cold_start is None or path != cold_start.folder:
             return None
-        assert world is not None
-        tokenizer = world_tokenizer(
-            World(world), self.pool, self._config.tags, self._config.state_cost_coe
-        )
+        tokenizer = world_tokenizer(self._config.setting)
         return policy_config(tokenizer, cold_start.policy)
 
     def stop_reason(self) -> str | None:

@@ -10,6 +10,8 @@ from router_r1.data_row import check_routing_row, question
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.offer import Offers
 from router_r1.preference import CostPreference
 from router_r1.reports import RoutingReports
 from router_r1.reward.cost import RewardScales
@@ -59,6 +61,7 @@ class RoutingTask(Task):
         self._reward: RoutingRewardFunction | None = None
         self._template: str | None = None
         self._preference: CostPreference = config.cost_preference
+        self._offers: Offers | None = config.offers
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
         """The routing loop."""
@@ -78,6 +81,7 @@ class RoutingTask(Task):
             data.apply_chat_template_kwargs,
             config.tags,
             self._preference if config.state_cost_coe else None,
+            self._offers,
         )
         self._surroundings.agent = agent
         return agent
@@ -97,17 +101,23 @@ class RoutingTask(Task):
         if style is None or asked is None:
             return super().messages(row)
         config = self.config
-        if self._template is None:
-            self._template = build_prompt_template(
-                style, self._surroundings.pool, config.tags, config.state_cost_coe
+        if self._offers is not None:
+            template = self._template_of(style, self._offers.of_row(row))
+        else:
+            template = self._template = self._template or self._template_of(
+                style, self._surroundings.pool
             )
         weight = self._preference.of_row(row) if config.state_cost_coe else None
-        return [{"role": "user", "content": fill(self._template, asked, weight)}]
+        return [{"role": "user", "content": fill(template, asked, weight)}]
+
+    def _template_of(self, style: str, pool: PoolConfig) -> str:
+        config = self.config
+        return build_prompt_template(style, pool, config.tags, config.state_cost_coe)
 
     def check_row(self, row: Row) -> None:
         """Refuses rows that no answer could be right for, and domains that are no list."""
         config = self.config
-        check_routing_row(row, config.reward.normalization, config.state_cost_coe)
+        check_routing_row(row, config.reward.normalization, config.questions_differ)
 
     def surroundings(self) -> RoutingSurroundings:
         """The pool, and what the embedded world brings."""

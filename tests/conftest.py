@@ -43,14 +43,15 @@ def embedded_pool() -> PoolConfig:
 
 @pytest.fixture(scope="session")
 def policy_folder(
-    world: World, embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
+    embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A tiny policy with random weights and the world's tokenizer."""
     from router_r1.world.cold_start.policy import create_policy
+    from router_r1.world.cold_start.setting import Setting
     from router_r1.world.config import PolicySize
 
     folder = tmp_path_factory.mktemp("policy")
-    create_policy(world, embedded_pool, PolicySize(), seed=0, folder=folder)
+    create_policy(Setting(pool=embedded_pool), PolicySize(), seed=0, folder=folder)
     return folder
 
 

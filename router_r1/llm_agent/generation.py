@@ -21,6 +21,7 @@ from router_r1.llm_agent.parsing import Action, parse_action
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.offer import OfferedNames, Offers
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.preference import CostPreference
 from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags, opened_thought
@@ -56,6 +57,7 @@ class _Run:
 
     episode: Episode
     observer: TrajectoryObserver
+    offered: PoolConfig | None
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -72,6 +74,7 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         tags: that the policy writes.
         preference: what cost counts for a request's row, where the prompt states it; None where it
             does not.
+        offers: what a request's row is offered of the pool; None offers all of it as it is.
     """
 
     def __init__(
@@ -84,9 +87,12 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         template_options: Mapping[str, Any] | None = None,
         tags: Tags = DEFAULT_TAGS,
         preference: CostPreference | None = None,
+        offers: Offers | None = None,
     ) -> None:
         super().__init__()
         self._preference = preference
+        self._offers = offers
+        self._pool = pool
         self._engine = engine
         self._tags = tags
         self._template = ChatTemplate(tokenizer, template_options)
@@ -120,7 +126,8 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         episode = Episode(
             self._engine, request, options, prompt.token_ids, self._limits.max_prompt_length
         )
-        run = _Run(episode, observer or _NOBODY)
+        offered = None if self._offers is None else self._offers.of_row(request.row)
+        run = _Run(episode, observer or _NOBODY, offered)
         if opened := opened_thought(prompt.text):
             run.observer.on_text(opened)
         status = TrajectoryStatus.TURNS_EXHAUSTED
@@ -136,6 +143,7 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
             prompt.neutralised,
             self._tags,
             None if self._preference is None else self._preference.of_row(request.row),
+            None if offered is None else OfferedNames.of(offered, self._pool),
         )
         excluded = any(_excludes(call.result) for call in record.calls)
         trajectory = episode.finish(status, record, excluded)
@@ -168,7 +176,7 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
     async def _call(self, run: _Run, action: Action) -> TrajectoryStatus | None:
         """Asks, and lets the policy read the reply if there is room for it."""
         run.observer.on_call(action.llm_name, action.query)
-        result = await self._client.ask(action.llm_name, action.query)
+        result = await self._client.ask(action.llm_name, action.query, run.offered)
         run.observer.on_result(result)
         block = encode_observation(
             result.text, self._tokenizer, self._limits.max_obs_length, self._tags

@@ -73,10 +73,10 @@ def build_prompt_template(
     """
     require_choice("prompt style", style, STYLES)
     if style == "compact":
-        names = ", ".join(f"{llm.name} {llm.descriptor}" for llm in pool.offered)
+        names = ", ".join(f"{llm.name} {llm.described}" for llm in pool.offered)
         preference = _COMPACT_PREFERENCE if state_cost_coe else ""
         return _COMPACT_TEMPLATE.format(route=tags.route, descriptors=names, preference=preference)
-    descriptors = "\n".join(f"- {llm.name}: {llm.descriptor.strip()}" for llm in pool.offered)
+    descriptors = "\n".join(f"- {llm.name}: {llm.described}" for llm in pool.offered)
     rules = _LLAMA_RULE if style == "llama" else ""
     preference = _INSTRUCTION_PREFERENCE if state_cost_coe else ""
     return _INSTRUCTION_TEMPLATE.format(

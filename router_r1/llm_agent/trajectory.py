@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from router_r1.pool.offer import OfferedNames
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.tags import DEFAULT_TAGS, Tags, extract_answer
 from verl.trajectory import AgentRecord, TrajectoryStatus
@@ -94,6 +95,7 @@ class RoutedTrajectory(QuestionRecord):
         tags: that its texts were written with.
         cost_coe: what cost counts for the question, as its prompt states it; None where it does
             not.
+        offered: the names that the question's LLMs went by; None where they are the pool's.
     """
 
     status: TrajectoryStatus
@@ -102,6 +104,7 @@ class RoutedTrajectory(QuestionRecord):
     neutralised: int = 0
     tags: Tags = DEFAULT_TAGS
     cost_coe: float | None = None
+    offered: OfferedNames | None = None
 
     @property
     def response_text(self) -> str:
@@ -189,6 +192,7 @@ class RoutedTrajectory(QuestionRecord):
             "opened": self.opened,
             "route_tag": self.tags.route,
             "cost_coe": self.cost_coe,
+            "offered": None if self.offered is None else dict(self.offered.owners),
             "turns": [{"text": t.text, "observation": t.observation} for t in self.turns],
             "calls": self.calls_to_json(),
         }
@@ -207,5 +211,9 @@ class RoutedTrajectory(QuestionRecord):
         )
         status, tags = TrajectoryStatus(content["status"]), Tags(content["route_tag"])
         opened, neutralised = content["opened"], content["neutralised"]
-        cost_coe = content.get("cost_coe")  # records of before have none
-        return cls(status, turns, opened, neutralised, tags, cost_coe)
+        cost_coe, owners = (
+            content.get("cost_coe"),
+            content.get("offered"),
+        )  # older records lack them
+        offered = None if owners is None else OfferedNames(tuple(owners.items()))
+        return cls(status, turns, opened, neutralised, tags, cost_coe, offered)

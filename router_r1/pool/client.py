@@ -133,15 +133,23 @@ class PoolClient:
                     *(endpoint.base_url, answer.content_type),
                 )
 
-    async def ask(self, name: str, query: str) -> CallResult:
-        """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees."""
-        result = await self._ask(name, query)
+    async def ask(self, name: str, query: str, offered: PoolConfig | None = None) -> CallResult:
+        """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
+
+        Args:
+            name: as the caller writes it.
+            query: for the LLM.
+            offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
+                count, and its prices in the result; None for the pool itself.
+        """
+        meant = (offered or self._pool).resolve(name)
+        own = meant if meant is None or offered is None else self._pool.by_model[meant.model]
+        result = await self._ask(name, query, own)
         self.ledger.book(result)
         self.health.book(result)
-        return result
+        return result if meant is own or meant is None else _priced(result, meant)
 
-    async def _ask(self, name: str, query: str) -> CallResult:
-        llm = self._pool.resolve(name)
+    async def _ask(self, name: str, query: str, llm: LLMConfig | None) -> CallResult:
         if llm is None:
             return CallResult(name, Outcome.UNKNOWN_LLM)
         if not query.strip():

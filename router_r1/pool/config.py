@@ -35,7 +35,7 @@ class LLMConfig:
     Attributes:
         name: as the prompt and the policy write it.
         model: as the endpoint calls it.
-        descriptor: one paragraph of the prompt.
+        descriptor: one paragraph of the prompt; "{name}" in it is the name that the LLM goes by.
         completion_price, prompt_price: $ per 1M tokens.
         aliases: other names that mean this LLM.
         in_prompt: False for an LLM that is resolvable but not offered to the policy.
@@ -74,6 +74,11 @@ class LLMConfig:
                     f"pool LLM {self.name}: a price must be a number of dollars, 0 or more; got "
                     f"{price}"
                 )
+
+    @property
+    def described(self) -> str:
+        """The descriptor, with the LLM's name in it where it has a place for that."""
+        return self.descriptor.strip().replace("{name}", self.name)
 
 
 @dataclass
@@ -170,14 +175,15 @@ class PoolConfig:
         return {key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)}
 
     @cached_property
-    def _by_model(self) -> dict[str, LLMConfig]:
+    def by_model(self) -> dict[str, LLMConfig]:
+        """Each LLM by what its endpoint calls it; the last, where several are called alike."""
         return {llm.model: llm for llm in self.llms}
 
     def resolve(self, name: str) -> LLMConfig | None:
         """The LLM that ``name`` means, or None."""
         if self.name_matching == "original":
             model, _ = resolve_original_name(name)
-            return self._by_model.get(model)
+            return self.by_model.get(model)
         return self._by_name.get(name.strip().lower())
 
     def key_variable(self, llm: LLMConfig) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from router_r1.llm_agent.parsing import PLACEHOLDERS
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import paper_pool
+from router_r1.pool.offer import OfferedNames
 from router_r1.tags import ANSWER, DEFAULT_TAGS, INFORMATION, SEARCH, THINK, Block, Tags
 
 
@@ -27,7 +28,7 @@ class FormatPenalties:
 
 def format_reward(
     response: str,
-    pool: PoolConfig | None = None,
+    pool: PoolConfig | OfferedNames | None = None,
     penalties: FormatPenalties | None = None,
     tags: Tags = DEFAULT_TAGS,
 ) -> float:
@@ -35,7 +36,8 @@ def format_reward(
 
     Args:
         response: from the first generated token, without end-of-text tokens.
-        pool: decides which names a call may use; the paper's pool by default.
+        pool: decides which names a call may use, or those that the question was offered; the
+            paper's pool by default.
         penalties: -1.0 for each group by default.
         tags: that the response is written with.
     """
@@ -73,7 +75,7 @@ def _structure_is_right(response: str, blocks: list[Block]) -> bool:
     )
 
 
-def call_is_valid(content: str, pool: PoolConfig) -> bool:
+def call_is_valid(content: str, pool: PoolConfig | OfferedNames) -> bool:
     """Whether a search block's content is ``name: query`` with a name of the pool.
 
     There is exactly one ":", no placeholder, and the query does not contain the name.

@@ -157,7 +157,8 @@ class RoutingRewardFunction:
             weighed = cost_in(self._cost_unit, cost, float(record.dollars))
             cost_reward = _reward_of(weighed, self._normalizer, validate)
         latency = self._latency(record, all_failed, validate)
-        format_score = format_reward(record.response_text, self._pool, self._penalties, record.tags)
+        names = record.offered or self._pool
+        format_score = format_reward(record.response_text, names, self._penalties, record.tags)
         outcome = scores[self._reward_metric] if judged is None else judged
         own = record.cost_coe
         cost_coe = self._cost_coe if own is None else own

@@ -31,7 +31,7 @@ def model_card(name: str, created: int, settings: RouterSettings) -> dict[str, A
             "llms": [
                 {
                     "name": llm.name,
-                    "descriptor": llm.descriptor,
+                    "descriptor": llm.described,
                     "prompt_price": llm.prompt_price,
                     "completion_price": llm.completion_price,
                 }

@@ -1,11 +1,12 @@
 """The simulated LLMs: what each is good at, what it bills, how long it takes.
 
-Guarantees: names are distinct; in both of the pools that the repository has for them no LLM is good
-at both hops of a two-hop question (film and science, music and sport).
+Guarantees: names are distinct; in the pools `embedded` and `embedded_tiers` no LLM is good at both
+hops of a two-hop question (film and science, music and sport).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -83,7 +84,17 @@ TIERED_LLMS = (
     *Tier(0.86, 0.06, (14, 22), (0.006, 0.018)).pair("Kepler", "Lyra"),
     *Tier(0.67, 0.06, (1, 3), (0.002, 0.006)).pair("Mensa", "Norma"),
 )
-SIMULATED_LLMS = {llm.name: llm for llm in (*EMBEDDED_LLMS, *TIERED_LLMS)}
+# Of the pool `embedded_profiles`: each pair of domains has one, all as good and as dear.
+_PROFILE = Tier(0.97, 0.06, (8, 14), (0.005, 0.015))
+PROFILED_LLMS = tuple(
+    _PROFILE.llm(name, *pair)
+    for name, pair in zip(
+        ("Orion", "Pavo", "Pyxis", "Regor", "Taurus", "Vela"),
+        itertools.combinations(DOMAINS, 2),
+        strict=True,
+    )
+)
+SIMULATED_LLMS = {llm.name: llm for llm in (*EMBEDDED_LLMS, *TIERED_LLMS, *PROFILED_LLMS)}
 
 
 def find_llms(names: Iterable[str]) -> dict[str, SimulatedLLM]:

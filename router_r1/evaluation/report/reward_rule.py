@@ -160,7 +160,8 @@ def format_fault(record: RoutedRecord, pool: PoolConfig | None) -> str | None:
     if pool is None or not record.scores.get("format", 0.0) < 0:
         return None
     told = record.trajectory
-    return _FAULTS.get(format_reward(told.response_text, pool, _GROUPS, told.tags))
+    names = told.offered or pool
+    return _FAULTS.get(format_reward(told.response_text, names, _GROUPS, told.tags))
 
 
 def known_pool(name: str | None) -> PoolConfig | None:

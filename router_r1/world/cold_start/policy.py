@@ -8,53 +8,43 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from router_r1.llm_agent.prompt import build_prompt_template
-from router_r1.pool.config import PoolConfig
-from router_r1.tags import DEFAULT_TAGS, Tags
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.tokenizer import build_tokenizer
 from router_r1.world.cold_start.traces import Phrases
 from router_r1.world.config import PolicySize
 from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATIONS
-from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
+from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
 
-def world_texts(
-    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
-) -> Iterator[str]:
-    """Every kind of text of the world, for the tokenizer; names as single words, not entities."""
-    names = world.knowledge.names
-    yield build_prompt_template("compact", pool, tags, state_cost_coe)
-    yield from Phrases(tags, state_cost_coe).all_texts()
-    if state_cost_coe:
+def world_texts(setting: Setting) -> Iterator[str]:
+    """Every kind of text of a run, for the tokenizer; names as single words, not entities."""
+    names = setting.make_world().knowledge.names
+    yield setting.template
+    yield from Phrases(setting.tags, setting.state_cost_coe).all_texts()
+    if setting.state_cost_coe:
         yield "".join(f" {tenths}" for tenths in range(11))
     yield UNKNOWN_REPLY
     yield "None"
     yield "The"
-    yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *(llm.name for llm in pool.llms)])
+    llms = [llm.name for llm in setting.pool.llms]
+    llms += setting.offer.names if setting.offer is not None else []
+    yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *llms])
     for domain in DOMAINS:
         for relation in (*PERSON_RELATIONS[domain], BRIDGE_RELATIONS[domain][0]):
             yield f"Who is the {relation} of the x? The {relation} of x is x."
     yield "user\nassistant\n\n"
 
 
-def world_tokenizer(
-    world: World, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
-) -> PreTrainedTokenizerFast:
-    """The tiny policy's tokenizer for a world, its pool and what prompts and the policy write."""
-    return build_tokenizer(world_texts(world, pool, tags, state_cost_coe), tags)
+def world_tokenizer(setting: Setting) -> PreTrainedTokenizerFast:
+    """The tiny policy's tokenizer for what prompts say and the policy writes."""
+    return build_tokenizer(world_texts(setting), setting.tags)
 
 
 def create_policy(
-    world: World,
-    pool: PoolConfig,
-    size: PolicySize,
-    seed: int,
-    folder: Path,
-    tags: Tags = DEFAULT_TAGS,
-    state_cost_coe: bool = False,
+    setting: Setting, size: PolicySize, seed: int, folder: Path
 ) -> PreTrainedTokenizerFast:
     """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
-    tokenizer = world_tokenizer(world, pool, tags, state_cost_coe)
+    tokenizer = world_tokenizer(setting)
     config = policy_config(tokenizer, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

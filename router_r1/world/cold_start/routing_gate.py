@@ -11,19 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from transformers import PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
-from router_r1.llm_agent.prompt import build_prompt_template, fill
-from router_r1.pool.config import PoolConfig
-from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags
+from router_r1.tags import ANSWER, SEARCH
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import Phrases
-from router_r1.world.config import WorldConfig
-from router_r1.world.knowledge import Question
-from router_r1.world.simulated_llm import World
-from verl.config.validation import to_dataclass
 from verl.trainer.sft.gate import GateReport
 
 _MAX_TURN_TOKENS = 40
@@ -34,43 +28,33 @@ class ColdStartGate:
     """Implements :class:`verl.trainer.sft.gate.Gate`.
 
     Args:
-        world, pool: as mappings.
+        setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
         thresholds: least rate by name: names, copies, format.
         num_questions: sample size.
         seed: of questions and sampling.
-        route_tag: name of the tag of a call.
-        state_cost_coe: whether prompts state what cost counts.
     """
 
     def __init__(
         self,
-        world: dict[str, object],
-        pool: dict[str, object],
+        setting: dict[str, object],
         thresholds: dict[str, float],
         num_questions: int,
         seed: int,
-        route_tag: str = DEFAULT_TAGS.route,
-        state_cost_coe: bool = False,
     ) -> None:
-        self._tags = Tags(route_tag)
-        self._phrases = Phrases(self._tags, state_cost_coe)
-        self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
-        self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
+        self._setting = Setting.from_mapping(setting)
+        self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
         self._thresholds = thresholds
         self._seed = seed
         rng = random.Random(f"gate-{seed}")
-        sample = self._world.knowledge.sample_question
+        sample = self._setting.make_world().knowledge.sample_question
         self._questions = [sample("validation", rng) for _ in range(num_questions)]
-        self._cost_coes = [i % 11 / 10 if state_cost_coe else None for i in range(num_questions)]
+        self._scenes = [self._setting.draw(rng) for _ in range(num_questions)]
 
     def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
         """Plays every question hop by hop with right replies, as the true router would see them."""
-        template = build_prompt_template(
-            "compact", self._pool, self._tags, self._phrases.states_cost_coe
-        )
         contexts = [
-            self._prompt(tokenizer, fill(template, question.text, cost_coe))
-            for question, cost_coe in zip(self._questions, self._cost_coes, strict=True)
+            self._prompt(tokenizer, scene.prompt(question.text))
+            for question, scene in zip(self._questions, self._scenes, strict=True)
         ]
         counts = {name: [0, 0] for name in ("names", "copies", "format")}
         with torch.random.fork_rng(devices=[]):
@@ -78,11 +62,11 @@ class ColdStartGate:
             for turn in range(max(len(q.hops) for q in self._questions) + 1):
                 live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
                 texts = sample_turns(
-                    model, tokenizer, [contexts[i] for i in live], self._tags.stop_strings
+                    model, tokenizer, [contexts[i] for i in live], self._setting.tags.stop_strings
                 )
                 for i, text in zip(live, texts, strict=True):
                     question = self._questions[i]
-                    self._judge(text, question, turn, counts)
+                    self._judge(text, i, turn, counts)
                     if turn < len(question.hops):
                         contexts[i] = contexts[i] + self._right_turn(tokenizer, i, turn)
         rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
@@ -94,30 +78,31 @@ class ColdStartGate:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return list(tokenizer.encode(str(text), add_special_tokens=False))
 
-    def _judge(
-        self, text: str, question: Question, turn: int, counts: dict[str, list[int]]
-    ) -> None:
-        action = parse_action(text, self._tags)
+    def _judge(self, text: str, number: int, turn: int, counts: dict[str, list[int]]) -> None:
+        question, scene = self._questions[number], self._scenes[number]
+        action = parse_action(text, self._setting.tags)
         calls = turn < len(question.hops)
         well_formed = text.startswith("<think>") and action.kind == (SEARCH if calls else ANSWER)
         _count(counts["format"], well_formed)
         if not well_formed:
             return
         if calls:
-            _count(counts["names"], self._pool.resolve(action.llm_name) is not None)
+            _count(counts["names"], scene.pool.resolve(action.llm_name) is not None)
             _count(counts["copies"], action.query == question.hops[turn].query)
         else:
             _count(counts["copies"], action.content == question.answer)
 
     def _right_turn(self, tokenizer: PreTrainedTokenizerBase, number: int, turn: int) -> list[int]:
         """Tokens of a right call by a random LLM and of the right reply."""
-        question = self._questions[number]
+        question, scene = self._questions[number], self._scenes[number]
         hop = question.hops[turn]
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
-        llm = rng.choice(self._pool.offered)
-        action = self._phrases.call(llm, hop.domain, hop.query, self._cost_coes[number])
+        llm = rng.choice(scene.llms)
+        action = self._phrases.call(llm, hop.domain, hop.query, scene.cost_coe)
         reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
-        observation = encode_observation(reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._tags)
+        observation = encode_observation(
+            reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._setting.tags
+        )
         return [*tokenizer.encode(action, add_special_tokens=False), *observation.token_ids]
 
 

@@ -9,20 +9,18 @@ the loss mask is 1 on the policy's own tokens only.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from omegaconf import OmegaConf
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from router_r1.llm_agent.observation import render_observation
-from router_r1.llm_agent.prompt import build_prompt_template, cost_tenths, fill
-from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.llm_agent.prompt import cost_tenths
+from router_r1.pool.config import LLMConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
-from router_r1.world.config import WorldConfig
+from router_r1.world.cold_start.setting import Scene, Setting
 from router_r1.world.knowledge import Hop, Question
-from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
-from verl.config.validation import to_dataclass
+from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
 
 @dataclass(frozen=True)
@@ -65,34 +63,25 @@ class TraceDataset:
 
     Args:
         tokenizer_path: folder of the tokenizer.
-        world: config of the world, as a mapping.
-        pool: config of the pool, as a mapping.
+        setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
         seed: of the traces.
         copy_steps: first steps, in which half of the examples are repeated names without a
             prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
-        route_tag: name of the tag of a call.
-        state_cost_coe: whether prompts state what cost counts.
     """
 
     def __init__(
         self,
         tokenizer_path: str,
-        world: dict[str, object],
-        pool: dict[str, object],
+        setting: dict[str, object],
         seed: int,
         copy_steps: int,
         no_reply_share: float,
-        route_tag: str = DEFAULT_TAGS.route,
-        state_cost_coe: bool = False,
     ) -> None:
-        self._tags = Tags(route_tag)
-        self._states_cost_coe = state_cost_coe
-        self._phrases = Phrases(self._tags, state_cost_coe)
+        self._setting = Setting.from_mapping(setting)
+        self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
-        self._pool = to_dataclass(OmegaConf.create(pool), PoolConfig)
-        self._world = World.of_pool(to_dataclass(OmegaConf.create(world), WorldConfig), self._pool)
-        self._template = build_prompt_template("compact", self._pool, self._tags, state_cost_coe)
+        self._world = self._setting.make_world()
         self._seed = seed
         self._copy_steps = copy_steps
         self._no_reply_share = no_reply_share
@@ -114,7 +103,7 @@ class TraceDataset:
         """Shuffled rounds of all names. With free draws the policy ends 0.03 to 0.06 from uniform,
         which decides what RL finds between LLMs that are nearly as good (measured).
         """
-        llms = self._pool.offered
+        llms = self._setting.pool.offered
         while True:
             yield from rng.sample(llms, len(llms))
 
@@ -130,10 +119,11 @@ class TraceDataset:
         self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool
     ) -> dict[str, list[int]]:
         question = self._world.knowledge.sample_question("train", rng)
-        cost_coe = rng.randint(0, 10) / 10 if self._states_cost_coe else None
-        prompt = self._prompt(question, cost_coe, with_prompt)
-        segments: list[tuple[list[int], int]] = [(prompt, 0)]
-        for action, observation in self._turns(question, cost_coe, rng, llms):
+        scene = self._setting.draw(rng)
+        if self._setting.offer is not None:
+            llms = _at_random(scene.llms, rng)
+        segments: list[tuple[list[int], int]] = [(self._prompt(question, scene, with_prompt), 0)]
+        for action, observation in self._turns(question, scene.cost_coe, rng, llms):
             segments.append((self._encode(action), 1))
             if observation:
                 segments.append((self._encode(observation), 0))
@@ -142,11 +132,10 @@ class TraceDataset:
             "loss_mask": [mask for ids, mask in segments for _ in ids],
         }
 
-    def _prompt(self, question: Question, cost_coe: float | None, with_prompt: bool) -> list[int]:
+    def _prompt(self, question: Question, scene: Scene, with_prompt: bool) -> list[int]:
         if not with_prompt:
-            _, _, short = self._template.partition("\n")  # without the list of LLMs
-            return self._encode(fill(short, question.text, cost_coe))
-        messages = [{"role": "user", "content": fill(self._template, question.text, cost_coe)}]
+            return self._encode(scene.short_prompt(question.text))
+        messages = [{"role": "user", "content": scene.prompt(question.text)}]
         text = self._tokenizer.apply_chat_template(
             messages, tokenize=False, add_generation_prompt=True
         )
@@ -162,15 +151,22 @@ class TraceDataset:
         """(action, observation) pairs; a wrong reply is believed, as the policy cannot tell."""
         turns: list[tuple[str, str]] = []
         subject = question.hops[0].subject
+        tags = self._setting.tags
         for hop in question.hops:
             llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
             action = self._phrases.call(llm, hop.domain, query, cost_coe)
             if rng.random() < self._no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
-                turns.append((action, render_observation(reply, self._tags)))
+                turns.append((action, render_observation(reply, tags)))
                 return [*turns, (self._phrases.give_up, "")]
-            text = self._world.reply(llm.name, query).text
-            turns.append((action, render_observation(text, self._tags)))
+            own = self._setting.pool.by_model[llm.model].name
+            text = self._world.reply(own, query).text
+            turns.append((action, render_observation(text, tags)))
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
         return [*turns, (self._phrases.answer.format(answer=subject), "")]
+
+
+def _at_random(llms: Sequence[LLMConfig], rng: random.Random) -> Iterator[LLMConfig]:
+    while True:
+        yield rng.choice(llms)

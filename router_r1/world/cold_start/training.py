@@ -15,11 +15,9 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from router_r1.pool.config import PoolConfig
-from router_r1.tags import Tags
 from router_r1.world.cold_start.policy import create_policy
-from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig, WorldConfig
-from router_r1.world.simulated_llm import World
+from router_r1.world.cold_start.setting import Setting
+from router_r1.world.config import ColdStartConfig
 from verl.config.model import ModelConfig, OptimConfig
 from verl.config.ppo import TrainerConfig
 from verl.config.sft import ComponentConfig, SFTConfig, SFTDataConfig, SFTTrainerConfig
@@ -30,21 +28,14 @@ _GATE_QUESTIONS = 200
 _KEY_FILE = "cold_start.json"
 
 
-def ensure_cold_start(
-    config: ColdStartConfig,
-    world_config: EmbeddedWorldConfig,
-    pool: PoolConfig,
-    trainer: TrainerConfig,
-    tags: Tags,
-    state_cost_coe: bool,
-) -> None:
+def ensure_cold_start(config: ColdStartConfig, setting: Setting, trainer: TrainerConfig) -> None:
     """Leaves a policy that passed its gate in ``config.folder``; Ray must be up.
 
     Raises:
         verl.trainer.sft.gate.GateError: if training does not reach the gate.
     """
     folder = Path(config.folder)
-    key = _cache_key(config, world_config, pool, tags, state_cost_coe)
+    key = _cache_key(config, setting)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -54,29 +45,16 @@ def ensure_cold_start(
             logger.info("cold start: taken from %s", folder)
             return
         logger.info("cold start: teaching the tiny policy format and copying, with random routing")
-        _make_policy(config, world_config, pool, trainer, tags, state_cost_coe)
+        _make_policy(config, setting, trainer)
         (folder / _KEY_FILE).write_text(key, encoding="utf-8")
 
 
-def _make_policy(
-    config: ColdStartConfig,
-    world_config: EmbeddedWorldConfig,
-    pool: PoolConfig,
-    trainer: TrainerConfig,
-    tags: Tags,
-    state_cost_coe: bool,
-) -> None:
+def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConfig) -> None:
     folder = Path(config.folder)
-    world = World.of_pool(world_config, pool)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
-    create_policy(world, pool, config.policy, config.seed, blank, tags, state_cost_coe)
-    shared = {
-        "world": _world_fields(world_config),
-        "pool": asdict(pool),
-        "route_tag": tags.route,
-        "state_cost_coe": state_cost_coe,
-    }
+    create_policy(setting, config.policy, config.seed, blank)
+    taught = setting.to_mapping()
     run_sft(
         SFTConfig(
             model=ModelConfig(
@@ -94,7 +72,7 @@ def _make_policy(
             data=SFTDataConfig(
                 target="router_r1.world.cold_start.traces.TraceDataset",
                 args={
-                    **shared,
+                    "setting": taught,
                     "tokenizer_path": str(blank),
                     "seed": config.seed,
                     "copy_steps": config.copy_steps,
@@ -104,7 +82,7 @@ def _make_policy(
             gate=ComponentConfig(
                 target="router_r1.world.cold_start.routing_gate.ColdStartGate",
                 args={
-                    **shared,
+                    "setting": taught,
                     "thresholds": asdict(config.gate),
                     "num_questions": _GATE_QUESTIONS,
                     "seed": config.seed,
@@ -125,31 +103,19 @@ def _make_policy(
     shutil.rmtree(blank, ignore_errors=True)
 
 
-def _world_fields(config: EmbeddedWorldConfig) -> dict[str, object]:
-    """Only what :class:`WorldConfig` knows: where files go does not shape the policy."""
-    return {name: getattr(config, name) for name in WorldConfig.__dataclass_fields__}
-
-
-def _cache_key(
-    config: ColdStartConfig,
-    world: EmbeddedWorldConfig,
-    pool: PoolConfig,
-    tags: Tags,
-    state_cost_coe: bool,
-) -> str:
+def _cache_key(config: ColdStartConfig, setting: Setting) -> str:
     """Settings and the source code of the world, which writes the traces."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=16).hexdigest()
     settings = asdict(config)
     del settings["folder"]
-    offered = [(llm.name, llm.descriptor) for llm in pool.offered]
+    taught = setting.to_mapping()
+    del taught["pool"]
     parts = {
         "settings": settings,
-        "world": _world_fields(world),
-        "pool_name": pool.name,
-        "pool": offered,
-        "route_tag": tags.route,
-        "state_cost_coe": state_cost_coe,
+        **taught,
+        "pool_name": setting.pool.name,
+        "pool": [(llm.name, llm.descriptor) for llm in setting.pool.offered],
         "code": code,
     }
     return json.dumps(parts, sort_keys=True)

@@ -17,6 +17,7 @@ from router_r1.pool.loading import load_pool
 from router_r1.reward import CostScale
 from router_r1.reward.cost import RewardScales
 from router_r1.world.cold_start.policy import world_tokenizer
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import DOMAINS
@@ -160,14 +161,14 @@ def test_the_recipe_has_its_pool_and_leaves_the_quickstarts_files_alone() -> Non
 def test_the_cold_start_names_all_llms_in_single_tokens(
     tiers: World, pool: PoolConfig, tmp_path: Path
 ) -> None:
-    tokenizer = world_tokenizer(tiers, pool)
+    tokenizer = world_tokenizer(Setting(pool=pool))
     tokenizer.save_pretrained(tmp_path)
     for llm in pool.llms:
         assert len(tokenizer.encode(f" {llm.name}", add_special_tokens=False)) == 1
     longest = max(tiers.knowledge.questions("test"), key=lambda q: len(q.text)).text
     prompt = fill(build_prompt_template("compact", pool), longest)
     assert len(tokenizer.encode(prompt)) < 240, "data.max_start_length of the recipe is 256"
-    traces = TraceDataset(str(tmp_path), asdict(WorldConfig()), asdict(pool), 0, 0, 0.04)
+    traces = TraceDataset(str(tmp_path), Setting(pool=pool).to_mapping(), 0, 0, 0.04)
     texts = [tokenizer.decode(e["input_ids"]) for e in traces.sample_batch(0, 32)]
     called = re.findall(r"for \w+ (\w+)</think>", " ".join(map(str, texts)))
     assert set(called) == set(tiers.llms)

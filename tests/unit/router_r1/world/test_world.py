@@ -3,7 +3,6 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, exact_match, extract_answer, format_reward
 from router_r1.tags import Tags
 from router_r1.world.cold_start.policy import world_tokenizer
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import DOMAINS, SPLITS, Question
@@ -32,20 +32,19 @@ def oracle(world: World, embedded_pool: PoolConfig) -> Oracle:
 
 @pytest.fixture(scope="module")
 def traces(policy_folder: Path, embedded_pool: PoolConfig) -> TraceDataset:
-    return TraceDataset(
-        str(policy_folder), asdict(WorldConfig()), asdict(embedded_pool), 0, 10, 0.04
-    )
+    setting = Setting(pool=embedded_pool)
+    return TraceDataset(str(policy_folder), setting.to_mapping(), 0, 10, 0.04)
 
 
 @pytest.fixture(scope="module")
 def route_traces(
-    world: World, embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
+    embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
 ) -> TraceDataset:
     """Of a policy that calls with <route>."""
     folder = tmp_path_factory.mktemp("route")
-    world_tokenizer(world, embedded_pool, Tags("route")).save_pretrained(folder)
-    settings = asdict(WorldConfig()), asdict(embedded_pool)
-    return TraceDataset(str(folder), *settings, 0, 10, 0.04, route_tag="route")
+    setting = Setting(pool=embedded_pool, route_tag="route")
+    world_tokenizer(setting).save_pretrained(folder)
+    return TraceDataset(str(folder), setting.to_mapping(), 0, 10, 0.04)
 
 
 def test_same_seed_same_world(world: World) -> None:

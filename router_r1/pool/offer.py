@@ -1,0 +1,138 @@
+"""The pool as one question is offered it: some of its LLMs, in an order, under names and at prices
+of this question.
+
+A router that is trained so has to read who is offered, and can then be asked with LLMs, names and
+prices that it has never seen.
+
+Guarantees: what a row is offered depends on the row and the settings alone, so that its prompt, its
+calls, its reward and a run that goes on agree on it; the LLMs that answer, and the money they take,
+are those of the pool file whatever they are called here.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from router_r1.pool.config import LLMConfig, PoolConfig
+from verl.config.validation import ConfigError, require_positive
+from verl.utils.rows import extra_info
+
+
+@dataclass
+class OfferConfig:
+    """What is drawn for each question, from its row.
+
+    Attributes:
+        size: LLMs offered; null offers all.
+        names: that they go by, each question's drawn from these; empty leaves them their own.
+        price_jitter: j of the factor exp(u), u uniform in [-j, j], by which a question's prices
+            differ from the pool file's; 0 leaves them.
+        held_out: LLMs that are never offered; a later evaluation's own settings may offer them.
+    """
+
+    size: int | None = None
+    names: list[str] = field(default_factory=list)
+    price_jitter: float = 0.0
+    held_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require_positive(**{"offer.size": self.size})
+        if not 0.0 <= self.price_jitter <= 3.0:
+            raise ConfigError(f"offer.price_jitter must be in [0, 3], got {self.price_jitter}")
+        folded = [name.strip().lower() for name in self.names]
+        if len(set(folded)) < len(folded) or any(not name or ":" in name for name in folded):
+            raise ConfigError(
+                f"offer.names must be distinct, and none empty or with ':'; got {self.names}"
+            )
+
+
+class Offers:
+    """Draws what questions are offered.
+
+    Args:
+        config: what is drawn.
+        pool: it is drawn from.
+
+    Raises:
+        ConfigError: if the pool cannot give what the settings ask for.
+    """
+
+    def __init__(self, config: OfferConfig, pool: PoolConfig) -> None:
+        self._config = config
+        self._pool = pool
+        known = {llm.name for llm in pool.offered}
+        if unknown := sorted(set(config.held_out) - known):
+            raise ConfigError(
+                f"offer.held_out: pool {pool.name!r} offers no {', '.join(unknown)}; it offers "
+                f"{', '.join(sorted(known))}"
+            )
+        self._llms = [llm for llm in pool.offered if llm.name not in config.held_out]
+        size = config.size or len(self._llms)
+        if not 0 < size <= len(self._llms):
+            raise ConfigError(
+                f"offer.size={config.size}, but pool {pool.name!r} has {len(self._llms)} LLMs to "
+                "offer; lower it, or shorten offer.held_out"
+            )
+        if config.names and len(config.names) < size:
+            raise ConfigError(
+                f"offer.names holds {len(config.names)} names for the {size} LLMs of a question; "
+                "add names or lower offer.size"
+            )
+        models = [llm.model for llm in pool.llms]
+        if len(set(models)) < len(models) or pool.name_matching != "exact":
+            raise ConfigError(
+                f"offer needs a pool whose LLMs differ in `model` and are matched by "
+                f"name_matching=exact; pool {pool.name!r} is not one"
+            )
+        self._size = size
+
+    def of_row(self, row: Mapping[str, Any]) -> PoolConfig:
+        """The pool as a data row's question is offered it."""
+        info = extra_info(row)
+        return self.draw(random.Random(f"offer-{info.get('index')}-{info.get('question')}"))
+
+    def draw(self, rng: random.Random) -> PoolConfig:
+        """The pool as some question may be offered it."""
+        chosen = rng.sample(self._llms, self._size)
+        own = [llm.name for llm in chosen]
+        names = rng.sample(self._config.names, self._size) if self._config.names else own
+        offered = [self._offered(llm, name, rng) for llm, name in zip(chosen, names, strict=True)]
+        return replace(self._pool, llms=offered)
+
+    def _offered(self, llm: LLMConfig, name: str, rng: random.Random) -> LLMConfig:
+        """An LLM under a question's name and prices; its own name means nothing there."""
+        jitter = self._config.price_jitter
+        factor = math.exp(rng.uniform(-jitter, jitter)) if jitter else 1.0
+        return replace(
+            llm,
+            name=name,
+            aliases=llm.aliases if name == llm.name else [],
+            completion_price=llm.completion_price * factor,
+            prompt_price=llm.prompt_price * factor,
+        )
+
+
+@dataclass(frozen=True)
+class OfferedNames:
+    """Under which names a question was offered LLMs, and whose they are.
+
+    Attributes:
+        owners: (name, the pool file's name of that LLM), in the order of the prompt.
+    """
+
+    owners: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, offered: PoolConfig, pool: PoolConfig) -> OfferedNames:
+        """Of a question that is offered ``offered`` of ``pool``."""
+        own = {llm.model: llm.name for llm in pool.llms}
+        return cls(tuple((llm.name, own[llm.model]) for llm in offered.llms))
+
+    def resolve(self, name: str) -> str | None:
+        """The pool file's name of the LLM that was offered as ``name``; None if none was."""
+        wanted = name.strip().lower()
+        return next((own for shown, own in self.owners if shown.lower() == wanted), None)

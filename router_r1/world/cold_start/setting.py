@@ -1,0 +1,123 @@
+"""What the tiny policy is taught for: the world, its pool, and what prompts of the run say.
+
+Guarantees: what is taught reads like the run's own prompts: built by the same functions from the
+same settings, with a weight of cost and LLMs drawn anew for each example where rows of the run draw
+them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+from router_r1.llm_agent.prompt import build_prompt_template, fill
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.offer import OfferConfig, Offers
+from router_r1.tags import DEFAULT_TAGS, Tags
+from router_r1.world.config import EmbeddedWorldConfig, WorldConfig
+from router_r1.world.simulated_llm import World
+from verl.config.validation import to_dataclass
+
+
+@dataclass
+class Setting:
+    """Of a run on the embedded world.
+
+    Attributes:
+        world: of facts.
+        pool: the LLMs.
+        route_tag: name of the tag of a call.
+        state_cost_coe: whether prompts state what cost counts.
+        offer: what questions are offered of the pool; None for all of it.
+    """
+
+    world: WorldConfig = field(default_factory=WorldConfig)
+    pool: PoolConfig = MISSING
+    route_tag: str = DEFAULT_TAGS.route
+    state_cost_coe: bool = False
+    offer: OfferConfig | None = None
+
+    @classmethod
+    def of(
+        cls,
+        world: EmbeddedWorldConfig,
+        pool: PoolConfig,
+        tags: Tags,
+        state_cost_coe: bool,
+        offer: OfferConfig | None,
+    ) -> Setting:
+        """Of a run's own settings: where files go, and how fast LLMs reply, teaches nothing."""
+        size = {name: getattr(world, name) for name in WorldConfig.__dataclass_fields__}
+        return cls(WorldConfig(**size), pool, tags.route, state_cost_coe, offer)
+
+    @classmethod
+    def from_mapping(cls, content: Mapping[str, Any]) -> Setting:
+        """What :meth:`to_mapping` gave."""
+        return to_dataclass(OmegaConf.create(dict(content)), cls)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """As plain data, for the process that teaches."""
+        return asdict(self)
+
+    @property
+    def tags(self) -> Tags:
+        """That the policy writes."""
+        return Tags(self.route_tag)
+
+    def make_world(self) -> World:
+        """With the LLMs that the pool has of it."""
+        return World.of_pool(self.world, self.pool)
+
+    @cached_property
+    def _offers(self) -> Offers | None:
+        return None if self.offer is None else Offers(self.offer, self.pool)
+
+    @cached_property
+    def template(self) -> str:
+        """Of prompts that offer the whole pool."""
+        return self._template_of(self.pool)
+
+    def _template_of(self, pool: PoolConfig) -> str:
+        return build_prompt_template("compact", pool, self.tags, self.state_cost_coe)
+
+    def draw(self, rng: random.Random) -> Scene:
+        """What one example's prompt says beside its question."""
+        cost_coe = rng.randint(0, 10) / 10 if self.state_cost_coe else None
+        if self._offers is None:
+            return Scene(self.pool, self.template, cost_coe)
+        offered = self._offers.draw(rng)
+        return Scene(offered, self._template_of(offered), cost_coe)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a prompt says beside its question.
+
+    Attributes:
+        pool: as the question is offered it.
+        template: of the prompt.
+        cost_coe: what cost counts; None where the prompt does not say it.
+    """
+
+    pool: PoolConfig
+    template: str
+    cost_coe: float | None
+
+    @property
+    def llms(self) -> list[LLMConfig]:
+        """That are offered."""
+        return self.pool.offered
+
+    def prompt(self, question: str) -> str:
+        """The message that asks the question."""
+        return fill(self.template, question, self.cost_coe)
+
+    def short_prompt(self, question: str) -> str:
+        """The same without the list of LLMs."""
+        _, _, rest = self.template.partition("\n")
+        return fill(rest, question, self.cost_coe)
