@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.faults import FAULT_KINDS
+from router_r1.pool.ledger import Ledger
+from router_r1.pool.offer import OfferConfig, Offers
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.reply import estimate_tokens
@@ -56,6 +59,33 @@ def test_replies_and_costs_are_the_worlds(
         assert result.cost == expected.completion_tokens * llm.completion_price
         dollars = result.cost + expected.prompt_tokens * llm.prompt_price
         assert result.dollars == pytest.approx(dollars / 1e6)
+
+
+def test_a_question_asks_by_its_own_names_and_prices_and_the_ledger_by_the_pools(
+    served_pool: PoolConfig, world: World, queries: list[tuple[str, str]]
+) -> None:
+    settings = OfferConfig(size=3, names=["Ada", "Bo", "Cy"], price_jitter=0.5)
+    offered = Offers(settings, served_pool).draw(random.Random(0))
+    query = queries[0][1]
+
+    async def run() -> tuple[list[CallResult], CallResult, Ledger]:
+        client = PoolClient(served_pool)
+        results = [await client.ask(llm.name, query, offered) for llm in offered.llms]
+        by_own_name = await client.ask("Atlas", query, offered)
+        await client.close()
+        return results, by_own_name, client.ledger
+
+    results, by_own_name, ledger = asyncio.run(run())
+    assert by_own_name.outcome is Outcome.UNKNOWN_LLM
+    for shown, result in zip(offered.llms, results, strict=True):
+        own = served_pool.by_model[shown.model]
+        expected = world.reply(own.name, query)
+        assert (result.llm, result.text) == (own.name, expected.text)
+        assert shown.completion_price != own.completion_price
+        assert result.cost == expected.completion_tokens * shown.completion_price
+        paid = expected.completion_tokens * own.completion_price
+        paid += expected.prompt_tokens * own.prompt_price
+        assert ledger.accounts[own.name].spent_usd == pytest.approx(paid / 1e6)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""What a question is offered of the pool: drawn by its row, resolved, asked, paid and kept."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.loading import load_pool
+from router_r1.pool.offer import OfferConfig, OfferedNames, Offers
+from router_r1.reward.format import format_reward
+from router_r1.task import RoutingTask
+from tests.routed import routed
+from verl.config.validation import ConfigError
+from verl.trainer.launch import load_task_config
+
+NAMES = ["Ada", "Bo", "Cy", "Di", "Eli"]
+OWN = ("Orion", "Pavo", "Pyxis", "Regor", "Taurus", "Vela")
+
+
+@pytest.fixture(scope="module")
+def pool() -> PoolConfig:
+    return load_pool("embedded_profiles")
+
+
+def row(index: int) -> dict[str, Any]:
+    return {"extra_info": {"index": index, "question": f"Who is {index}?"}}
+
+
+def offers(pool: PoolConfig, **settings: Any) -> Offers:
+    return Offers(OfferConfig(**settings), pool)
+
+
+def test_a_row_is_offered_the_same_each_time_and_rows_differ(pool: PoolConfig) -> None:
+    drawn = offers(pool, size=3, names=NAMES)
+    names = [tuple(llm.name for llm in drawn.of_row(row(i)).offered) for i in range(600)]
+    assert names == [tuple(llm.name for llm in drawn.of_row(row(i)).offered) for i in range(600)]
+    assert len(set(names)) == 60, "every order of three of five"
+    for count in Counter(name for three in names for name in three).values():
+        assert count == pytest.approx(360, abs=60)
+
+
+def test_names_say_nothing_about_who_goes_by_them(pool: PoolConfig) -> None:
+    drawn = offers(pool, size=3, names=NAMES)
+    owners = Counter(
+        (llm.name, llm.model) for i in range(1500) for llm in drawn.of_row(row(i)).offered
+    )
+    assert len(owners) == len(NAMES) * len(OWN)
+    assert all(count == pytest.approx(150, abs=50) for count in owners.values())
+
+
+def test_who_is_held_out_is_never_offered(pool: PoolConfig) -> None:
+    drawn = offers(pool, held_out=["Pyxis", "Regor"])
+    seen = {llm.name for i in range(50) for llm in drawn.of_row(row(i)).offered}
+    assert seen == {"Orion", "Pavo", "Taurus", "Vela"}
+
+
+def test_a_name_of_a_question_means_its_llm_and_no_other_name_does(pool: PoolConfig) -> None:
+    offered = offers(pool, size=2, names=NAMES).of_row(row(4))
+    names = OfferedNames.of(offered, pool)
+    for llm in offered.llms:
+        own = names.resolve(f" {llm.name.lower()} ")
+        assert own is not None
+        assert pool.by_model[llm.model].name == own
+        assert offered.resolve(llm.name) is llm
+        assert llm.described == llm.descriptor.replace("{name}", llm.name)
+    assert all(offered.resolve(name) is None for name in OWN)
+    assert all(names.resolve(name) is None for name in OWN)
+
+
+def test_prices_differ_by_question_within_their_bounds(pool: PoolConfig) -> None:
+    drawn = offers(pool, price_jitter=0.5)
+    prices = [llm.completion_price for i in range(200) for llm in drawn.of_row(row(i)).offered]
+    assert min(prices) >= 0.3 * math.exp(-0.5)
+    assert max(prices) <= 0.3 * math.exp(0.5)
+    assert len(set(prices)) == len(prices)
+    for llm in drawn.of_row(row(0)).offered:
+        assert llm.prompt_price == pytest.approx(llm.completion_price / 3)
+    plain = offers(pool).of_row(row(0))
+    assert {llm.completion_price for llm in plain.offered} == {0.3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 7}, "has 6 LLMs to offer"),
+        ({"size": 0}, "offer.size must be > 0"),
+        ({"held_out": ["Atlas"]}, "offers no Atlas; it offers Orion"),
+        ({"size": 4, "held_out": ["Orion", "Pavo", "Vela"]}, "has 3 LLMs to offer"),
+        ({"names": ["Ada"]}, "holds 1 names for the 6 LLMs"),
+        ({"names": ["Ada", "ada "]}, "must be distinct"),
+        ({"names": ["A:b"]}, "none empty or with ':'"),
+        ({"price_jitter": -1.0}, "offer.price_jitter must be in"),
+    ],
+)
+def test_what_the_pool_cannot_give_is_refused(
+    pool: PoolConfig, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        offers(pool, **settings)
+
+
+def test_llms_that_cannot_be_told_apart_are_refused(pool: PoolConfig) -> None:
+    twins = [replace(llm, model="sim/one") for llm in pool.llms]
+    with pytest.raises(ConfigError, match="whose LLMs differ in `model`"):
+        offers(replace(pool, llms=twins))
+    with pytest.raises(ConfigError, match="name_matching=exact; pool 'paper' is not one"):
+        offers(load_pool("paper"))
+
+
+def test_the_format_rule_goes_by_the_names_of_the_question(pool: PoolConfig) -> None:
+    names = OfferedNames((("Ada", "Orion"),))
+    for name, score in (("Ada", 0.0), ("Orion", -1.0), ("Bo", -1.0)):
+        text = f"<think>a</think><search> {name}: the x</search>"
+        reply = "\n\n<information>y</information>\n\n<think>b</think><answer>y</answer>"
+        assert format_reward(text + reply, names) == score
+    assert format_reward(text.replace("Bo", "Orion") + reply, pool) == 0.0
+
+
+def test_what_was_offered_is_kept_with_the_trajectory() -> None:
+    told = routed(("<answer>x</answer>",))
+    offered = replace(told, offered=OfferedNames((("Ada", "Orion"), ("Bo", "Pavo"))))
+    assert offered.to_json()["offered"] == {"Ada": "Orion", "Bo": "Pavo"}
+    for one in (told, offered):
+        assert RoutedTrajectory.from_json(one.to_json()) == one
+    old = {name: value for name, value in told.to_json().items() if name != "offered"}
+    assert RoutedTrajectory.from_json(old).offered is None
+
+
+def test_prompts_of_a_run_offer_what_its_rows_draw() -> None:
+    task_class, config = load_task_config(["recipe=quickstart_pools"])
+    made = task_class(config)
+    assert isinstance(made, RoutingTask)
+    drawn = made.config.offers
+    assert drawn is not None
+    for index in range(20):
+        (message,) = made.messages(row(index))
+        offered = drawn.of_row(row(index)).offered
+        listed = ", ".join(f"{llm.name} {llm.described}" for llm in offered)
+        assert f"LLMs: {listed}.\n" in message["content"]
+    with pytest.raises(ConfigError, match="set a prompt_style"):
+        load_task_config(["recipe=quickstart_pools", "prompt_style=null"])
