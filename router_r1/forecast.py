@@ -92,12 +92,12 @@ def _dollars_line(pool: PoolConfig, result: Forecast) -> CheckLine:
 
 
 def _expected_dollars(llm: LLMConfig, pool: PoolConfig) -> float:
-    prompt = len(pool.instruction) / _CHARACTERS_PER_TOKEN + EXPECTED_QUERY_TOKENS
+    prompt = len(pool.instruction_of(llm)) / _CHARACTERS_PER_TOKEN + EXPECTED_QUERY_TOKENS
     reply = min(EXPECTED_REPLY_TOKENS, llm.max_tokens)
     return (prompt * llm.prompt_price + reply * llm.completion_price) / 1e6
 
 
 def _most_dollars(llm: LLMConfig, pool: PoolConfig, query_tokens: int) -> float:
     """A token of the instruction is at least one byte of it."""
-    prompt = len(pool.instruction.encode()) + query_tokens + _TEMPLATE_TOKENS
+    prompt = len(pool.instruction_of(llm).encode()) + query_tokens + _TEMPLATE_TOKENS
     return (prompt * llm.prompt_price + llm.max_tokens * llm.completion_price) / 1e6

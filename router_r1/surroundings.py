@@ -21,6 +21,7 @@ from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
+from router_r1.pool.tools.member import check_tools
 from router_r1.world.cold_start.policy import policy_config, world_tokenizer
 from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
@@ -59,7 +60,9 @@ class RoutingSurroundings(Surroundings):
 
         Raises:
             PoolUnreachableError: if an endpoint does not answer.
+            DataError: for the corpus of a tool that cannot be used.
         """
+        check_tools(self.pool)
         if not self._starts_pool:
             asyncio.run(check_endpoints(self.pool, self._config.api_key))
         self.write_missing_data()

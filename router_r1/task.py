@@ -102,7 +102,7 @@ class RoutingTask(Task):
             return super().messages(row)
         config = self.config
         if self._offers is not None:
-            template = self._template_of(style, self._offers.of_row(row))
+            template = self._template_of(style, self._offers.of_row(row).pool)
         else:
             template = self._template = self._template or self._template_of(
                 style, self._surroundings.pool

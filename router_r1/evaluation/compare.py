@@ -31,8 +31,8 @@ from router_r1.evaluation.expected import expected_rows
 from router_r1.evaluation.tables import comparison_tables
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.hosted.bm25 import BM25
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
+from router_r1.pool.tools.bm25 import BM25
 from router_r1.world.config import WorldConfig
 from router_r1.world.corpus import world_corpus
 from router_r1.world.oracle import Oracle

@@ -24,6 +24,7 @@ from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question import as_question
 from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.tools.member import check_tools
 from router_r1.preference import FIELD, CostPreference
 from router_r1.world.simulated_pool import simulated_pool
 from verl.errors import UserError
@@ -118,10 +119,11 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
     """Starts pool (if it is the embedded one) and engine, and ends them afterwards.
 
     Raises:
-        UserError: if the pool does not answer or the model cannot be used.
+        UserError: if the pool does not answer, or a tool's corpus or the model cannot be used.
     """
     with ExitStack() as stack:
         pool = settings.pool
+        check_tools(pool)
         if settings.starts_pool:
             world = settings.world
             url = stack.enter_context(simulated_pool(pool, world, world.time_scale))

@@ -21,7 +21,7 @@ from router_r1.llm_agent.parsing import Action, parse_action
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
-from router_r1.pool.offer import OfferedNames, Offers
+from router_r1.pool.offer import OfferedPool, Offers
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.preference import CostPreference
 from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags, opened_thought
@@ -57,7 +57,7 @@ class _Run:
 
     episode: Episode
     observer: TrajectoryObserver
-    offered: PoolConfig | None
+    offered: OfferedPool | None
     turns: list[Turn] = field(default_factory=list)
 
 
@@ -92,7 +92,6 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         super().__init__()
         self._preference = preference
         self._offers = offers
-        self._pool = pool
         self._engine = engine
         self._tags = tags
         self._template = ChatTemplate(tokenizer, template_options)
@@ -143,7 +142,7 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
             prompt.neutralised,
             self._tags,
             None if self._preference is None else self._preference.of_row(request.row),
-            None if offered is None else OfferedNames.of(offered, self._pool),
+            None if offered is None else offered.names,
         )
         excluded = any(_excludes(call.result) for call in record.calls)
         trajectory = episode.finish(status, record, excluded)

@@ -17,14 +17,16 @@ from rich.table import Table
 
 from router_r1.pool import line
 from router_r1.pool.advice import as_yaml
-from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.config import CALCULATOR, LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.tools.member import check_tools
 from router_r1.pool.trial import Trial, try_llm
 from verl.utils.console import console, progress_bar
 from verl.utils.redaction import redact
 
 _QUESTION = "Reply with the single word: ready"
+_SUM = "1 + 1"
 _ADVICE = {
     Outcome.CONNECTION_ERROR: "nothing answers at its endpoint",
     Outcome.TIMEOUT: "no reply in time; raise request_timeout_s or look at the server",
@@ -45,7 +47,11 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
         pool: validated by reading.
         ask: make one call per LLM, and a few more where the endpoint wants its requests
             otherwise; it costs a few tokens each.
+
+    Raises:
+        DataError: for the corpus of a tool that cannot be used.
     """
+    check_tools(pool)
     pool = replace(pool, recording=RecordingConfig())
     trials: dict[str, Trial] = {}
     if ask:
@@ -53,7 +59,8 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
             bar = progress.add_task("asking", total=len(pool.llms))
 
             async def try_one(llm: LLMConfig) -> None:
-                trials[llm.name] = await try_llm(pool, llm, _QUESTION)
+                question = _SUM if llm.kind == CALCULATOR else _QUESTION
+                trials[llm.name] = await try_llm(pool, llm, question)
                 progress.advance(bar)
 
             await asyncio.gather(*(try_one(llm) for llm in pool.llms))
@@ -67,7 +74,8 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
         names = ", ".join(trial.result.llm for trial in failed)
         console.print(f"[red]not usable:[/] {names}", highlight=False)
     elif ask:
-        console.print(f"all {len(pool.llms)} LLMs of pool {pool.name!r} answer", highlight=False)
+        what = "LLMs and tools" if pool.tools else "LLMs"
+        console.print(f"all {len(pool.llms)} {what} of pool {pool.name!r} answer", highlight=False)
     return not failed
 
 
@@ -95,7 +103,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
-    places = {llm.name: str(redact(llm.base_url or pool.api_base)) for llm in pool.llms}
+    places = {
+        llm.name: str(redact(llm.base_url or pool.api_base)) for llm in pool.llms if not llm.is_tool
+    }
     shared = len(set(places.values())) == 1
     title = f"Pool {pool.name}" + (f" at {next(iter(places.values()))}" if shared else "")
     table = Table(title=title, title_justify="left")
@@ -106,9 +116,10 @@ def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
     table.add_column("state", overflow="fold")
     for llm in pool.llms:
         result = results.get(llm.name)
+        model = f"({llm.kind})" if llm.is_tool else llm.model
         table.add_row(
             llm.name if llm.in_prompt else f"{llm.name} (not in prompt)",
-            *((llm.model,) if shared else (llm.model, places[llm.name])),
+            *((model,) if shared else (model, places.get(llm.name, ""))),
             f"{llm.prompt_price:g}",
             f"{llm.completion_price:g}",
             *_cells(result),
@@ -132,7 +143,7 @@ def _remarks(pool: PoolConfig) -> list[str]:
     remarks = []
     if free := [llm.name for llm in pool.llms if llm.completion_price == 0]:
         remarks.append(f"a completion price of 0: {', '.join(free)}; their calls count as free")
-    if unpriced := [llm.name for llm in pool.offered if llm.prompt_price == 0]:
+    if unpriced := [x.name for x in pool.offered if x.prompt_price == 0 and not x.is_tool]:
         remarks.append(
             f"no prompt_price: {', '.join(unpriced)}; dollars and budget count completions only"
         )

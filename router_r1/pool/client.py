@@ -26,10 +26,12 @@ from router_r1.pool.endpoint import Attempt, Endpoint
 from router_r1.pool.health import PoolHealth
 from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
-from router_r1.pool.line import Line
+from router_r1.pool.line import Answering, Line
+from router_r1.pool.offer import OfferedPool
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.reply import estimate_tokens
+from router_r1.pool.tools.member import Tool
 from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -47,13 +49,13 @@ class PoolClient:
     """Asks LLMs by name.
 
     Args:
-        pool: the pool; ``pool.api_base`` must be set unless every LLM has its own.
+        pool: the pool; ``pool.api_base`` must be set unless every LLM has its own or is a tool.
         api_key: used instead of the environment variables, if given.
         count_tokens: tokens of a text, for endpoints that do not say what they bill.
         once: equal calls are sent once in the client's life, also those that fail.
 
     Raises:
-        UserError: if an endpoint's URL, proxy or key cannot be used.
+        UserError: if an endpoint's URL, proxy or key, or a tool's corpus cannot be used.
     """
 
     def __init__(
@@ -66,11 +68,13 @@ class PoolClient:
         self._pool = pool
         self._endpoints: dict[str, Endpoint] = {}
         self._calls = CallCache(pool.recording, pool.share_equal_calls, once)
+        self._tools = {tool.name: Tool(tool) for tool in pool.tools}
         turn, rng = asyncio.Lock(), random.Random(0)
-        self._lines = {
-            llm.name: Line(llm, pool, self._endpoint(llm, api_key, count_tokens), turn, rng)
-            for llm in pool.llms
-        }
+
+        def answering(llm: LLMConfig) -> Answering:
+            return self._tools.get(llm.name) or self._endpoint(llm, api_key, count_tokens)
+
+        self._lines = {llm.name: Line(llm, pool, answering(llm), turn, rng) for llm in pool.llms}
         self.budget = Budget(pool.budget_usd)
         self.ledger = Ledger([llm.name for llm in pool.llms])
         self.health = PoolHealth(pool.health, [llm.name for llm in pool.llms])
@@ -133,7 +137,7 @@ class PoolClient:
                     *(endpoint.base_url, answer.content_type),
                 )
 
-    async def ask(self, name: str, query: str, offered: PoolConfig | None = None) -> CallResult:
+    async def ask(self, name: str, query: str, offered: OfferedPool | None = None) -> CallResult:
         """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
 
         Args:
@@ -142,12 +146,18 @@ class PoolClient:
             offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
                 count, and its prices in the result; None for the pool itself.
         """
-        meant = (offered or self._pool).resolve(name)
-        own = meant if meant is None or offered is None else self._pool.by_model[meant.model]
-        result = await self._ask(name, query, own)
+        if offered is None:
+            return await self._ask_and_book(name, query, self._pool.resolve(name))
+        shown = offered.pool.resolve(name)
+        own = None if shown is None else offered.owner_of(shown)
+        result = await self._ask_and_book(name, query, own)
+        return result if shown is None else _priced(result, shown)
+
+    async def _ask_and_book(self, name: str, query: str, llm: LLMConfig | None) -> CallResult:
+        result = await self._ask(name, query, llm)
         self.ledger.book(result)
         self.health.book(result)
-        return result if meant is own or meant is None else _priced(result, meant)
+        return result
 
     async def _ask(self, name: str, query: str, llm: LLMConfig | None) -> CallResult:
         if llm is None:
@@ -159,6 +169,8 @@ class PoolClient:
         return _priced(result, llm)
 
     def _request(self, llm: LLMConfig, query: str) -> Request:
+        if tool := self._tools.get(llm.name):
+            return tool.request(query)
         content = f"{self._pool.instruction}\n\n{QUERY_MARKER}{query}"
         sampling = {
             "temperature": llm.temperature,

@@ -1,13 +1,17 @@
 """The pool file: one YAML names every LLM; prompt, parser, prices and client follow from it.
 
-Guarantees: a validated pool has LLMs with distinct names and aliases and a price for each, and
-:meth:`PoolConfig.resolve` gives at most one LLM for any text.
+By its ``kind`` a member may be a tool. It is asked, priced and counted as an LLM is, and "LLM"
+means both wherever nothing else is said.
+
+Guarantees: a validated pool has LLMs with distinct names and aliases and a price for each, no
+member has a key that its kind does not read, and :meth:`PoolConfig.resolve` gives at most one LLM
+for any text.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 from omegaconf import MISSING
@@ -16,9 +20,16 @@ from router_r1.pool.health import HealthConfig
 from router_r1.pool.original_names import resolve_original_name
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions
+from verl.config.paths import PATH
 from verl.config.validation import ConfigError, require_choice, require_positive
 
 QUERY_MARKER = "Question for you: "
+LLM, SEARCH, CALCULATOR = KINDS = ("llm", "search", "calculator")
+_KEYS_OF_LLMS = (
+    *("model", "temperature", "base_url", "api_key_env"),
+    *("concurrency", "requests_per_minute", "request"),
+)
+_KEYS_OF_SEARCH = ("corpus", "passages")
 
 DEFAULT_INSTRUCTION = (
     "You are one of several language models, each with strengths of its own. Another model is "
@@ -34,19 +45,24 @@ class LLMConfig:
 
     Attributes:
         name: as the prompt and the policy write it.
-        model: as the endpoint calls it.
+        model: as the endpoint calls it; only an LLM has one, and must.
         descriptor: one paragraph of the prompt; "{name}" in it is the name that the LLM goes by.
         completion_price, prompt_price: $ per 1M tokens.
         aliases: other names that mean this LLM.
         in_prompt: False for an LLM that is resolvable but not offered to the policy.
+        max_tokens: of a reply; a tool's tokens are words.
         base_url, api_key_env: override the pool's.
         concurrency: calls in flight at once, at most; the endpoint's 429s narrow it.
         requests_per_minute: rate limit; None for none.
         request: what its endpoint wants otherwise in a request.
+        kind: "llm"; or "search", which finds passages of ``corpus``, or "calculator", which
+            evaluates arithmetic: tools that need no endpoint and no key.
+        corpus: file of a search (:mod:`router_r1.pool.tools.corpus` says what may stand in it).
+        passages: in a reply of a search, at most.
     """
 
     name: str = MISSING
-    model: str = MISSING
+    model: str = ""
     descriptor: str = ""
     completion_price: float = MISSING
     prompt_price: float = 0.0
@@ -59,12 +75,22 @@ class LLMConfig:
     concurrency: int = 32
     requests_per_minute: float | None = None
     request: RequestOptions = field(default_factory=RequestOptions)
+    kind: str = LLM
+    corpus: str | None = field(default=None, metadata=PATH)
+    passages: int = 3
+
+    @property
+    def is_tool(self) -> bool:
+        """Whether it answers without an endpoint."""
+        return self.kind != LLM
 
     def __post_init__(self) -> None:
+        require_choice(f"pool LLM {self.name}: kind", self.kind, KINDS)
         require_positive(
             **{
                 f"pool LLM {self.name}: concurrency": self.concurrency,
                 f"pool LLM {self.name}: max_tokens": self.max_tokens,
+                f"pool LLM {self.name}: passages": self.passages,
                 f"pool LLM {self.name}: requests_per_minute": self.requests_per_minute,
             }
         )
@@ -74,6 +100,31 @@ class LLMConfig:
                     f"pool LLM {self.name}: a price must be a number of dollars, 0 or more; got "
                     f"{price}"
                 )
+        self._check_keys_of_kind()
+
+    def _check_keys_of_kind(self) -> None:
+        if self.kind == LLM and not self.model:
+            raise ConfigError(
+                f"pool LLM {self.name}: model must be set, to what its endpoint calls it; a tool "
+                f"needs none, and says so by kind: one of {', '.join(KINDS[1:])}"
+            )
+        if self.kind == SEARCH and not self.corpus:
+            raise ConfigError(
+                f"pool LLM {self.name}: kind={SEARCH} needs corpus, the file to search"
+            )
+        unread = (
+            *(_KEYS_OF_LLMS if self.kind != LLM else ()),
+            *(_KEYS_OF_SEARCH if self.kind != SEARCH else ()),
+        )
+        defaults = {
+            f.name: f.default_factory() if callable(f.default_factory) else f.default
+            for f in fields(self)
+        }
+        if given := [name for name in unread if getattr(self, name) != defaults[name]]:
+            raise ConfigError(
+                f"pool LLM {self.name}: kind={self.kind} does not read {', '.join(given)}; leave "
+                "it out"
+            )
 
     @property
     def described(self) -> str:
@@ -162,6 +213,11 @@ class PoolConfig:
                     )
                 seen[folded] = llm.name
         if self.name_matching == "original":
+            if self.tools:
+                raise ConfigError(
+                    f"pool {self.name!r}: name_matching=original knows no tools, and "
+                    f"{self.tools[0].name!r} is one; use name_matching=exact"
+                )
             for llm in self.llms:
                 model, _ = resolve_original_name(llm.name)
                 if model != llm.model:
@@ -175,20 +231,30 @@ class PoolConfig:
         return {key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)}
 
     @cached_property
-    def by_model(self) -> dict[str, LLMConfig]:
-        """Each LLM by what its endpoint calls it; the last, where several are called alike."""
+    def _by_model(self) -> dict[str, LLMConfig]:
         return {llm.model: llm for llm in self.llms}
 
     def resolve(self, name: str) -> LLMConfig | None:
         """The LLM that ``name`` means, or None."""
         if self.name_matching == "original":
             model, _ = resolve_original_name(name)
-            return self.by_model.get(model)
+            return self._by_model.get(model)
         return self._by_name.get(name.strip().lower())
 
     def key_variable(self, llm: LLMConfig) -> str:
         """The environment variable with an LLM's key; empty for none."""
+        if llm.is_tool:
+            return ""
         return self.api_key_env if llm.api_key_env is None else llm.api_key_env
+
+    def instruction_of(self, llm: LLMConfig) -> str:
+        """What precedes every query to it; empty for a tool, which gets the query alone."""
+        return "" if llm.is_tool else self.instruction
+
+    @property
+    def tools(self) -> list[LLMConfig]:
+        """The members that are no LLMs."""
+        return [llm for llm in self.llms if llm.is_tool]
 
     @property
     def offered(self) -> list[LLMConfig]:
@@ -198,7 +264,7 @@ class PoolConfig:
     @property
     def simulated_names(self) -> list[str]:
         """Of a simulated pool, the LLMs that the embedded world plays: all without a URL."""
-        return [llm.name for llm in self.llms if llm.base_url is None]
+        return [llm.name for llm in self.llms if llm.base_url is None and not llm.is_tool]
 
     def prices(self) -> dict[str, float]:
         """LLM name to $ per 1M completion tokens."""

@@ -1,4 +1,7 @@
-"""Lets a strong LLM of the pool draft the paragraph that the prompt gives on each LLM."""
+"""Lets a strong LLM of the pool draft the paragraph that the prompt gives on each LLM.
+
+Tools keep the descriptor that they have: it says what their corpus is about, which no LLM knows.
+"""
 
 from __future__ import annotations
 
@@ -34,30 +37,34 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
         writer: an LLM of the pool; None takes the dearest.
 
     Raises:
-        UserError: if the writer is unknown or fails; nothing is written then.
+        UserError: if the writer is unknown, a tool, or fails; nothing is written then.
     """
-    author = pool.resolve(writer) if writer else max(pool.llms, key=lambda x: x.completion_price)
-    if author is None:
-        names = ", ".join(llm.name for llm in pool.llms)
-        raise ConfigError(f"--writer={writer!r} is not in pool {pool.name!r}; it has: {names}")
+    llms = [llm for llm in pool.llms if not llm.is_tool]
+    dearest = max(llms, key=lambda llm: llm.completion_price, default=None)
+    author = pool.resolve(writer) if writer else dearest
+    if author is None or author.is_tool:
+        names = ", ".join(llm.name for llm in llms) or "none"
+        wrong = f"--writer={writer!r} is no LLM of" if writer else "there is nobody to write in"
+        raise ConfigError(f"{wrong} pool {pool.name!r}; its LLMs: {names}")
     if output.exists():
         raise UserError(f"{output} exists already; name another file")
     client = PoolClient(pool)
     try:
         with progress_bar() as progress:
-            bar = progress.add_task(f"{author.name} writes", total=len(pool.llms))
+            bar = progress.add_task(f"{author.name} writes", total=len(llms))
 
             async def draft(llm: LLMConfig) -> LLMConfig:
                 text = await _ask(client, author, llm)
                 progress.advance(bar)
                 return replace(llm, descriptor=text)
 
-            drafted = await asyncio.gather(*(draft(llm) for llm in pool.llms))
+            drafted = await asyncio.gather(*(draft(llm) for llm in llms))
     finally:
         await client.close()
     for llm in drafted:
         console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
-    _write(output, replace(pool, llms=list(drafted)))
+    by_name = {llm.name: llm for llm in drafted}
+    _write(output, replace(pool, llms=[by_name.get(llm.name, llm) for llm in pool.llms]))
     console.print(f"wrote {output}; read the drafts before you use them", highlight=False)
 
 

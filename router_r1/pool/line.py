@@ -12,13 +12,14 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt, Endpoint
+from router_r1.pool.endpoint import Attempt
 from router_r1.pool.limits import AdaptiveLimiter
 from router_r1.pool.outcome import Outcome
 from router_r1.pool.recording import Request
@@ -26,6 +27,16 @@ from router_r1.pool.recording import Request
 logger = logging.getLogger(__name__)
 
 _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
+
+
+class Answering(Protocol):
+    """An endpoint, or a tool in its place."""
+
+    async def send(
+        self, request: Request, max_tokens: int, stream_fields: Mapping[str, Any]
+    ) -> Attempt:
+        """One attempt; see :meth:`router_r1.pool.endpoint.Endpoint.send`."""
+        ...
 
 
 @dataclass
@@ -47,7 +58,7 @@ class Line:
     Args:
         llm: of the pool.
         pool: its time limits, retries and breaker.
-        endpoint: where the LLM is.
+        endpoint: what answers for the LLM.
         turn: shared by all lines of a client; orders the starts of requests.
         rng: spreads retries.
     """
@@ -56,7 +67,7 @@ class Line:
         self,
         llm: LLMConfig,
         pool: PoolConfig,
-        endpoint: Endpoint,
+        endpoint: Answering,
         turn: asyncio.Lock,
         rng: random.Random,
     ) -> None:

@@ -50,6 +50,45 @@ class OfferConfig:
             )
 
 
+@dataclass(frozen=True)
+class OfferedNames:
+    """Under which names a question was offered LLMs, and whose they are.
+
+    Attributes:
+        owners: (name, the pool file's name of that LLM), in the order of the prompt.
+    """
+
+    owners: tuple[tuple[str, str], ...]
+
+    def resolve(self, name: str) -> str | None:
+        """The pool file's name of the LLM that was offered as ``name``; None if none was."""
+        wanted = name.strip().lower()
+        return next((own for shown, own in self.owners if shown.lower() == wanted), None)
+
+
+@dataclass(frozen=True)
+class OfferedPool:
+    """The pool as a question is offered it.
+
+    Attributes:
+        pool: with the question's names and prices, in the order of its prompt.
+        owners: the same LLMs as the pool file has them, in the same order.
+    """
+
+    pool: PoolConfig
+    owners: tuple[LLMConfig, ...]
+
+    @property
+    def names(self) -> OfferedNames:
+        """What a trajectory keeps of it."""
+        shown = (llm.name for llm in self.pool.llms)
+        return OfferedNames(tuple(zip(shown, (own.name for own in self.owners), strict=True)))
+
+    def owner_of(self, shown: LLMConfig) -> LLMConfig:
+        """The pool file's LLM that is offered so."""
+        return self.owners[[llm.name for llm in self.pool.llms].index(shown.name)]
+
+
 class Offers:
     """Draws what questions are offered.
 
@@ -82,26 +121,25 @@ class Offers:
                 f"offer.names holds {len(config.names)} names for the {size} LLMs of a question; "
                 "add names or lower offer.size"
             )
-        models = [llm.model for llm in pool.llms]
-        if len(set(models)) < len(models) or pool.name_matching != "exact":
+        if pool.name_matching != "exact":
             raise ConfigError(
-                f"offer needs a pool whose LLMs differ in `model` and are matched by "
-                f"name_matching=exact; pool {pool.name!r} is not one"
+                f"offer needs a pool with name_matching=exact, where a name means one LLM whatever "
+                f"it is; pool {pool.name!r} is matched by {pool.name_matching!r}"
             )
         self._size = size
 
-    def of_row(self, row: Mapping[str, Any]) -> PoolConfig:
+    def of_row(self, row: Mapping[str, Any]) -> OfferedPool:
         """The pool as a data row's question is offered it."""
         info = extra_info(row)
         return self.draw(random.Random(f"offer-{info.get('index')}-{info.get('question')}"))
 
-    def draw(self, rng: random.Random) -> PoolConfig:
+    def draw(self, rng: random.Random) -> OfferedPool:
         """The pool as some question may be offered it."""
-        chosen = rng.sample(self._llms, self._size)
-        own = [llm.name for llm in chosen]
+        owners = rng.sample(self._llms, self._size)
+        own = [llm.name for llm in owners]
         names = rng.sample(self._config.names, self._size) if self._config.names else own
-        offered = [self._offered(llm, name, rng) for llm, name in zip(chosen, names, strict=True)]
-        return replace(self._pool, llms=offered)
+        shown = [self._offered(llm, name, rng) for llm, name in zip(owners, names, strict=True)]
+        return OfferedPool(replace(self._pool, llms=shown), tuple(owners))
 
     def _offered(self, llm: LLMConfig, name: str, rng: random.Random) -> LLMConfig:
         """An LLM under a question's name and prices; its own name means nothing there."""
@@ -114,25 +152,3 @@ class Offers:
             completion_price=llm.completion_price * factor,
             prompt_price=llm.prompt_price * factor,
         )
-
-
-@dataclass(frozen=True)
-class OfferedNames:
-    """Under which names a question was offered LLMs, and whose they are.
-
-    Attributes:
-        owners: (name, the pool file's name of that LLM), in the order of the prompt.
-    """
-
-    owners: tuple[tuple[str, str], ...]
-
-    @classmethod
-    def of(cls, offered: PoolConfig, pool: PoolConfig) -> OfferedNames:
-        """Of a question that is offered ``offered`` of ``pool``."""
-        own = {llm.model: llm.name for llm in pool.llms}
-        return cls(tuple((llm.name, own[llm.model]) for llm in offered.llms))
-
-    def resolve(self, name: str) -> str | None:
-        """The pool file's name of the LLM that was offered as ``name``; None if none was."""
-        wanted = name.strip().lower()
-        return next((own for shown, own in self.owners if shown.lower() == wanted), None)

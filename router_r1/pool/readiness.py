@@ -1,4 +1,4 @@
-"""Whether a pool's endpoints answer and its keys are set, as lines of a check."""
+"""Whether a pool's endpoints answer, its keys are set and its tools work, as lines of a check."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ from urllib.parse import urlsplit
 
 from router_r1.pool.client import PoolUnreachableError, check_endpoints
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.tools.member import Tool
 from verl.errors import UserError
 from verl.utils.checklist import CheckLine, Verdict
 
 
 def pool_lines(pool: PoolConfig, api_key: str | None) -> list[CheckLine]:
-    """A line for each endpoint and each key of the pool; asks the endpoints, makes no call."""
+    """A line for each endpoint, key and tool of the pool; asks the endpoints, makes no call."""
+    return [*_endpoint_lines(pool, api_key), *map(_tool_line, pool.tools)]
+
+
+def _tool_line(member: LLMConfig) -> CheckLine:
+    subject = f"pool tool {member.name}"
+    try:
+        return CheckLine(subject, Verdict.OK, Tool(member).description)
+    except UserError as error:  # a corpus that cannot be used
+        return CheckLine(subject, Verdict.NOT_OK, str(error))
+
+
+def _endpoint_lines(pool: PoolConfig, api_key: str | None) -> list[CheckLine]:
     if pool.simulated and pool.api_base is None:
         return [CheckLine("pool", Verdict.OK, f"{pool.name}: simulated, started by the run")]
     endpoints: dict[tuple[str, str], list[LLMConfig]] = {}
     for llm in pool.llms:
+        if llm.is_tool:
+            continue
         place = (llm.base_url or pool.api_base or "", pool.key_variable(llm))
         endpoints.setdefault(place, []).append(llm)
     if pool.recording.mode == "replay":

@@ -16,9 +16,9 @@ from router_r1.evaluation.benchmark import Question, world_questions
 from router_r1.evaluation.compare import answer_all, main
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
-from router_r1.pool.hosted.bm25 import BM25
 from router_r1.pool.hosted.retrieval import retrieval_endpoint
 from router_r1.pool.loading import load_pool
+from router_r1.pool.tools.bm25 import BM25
 from router_r1.world.config import WorldConfig
 from router_r1.world.corpus import world_corpus
 from router_r1.world.dataset import write_world

@@ -168,7 +168,7 @@ def test_export_writes_parquet(mixed: Path, tmp_path: Path) -> None:
     assert main(["export", str(tmp_path / "gone"), str(tmp_path / "x.parquet")]) == 2
 
 
-@pytest.mark.parametrize("name", ["paper", "embedded", "local"])
+@pytest.mark.parametrize("name", ["paper", "embedded", "local", "tools"])
 def test_the_pools_that_come_along_are_valid(name: str) -> None:
     pool = load_pool(name)
     for offered in pool.offered:

@@ -70,15 +70,15 @@ def test_a_question_asks_by_its_own_names_and_prices_and_the_ledger_by_the_pools
 
     async def run() -> tuple[list[CallResult], CallResult, Ledger]:
         client = PoolClient(served_pool)
-        results = [await client.ask(llm.name, query, offered) for llm in offered.llms]
+        results = [await client.ask(llm.name, query, offered) for llm in offered.pool.llms]
         by_own_name = await client.ask("Atlas", query, offered)
         await client.close()
         return results, by_own_name, client.ledger
 
     results, by_own_name, ledger = asyncio.run(run())
     assert by_own_name.outcome is Outcome.UNKNOWN_LLM
-    for shown, result in zip(offered.llms, results, strict=True):
-        own = served_pool.by_model[shown.model]
+    for shown, result in zip(offered.pool.llms, results, strict=True):
+        own = offered.owner_of(shown)
         expected = world.reply(own.name, query)
         assert (result.llm, result.text) == (own.name, expected.text)
         assert shown.completion_price != own.completion_price

@@ -48,5 +48,7 @@ def _marked(config: Any) -> Iterator[tuple[Any, str, str, str]]:
         kind = field.metadata.get(_KIND)
         if kind is not None and value:
             yield config, field.name, kind, value
-        elif dataclasses.is_dataclass(value):
-            yield from _marked(value)
+            continue
+        for part in value if isinstance(value, list) else [value]:
+            if dataclasses.is_dataclass(part):
+                yield from _marked(part)

@@ -19,8 +19,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from router_r1.pool.hosted.bm25 import BM25
-from router_r1.pool.hosted.retrieval import read_corpus, retrieval_application
+from router_r1.pool.hosted.retrieval import retrieval_application
+from router_r1.pool.tools.bm25 import BM25
+from router_r1.pool.tools.corpus import read_corpus
 from verl.errors import UserError
 from verl.utils.console import set_up_logging, show_error
 
@@ -30,7 +31,9 @@ logger = logging.getLogger(__name__)
 def main() -> None:
     """Parses the command line and serves until interrupted."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--corpus", type=Path, required=True, help="JSON lines of documents")
+    parser.add_argument(
+        "--corpus", type=Path, required=True, help="JSON lines, or text (.txt, .md)"
+    )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--passages", type=int, default=3, help="per reply")

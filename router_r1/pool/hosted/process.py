@@ -38,7 +38,7 @@ def hosted_pool(
     """Starts the server, yields its base URL, ends it.
 
     Args:
-        pool: whose LLMs are hosted, all at one endpoint.
+        pool: whose LLMs are hosted, all at one endpoint; its tools need none.
         source: ``module:function`` that makes the
             :class:`~router_r1.pool.hosted.server.ReplySource`.
         settings: the function's keyword arguments; JSON can hold them.
@@ -51,7 +51,7 @@ def hosted_pool(
     with tempfile.TemporaryDirectory(prefix="router-r1-pool-") as folder:
         ready_file = Path(folder) / "url"
         log = Path(folder) / "log"
-        models = {llm.model: llm.name for llm in pool.llms}
+        models = {llm.model: llm.name for llm in pool.llms if not llm.is_tool}
         command = [
             *(sys.executable, "-m", "router_r1.pool.hosted.process"),
             *("--source", source, "--settings", json.dumps(dict(settings))),

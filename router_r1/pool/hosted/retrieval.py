@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 
 from aiohttp import web
 
-from router_r1.pool.hosted.bm25 import BM25
 from router_r1.pool.hosted.server import SimulatedPoolServer, SimulatedReply, listening
-from verl.utils.dataset import DataError
+from router_r1.pool.tools.bm25 import BM25
+from router_r1.pool.tools.search import NOTHING_FOUND
 
 MODEL = "bm25"
-NOTHING_FOUND = "No document matches."
 
 
 class RetrievalSource:
@@ -46,35 +43,3 @@ def retrieval_application(index: BM25, passages: int) -> web.Application:
 def retrieval_endpoint(index: BM25, passages: int) -> AbstractAsyncContextManager[str]:
     """Serves on a free port of this machine while the block runs; yields the base URL."""
     return listening(retrieval_application(index, passages))
-
-
-def read_corpus(path: Path) -> list[str]:
-    """Documents of a JSON-lines file: strings, or objects with ``contents`` or ``text``.
-
-    Raises:
-        DataError: if there is no such file, no document, or a line is neither.
-    """
-    if not path.is_file():
-        raise DataError(f"no such corpus: {path}")
-    documents = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                documents.append(_text(json.loads(line)))
-            except (ValueError, KeyError) as error:
-                raise DataError(
-                    f'{path} line {number} must be a JSON string or {{"contents": …}}'
-                ) from error
-    if not documents:
-        raise DataError(f"{path} holds no document")
-    return documents
-
-
-def _text(row: object) -> str:
-    if isinstance(row, str):
-        return row
-    if not isinstance(row, dict):
-        raise ValueError("neither text nor an object")
-    return str(row["contents"] if "contents" in row else row["text"])

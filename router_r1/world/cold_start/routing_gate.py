@@ -87,7 +87,7 @@ class ColdStartGate:
         if not well_formed:
             return
         if calls:
-            _count(counts["names"], scene.pool.resolve(action.llm_name) is not None)
+            _count(counts["names"], scene.offered.pool.resolve(action.llm_name) is not None)
             _count(counts["copies"], action.query == question.hops[turn].query)
         else:
             _count(counts["copies"], action.content == question.answer)

@@ -17,7 +17,7 @@ from omegaconf import MISSING, OmegaConf
 
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.offer import OfferConfig, Offers
+from router_r1.pool.offer import OfferConfig, OfferedPool, Offers
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.config import EmbeddedWorldConfig, WorldConfig
 from router_r1.world.simulated_llm import World
@@ -89,9 +89,10 @@ class Setting:
         """What one example's prompt says beside its question."""
         cost_coe = rng.randint(0, 10) / 10 if self.state_cost_coe else None
         if self._offers is None:
-            return Scene(self.pool, self.template, cost_coe)
+            whole = OfferedPool(self.pool, tuple(self.pool.llms))
+            return Scene(whole, self.template, cost_coe)
         offered = self._offers.draw(rng)
-        return Scene(offered, self._template_of(offered), cost_coe)
+        return Scene(offered, self._template_of(offered.pool), cost_coe)
 
 
 @dataclass(frozen=True)
@@ -99,19 +100,19 @@ class Scene:
     """What a prompt says beside its question.
 
     Attributes:
-        pool: as the question is offered it.
+        offered: the pool as the question is offered it.
         template: of the prompt.
         cost_coe: what cost counts; None where the prompt does not say it.
     """
 
-    pool: PoolConfig
+    offered: OfferedPool
     template: str
     cost_coe: float | None
 
     @property
     def llms(self) -> list[LLMConfig]:
         """That are offered."""
-        return self.pool.offered
+        return self.offered.pool.offered
 
     def prompt(self, question: str) -> str:
         """The message that asks the question."""

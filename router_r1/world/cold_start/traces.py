@@ -1,9 +1,10 @@
 """Supervised traces for the cold start: right format, right copies, routing at random.
 
 Guarantees: the LLM of every call is drawn uniformly, whatever the question, and in a batch the
-LLMs' numbers of calls differ by one at most; only entities of the train split appear; prompts,
-actions and observations are tokenised separately and then joined, exactly as a rollout sees them;
-the loss mask is 1 on the policy's own tokens only.
+LLMs' numbers of calls differ by one at most; a member of the pool that the world does not play (a
+tool, an LLM with an endpoint of its own) replies with the right fact; only entities of the train
+split appear; prompts, actions and observations are tokenised separately and then joined, exactly as
+a rollout sees them; the loss mask is 1 on the policy's own tokens only.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class TraceDataset:
         if self._setting.offer is not None:
             llms = _at_random(scene.llms, rng)
         segments: list[tuple[list[int], int]] = [(self._prompt(question, scene, with_prompt), 0)]
-        for action, observation in self._turns(question, scene.cost_coe, rng, llms):
+        for action, observation in self._turns(question, scene, rng, llms):
             segments.append((self._encode(action), 1))
             if observation:
                 segments.append((self._encode(observation), 0))
@@ -141,10 +142,15 @@ class TraceDataset:
         )
         return self._encode(str(text))
 
+    def _reply(self, llm: str, query: str, hop: Hop) -> str:
+        if llm in self._world.llms:
+            return self._world.reply(llm, query).text
+        return f"The {query.removeprefix('the ')} is {hop.answer}."
+
     def _turns(
         self,
         question: Question,
-        cost_coe: float | None,
+        scene: Scene,
         rng: random.Random,
         llms: Iterator[LLMConfig],
     ) -> list[tuple[str, str]]:
@@ -155,13 +161,12 @@ class TraceDataset:
         for hop in question.hops:
             llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
-            action = self._phrases.call(llm, hop.domain, query, cost_coe)
+            action = self._phrases.call(llm, hop.domain, query, scene.cost_coe)
             if rng.random() < self._no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
                 turns.append((action, render_observation(reply, tags)))
                 return [*turns, (self._phrases.give_up, "")]
-            own = self._setting.pool.by_model[llm.model].name
-            text = self._world.reply(own, query).text
+            text = self._reply(scene.offered.owner_of(llm).name, query, hop)
             turns.append((action, render_observation(text, tags)))
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
         return [*turns, (self._phrases.answer.format(answer=subject), "")]

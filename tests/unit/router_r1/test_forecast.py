@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +11,15 @@ from router_r1.config import RouterConfig
 from router_r1.forecast import forecast, forecast_lines, spending_totals
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.dollars import show_dollars
+from router_r1.pool.loading import load_pool
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions
+from router_r1.surroundings import RoutingSurroundings
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import CheckLine, Verdict
+from verl.utils.dataset import DataError
 
 NOWHERE = "http://127.0.0.1:9/v1"
 
@@ -108,6 +112,27 @@ def test_a_replay_costs_nothing_and_asks_nobody() -> None:
     lines = forecast_lines(load(), replayed, PlannedRun(1, 64, 0, 0))
     assert by_subject(lines)["dollars"].found.startswith("none")
     assert [line.verdict for line in pool_lines(replayed, None)] == [Verdict.OK]
+
+
+def test_a_tool_gets_no_instruction() -> None:
+    tool = LLMConfig("Sum", kind="calculator", completion_price=3.0, prompt_price=1.0)
+    tools = pool(llms=[tool], instruction="x" * 4000)
+    one = forecast(load("max_turns=1"), tools, 1)
+    assert one.expected_dollars == pytest.approx((40 * 1.0 + 170 * 3.0) / 1e6)
+
+
+def test_a_corpus_is_looked_at_before_anything_starts_also_where_the_pool_is_simulated(
+    tmp_path: Path,
+) -> None:
+    simulated = load_pool("tools")
+    missing = LLMConfig("Gone", kind="search", corpus=f"{tmp_path}/gone", completion_price=1.0)
+    config = load()
+    config.pool = replace(simulated, llms=[*simulated.llms[:4], missing])
+    with pytest.raises(DataError, match="no such corpus"):
+        RoutingSurroundings(config).check()
+    started, tool = pool_lines(config.pool, None)
+    assert (started.verdict, tool.verdict) == (Verdict.OK, Verdict.NOT_OK)
+    assert "no such corpus" in tool.found
 
 
 def test_a_pool_without_prices_has_no_dollars() -> None:

@@ -38,8 +38,10 @@ def offers(pool: PoolConfig, **settings: Any) -> Offers:
 
 def test_a_row_is_offered_the_same_each_time_and_rows_differ(pool: PoolConfig) -> None:
     drawn = offers(pool, size=3, names=NAMES)
-    names = [tuple(llm.name for llm in drawn.of_row(row(i)).offered) for i in range(600)]
-    assert names == [tuple(llm.name for llm in drawn.of_row(row(i)).offered) for i in range(600)]
+    names = [tuple(llm.name for llm in drawn.of_row(row(i)).pool.offered) for i in range(600)]
+    assert names == [
+        tuple(llm.name for llm in drawn.of_row(row(i)).pool.offered) for i in range(600)
+    ]
     assert len(set(names)) == 60, "every order of three of five"
     for count in Counter(name for three in names for name in three).values():
         assert count == pytest.approx(360, abs=60)
@@ -48,7 +50,7 @@ def test_a_row_is_offered_the_same_each_time_and_rows_differ(pool: PoolConfig) -
 def test_names_say_nothing_about_who_goes_by_them(pool: PoolConfig) -> None:
     drawn = offers(pool, size=3, names=NAMES)
     owners = Counter(
-        (llm.name, llm.model) for i in range(1500) for llm in drawn.of_row(row(i)).offered
+        (llm.name, llm.model) for i in range(1500) for llm in drawn.of_row(row(i)).pool.offered
     )
     assert len(owners) == len(NAMES) * len(OWN)
     assert all(count == pytest.approx(150, abs=50) for count in owners.values())
@@ -56,33 +58,33 @@ def test_names_say_nothing_about_who_goes_by_them(pool: PoolConfig) -> None:
 
 def test_who_is_held_out_is_never_offered(pool: PoolConfig) -> None:
     drawn = offers(pool, held_out=["Pyxis", "Regor"])
-    seen = {llm.name for i in range(50) for llm in drawn.of_row(row(i)).offered}
+    seen = {llm.name for i in range(50) for llm in drawn.of_row(row(i)).pool.offered}
     assert seen == {"Orion", "Pavo", "Taurus", "Vela"}
 
 
 def test_a_name_of_a_question_means_its_llm_and_no_other_name_does(pool: PoolConfig) -> None:
     offered = offers(pool, size=2, names=NAMES).of_row(row(4))
-    names = OfferedNames.of(offered, pool)
-    for llm in offered.llms:
-        own = names.resolve(f" {llm.name.lower()} ")
-        assert own is not None
-        assert pool.by_model[llm.model].name == own
-        assert offered.resolve(llm.name) is llm
-        assert llm.described == llm.descriptor.replace("{name}", llm.name)
-    assert all(offered.resolve(name) is None for name in OWN)
-    assert all(names.resolve(name) is None for name in OWN)
+    for llm in offered.pool.llms:
+        owner = offered.owner_of(llm)
+        assert owner == pool.resolve(owner.name)
+        assert llm.model == owner.model
+        assert offered.names.resolve(f" {llm.name.lower()} ") == owner.name
+        assert offered.pool.resolve(llm.name) is llm
+        assert llm.described == owner.descriptor.replace("{name}", llm.name)
+    assert all(offered.pool.resolve(name) is None for name in OWN)
+    assert all(offered.names.resolve(name) is None for name in OWN)
 
 
 def test_prices_differ_by_question_within_their_bounds(pool: PoolConfig) -> None:
     drawn = offers(pool, price_jitter=0.5)
-    prices = [llm.completion_price for i in range(200) for llm in drawn.of_row(row(i)).offered]
+    prices = [llm.completion_price for i in range(200) for llm in drawn.of_row(row(i)).pool.offered]
     assert min(prices) >= 0.3 * math.exp(-0.5)
     assert max(prices) <= 0.3 * math.exp(0.5)
     assert len(set(prices)) == len(prices)
-    for llm in drawn.of_row(row(0)).offered:
+    for llm in drawn.of_row(row(0)).pool.offered:
         assert llm.prompt_price == pytest.approx(llm.completion_price / 3)
     plain = offers(pool).of_row(row(0))
-    assert {llm.completion_price for llm in plain.offered} == {0.3}
+    assert {llm.completion_price for llm in plain.pool.offered} == {0.3}
 
 
 @pytest.mark.parametrize(
@@ -105,11 +107,8 @@ def test_what_the_pool_cannot_give_is_refused(
         offers(pool, **settings)
 
 
-def test_llms_that_cannot_be_told_apart_are_refused(pool: PoolConfig) -> None:
-    twins = [replace(llm, model="sim/one") for llm in pool.llms]
-    with pytest.raises(ConfigError, match="whose LLMs differ in `model`"):
-        offers(replace(pool, llms=twins))
-    with pytest.raises(ConfigError, match="name_matching=exact; pool 'paper' is not one"):
+def test_a_pool_of_the_papers_name_rules_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pool 'paper' is matched by 'original'"):
         offers(load_pool("paper"))
 
 
@@ -140,7 +139,7 @@ def test_prompts_of_a_run_offer_what_its_rows_draw() -> None:
     assert drawn is not None
     for index in range(20):
         (message,) = made.messages(row(index))
-        offered = drawn.of_row(row(index)).offered
+        offered = drawn.of_row(row(index)).pool.offered
         listed = ", ".join(f"{llm.name} {llm.described}" for llm in offered)
         assert f"LLMs: {listed}.\n" in message["content"]
     with pytest.raises(ConfigError, match="set a prompt_style"):

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
-import json
 import math
-from pathlib import Path
 
 import pytest
 
 from router_r1.evaluation.baselines.retrieval import substitute
-from router_r1.pool.hosted.bm25 import BM25
-from router_r1.pool.hosted.retrieval import NOTHING_FOUND, RetrievalSource, read_corpus
+from router_r1.pool.hosted.retrieval import RetrievalSource
+from router_r1.pool.tools.bm25 import BM25
+from router_r1.pool.tools.search import NOTHING_FOUND
 from router_r1.world.corpus import world_corpus
 from router_r1.world.simulated_llm import World
-from verl.utils.dataset import DataError
 
 
 def test_bm25_gives_the_values_computed_by_hand() -> None:
@@ -40,21 +38,6 @@ def test_a_reply_holds_the_passages_and_bills_their_words() -> None:
     assert reply.text.splitlines() == ["the cat sat", "the cat ran"]
     assert (reply.prompt_tokens, reply.completion_tokens) == (4, 6)
     assert source.reply("bm25", "zebra").text == NOTHING_FOUND
-
-
-def test_a_corpus_file_holds_strings_or_objects(tmp_path: Path) -> None:
-    path = tmp_path / "corpus.jsonl"
-    rows = ["plain", {"id": 1, "contents": "FlashRAG's"}, {"text": "other"}]
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n")
-    assert read_corpus(path) == ["plain", "FlashRAG's", "other"]
-    path.write_text('"fine"\n{"title": "no text"}\n')
-    with pytest.raises(DataError, match="line 2"):
-        read_corpus(path)
-    path.write_text("")
-    with pytest.raises(DataError, match="no document"):
-        read_corpus(path)
-    with pytest.raises(DataError, match="no such corpus"):
-        read_corpus(tmp_path / "missing.jsonl")
 
 
 def test_the_worlds_corpus_has_gaps_and_errors(world: World) -> None:
