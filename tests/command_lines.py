@@ -1,7 +1,8 @@
 """Checks a command line without running it: whether all that it names is there.
 
-Commands and their arguments, scripts, modules, recipes, pools, configuration keys and values, and
-the variables that scripts read. What is none of these ends in :class:`WrongCommandError`.
+Commands and their arguments, scripts, modules, recipes, pools, configuration keys and values, the
+variables that scripts read, and the server's paths. What is none of these ends in
+:class:`WrongCommandError`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from data_process.command import SCRIPTS, data_parser
 from data_process.preparation import DATASETS
@@ -21,6 +23,7 @@ from router_r1.cli.completion import SCRIPTS as SHELLS
 from router_r1.cli.help import module_parser
 from router_r1.cli.repository import pools, recipes
 from router_r1.config import RouterConfig
+from router_r1.serve.config import ServerConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import compose_config, load_task_config
 
@@ -83,8 +86,18 @@ def _check_command(words: list[str]) -> None:
         _check_python_file(arguments[0], arguments[1:])
     elif program == "cp":
         _require((ROOT / arguments[0]).is_file(), f"no file {arguments[0]}")
+    elif program == "curl":
+        _check_url(next(word for word in arguments if word.startswith("http")))
     else:
         _require(program in _OTHER_TOOLS, f"no such command: {program}")
+
+
+def _check_url(url: str) -> None:
+    """Of the server with its defaults."""
+    served, place = ServerConfig(), urlsplit(url)
+    source = (ROOT / "router_r1/serve/app.py").read_text(encoding="utf-8")
+    _require(f'"{place.path}"' in source, f"the server has no {place.path}")
+    _require(place.netloc == f"{served.host}:{served.port}", f"nothing serves {place.netloc}")
 
 
 def _check_variables(variables: dict[str, str]) -> None:

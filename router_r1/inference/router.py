@@ -32,10 +32,12 @@ from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
 from verl.utils.chat_template import ChatTemplate
 from verl.utils.dataset import load_tokenizer
+from verl.utils.rows import Messages
 from verl.workers.rollout.local import start_engine
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_LONGEST_WEIGHT = 0.25  # written with all its decimals
 
 
 class QuestionTooLongError(UserError):
@@ -89,16 +91,23 @@ class Router:
                 "this router was trained for one weight of cost and is not told another; train "
                 "one with state_cost_coe=true"
             )
-        text = fill(self._template, as_question(question), weight)
-        messages = [{"role": "user", "content": text}]
-        length = len(self._chat.render(messages).token_ids)
+        length = self.prompt_length(question)
         limit = self.settings.max_start_length
         if length > limit:
             raise QuestionTooLongError(
                 f"the question makes a prompt of {length} tokens, and at most {limit} are allowed"
             )
         row = {} if weight is None else {"extra_info": {FIELD: weight}}
-        return RolloutRequest(f"question-{next(self._numbers)}", messages, row=row)
+        number = next(self._numbers)
+        return RolloutRequest(f"question-{number}", self._messages(question, weight), row=row)
+
+    def prompt_length(self, question: str) -> int:
+        """Tokens of the prompt that a question makes, whatever cost counts."""
+        return len(self._chat.render(self._messages(question, _LONGEST_WEIGHT)).token_ids)
+
+    def _messages(self, question: str, cost_coe: float | None) -> Messages:
+        text = fill(self._template, as_question(question), cost_coe)
+        return [{"role": "user", "content": text}]
 
     async def answer(
         self,

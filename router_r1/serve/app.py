@@ -1,7 +1,7 @@
 """The HTTP server around a router.
 
-Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /metrics`` (all three need the
-key, where there is one), ``GET /health``, and ``GET /``, a page to ask the router on.
+Endpoints: ``POST /v1/chat/completions``, ``POST /route``, ``GET /v1/models``, ``GET /metrics`` (all
+four need the key, where there is one), ``GET /health``, and ``GET /``, a page to ask the router on.
 
 Guarantees: every request ends in an answer or in an error body of the OpenAI API; a client that
 goes away cancels its trajectory, in the engine and in the pool; a request that ends, however it
@@ -29,19 +29,21 @@ from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
 from router_r1.serve.config import ServerConfig
 from router_r1.serve.errors import (
-    INVALID_REQUEST,
     APIError,
     engine_failed,
     foreign_page,
     internal_error,
     malformed,
+    too_long,
     unauthorized,
     unknown_model,
 )
+from router_r1.serve.fitting import fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.page import page_response
 from router_r1.serve.protocol import ChatRequest, Completion, parse_chat_request
 from router_r1.serve.reasoning import ReasoningObserver
+from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
@@ -49,7 +51,7 @@ from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_CHAT_PATH = "/v1/chat/completions"
+_CHAT_PATH, _ROUTE_PATH = "/v1/chat/completions", "/route"
 _OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
 _KEEP_ALIVE_S = 15.0
@@ -84,6 +86,7 @@ class RouterServer:
             [
                 web.get("/", self._page),
                 web.post(_CHAT_PATH, self._chat),
+                web.post(_ROUTE_PATH, self._route),
                 web.get("/v1/models", self._models),
                 web.get("/v1/models/{model}", self._model),
                 web.get("/metrics", self._metrics_page),
@@ -110,7 +113,7 @@ class RouterServer:
 
     @web.middleware
     async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path != _CHAT_PATH:
+        if request.path not in (_CHAT_PATH, _ROUTE_PATH):
             return await handler(request)
         start = time.monotonic()
         status = _CLIENT_WENT_AWAY
@@ -157,9 +160,7 @@ class RouterServer:
         if isinstance(error, APIError):
             return error
         if isinstance(error, QuestionTooLongError):
-            return APIError(
-                400, str(error), "context_length_exceeded", INVALID_REQUEST, param="messages"
-            )
+            return too_long(str(error), "messages")
         if isinstance(error, OnePreferenceError):
             return malformed(str(error), "cost_coe")
         self._engine_died |= isinstance(error, EngineDeadError)
@@ -196,19 +197,29 @@ class RouterServer:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         chat = parse_chat_request(await request.read()).of_model(self._config.model_name)
-        rollout = self._router.request(chat.question, chat.cost_coe)
+        router = self._router
+        longest, tags = router.settings.max_start_length, router.settings.tags
+        fitted = fit_conversation(chat.conversation, router.prompt_length, longest, tags)
+        rollout = router.request(fitted.question, chat.cost_coe)
         if chat.seed is not None:  # the noise hangs on seed and uid: not on who asked before
             rollout = replace(rollout, uid=_SEEDED)
         identifier = f"chatcmpl-{uuid.uuid4().hex}"
-        completion = Completion(identifier, self._config.model_name, chat.warnings)
+        warnings = (*fitted.warnings, *chat.warnings)
+        completion = Completion(identifier, self._config.model_name, warnings)
         options = self._options(chat)
         async with self._admission.slot():
             if chat.stream:
                 return await self._stream(request, chat, completion, rollout, options)
             reasoning: list[str] = []
             observer = ReasoningObserver(reasoning.append, self.metrics.count_call)
-            trajectory = await self._router.answer(rollout, observer, options)
+            trajectory = await router.answer(rollout, observer, options)
             return web.json_response(completion.whole(trajectory, "".join(reasoning)))
+
+    async def _route(self, request: web.Request) -> web.Response:
+        asked = parse_route_request(await request.read())
+        async with self._admission.slot():
+            selection = await select_llm(self._router, asked.query, self.metrics.count_call)
+        return web.json_response(selection.body(asked.warnings))
 
     def _options(self, chat: ChatRequest) -> RolloutOptions:
         own = self._router.settings.options

@@ -1,10 +1,14 @@
-"""The one question that a conversation puts to the router.
+"""What a conversation holds, and the one question that it puts to the router.
 
-A router is trained on single questions. What else a conversation holds (a system message, earlier
-turns) goes before the question, in the order in which it was said, so that nothing is lost.
+A router is trained on single questions, in a prompt that has one place for one. What else a
+conversation holds (a system message, earlier turns) therefore goes into that place, before the
+question, in the order in which it was said; to send it as chat messages of its own would make
+prompts of a form that no training has shown.
 
 Guarantees: a conversation of one user message is that message, unchanged; what cannot reach the
-router is refused, naming the field, or listed in the warnings.
+router is refused, naming the field, or listed in the warnings. An earlier turn is one line that
+begins with its speaker, whatever stands in it: it can pass neither for another turn nor for the
+question, and holds no tag.
 """
 
 from __future__ import annotations
@@ -15,20 +19,54 @@ from typing import Any
 
 from router_r1.llm_agent.question import is_unicode
 from router_r1.serve.errors import malformed
+from router_r1.tags import Tags
 
+USER, ASSISTANT = "user", "assistant"
 _INSTRUCTING = ("system", "developer")
-_SPEAKERS = {"user": "User", "assistant": "Assistant"}
-_NOT_TRAINED_ON = (
-    "the router is trained on single questions; it gets {what} as text before the question"
-)
+_SPEAKERS = {USER: "User", ASSISTANT: "Assistant"}
+
+
+@dataclass(frozen=True)
+class Spoken:
+    """An earlier message: ``role`` is :data:`USER` or :data:`ASSISTANT`; its text is not blank."""
+
+    role: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """``question``: what the router is asked; ``warnings``: what a client should know of it."""
+    """What a client has sent.
+
+    Attributes:
+        question: the last user message.
+        instructions: system messages before it.
+        turns: user and assistant messages before it.
+        warnings: what of the messages was not read.
+    """
 
     question: str
+    instructions: tuple[str, ...] = ()
+    turns: tuple[Spoken, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def text(self, turns: Sequence[Spoken], tags: Tags) -> str:
+        """What the router is asked, with these of the earlier turns.
+
+        Args:
+            tags: that lose their power in all but the question.
+        """
+        parts = [tags.neutralise(text)[0] for text in self.instructions]
+        if turns:
+            lines = (f"{_SPEAKERS[turn.role]}: {_one_line(turn.text, tags)}" for turn in turns)
+            parts.append("The conversation so far:\n" + "\n".join(lines))
+        if not parts:
+            return self.question
+        return "\n\n".join([*parts, f"Now answer this: {self.question.strip()}"])
+
+
+def _one_line(text: str, tags: Tags) -> str:
+    return " ".join(tags.neutralise(text)[0].split())
 
 
 def read_conversation(messages: Any) -> Conversation:
@@ -40,7 +78,7 @@ def read_conversation(messages: Any) -> Conversation:
     if not isinstance(messages, list) or not messages:
         raise malformed("messages must be a list with at least one message", "messages")
     spoken = [_read_message(message) for message in messages]
-    asked = [i for i, (role, _) in enumerate(spoken) if role == "user"]
+    asked = [i for i, (role, _) in enumerate(spoken) if role == USER]
     if not asked:
         raise malformed("messages must hold a user message: the question", "messages")
     question = spoken[asked[-1]][1]
@@ -50,17 +88,12 @@ def read_conversation(messages: Any) -> Conversation:
     if any(text.strip() for _, text in spoken[asked[-1] + 1 :]):
         warnings.append("what follows the last user message is ignored: no answer can be begun")
     before = [(role, text.strip()) for role, text in spoken[: asked[-1]] if text.strip()]
-    instructions = [text for role, text in before if role in _INSTRUCTING]
-    turns = [f"{_SPEAKERS[role]}: {text}" for role, text in before if role in _SPEAKERS]
-    if not before:
-        return Conversation(question, tuple(warnings))
-    what = [
-        name
-        for name, there in (("the system message", instructions), ("earlier turns", turns))
-        if there
-    ]
-    warnings.append(_NOT_TRAINED_ON.format(what=" and ".join(what)))
-    return Conversation(_join(instructions, turns, question), tuple(warnings))
+    return Conversation(
+        question,
+        tuple(text for role, text in before if role in _INSTRUCTING),
+        tuple(Spoken(role, text) for role, text in before if role in _SPEAKERS),
+        tuple(warnings),
+    )
 
 
 def _read_message(message: Any) -> tuple[str, str]:
@@ -72,7 +105,7 @@ def _read_message(message: Any) -> tuple[str, str]:
         raise malformed(f"messages of the role {role!r} are not supported", "messages")
     if isinstance(content, list):
         content = "".join(map(_text_part, content))
-    if content is None and role == "assistant":
+    if content is None and role == ASSISTANT:
         content = ""
     if not isinstance(content, str):
         raise malformed(f"a message of the role {role!r} has no text", "messages")
@@ -88,11 +121,3 @@ def _text_part(part: Any) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
     raise malformed("a message may hold text only", "messages")
-
-
-def _join(instructions: Sequence[str], turns: Sequence[str], question: str) -> str:
-    parts = list(instructions)
-    if turns:
-        parts.append("The conversation so far:\n" + "\n".join(turns))
-    parts.append(f"Now answer this: {question.strip()}")
-    return "\n\n".join(parts)

@@ -43,6 +43,21 @@ def malformed(message: str, param: str | None = None) -> APIError:
     return APIError(400, message, "invalid_request", param=param)
 
 
+def too_long(message: str, param: str) -> APIError:
+    """A question whose prompt the router does not accept."""
+    return APIError(400, message, "context_length_exceeded", param=param)
+
+
+def nothing_selected() -> APIError:
+    """The router ended without a call of an LLM."""
+    return APIError(
+        422,
+        "the router called no LLM: it answered by itself, or ended without an answer; "
+        "/v1/chat/completions gives its answer",
+        "no_llm_selected",
+    )
+
+
 def unauthorized() -> APIError:
     """A missing or wrong key; it is not repeated."""
     return APIError(401, "a valid API key is needed", "invalid_api_key")

@@ -32,19 +32,19 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "router_r1_requests",
-            "Chat requests by HTTP status (499: the client went away).",
+            "Requests of answers and routes by HTTP status (499: the client went away).",
             ["status"],
             registry=registry,
         )
         Gauge(
-            "router_r1_requests_in_flight", "Chat requests under way.", registry=registry
+            "router_r1_requests_in_flight", "Requests under way.", registry=registry
         ).set_function(lambda: self.in_flight)
-        Gauge(
-            "router_r1_requests_queued", "Chat requests that wait.", registry=registry
-        ).set_function(lambda: self.queued)
+        Gauge("router_r1_requests_queued", "Requests that wait.", registry=registry).set_function(
+            lambda: self.queued
+        )
         self._seconds = Histogram(
             "router_r1_request_seconds",
-            "Seconds from a chat request to its end.",
+            "Seconds from a request to its end.",
             buckets=_BUCKETS_S,
             registry=registry,
         )
@@ -62,7 +62,7 @@ class Metrics:
         )
 
     def count_request(self, status: int, seconds: float) -> None:
-        """A chat request ended; status 499 is a client that went away."""
+        """A request ended; status 499 is a client that went away."""
         self._requests.labels(status).inc()
         self._seconds.observe(seconds)
 

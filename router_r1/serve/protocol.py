@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from router_r1.inference.record import final_answer, sampled_tokens
 from router_r1.llm_agent.trajectory import RoutedTrajectory
-from router_r1.serve.conversation import read_conversation
+from router_r1.serve.conversation import Conversation, read_conversation
 from router_r1.serve.errors import APIError, malformed, unknown_model
 from verl.trajectory import Trajectory, TrajectoryStatus
 
@@ -52,18 +52,18 @@ class ChatRequest:
 
     Attributes:
         model: its name.
-        question: what the router is asked (see :mod:`router_r1.serve.conversation`).
+        conversation: from which the router's question is made (:mod:`router_r1.serve.fitting`).
         stream, include_usage: whether to stream, and to end the stream with the usage.
         temperature, top_p, top_k: sampling; a ``top_k`` of -1 is off.
         max_tokens: bound of the trajectory after its prompt, replies included.
         cost_coe: what cost counts beside a right answer, in [0, 1]; from the field of that name, or
             from the model's (see :meth:`of_model`).
         seed: equal requests with equal seeds are sampled alike; None leaves it to chance.
-        warnings: what of the request was not done as a client may expect.
+        warnings: fields that are ignored.
     """
 
     model: str
-    question: str
+    conversation: Conversation
     stream: bool = False
     include_usage: bool = False
     temperature: float | None = None
@@ -137,11 +137,11 @@ _WANTED = {
 }
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Reads a request's body.
+def read_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
 
     Raises:
-        APIError: 400, naming the field at fault.
+        APIError: 400, if there is none.
     """
     try:
         data = json.loads(body)
@@ -149,6 +149,16 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         raise malformed("the body is not JSON") from error
     if not isinstance(data, dict):
         raise malformed("the body must be a JSON object")
+    return data
+
+
+def parse_chat_request(body: bytes) -> ChatRequest:
+    """Reads a request's body.
+
+    Raises:
+        APIError: 400, naming the field at fault.
+    """
+    data = read_object(body)
     try:
         read = _Body.model_validate(data)
     except ValidationError as error:
@@ -157,10 +167,9 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     for name, allowed in _FIXED.items():
         if (value := data.get(name)) is not None and not _is_one_of(value, allowed):
             raise APIError(400, f"{name} is not supported", "unsupported_parameter", param=name)
-    conversation = read_conversation(read.messages)
     return ChatRequest(
         model=read.model,
-        question=conversation.question,
+        conversation=read_conversation(read.messages),
         stream=bool(read.stream),
         include_usage=bool(read.stream_options and read.stream_options.include_usage),
         temperature=read.temperature,
@@ -169,7 +178,7 @@ def parse_chat_request(body: bytes) -> ChatRequest:
         top_k=-1 if read.top_k == 0 else read.top_k,  # servers differ in what switches it off
         seed=read.seed,
         cost_coe=read.cost_coe,
-        warnings=conversation.warnings + _unknown_fields(data),
+        warnings=unknown_fields(data, _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS),
     )
 
 
@@ -180,8 +189,8 @@ def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
     )
 
 
-def _unknown_fields(data: dict[str, Any]) -> tuple[str, ...]:
-    known = _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS
+def unknown_fields(data: dict[str, Any], known: Set[str]) -> tuple[str, ...]:
+    """A warning for each field of a request that is set and not known."""
     unknown = sorted(
         name for name, value in data.items() if name not in known and value is not None
     )

@@ -95,6 +95,8 @@ def test_a_command_line_can_be_run(line: str) -> None:
         ("router-r1 pool check yours", "yours"),
         ("router-r1 pool chek mine", "chek"),
         ("router-r1 tran", "tran"),
+        ("curl http://127.0.0.1:8000/rout -d {}", "/rout"),
+        ("curl http://127.0.0.1:8001/route -d {}", "8001"),
         ("router-r1 ask --qestion x", "--qestion"),
         ("source <(router-r1 completion tcsh)", "tcsh"),
         ("python -m router_r1.evaluation.raport", "raport"),

@@ -1,0 +1,145 @@
+"""``POST /route``: which LLM the router would ask, without asking it.
+
+The request is ``{"query": …}``, the answer ``{"selected_model": …, "thinking": …,
+"full_response": …}``, as the Router-R1 client of vLLM's semantic router has them.
+
+Guarantees: ``selected_model`` is the LLM of the trajectory's first valid call, by its name in the
+pool; it is not asked, and nothing follows that call. Tools that the router calls before it are
+asked, and so is nobody for a name that no LLM has. Where the trajectory ends without such a call
+there is an error: clients take an empty name for the first of their candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from router_r1.inference.router import QuestionTooLongError, Router
+from router_r1.llm_agent.observer import TrajectoryObserver
+from router_r1.llm_agent.question import is_unicode
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import CallResult
+from router_r1.serve.errors import malformed, nothing_selected, too_long
+from router_r1.serve.protocol import read_object, unknown_fields
+from router_r1.tags import THINK, Tags
+
+_QUERY = "query"
+
+
+@dataclass(frozen=True)
+class RouteRequest:
+    """``query``: what is to be routed; ``warnings``: fields that are ignored."""
+
+    query: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A decision.
+
+    Attributes:
+        llm: name in the pool.
+        thinking: the router's thoughts up to its call.
+        text: all that it wrote and read up to its call, which is the end of it.
+    """
+
+    llm: str
+    thinking: str
+    text: str
+
+    def body(self, warnings: tuple[str, ...]) -> dict[str, Any]:
+        """The JSON body; ``warnings`` are left out where there are none."""
+        return {
+            "selected_model": self.llm,
+            "thinking": self.thinking,
+            "full_response": self.text,
+            **({"warnings": list(warnings)} if warnings else {}),
+        }
+
+
+def parse_route_request(body: bytes) -> RouteRequest:
+    """Reads a request's body.
+
+    Raises:
+        APIError: 400, naming the field at fault.
+    """
+    data = read_object(body)
+    query = data.get(_QUERY)
+    if not isinstance(query, str) or not query.strip():
+        raise malformed("query must be a string with some text", _QUERY)
+    if not is_unicode(query):
+        raise malformed("query holds half of a character (a lone surrogate)", _QUERY)
+    return RouteRequest(query, unknown_fields(data, {_QUERY}))
+
+
+async def select_llm(
+    router: Router, query: str, on_call_end: Callable[[CallResult], None]
+) -> Selection:
+    """Lets the router think until it calls an LLM; to be awaited on its event loop.
+
+    Args:
+        on_call_end: gets the result of each call of a tool.
+
+    Raises:
+        APIError: 400 if the query is too long, 422 if the router calls no LLM.
+    """
+    try:
+        rollout = router.request(query)
+    except QuestionTooLongError as error:
+        raise too_long(str(error), _QUERY) from error
+    observer = FirstLLM(router.settings.pool, router.settings.tags, on_call_end)
+    try:
+        await router.answer(rollout, observer)
+    except LLMSelected as selected:
+        return selected.selection
+    raise nothing_selected()
+
+
+class LLMSelected(Exception):
+    """The router calls an LLM."""
+
+    def __init__(self, selection: Selection) -> None:
+        super().__init__(selection.llm)
+        self.selection = selection
+
+
+class FirstLLM(TrajectoryObserver):
+    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM.
+
+    Args:
+        pool: whose LLMs count.
+        tags: of the router.
+        on_call_end: gets the result of each other call.
+    """
+
+    def __init__(
+        self, pool: PoolConfig, tags: Tags, on_call_end: Callable[[CallResult], None]
+    ) -> None:
+        self._pool = pool
+        self._tags = tags
+        self._on_call_end = on_call_end
+        self._written = self._all = ""
+
+    def on_text(self, delta: str) -> None:
+        """Keeps what the router writes."""
+        self._written += delta
+        self._all += delta
+
+    def on_observation(self, block: str) -> None:
+        """Keeps what it reads, which is no thought of its own."""
+        self._all += block
+
+    def on_call(self, name: str, query: str) -> None:  # noqa: ARG002 - the name decides
+        """Raises :class:`LLMSelected` for an LLM of the pool."""
+        llm = self._pool.resolve(name)
+        if llm is None or llm.is_tool:
+            return
+        blocks = self._tags.blocks(self._written)
+        thoughts = [block.text.strip() for block in blocks if block.kind == THINK]
+        raise LLMSelected(Selection(llm.name, "\n".join(filter(None, thoughts)), self._all))
+
+    def on_result(self, result: CallResult) -> None:
+        """Hands the call to ``on_call_end``."""
+        self._on_call_end(result)
