@@ -139,7 +139,8 @@ class Tags:
     @cached_property
     def _tag_like(self) -> re.Pattern[str]:
         names = "|".join(self.names)
-        return re.compile(rf"<(\s*/?\s*(?:{names})\b[^>]{{0,64}})>", re.IGNORECASE)
+        # Two patterns of spaces side by side would share a run of them in as many ways as it is long.
+        return re.compile(rf"<(\s*(?:/\s*)?(?:{names})\b[^>]{{0,64}})>", re.IGNORECASE)
 
 
 DEFAULT_TAGS = Tags()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,14 @@ def with_tag(text: str, tags: Tags) -> str:
 
 def as_template(text: str, tags: Tags) -> str:
     return text.replace(tags.route, NAME)
+
+
+def test_a_text_that_almost_holds_a_tag_is_read_in_time_that_grows_as_it_does() -> None:
+    text = "<" + " " * 200_000 + "x"
+    start = time.monotonic()
+    assert SEARCH.neutralise(text) == (text, 0)
+    assert time.monotonic() - start < 5
+    assert SEARCH.neutralise("<  /  think  > < search x>") == ("(  /  think  ) ( search x)", 2)
 
 
 @pytest.mark.parametrize("tags", [SEARCH, ROUTE])
