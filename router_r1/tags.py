@@ -139,7 +139,7 @@ class Tags:
     @cached_property
     def _tag_like(self) -> re.Pattern[str]:
         names = "|".join(self.names)
-        # Two patterns of spaces side by side would share a run of them in as many ways as it is long.
+        # Two patterns of spaces side by side would share a run of spaces in as many ways as it has.
         return re.compile(rf"<(\s*(?:/\s*)?(?:{names})\b[^>]{{0,64}})>", re.IGNORECASE)
 
 
