@@ -13,8 +13,7 @@ question, and holds no tag.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from router_r1.llm_agent.question import is_unicode
@@ -33,6 +32,11 @@ class Spoken:
     role: str
     text: str
 
+    @property
+    def line(self) -> str:
+        """Speaker and text, in one line."""
+        return f"{_SPEAKERS[self.role]}: {' '.join(self.text.split())}"
+
 
 @dataclass(frozen=True)
 class Conversation:
@@ -50,23 +54,22 @@ class Conversation:
     turns: tuple[Spoken, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    def text(self, turns: Sequence[Spoken], tags: Tags) -> str:
-        """What the router is asked, with these of the earlier turns.
+    def without_tags(self, tags: Tags) -> Conversation:
+        """With tags that have lost their power in all but the question."""
+        return replace(
+            self,
+            instructions=tuple(tags.neutralise(text)[0] for text in self.instructions),
+            turns=tuple(Spoken(t.role, tags.neutralise(t.text)[0]) for t in self.turns),
+        )
 
-        Args:
-            tags: that lose their power in all but the question.
-        """
-        parts = [tags.neutralise(text)[0] for text in self.instructions]
-        if turns:
-            lines = (f"{_SPEAKERS[turn.role]}: {_one_line(turn.text, tags)}" for turn in turns)
+    def text(self, start: int) -> str:
+        """What the router is asked, with the earlier turns from the one at ``start`` on."""
+        parts = list(self.instructions)
+        if lines := [turn.line for turn in self.turns[start:]]:
             parts.append("The conversation so far:\n" + "\n".join(lines))
         if not parts:
             return self.question
         return "\n\n".join([*parts, f"Now answer this: {self.question.strip()}"])
-
-
-def _one_line(text: str, tags: Tags) -> str:
-    return " ".join(tags.neutralise(text)[0].split())
 
 
 def read_conversation(messages: Any) -> Conversation:

@@ -39,11 +39,12 @@ def fit_conversation(
         APIError: 400, if the question is too long with the system message alone. One without a
             system message is not measured.
     """
+    conversation = conversation.without_tags(tags)
     turns = conversation.turns
     starts = [0, *(i for i, turn in enumerate(turns) if i and turn.role == USER), len(turns)]
 
     def fits(start: int) -> bool:
-        text = conversation.text(turns[start:], tags)
+        text = conversation.text(start)
         # To count the tokens of a text that is far too long would hold other requests up.
         return len(text) <= longest * MAX_CHARACTERS_PER_TOKEN and prompt_length(text) <= longest
 
@@ -56,12 +57,11 @@ def fit_conversation(
             f"{longest} tokens that are allowed",
             "messages",
         )
-    left = turns[start:]
     return Fitted(
-        conversation.text(left, tags),
+        conversation.text(start),
         (
             *conversation.warnings,
-            *_told(bool(conversation.instructions), bool(left)),
+            *_told(bool(conversation.instructions), start < len(turns)),
             *_left_out(start, len(turns), longest),
         ),
     )
