@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from router_r1.config import RouterConfig
 from router_r1.next_steps import next_commands
 from router_r1.pool.ledger import Account, Ledger
 from router_r1.reward.cost import RewardScales
+from router_r1.world.knowledge import Question
 from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
 from verl.task import TrainingReport, ValidationResult
@@ -47,8 +49,9 @@ def write_summary(
     None is the scale of random routing.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
-    untrained without a first validation, trained without a later one. A router of several weights
-    of cost has a row for each, in ``by_cost_coe``; its oracle above is that of the least.
+    best_single where questions are offered different LLMs, untrained without a first validation,
+    trained without a later one. A router of several weights of cost has a row for each, in
+    ``by_cost_coe``; its oracle above is that of the least.
     """
     rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
     first, last = report.first_validation, report.last_validation
@@ -61,11 +64,18 @@ def write_summary(
     if config.world is not None:
         world = World.of_pool(config.world, config.pool)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
-        oracle = Oracle(world, config.pool.prices(), questions, _weighing(config, scales))
-        best_llm, best = oracle.best_single()
+        oracle = Oracle(
+            world,
+            config.pool.prices(),
+            questions,
+            _weighing(config, scales),
+            _offered(config, questions),
+        )
         example = questions[0].text
         rows["random"] = asdict(oracle.random_routing())
-        rows["best_single"] = asdict(best)
+        if config.offer is None:
+            best_llm, best = oracle.best_single()
+            rows["best_single"] = asdict(best)
         rows["oracle"] = asdict(oracle.oracle(config.cost_preference.least))
     setup = float(os.environ.get(SETUP_SECONDS_VARIABLE, "0"))
     seconds = {
@@ -113,6 +123,18 @@ def _measured(result: ValidationResult) -> dict[str, float]:
         "cost": result.mean("cost"),
         "calls": result.mean("route_cnt"),
     }
+
+
+def _offered(config: RouterConfig, questions: Sequence[Question]) -> list[tuple[str, ...]] | None:
+    """The LLMs that each validation question is offered; None if it is the pool."""
+    offers = config.offers
+    if offers is None:
+        return None
+    rows = (
+        {"extra_info": {"index": index, "question": question.text}}
+        for index, question in enumerate(questions)
+    )
+    return [tuple(llm.name for llm in offers.of_row(row).owners) for row in rows]
 
 
 def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[str, Any]]:

@@ -66,6 +66,7 @@ class Oracle:
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
         weighing: by which the best route is chosen; expectations keep the unit of ``prices``.
+        offered: the LLMs that each question is offered; None offers all to each.
     """
 
     def __init__(
@@ -74,8 +75,11 @@ class Oracle:
         prices: Mapping[str, float],
         questions: Sequence[Question],
         weighing: Weighing | None = None,
+        offered: Sequence[tuple[str, ...]] | None = None,
     ) -> None:
         self._llms = world.llms
+        everyone = tuple(world.llms)
+        self._offered = list(offered) if offered is not None else [everyone] * len(questions)
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
@@ -118,14 +122,17 @@ class Oracle:
         )
         return em, sum(self._call_cost[name] for name in route)
 
-    def _routes(self, domains: tuple[str, ...]) -> list[tuple[str, ...]]:
-        return list(itertools.product(self._llms, repeat=len(domains)))
+    def _routes(
+        self, domains: tuple[str, ...], offered: tuple[str, ...] | None = None
+    ) -> list[tuple[str, ...]]:
+        return list(itertools.product(offered or self._llms, repeat=len(domains)))
 
     def random_routing(self) -> Expectation:
-        """Every hop asks an LLM drawn uniformly."""
+        """Every hop asks an LLM drawn uniformly from those offered."""
         parts = []
-        for question in self._questions:
-            values = [self._route(question.domains, r) for r in self._routes(question.domains)]
+        for question, offered in zip(self._questions, self._offered, strict=True):
+            routes = self._routes(question.domains, offered)
+            values = [self._route(question.domains, route) for route in routes]
             em, cost = np.mean(values, axis=0)
             parts.append((float(em), float(cost), float(len(question.hops))))
         return Expectation.mean(parts)
@@ -142,9 +149,15 @@ class Oracle:
         """The LLM with the highest EM when it gets every call."""
         return max(((n, self.single(n)) for n in self._llms), key=lambda pair: pair[1].em)
 
-    def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
+    def best_route(
+        self,
+        domains: tuple[str, ...],
+        cost_coe: float,
+        offered: tuple[str, ...] | None = None,
+    ) -> tuple[str, ...]:
         """The route with the highest expected reward: EM times what a right answer earns.
 
+        Of the LLMs ``offered``, or of all.
         Since EM is 0 or 1, that is the same for each form of the reward. Cost and latency are
         rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes to the cheaper route.
         """
@@ -159,15 +172,16 @@ class Oracle:
                 0.0, 1.0, self.scale.reward(cost), cost_coe, fast, latency_coe
             ), -cost
 
-        return max(self._routes(domains), key=value)
+        return max(self._routes(domains, offered), key=value)
 
     def oracle(self, cost_coe: float = 0.0) -> Expectation:
         """Every hop asks the LLM that the best route names."""
         parts = []
-        routes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        for question in self._questions:
+        routes: dict[tuple[tuple[str, ...], frozenset[str]], tuple[str, ...]] = {}
+        for question, offered in zip(self._questions, self._offered, strict=True):
             domains = question.domains
-            if domains not in routes:
-                routes[domains] = self.best_route(domains, cost_coe)
-            parts.append((*self._route(domains, routes[domains]), float(len(domains))))
+            key = domains, frozenset(offered)
+            if key not in routes:
+                routes[key] = self.best_route(domains, cost_coe, offered)
+            parts.append((*self._route(domains, routes[key]), float(len(domains))))
         return Expectation.mean(parts)
