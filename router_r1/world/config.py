@@ -75,6 +75,10 @@ class ColdStartConfig:
         steps: optimizer steps; the learning rate falls to its least at the last.
         copy_steps: first steps, on short copy exercises.
         no_reply_share: part of the traces in which a call brings nothing.
+        lean: where prompts state what cost counts, how far the calls of traces lean to cheaper LLMs
+            as it counts more, as an instruction-tuned model's would. An LLM is drawn by the weight
+            exp(lean * (2 * cost_coe - 1) * c), with c from -1 for the dearest to 1 for the
+            cheapest. 0 draws all alike.
         gate_freq: steps between measurements.
     """
 
@@ -85,6 +89,7 @@ class ColdStartConfig:
     lr: float = 3e-3
     copy_steps: int = 100
     no_reply_share: float = 0.04
+    lean: float = 0.0
     gate_freq: int = 120
     policy: PolicySize = field(default_factory=PolicySize)
     gate: GateThresholds = field(default_factory=GateThresholds)

@@ -9,6 +9,7 @@ a rollout sees them; the loss mask is 1 on the policy's own tokens only.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,7 @@ class TraceDataset:
         copy_steps: first steps, in which half of the examples are repeated names without a
             prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
+        lean: see :class:`~router_r1.world.config.ColdStartConfig`.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class TraceDataset:
         seed: int,
         copy_steps: int,
         no_reply_share: float,
+        lean: float,
     ) -> None:
+        self._lean = lean
         self._setting = Setting.from_mapping(setting)
         self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
@@ -108,6 +112,15 @@ class TraceDataset:
         while True:
             yield from rng.sample(llms, len(llms))
 
+    def _weights(self, scene: Scene) -> list[float]:
+        """How often each LLM of a scene is called, relative to the others."""
+        if scene.cost_coe is None:
+            return [1.0] * len(scene.llms)
+        prices = sorted({llm.completion_price for llm in scene.llms}, reverse=True)
+        last = max(1, len(prices) - 1)
+        cheapness = (2 * prices.index(llm.completion_price) / last - 1 for llm in scene.llms)
+        return [math.exp(self._lean * (2 * scene.cost_coe - 1) * c) for c in cheapness]
+
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
@@ -121,8 +134,8 @@ class TraceDataset:
     ) -> dict[str, list[int]]:
         question = self._world.knowledge.sample_question("train", rng)
         scene = self._setting.draw(rng)
-        if self._setting.offer is not None:
-            llms = _at_random(scene.llms, rng)
+        if self._setting.offer is not None or scene.cost_coe is not None:
+            llms = _weighted(scene.llms, self._weights(scene), rng)
         segments: list[tuple[list[int], int]] = [(self._prompt(question, scene, with_prompt), 0)]
         for action, observation in self._turns(question, scene, rng, llms):
             segments.append((self._encode(action), 1))
@@ -172,6 +185,8 @@ class TraceDataset:
         return [*turns, (self._phrases.answer.format(answer=subject), "")]
 
 
-def _at_random(llms: Sequence[LLMConfig], rng: random.Random) -> Iterator[LLMConfig]:
+def _weighted(
+    llms: Sequence[LLMConfig], weights: Sequence[float], rng: random.Random
+) -> Iterator[LLMConfig]:
     while True:
-        yield rng.choice(llms)
+        yield from rng.choices(llms, weights)

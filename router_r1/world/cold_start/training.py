@@ -77,6 +77,7 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
                     "seed": config.seed,
                     "copy_steps": config.copy_steps,
                     "no_reply_share": config.no_reply_share,
+                    "lean": config.lean,
                 },
             ),
             gate=ComponentConfig(

@@ -33,7 +33,7 @@ def oracle(world: World, embedded_pool: PoolConfig) -> Oracle:
 @pytest.fixture(scope="module")
 def traces(policy_folder: Path, embedded_pool: PoolConfig) -> TraceDataset:
     setting = Setting(pool=embedded_pool)
-    return TraceDataset(str(policy_folder), setting.to_mapping(), 0, 10, 0.04)
+    return TraceDataset(str(policy_folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def route_traces(
     folder = tmp_path_factory.mktemp("route")
     setting = Setting(pool=embedded_pool, route_tag="route")
     world_tokenizer(setting).save_pretrained(folder)
-    return TraceDataset(str(folder), setting.to_mapping(), 0, 10, 0.04)
+    return TraceDataset(str(folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
 
 
 def test_same_seed_same_world(world: World) -> None:
