@@ -94,7 +94,7 @@ class RoutingReports(Reports):
     def evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""
         from router_r1.evaluation.report.page import write_report  # as above
-        from router_r1.evaluation.tables import print_results
+        from router_r1.evaluation.score_tables import print_results
 
         print_results(folder)
         page = write_report(folder, Path(self._config.trainer.default_local_dir))

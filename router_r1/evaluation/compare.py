@@ -27,8 +27,8 @@ from router_r1.evaluation.comparison import (
     sweep_points,
     write_comparison,
 )
+from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.expected import expected_rows
-from router_r1.evaluation.tables import comparison_tables
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint

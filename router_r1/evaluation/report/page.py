@@ -11,11 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation import frames, tables
+from router_r1.evaluation import frames, score_tables
 from router_r1.evaluation.charts import HUES, comparison_svg, learning_curves
+from router_r1.evaluation.comparison_tables import comparison_tables
+from router_r1.evaluation.published import published_table
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs
 from router_r1.evaluation.report.reward_rule import RewardRule, known_pool, reward_rule
 from router_r1.evaluation.report.trajectories import encode
+from router_r1.evaluation.tables import Card
 from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
 from verl.trainer.evaluation.summary import DatasetSummary
 from verl.utils.files import write_text
@@ -52,7 +55,7 @@ def _build_page(inputs: ReportInputs) -> str:
     encoded = encode(inputs.records, rule, pool, SIZE_LIMIT, inputs.steps)
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
-    summaries = tables.summaries_of(inputs.newest)
+    summaries = score_tables.summaries_of(inputs.newest)
     llms = frames.llm_names(inputs.records)
     colours = {  # CSS classes
         llm: "llm-none" if llm == frames.UNKNOWN_LLM else f"llm-{number % HUES}"
@@ -68,18 +71,18 @@ def _build_page(inputs: ReportInputs) -> str:
         facts=_facts(inputs, rule),
         count=len(inputs.newest),
         colours=colours,
-        results={"cards": _cards(summaries), "table": tables.dataset_table(summaries)},
+        results={"cards": _cards(summaries), "table": score_tables.dataset_table(summaries)},
         comparison=compared
-        and {"chart": comparison_svg(compared), "tables": tables.comparison_tables(compared)},
+        and {"chart": comparison_svg(compared), "tables": comparison_tables(compared)},
         validations=_validations(inputs, llms),
         learning=learning_curves(inputs.metrics),
         routing={
             "by_source": frames.calls_by(calls, "source", llms),
             "by_domain": frames.calls_by_domain(calls, llms),
             "max_domains": frames.MAX_DOMAINS,
-            "use": tables.use_table(frames.llm_use(calls, llms), colours),
+            "use": score_tables.use_table(frames.llm_use(calls, llms), colours),
         },
-        published=tables.published_table(summaries),
+        published=published_table(summaries),
         index=encoded.index,
         chunks=encoded.chunks,
     )
@@ -107,12 +110,12 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
     }
 
 
-def _cards(summaries: Sequence[DatasetSummary]) -> list[tables.Card]:
+def _cards(summaries: Sequence[DatasetSummary]) -> list[Card]:
     """The average over datasets, large."""
     estimates = summaries[-1].estimates
     return [
-        tables.Card(score.title, *score.show(estimates[score.column])[:2], score.explanation)
-        for score in tables.SCORES
+        Card(score.title, *score.show(estimates[score.column])[:2], score.explanation)
+        for score in score_tables.SCORES
         if score.column in estimates and score.column != "reward"
     ]
 
@@ -127,7 +130,7 @@ def _validations(inputs: ReportInputs, llms: Sequence[str]) -> dict[str, Any] | 
     return {
         "first": first,
         "last": last,
-        "table": tables.step_table(by_step),
+        "table": score_tables.step_table(by_step),
         "changes": frames.changes(by_step[first], by_step[last]),
         "calls": calls.rename(index="step {}".format),
     }

@@ -25,8 +25,8 @@ from router_r1.evaluation.comparison import (
     sweep_points,
     write_comparison,
 )
+from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.expected import expected_rows
-from router_r1.evaluation.tables import comparison_tables
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.normalization import NORMALIZATIONS

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.frontier import Curve, Point, TradeOff, trade_offs
-from router_r1.evaluation.tables import DASH, comparison_tables
+from router_r1.evaluation.tables import DASH
 from tests.comparisons import toy_comparison, toy_row
 
 POINTS = [Point(3, 0.5), Point(1, 0.2), Point(5, 0.9), Point(2, 0.4), Point(6, 0.7), Point(5, 0.1)]

@@ -27,6 +27,7 @@ from router_r1.evaluation.frames import (
     llm_names,
     llm_use,
 )
+from router_r1.evaluation.published import published_figures
 from router_r1.evaluation.report.page import write_report
 from router_r1.evaluation.report.reward_rule import (
     branch_of,
@@ -36,7 +37,7 @@ from router_r1.evaluation.report.reward_rule import (
 )
 from router_r1.evaluation.report.segments import split_response
 from router_r1.evaluation.report.trajectories import encode
-from router_r1.evaluation.tables import published_figures, summaries_of
+from router_r1.evaluation.score_tables import summaries_of
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import combine
 from router_r1.reward.cost import RewardScales

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from router_r1.config import RouterConfig
 from router_r1.evaluation.frames import RoutedRecord
-from router_r1.evaluation.tables import print_results, published_figures
+from router_r1.evaluation.published import published_figures
+from router_r1.evaluation.score_tables import print_results
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
