@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from router_r1.evaluation.benchmark import Question
+from router_r1.evaluation.waiting import seconds_waited
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import exact_match, f1_score
@@ -93,6 +94,7 @@ def to_record(
             "route_cnt": float(answered),
             "failed_calls": float(len(results) - answered),
             "num_turns": float(len({call.turn for call in answer.calls})),
+            "latency_s": seconds_waited((c.turn, c.result.latency_s) for c in answer.calls),
             **{f"calls/{llm}": float(count) for llm, count in by_llm.items()},
         },
     )

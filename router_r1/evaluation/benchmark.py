@@ -11,10 +11,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from router_r1.data_row import question
 from router_r1.evaluation.comparison import read_json_object
+from router_r1.evaluation.waiting import TimedQuestion
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
@@ -150,7 +151,8 @@ def kind_of(name: str) -> str:
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
-    """Scored records of these questions, of a router evaluated before; of its agent, nothing.
+    """Scored records of these questions, of a router evaluated before; of its agent nothing but
+    ``latency_s`` among the scores, where it tells its calls.
 
     Raises:
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
@@ -164,8 +166,8 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    saved = read_parquet(path, QuestionRecord)
-    records = [r for r in saved if (r.data_source, r.prompt) in wanted]
+    saved = read_parquet(path, TimedQuestion)
+    records = [_timed(r) for r in saved if (r.data_source, r.prompt) in wanted]
     if missing := wanted - {(r.data_source, r.prompt) for r in records}:
         raise RecordError(
             f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "
@@ -173,3 +175,10 @@ def read_saved(
             "with --test_files"
         )
     return records
+
+
+def _timed(record: EvaluationRecord[Any]) -> EvaluationRecord[QuestionRecord]:
+    """Moves the seconds of a :class:`TimedQuestion` to the scores."""
+    seconds = record.trajectory.latency_s
+    scores = record.scores if seconds is None else {"latency_s": seconds, **record.scores}
+    return replace(record, trajectory=QuestionRecord(), scores=scores)

@@ -120,7 +120,7 @@ def comparison_svg(comparison: Comparison) -> Markup:
     """The picture for a page."""
     with figure_of(11, 7) as figure:
         _draw_comparison(figure, comparison)
-        return inline_svg(figure, "EM against dollars of every router")
+        return inline_svg(figure, f"{comparison.quality} against dollars of every router")
 
 
 class Mark(NamedTuple):
@@ -158,10 +158,10 @@ def marks(comparison: Comparison) -> list[Mark]:
         own = [labels.pop(place)] if kind == "router" and place in labels else []
         label = ", ".join([_shared_label([row.name for row in group]), *own])
         interval = (means.em_low or 0.0, means.em_high or 0.0)
-        hint = f"{label}: {_figures(place)}, {means.calls:.2f} calls a question"
+        hint = f"{label}: {_figures(comparison, place)}, {means.calls:.2f} calls a question"
         found.append(Mark(place, kind, label, hint, interval))
     for place, label in labels.items():
-        found.append(Mark(place, "router", label, f"{label}: {_figures(place)}", None))
+        found.append(Mark(place, "router", label, f"{label}: {_figures(comparison, place)}", None))
     return found
 
 
@@ -174,8 +174,8 @@ def _shared_label(names: Sequence[str]) -> str:
     )
 
 
-def _figures(place: Place) -> str:
-    return f"EM {place[1]:.3f}, ${place[0]:.3g} per 1000 questions"
+def _figures(comparison: Comparison, place: Place) -> str:
+    return f"{comparison.quality} {place[1]:.3f}, ${place[0]:.3g} per 1000 questions"
 
 
 def pareto_front(comparison: Comparison) -> list[Place]:
@@ -203,7 +203,7 @@ def _draw_comparison(figure: Figure, comparison: Comparison) -> None:
     axes.margins(x=0.1, y=0.08)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     axes.set_xlabel("dollars for 1,000 questions (log scale)")
-    axes.set_ylabel("exact match, with 95% interval")
+    axes.set_ylabel(f"{comparison.quality}, with 95% interval")
     axes.set_title(comparison.title, fontsize=13, pad=12)
     axes.xaxis.set_major_formatter(lambda value, _: f"${value:g}")
     axes.xaxis.set_minor_formatter("")

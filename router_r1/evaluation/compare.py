@@ -16,6 +16,7 @@ from dataclasses import replace
 from router_r1.evaluation.answer import Answer, Ask, limited, to_record
 from router_r1.evaluation.baselines.base import Baseline, collect_training_set
 from router_r1.evaluation.baselines.embedding import load_embedder
+from router_r1.evaluation.baselines.fixed import SingleLLM
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
 from router_r1.evaluation.benchmark import Benchmark, Question, kind_of, load_benchmark, read_saved
 from router_r1.evaluation.charts import comparison_png
@@ -29,6 +30,8 @@ from router_r1.evaluation.comparison import (
 )
 from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.expected import expected_rows
+from router_r1.evaluation.oracle_gap import oracle_row, with_oracle_gaps
+from router_r1.evaluation.weighing import stated_weighing
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
@@ -68,8 +71,14 @@ async def running_pool(
         yield pool, retriever
 
 
-async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[Row]:
+async def run_baselines(
+    benchmark: Benchmark, args: argparse.Namespace
+) -> tuple[list[Row], Row | None]:
     """Collects the training outcomes, trains, and lets every baseline answer the test questions.
+
+    Returns:
+        A row for each baseline, and the oracle's of one LLM a question; None unless every LLM is
+        one of the baselines.
 
     Raises:
         ConfigError: for baselines or a retriever that are not to be had.
@@ -85,15 +94,27 @@ async def run_baselines(benchmark: Benchmark, args: argparse.Namespace) -> list[
             await client.check()
             if learners := [baseline for baseline in baselines if baseline.learns]:
                 await _train(learners, benchmark, setting, ask, args.embedder)
-            return await _measure(baselines, benchmark.test, ask, args.normalization)
+            records = await _measure(baselines, benchmark.test, ask, args.normalization)
         finally:
             await client.close()
+    rows = [
+        measured_row(baseline.name, baseline.kind, of_one)
+        for baseline, of_one in zip(baselines, records, strict=True)
+    ]
+    pairs = zip(baselines, records, strict=True)
+    singles = {b.llm: of_one for b, of_one in pairs if isinstance(b, SingleLLM)}
+    everyone = set(setting.names) <= singles.keys()
+    return rows, oracle_row(list(singles.values())) if everyone else None
 
 
 def _setting(
     benchmark: Benchmark, pool: PoolConfig, retriever: str | None, args: argparse.Namespace
 ) -> Setting:
     world, retriever = benchmark.world, _member(pool, "--retriever", retriever)
+    oracle = None
+    if world is not None:
+        weighing = stated_weighing([point.folder for point in args.sweep], pool)
+        oracle = Oracle(world, pool.prices(), benchmark.world_test, weighing)
     return Setting(
         llms=[llm for llm in pool.offered if llm.name != retriever],
         seed=args.seed,
@@ -101,7 +122,7 @@ def _setting(
         retriever=retriever,
         reader=_member(pool, "--reader", args.reader),
         knowledge=world.knowledge if world else None,
-        oracle=Oracle(world, pool.prices(), benchmark.world_test) if world else None,
+        oracle=oracle,
         oracle_cost_coes=sorted({0.0, *(float(point.label) for point in args.sweep)}),
     )
 
@@ -132,8 +153,9 @@ async def _train(
 
 async def _measure(
     baselines: Sequence[Baseline], questions: Sequence[Question], ask: Ask, normalization: str
-) -> list[Row]:
-    rows = []
+) -> list[list[EvaluationRecord[Answer]]]:
+    """Of each baseline, a record of each question, in order."""
+    measured = []
     with progress_bar() as progress:
         task = progress.add_task("", total=len(baselines) * len(questions))
         for baseline in baselines:
@@ -143,8 +165,8 @@ async def _measure(
             )
             if failed := sum(record.scores["failed_calls"] for record in records):
                 logger.warning("%s: %d calls brought no reply", baseline.name, failed)
-            rows.append(measured_row(baseline.name, baseline.kind, records))
-    return rows
+            measured.append(records)
+    return measured
 
 
 async def answer_all(
@@ -175,12 +197,13 @@ def compare(args: argparse.Namespace) -> Comparison:
         [(s.label, read_saved(s.folder, benchmark.test, args.normalization)) for s in evaluations]
         for evaluations in (args.router, args.sweep)
     )
-    rows = asyncio.run(run_baselines(benchmark, args))
+    rows, oracle = asyncio.run(run_baselines(benchmark, args))
     rows += [measured_row(label, kind_of(label), records) for label, records in saved]
     if benchmark.world is not None:
         rows += expected_rows(benchmark.world, benchmark.pool, benchmark.world_test)
     points = sweep_points([(float(label), records) for label, records in swept])
-    return Comparison(benchmark.title, rows, points)
+    comparison = Comparison(benchmark.title, rows, points)
+    return comparison if oracle is None else with_oracle_gaps(comparison, oracle)
 
 
 def main(arguments: list[str]) -> None:

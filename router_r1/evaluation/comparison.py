@@ -9,7 +9,6 @@ question, so that questions which cost both routers the same leave no doubt in i
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, replace
 from operator import itemgetter
@@ -17,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import pandas as pd
+import numpy as np
 
 from verl.errors import UserError
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -35,7 +34,7 @@ KINDS = {
     "router": "trained router",
     "oracle": "oracle",
 }
-FIGURES = ("em", "f1", "cost", "dollars", "calls")
+FIGURES = ("em", "f1", "cost", "dollars", "calls", "latency_s", "latency_p95_s", "oracle_gap")
 _CHANGE = ("cost_change", "cost_change_low", "cost_change_high")
 
 
@@ -45,17 +44,31 @@ class EvaluationFileError(UserError):
 
 @dataclass(frozen=True)
 class Means:
-    """Per question: ``em`` and ``f1`` in [0, 1], ``cost`` in completion tokens x $ per 1M, true
-    ``dollars``, answered ``calls``; the 95% interval of ``em`` is None where nothing was sampled.
+    """Means per question.
+
+    Attributes:
+        em: exact match, or the outcome that was recorded, in [0, 1].
+        f1: in [0, 1]; None where answers were not scored by it.
+        cost: completion tokens x $ per 1M; None where tokens are not known.
+        dollars: of prompts and completions.
+        calls: that were answered.
+        em_low, em_high: the 95% interval of ``em``; None where nothing was sampled.
+        latency_s: seconds that a question waits for its calls, see
+            :mod:`router_r1.evaluation.waiting`; None where they were not recorded.
+        latency_p95_s: not a mean, but the 95th percentile of these seconds over all questions.
+        oracle_gap: see :mod:`router_r1.evaluation.oracle_gap`; None without its oracle.
     """
 
     em: float
-    f1: float
-    cost: float
+    f1: float | None
+    cost: float | None
     dollars: float
     calls: float
     em_low: float | None = None
     em_high: float | None = None
+    latency_s: float | None = None
+    latency_p95_s: float | None = None
+    oracle_gap: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,29 +95,48 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that the tables, the chart and the file show."""
+    """Everything that the tables, the chart and the file show; ``quality`` is what ``em`` is
+    called there."""
 
     title: str
     rows: Sequence[Row]
     sweep: Sequence[SweepPoint]
+    quality: str = "EM"
 
 
 def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
     """From scored records."""
     *sources, total = summarise(records, "em")
-    return Row(name, kind, _means(total), {s.data_source: _means(s) for s in sources})
+    by_source: dict[str, list[EvaluationRecord]] = {}
+    for record in records:
+        by_source.setdefault(record.data_source, []).append(record)
+    means = {s.data_source: _means(s, by_source[s.data_source]) for s in sources}
+    return Row(name, kind, _means(total, records), means)
 
 
-def _means(summary: DatasetSummary) -> Means:
+def _means(summary: DatasetSummary, records: Sequence[EvaluationRecord]) -> Means:
     means = {name: estimate.mean for name, estimate in summary.estimates.items()}
-    calls, em = means["route_cnt"], summary.estimates["em"]
-    return Means(em.mean, means["f1"], means["cost"], means["dollars"], calls, em.low, em.high)
+    em, seconds = summary.estimates["em"], [r.scores.get("latency_s") for r in records]
+    timed = None not in seconds
+    return Means(
+        em.mean,
+        means.get("f1"),
+        means.get("cost"),
+        means["dollars"],
+        means["route_cnt"],
+        em.low,
+        em.high,
+        latency_s=means["latency_s"] if timed else None,
+        latency_p95_s=float(np.percentile(np.array(seconds, float), 95)) if timed else None,
+    )
 
 
 def computed_row(name: str, kind: str, by_source: Mapping[str, Means]) -> Row:
-    """From expectations per dataset."""
-    means = pd.DataFrame([_figures(means) for means in by_source.values()]).mean()
-    return Row(name, kind, Means(**means.to_dict()), by_source)
+    """From expectations per dataset, of which all have a figure or none has."""
+    columns = zip(*(_figures(means).values() for means in by_source.values()), strict=True)
+    means = [None if None in column else fmean(column) for column in columns]
+    total: dict[str, Any] = dict(zip(FIGURES, means, strict=True))
+    return Row(name, kind, Means(**total), by_source)
 
 
 def sweep_points(
@@ -157,11 +189,16 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         sweep.append(
             {"cost_coe": point.cost_coe, **total, **dict(zip(_CHANGE, change, strict=True))}
         )
-    content = {"title": comparison.title, "rows": rows, "sweep": sweep}
+    content = {
+        "title": comparison.title,
+        "quality": comparison.quality,
+        "rows": rows,
+        "sweep": sweep,
+    }
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def _figures(means: Means) -> dict[str, float]:
+def _figures(means: Means) -> dict[str, float | None]:
     return {name: getattr(means, name) for name in FIGURES}
 
 
@@ -183,8 +220,8 @@ def read_comparison(path: Path) -> Comparison | None:
         for point in content["sweep"]:
             cost_coe, change = point.pop("cost_coe"), [point.pop(key, None) for key in _CHANGE]
             estimate = None if None in change else Estimate(*change)
-            sweep.append(SweepPoint(cost_coe, Means(f1=math.nan, **point), estimate))
-        return Comparison(content["title"], rows, sweep)
+            sweep.append(SweepPoint(cost_coe, Means(f1=None, **point), estimate))
+        return Comparison(content["title"], rows, sweep, content.get("quality", "EM"))
     except (AttributeError, KeyError, TypeError) as error:
         raise EvaluationFileError(
             f"{path} is no comparison ({error}); python -m router_r1.evaluation.compare writes it"

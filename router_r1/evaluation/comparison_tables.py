@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from router_r1.evaluation.charts import pareto_front, place_of
 from router_r1.evaluation.comparison import KINDS, Comparison, Means, SweepPoint
 from router_r1.evaluation.frontier import CPT_SHARES, Point, trade_offs
-from router_r1.evaluation.tables import DASH, TIMES, Cell, Line, Table, or_dash
+from router_r1.evaluation.tables import DASH, MINUS, TIMES, Cell, Line, Table, or_dash
+
+
+class _Column(NamedTuple):
+    """A figure of a router; a table in which no router has it leaves it out."""
+
+    title: str
+    explanation: str
+    show: Callable[[Means], Cell | None]
+
+
+def _figure(form: str, value: float | None, small: str = "") -> Cell | None:
+    return None if value is None else Cell(form.format(value), small)
+
+
+def _quality(means: Means) -> Cell:
+    low, high = means.em_low, means.em_high
+    interval = "" if low is None or high is None else f"{low:.3f}{DASH}{high:.3f}"
+    return Cell(f"{means.em:.3f}", interval)
+
+
+def _seconds(means: Means) -> Cell | None:
+    slow = means.latency_p95_s
+    return _figure("{:.3g}", means.latency_s, "" if slow is None else f"95%: {slow:.3g}")
+
+
+def _columns(quality: str) -> list[_Column]:
+    return [
+        _Column(quality, "with the 95% interval of what was measured", _quality),
+        _Column("F1", "token overlap", lambda m: _figure("{:.3f}", m.f1)),
+        _Column("cost", f"completion tokens {TIMES} $ per 1M", lambda m: _figure("{:.2f}", m.cost)),
+        _Column(
+            "$ / 1000", "dollars for 1000 questions", lambda m: Cell(f"{m.dollars * 1000:.4f}")
+        ),
+        _Column("calls", "answered calls per question", lambda m: Cell(f"{m.calls:.2f}")),
+        _Column("seconds", "that a question waits for its calls", _seconds),
+        _Column(
+            "gap",
+            f"OracleGap: 1 {MINUS} {quality} over that of the oracle of one LLM a question",
+            lambda m: _figure("{:.1%}", m.oracle_gap),
+        ),
+    ]
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
-    """One for all datasets with the sweep, one of what routers gain by trading cost for EM, one of
-    what the sweep changes, one for each dataset.
+    """One for all datasets with the sweep, one of what routers gain by trading cost for quality,
+    one of what the sweep changes, one for each dataset.
     """
     rows = sorted(comparison.rows, key=lambda r: (list(KINDS).index(r.kind), r.total.em))
     whole = [(row.name, row.kind, row.total) for row in rows]
     whole += [(f"router at cost_coe {p.cost_coe:g}", "router", p.total) for p in comparison.sweep]
     best = pareto_front(comparison)
-    tables = [_means_table(f"{comparison.title}: all datasets", whole, best)]
+    columns = _columns(comparison.quality)
+    tables = [_means_table(f"{comparison.title}: all datasets", columns, whole, best)]
     tables += _trade_off_tables(comparison)
     if len(comparison.sweep) > 1:
         tables.append(_changes_table(comparison.sweep))
@@ -27,33 +70,33 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     for source in sources if len(sources) > 1 else ():
         there = [row for row in rows if source in row.by_source]
         means = [(row.name, row.kind, row.by_source[source]) for row in there]
-        tables.append(_means_table(source, means))
+        tables.append(_means_table(source, columns, means))
     return tables
 
 
 def _means_table(
     title: str,
+    columns: Sequence[_Column],
     rows: Sequence[tuple[str, str, Means]],
     best: Sequence[tuple[float, float]] = (),
 ) -> Table:
+    shown = [column for column in columns if any(column.show(m) for _, _, m in rows)]
     lines = []
     for name, kind, m in rows:
-        measured = m.em_low is not None and m.em_high is not None
-        cells: list[str | Cell] = [
-            kind,
-            Cell(f"{m.em:.3f}", f"{m.em_low:.3f}{DASH}{m.em_high:.3f}" if measured else ""),
-            or_dash(m.f1, "{:.3f}".format),
-            f"{m.cost:.2f}",
-            f"{m.dollars * 1000:.4f}",
-            f"{m.calls:.2f}",
-        ]
-        is_best = kind != "oracle" and measured and place_of(m) in best
+        cells: list[str | Cell] = [kind, *(column.show(m) or DASH for column in shown)]
+        is_best = kind != "oracle" and m.em_low is not None and place_of(m) in best
         style, mark = "ours" if kind == "router" else "", f"kind-{kind}"
         lines.append(Line(name + " ◂" * is_best, cells, style, mark=mark, kind=kind))
-    note = f"Small: 95% interval of what was measured. Cost: completion tokens {TIMES} $ per 1M."
+    titles = {column.title: column.explanation for column in shown}
+    note = "Small: 95% interval of what was measured."
+    if "cost" in titles:
+        note += f" Cost: completion tokens {TIMES} $ per 1M."
+    if "seconds" in titles:
+        note += " Seconds: waited for calls, and the 95th percentile."
+    if "gap" in titles:
+        note += " Gap: share of what the oracle of one LLM a question has."
     note += " ◂: nothing is better for fewer dollars." if best else ""
-    titles = ("router", "kind", "EM", "F1", "cost", "$ / 1000", "calls")
-    return Table(title, dict.fromkeys(titles, ""), lines, note)
+    return Table(title, {"router": "", "kind": ""} | titles, lines, note)
 
 
 def _trade_off_tables(comparison: Comparison) -> list[Table]:
@@ -84,17 +127,18 @@ def _trade_off_tables(comparison: Comparison) -> list[Table]:
             routers, trade_offs([points for _, points in routers], singles), strict=True
         )
     ]
+    quality = comparison.quality
     explained = {
         "router": "",
-        "AIQ": "mean EM over the costs from 0 to the dearest",
-        "saved": "of the best single LLM's dollars, at its EM",
+        "AIQ": f"mean {quality} over the costs from 0 to the dearest",
+        "saved": f"of the best single LLM's dollars, at its {quality}",
         **{f"CPT({share:.0%})": f"dollars for {share:.0%} of its gain" for share in CPT_SHARES},
-        "below": "EM below the frontier of all that is compared, at the same dollars",
+        "below": f"{quality} below the frontier of all that is compared, at the same dollars",
     }
-    note = "AIQ: mean EM over the dollars from 0 to the dearest. Saved: of the best single LLM's "
-    note += "dollars, at its EM. CPT(x): share of its dollars that brings x of its gain over the "
-    note += "worst LLM. Below: EM below the frontier of all that is compared."
-    return [Table("What trading cost for EM gains", explained, lines, note)]
+    note = f"AIQ: mean {quality} over the dollars from 0 to the dearest. Saved: of the best single "
+    note += f"LLM's dollars, at its {quality}. CPT(x): share of its dollars that brings x of its "
+    note += f"gain over the worst LLM. Below: {quality} below the frontier of all that is compared."
+    return [Table(f"What trading cost for {quality} gains", explained, lines, note)]
 
 
 def _point(means: Means) -> Point:

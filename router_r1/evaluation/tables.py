@@ -11,6 +11,7 @@ from rich import table as rich
 
 DASH = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
+MINUS = "\N{MINUS SIGN}"
 _KIND_STYLES = {"router": "bold green", "prompt": "cyan", "oracle": "yellow", "learned": "blue"}
 
 

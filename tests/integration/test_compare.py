@@ -14,6 +14,7 @@ from router_r1.evaluation.baselines.fixed import HopRouter, SingleLLM
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
 from router_r1.evaluation.benchmark import Question, world_questions
 from router_r1.evaluation.compare import answer_all, main
+from router_r1.evaluation.oracle_gap import ORACLE
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.retrieval import retrieval_endpoint
@@ -72,6 +73,17 @@ def test_the_comparison_is_ordered_as_theory_says(served_pool: PoolConfig, tmp_p
     twohop = {name: row["by_source"]["world_twohop"]["em"] for name, row in rows.items()}
     assert max(twohop[name] for name in learned) < 0.4 < twohop["oracle"]
     assert rows["fusion of 3"]["calls"] == pytest.approx(3.0)
+    # In hindsight no router that asks one LLM does better than the best one of each question.
+    best = rows[ORACLE]
+    assert best["oracle_gap"] == 0.0
+    for row in content["rows"]:
+        if row["kind"] in ("single", "learned") and row["em_low"] is not None:
+            assert row["em"] <= best["em"]
+            assert row["oracle_gap"] == pytest.approx(1 - row["em"] / best["em"])
+    assert rows["oracle"]["oracle_gap"] < 0, "it asks for each hop on its own"
+    measured = [row for row in content["rows"] if row["em_low"] is not None]
+    assert all(row["latency_s"] > 0 and row["latency_p95_s"] > 0 for row in measured)
+    assert rows["oracle (expected)"]["latency_s"] is None
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -159,6 +171,6 @@ def test_real_files_are_compared_alike_and_a_silent_pool_is_named(
     ]
     main(arguments)
     rows = json.loads((tmp_path / "eval" / "comparison.json").read_text())["rows"]
-    assert [row["kind"] for row in rows] == ["single"] * 6 + ["learned"]
+    assert [row["kind"] for row in rows] == ["single"] * 6 + ["learned", "oracle"]
     with fault(served_pool, "status_500"), pytest.raises(SilentPoolError, match="server_error"):
         main(arguments)

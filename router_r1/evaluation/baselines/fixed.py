@@ -18,11 +18,11 @@ class SingleLLM(SingleShot):
 
     def __init__(self, llm: str, rule: str = "") -> None:
         super().__init__(f"{rule} ({llm})" if rule else llm)
-        self._llm = llm
+        self.llm = llm
 
     def route(self, prompt: Prompt) -> list[str]:  # noqa: ARG002
         """The LLM that it was made with."""
-        return [self._llm]
+        return [self.llm]
 
 
 class RandomRouter(SingleShot):

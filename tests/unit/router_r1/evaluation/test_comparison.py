@@ -34,6 +34,7 @@ from router_r1.world.dataset import write_world
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
 from tests.comparisons import toy_comparison
+from tests.routed import call, routed
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError, write_parquet
 from verl.utils.dataset import DataError
@@ -69,8 +70,8 @@ def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "comparison.json"
     write_comparison(path, toy_comparison())
     content = json.loads(path.read_text())
-    means = {"em", "f1", "cost", "dollars", "calls"}
-    assert set(content) == {"title", "rows", "sweep"}
+    means = {"em", "f1", "cost", "dollars", "calls", "latency_s", "latency_p95_s", "oracle_gap"}
+    assert set(content) == {"title", "quality", "rows", "sweep"}
     for saved in content["rows"]:
         assert set(saved) == {"name", "kind", "em_low", "em_high", "by_source", *means}
         assert set(saved["by_source"]["toy"]) == means
@@ -81,6 +82,9 @@ def test_the_file_has_the_agreed_keys(tmp_path: Path) -> None:
         "cost": pytest.approx(20.0),
         "dollars": 2e-5,
         "calls": 1.0,
+        "latency_s": None,
+        "latency_p95_s": None,
+        "oracle_gap": None,
         "cost_change": -3.0,
         "cost_change_low": -4.0,
         "cost_change_high": -2.0,
@@ -165,6 +169,26 @@ def test_questions_of_a_file_are_those_of_the_world(
 ) -> None:
     paths = write_world(world, embedded_pool, tmp_path)
     assert read_questions([str(paths["test"])]) == world_questions(world.knowledge, "test")
+
+
+def test_a_saved_router_waited_for_its_calls_one_after_another(
+    world: World, tmp_path: Path
+) -> None:
+    asked = world_questions(world.knowledge, "test")[0]
+    route = routed(["<search>", "<search>", "<answer>"], [call(latency_s=0.5), call(latency_s=2)])
+    saved = EvaluationRecord(
+        asked.uid,
+        0,
+        asked.prompt.data_source,
+        asked.prompt.text,
+        asked.golden_answers,
+        "answered",
+        route,
+        {"em": 1.0},
+    )
+    write_parquet(tmp_path / "questions.parquet", [saved])
+    (read,) = read_saved(tmp_path, [asked])
+    assert read.scores == {"em": 1.0, "latency_s": 2.5}
 
 
 def test_a_question_is_found_in_the_prompt(tmp_path: Path) -> None:
