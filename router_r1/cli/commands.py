@@ -123,6 +123,7 @@ COMMANDS: tuple[Command, ...] = (
         (
             ("compare", "the quickstart's evaluation with every baseline"),
             ("compare --router untrained=FOLDER", "a further evaluation"),
+            ("compare --outcomes TABLE", "baselines on recorded outcomes, without a call"),
         ),
         parser="router_r1.evaluation.compare_options:comparison_parser",
         main="router_r1.evaluation.compare:main",

@@ -31,7 +31,7 @@ from verl.utils.rows import chat_messages, ground_truth
 
 _PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
 _MARKER = "Question: "
-_FEWEST_TO_LEARN_FROM = 20
+FEWEST_TO_LEARN_FROM = 20
 T = TypeVar("T")
 
 
@@ -96,10 +96,10 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
     known = {question.prompt.text for question in test}
     train = [question for question in train if question.prompt.text not in known]
     train = sample(train, args.train_questions, args.seed)
-    if len(train) < _FEWEST_TO_LEARN_FROM:
+    if len(train) < FEWEST_TO_LEARN_FROM:
         raise ConfigError(
             f"{len(train)} training questions (those of the test are left out) are too few; at "
-            f"least {_FEWEST_TO_LEARN_FROM} are needed"
+            f"least {FEWEST_TO_LEARN_FROM} are needed"
         )
     return Benchmark(title, pool, train, test, world)
 

@@ -31,6 +31,7 @@ from router_r1.evaluation.comparison import (
 from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.expected import expected_rows
 from router_r1.evaluation.oracle_gap import oracle_row, with_oracle_gaps
+from router_r1.evaluation.recorded.scoring import compare_recorded
 from router_r1.evaluation.weighing import stated_weighing
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
@@ -116,7 +117,7 @@ def _setting(
         weighing = stated_weighing([point.folder for point in args.sweep], pool)
         oracle = Oracle(world, pool.prices(), benchmark.world_test, weighing)
     return Setting(
-        llms=[llm for llm in pool.offered if llm.name != retriever],
+        prices={llm.name: llm.completion_price for llm in pool.offered if llm.name != retriever},
         seed=args.seed,
         cost_weights=args.carrot_lambda,
         retriever=retriever,
@@ -209,7 +210,7 @@ def compare(args: argparse.Namespace) -> Comparison:
 def main(arguments: list[str]) -> None:
     """Compares, shows the tables, writes the file and the chart."""
     args = parse_arguments(arguments)
-    comparison = compare(args)
+    comparison = compare_recorded(args) if args.outcomes else compare(args)
     for table in comparison_tables(comparison):
         console.print(table.on_terminal())
     write_comparison(args.output / "comparison.json", comparison)

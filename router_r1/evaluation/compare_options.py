@@ -12,10 +12,12 @@ from router_r1.world.config import WorldConfig
 from verl.config.validation import ConfigError
 
 DEFAULT_EVALUATION = Path("outputs/quickstart/eval")
+OUTCOMES_OUTPUT = Path("outputs/outcomes")
 # Name for ``--baselines``: what it is. ``router_r1.evaluation.baselines.registry`` makes them.
 DESCRIPTIONS = {
     "random": "a random LLM",
     "single": "each single LLM",
+    "best": "the LLM that did best on the training questions",
     "cheapest": "the LLM with the lowest price",
     "largest": "the LLM with the highest price",
     "knn": "k nearest neighbours",
@@ -24,8 +26,13 @@ DESCRIPTIONS = {
     "graph": "in the manner of GraphRouter",
     "fusion": "in the manner of FusionFactory",
     "retrieval": "in the manner of Search-R1; needs a retriever",
-    "oracle": "the embedded world's best route, taken",
+    "oracle": "the embedded world's best route, taken; of a table, the best LLM per question",
 }
+# What makes calls, or needs them, and so does not go with a table of outcomes.
+_CALLING = (
+    *("world", "train_files", "test_files", "pool", "api_base", "normalization"),
+    *("router", "sweep", "retriever", "reader"),
+)
 DEFAULT_EMBEDDER = "router_r1.evaluation.baselines.embedding.TfidfEmbedder"
 
 
@@ -60,6 +67,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not between 0 and 1")
+    return value
+
+
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
@@ -78,7 +92,20 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         ConfigError: for options that do not go together.
         EvaluationFileError: if an evaluation's results cannot be read.
     """
-    args = comparison_parser().parse_args(arguments)
+    parser = comparison_parser()
+    args = parser.parse_args(arguments)
+    if args.outcomes:
+        given = [f"--{n}" for n in _CALLING if getattr(args, n) != parser.get_default(n)]
+        if given:
+            raise ConfigError(
+                f"--outcomes compares what the table tells, without a call; {', '.join(given)} "
+                "cannot be given with it"
+            )
+        args.output = args.output or OUTCOMES_OUTPUT / args.outcomes.stem
+        return args
+    if args.train_share is not None:
+        raise ConfigError("--train_share splits a table of outcomes; give one with --outcomes")
+    args.output = args.output or DEFAULT_EVALUATION
     if bool(args.test_files) != bool(args.train_files):
         raise ConfigError("real data needs both --train_files and --test_files")
     if args.world and args.test_files:
@@ -133,6 +160,19 @@ def comparison_parser(
         default="paper",
         help="of answers, as reward.normalization was when the routers were scored",
     )
+    recorded = parser.add_argument_group("a table of recorded outcomes, in the place of calls")
+    recorded.add_argument(
+        "--outcomes",
+        type=Path,
+        metavar="TABLE",
+        help="csv, jsonl or parquet: a row for each question and LLM, with question, llm, right "
+        "(0 to 1) and cost ($), and if known answer, latency_s, data_source, split (train, test)",
+    )
+    recorded.add_argument(
+        "--train_share",
+        type=_share,
+        help="of each dataset's questions, to learn from, where no column says it (default: 0.5)",
+    )
     routers = parser.add_argument_group("routers, as bash test.sh left them")
     routers.add_argument(
         "--router",
@@ -165,5 +205,9 @@ def comparison_parser(
     )
     learners.add_argument("--embedder", default=DEFAULT_EMBEDDER, metavar="MODULE.CLASS")
     learners.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=DEFAULT_EVALUATION)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"folder (default: {DEFAULT_EVALUATION}; of a table, {OUTCOMES_OUTPUT}/<its name>)",
+    )
     return parser

@@ -94,7 +94,7 @@ def _means_table(
     if "seconds" in titles:
         note += " Seconds: waited for calls, and the 95th percentile."
     if "gap" in titles:
-        note += " Gap: share of what the oracle of one LLM a question has."
+        note += " Gap: share of the oracle's of one LLM a question that is lacking."
     note += " ◂: nothing is better for fewer dollars." if best else ""
     return Table(title, {"router": "", "kind": ""} | titles, lines, note)
 

@@ -32,8 +32,10 @@ class TrainingSet:
     Attributes:
         prompts: the questions.
         llms: names, in the pool's order.
-        quality: (questions, llms) F1 of each reply's short answer, in [0, 1].
-        cost: (questions, llms) completion tokens x $ per 1M; a failed call counts as the dearest.
+        quality: (questions, llms) F1 of each reply's short answer, or the recorded outcome, in
+            [0, 1].
+        cost: (questions, llms) completion tokens x $ per 1M, or dollars where outcomes were
+            recorded; a failed call counts as the dearest.
         embedder: fitted on the questions.
     """
 

@@ -1,4 +1,5 @@
-"""Baselines that learn nothing: one LLM for all, a random one, or the embedded world's best."""
+"""Baselines that do not look at the question: one LLM for all, or a random one; and the embedded
+world's best route."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from router_r1.evaluation.answer import Answer, Ask, Call, extract_short_answer
-from router_r1.evaluation.baselines.base import Baseline, SingleShot
+from router_r1.evaluation.baselines.base import Baseline, SingleShot, TrainingSet
 from router_r1.evaluation.benchmark import Prompt
 from router_r1.world.knowledge import Knowledge
 
@@ -23,6 +24,27 @@ class SingleLLM(SingleShot):
     def route(self, prompt: Prompt) -> list[str]:  # noqa: ARG002
         """The LLM that it was made with."""
         return [self.llm]
+
+
+class BestSingle(SingleShot):
+    """Asks the LLM that did best on the training questions every time; of equals the cheapest."""
+
+    kind = "single"
+    learns = True
+
+    def __init__(self) -> None:
+        super().__init__("best")
+
+    def fit(self, train: TrainingSet) -> None:
+        """Finds it; the row is named after it."""
+        quality, cost = train.quality.mean(axis=0), train.cost.mean(axis=0)
+        best = min(range(len(train.llms)), key=lambda i: (-quality[i], cost[i]))
+        self._llm = train.llms[best]
+        self.name = f"best ({self._llm})"
+
+    def route(self, prompt: Prompt) -> list[str]:  # noqa: ARG002
+        """The LLM found."""
+        return [self._llm]
 
 
 class RandomRouter(SingleShot):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from router_r1.evaluation.baselines.base import Baseline
-from router_r1.evaluation.baselines.fixed import HopRouter, RandomRouter, SingleLLM
+from router_r1.evaluation.baselines.fixed import BestSingle, HopRouter, RandomRouter, SingleLLM
 from router_r1.evaluation.baselines.graph import GraphRouter
 from router_r1.evaluation.baselines.learned import (
     FusionRouter,
@@ -16,7 +16,6 @@ from router_r1.evaluation.baselines.learned import (
     mlp_router,
 )
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
-from router_r1.pool.config import LLMConfig
 from router_r1.world.knowledge import Knowledge
 from router_r1.world.oracle import Oracle
 from verl.config.validation import ConfigError
@@ -27,7 +26,8 @@ class Setting:
     """What baselines are made from.
 
     Attributes:
-        llms: those that routers choose from; the price per completion token stands in for size.
+        prices: the LLMs that routers choose from, with what tells the cheap from the dear: $ per 1M
+            completion tokens, or the mean dollars of recorded answers.
         seed: of everything drawn.
         cost_weights: one CARROT each.
         retriever: the pool member that retrieves, if there is one.
@@ -36,7 +36,7 @@ class Setting:
         oracle_cost_coes: one oracle each.
     """
 
-    llms: Sequence[LLMConfig]
+    prices: Mapping[str, float]
     seed: int
     cost_weights: Sequence[float]
     retriever: str | None = None
@@ -48,11 +48,7 @@ class Setting:
     @property
     def names(self) -> list[str]:
         """Names of the LLMs."""
-        return [llm.name for llm in self.llms]
-
-
-def _price(llm: LLMConfig) -> float:
-    return llm.completion_price
+        return list(self.prices)
 
 
 def _retrieval(setting: Setting) -> Iterable[Baseline]:
@@ -74,8 +70,9 @@ def _oracles(setting: Setting) -> Iterable[Baseline]:
 BASELINES: dict[str, Callable[[Setting], Iterable[Baseline]]] = {
     "random": lambda s: [RandomRouter(s.names, s.seed)],
     "single": lambda s: map(SingleLLM, s.names),
-    "cheapest": lambda s: [SingleLLM(min(s.llms, key=_price).name, "cheapest")],
-    "largest": lambda s: [SingleLLM(max(s.llms, key=_price).name, "largest")],
+    "best": lambda _: [BestSingle()],
+    "cheapest": lambda s: [SingleLLM(min(s.names, key=s.prices.__getitem__), "cheapest")],
+    "largest": lambda s: [SingleLLM(max(s.names, key=s.prices.__getitem__), "largest")],
     "knn": lambda _: [knn_router()],
     "mlp": lambda s: [mlp_router(s.seed)],
     "carrot": lambda s: map(carrot_router, s.cost_weights),

@@ -13,7 +13,7 @@ from router_r1.evaluation.baselines.embedding import (
     TfidfEmbedder,
     load_embedder,
 )
-from router_r1.evaluation.baselines.fixed import RandomRouter, SingleLLM
+from router_r1.evaluation.baselines.fixed import BestSingle, RandomRouter, SingleLLM
 from router_r1.evaluation.baselines.graph import GraphRouter
 from router_r1.evaluation.baselines.learned import (
     FusionRouter,
@@ -122,6 +122,18 @@ def test_fixed_baselines_follow_the_prices(embedded_pool: PoolConfig) -> None:
     assert asked == [[name] for name in [*names, "Fornax", "Borealis"]]
 
 
+def test_the_best_single_llm_is_that_of_the_training_questions() -> None:
+    questions, embedder = prompts(4, seed=6), TfidfEmbedder()
+    quality = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 0]], float)
+    router = BestSingle()
+    # Painter, Pianist and Cheap are right as often; then without Cheap's second.
+    router.fit(TrainingSet(questions, LLMS, quality, np.tile(COST, (4, 1)), embedder))
+    assert (router.name, router.route(questions[0])) == ("best (Cheap)", ["Cheap"])
+    quality[0, 2] = 0
+    router.fit(TrainingSet(questions, LLMS, quality, np.tile(COST, (4, 1)), embedder))
+    assert router.route(questions[1]) == ["Painter"]
+
+
 def test_random_is_uniform_and_a_function_of_seed_and_question() -> None:
     router = RandomRouter(LLMS, seed=0)
     asked = [router.route(prompt)[0] for prompt in prompts(600, seed=5)]
@@ -205,7 +217,7 @@ def test_an_embedder_can_be_plugged_in() -> None:
 
 
 def setting(llms: Sequence[LLMConfig]) -> Setting:
-    return Setting(llms, seed=0, cost_weights=[0.0, 0.5])
+    return Setting({llm.name: llm.completion_price for llm in llms}, 0, cost_weights=[0.0, 0.5])
 
 
 def test_the_registry_makes_what_is_asked_for(embedded_pool: PoolConfig) -> None:

@@ -1,0 +1,1 @@
+"""A table of recorded outcomes, made without a server."""

@@ -1,0 +1,1 @@
+"""Routers scored on a table of recorded outcomes, without a call."""

@@ -1,0 +1,136 @@
+"""Baselines on a table of recorded outcomes.
+
+Guarantees: no call is made: what a baseline's choice brings is what the table says of it; a
+baseline sees of a question its text and its dataset; all are scored on the same questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
+from router_r1.evaluation.baselines.embedding import load_embedder
+from router_r1.evaluation.baselines.fixed import SingleLLM
+from router_r1.evaluation.baselines.registry import Setting, make_baselines
+from router_r1.evaluation.benchmark import FEWEST_TO_LEARN_FROM
+from router_r1.evaluation.comparison import Comparison, measured_row
+from router_r1.evaluation.oracle_gap import oracle_row, with_oracle_gaps
+from router_r1.evaluation.recorded.split import Split, split_questions
+from router_r1.evaluation.recorded.table import RecordedOutcomes, read_outcomes
+from router_r1.llm_agent.trajectory import QuestionRecord
+from verl.config.validation import ConfigError
+from verl.trainer.evaluation.records import EvaluationRecord
+from verl.trajectory import TrajectoryStatus
+from verl.utils.console import progress_bar
+
+# Of the baselines by name, those that ask LLMs the question as it is.
+FITTING = (
+    *("random", "single", "best", "cheapest", "largest", "knn", "mlp", "carrot", "graph"),
+    "fusion",
+)
+_NEEDS = {
+    "retrieval": "a retriever to ask",
+    "fusion": "the column 'answer', of whose texts it takes a vote",
+}
+
+
+def compare_recorded(args: argparse.Namespace) -> Comparison:
+    """The comparison of the baselines on the table ``args.outcomes``, and its oracle.
+
+    Raises:
+        UserError: for a table or options that cannot be used.
+    """
+    outcomes = read_outcomes(args.outcomes)
+    split = split_questions(
+        outcomes, args.train_share, args.seed, args.train_questions, args.test_questions
+    )
+    baselines = _make(args, outcomes, split)
+    learners = [baseline for baseline in baselines if baseline.learns]
+    if learners and len(split.train) < FEWEST_TO_LEARN_FROM:
+        raise ConfigError(
+            f"{len(split.train)} training questions are too few for "
+            f"{', '.join(baseline.name for baseline in learners)}: at least "
+            f"{FEWEST_TO_LEARN_FROM} are needed; name others with --baselines, such as "
+            "random,single"
+        )
+    rows = []
+    with progress_bar() as progress:
+        if learners:
+            train = _training_set(outcomes, split.train, args.embedder)
+            for baseline in progress.track(learners, description="training"):
+                baseline.fit(train)
+        for baseline in progress.track(baselines, description="scoring"):
+            records = [score_choice(baseline, outcomes, row) for row in split.test]
+            rows.append(measured_row(baseline.name, baseline.kind, records))
+    singles = [
+        [score_choice(SingleLLM(llm), outcomes, i) for i in split.test] for llm in outcomes.llms
+    ]
+    title = f"Recorded outcomes of {args.outcomes.name}, {len(split.test):,} test questions"
+    comparison = Comparison(title, rows, [], quality="quality")
+    return with_oracle_gaps(comparison, oracle_row(singles))
+
+
+def _make(args: argparse.Namespace, outcomes: RecordedOutcomes, split: Split) -> list[SingleShot]:
+    """The baselines named, or all that fit; the oracle is no baseline here but always computed."""
+    has_answers = outcomes.answers is not None
+    fitting = [name for name in FITTING if name != "fusion" or has_answers]
+    wanted = args.baselines or fitting
+    for name in wanted:
+        if name in _NEEDS and name not in fitting:
+            raise ConfigError(
+                f"the baseline {name!r} needs {_NEEDS[name]}; {args.outcomes} has none"
+            )
+    means = outcomes.dollars[split.train].mean(axis=0)
+    setting = Setting(
+        prices=dict(zip(outcomes.llms, means.tolist(), strict=True)),
+        seed=args.seed,
+        cost_weights=args.carrot_lambda,
+    )
+    names = [name for name in wanted if name != "oracle"]
+    return [b for b in make_baselines(names, setting) if isinstance(b, SingleShot)]
+
+
+def _training_set(outcomes: RecordedOutcomes, rows: Sequence[int], embedder: str) -> TrainingSet:
+    prompts, vectors = [outcomes.prompts[i] for i in rows], load_embedder(embedder)
+    vectors.fit([prompt.text for prompt in prompts])
+    return TrainingSet(
+        prompts, outcomes.llms, outcomes.right[rows], outcomes.dollars[rows], vectors
+    )
+
+
+def score_choice(
+    baseline: SingleShot, outcomes: RecordedOutcomes, row: int
+) -> EvaluationRecord[QuestionRecord]:
+    """What the LLMs that a baseline asks about a question brought.
+
+    Of several, which are asked at once, the answer that the baseline takes is right as the LLM was
+    that gave it; all are paid.
+    """
+    prompt = outcomes.prompts[row]
+    asked = [outcomes.llms.index(name) for name in baseline.route(prompt)]
+    taken = asked[0]
+    if len(asked) > 1:
+        assert outcomes.answers is not None
+        answers = {outcomes.llms[i]: outcomes.answers[row][i] for i in asked}
+        answer = baseline.aggregate(prompt, answers)
+        taken = next(i for i in asked if outcomes.answers[row][i] == answer)
+    scores = {
+        "em": float(outcomes.right[row, taken]),
+        "dollars": float(outcomes.dollars[row, asked].sum()),
+        "route_cnt": float(len(asked)),
+    }
+    if outcomes.latency_s is not None:
+        scores["latency_s"] = float(np.max(outcomes.latency_s[row, asked]))
+    return EvaluationRecord(
+        f"{prompt.data_source}/{row}",
+        0,
+        prompt.data_source,
+        prompt.text,
+        [],
+        TrajectoryStatus.ANSWERED.value,
+        QuestionRecord(),
+        scores,
+    )
