@@ -53,6 +53,28 @@ class TfidfEmbedder:
         return np.asarray(self._pipeline.transform(texts))
 
 
+class EmbeddedTexts:
+    """Texts that are known beforehand, embedded in one go: asking for one of them costs nothing.
+
+    Args:
+        embedder: fitted.
+        texts: all that will be asked for.
+
+    Raises:
+        KeyError: from :meth:`embed`, for another text.
+    """
+
+    def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
+        self._vectors = dict(zip(texts, embedder.embed(texts), strict=True))
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Nothing to do: the embedder was fitted."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(texts, dimensions), as the embedder gave them."""
+        return np.stack([self._vectors[text] for text in texts])
+
+
 def load_embedder(path: str) -> Embedder:
     """Makes the embedder that ``package.module.Class`` names.
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
-from router_r1.evaluation.baselines.embedding import load_embedder
+from router_r1.evaluation.baselines.embedding import EmbeddedTexts, load_embedder
 from router_r1.evaluation.baselines.fixed import SingleLLM
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
 from router_r1.evaluation.benchmark import FEWEST_TO_LEARN_FROM
@@ -96,9 +96,8 @@ def _make(args: argparse.Namespace, outcomes: RecordedOutcomes, split: Split) ->
 def _training_set(outcomes: RecordedOutcomes, rows: Sequence[int], embedder: str) -> TrainingSet:
     prompts, vectors = [outcomes.prompts[i] for i in rows], load_embedder(embedder)
     vectors.fit([prompt.text for prompt in prompts])
-    return TrainingSet(
-        prompts, outcomes.llms, outcomes.right[rows], outcomes.dollars[rows], vectors
-    )
+    known = EmbeddedTexts(vectors, [prompt.text for prompt in outcomes.prompts])
+    return TrainingSet(prompts, outcomes.llms, outcomes.right[rows], outcomes.dollars[rows], known)
 
 
 def score_choice(

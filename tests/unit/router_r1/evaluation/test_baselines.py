@@ -10,6 +10,7 @@ import pytest
 from router_r1.evaluation.answer import Answer, extract_short_answer
 from router_r1.evaluation.baselines.base import Baseline, SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import (
+    EmbeddedTexts,
     TfidfEmbedder,
     load_embedder,
 )
@@ -214,6 +215,17 @@ def test_an_embedder_can_be_plugged_in() -> None:
             load_embedder(path)
     with pytest.raises(ConfigError, match="no fit and embed"):
         load_embedder("builtins.object")
+
+
+def test_texts_embedded_in_one_go_are_those_embedded_alone() -> None:
+    texts = [prompt.text for prompt in prompts(30, seed=7)]
+    embedder = TfidfEmbedder()
+    embedder.fit(texts[:20])
+    known = EmbeddedTexts(embedder, texts)
+    for text in texts[15:]:
+        assert known.embed([text]) == pytest.approx(embedder.embed([text]))
+    with pytest.raises(KeyError):
+        known.embed(["Who else?"])
 
 
 def setting(llms: Sequence[LLMConfig]) -> Setting:

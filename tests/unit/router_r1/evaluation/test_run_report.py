@@ -55,6 +55,14 @@ def test_validations_are_read_in_the_order_of_their_steps(
     assert inputs.results == {"pool": "embedded", "reward_metric": "em", "cost_coe": 0.3}
 
 
+def test_a_runs_config_says_how_its_rewards_came_about(run: Path) -> None:
+    settings = "{form: multiplicative, cost_unit: dollars, latency_coe: 0.2, function: null}"
+    (run / "config.yaml").write_text(f"{CONFIG}reward: {settings}\n", encoding="utf-8")
+    index = unpack_index(write_report(run).read_text(encoding="utf-8"))
+    assert (index["form"], index["cost_unit"]) == ("multiplicative", "dollars")
+    assert (index["cost_coe"], index["latency_coe"]) == (0.3, 0.2)
+
+
 def test_the_page_holds_every_trajectory_and_its_step(
     run: Path, validations: dict[int, list[RoutedRecord]]
 ) -> None:
