@@ -116,6 +116,19 @@ def test_reports_state_the_scale_of_costs_once_it_stays() -> None:
         assert reports.facts()["cost_scale"] == (scale and pytest.approx(scale))
 
 
+def test_reports_state_what_the_reward_weighs() -> None:
+    settings = ["reward.latency_coe=0.2", "reward.cost_unit=dollars", "reward.form=multiplicative"]
+    made = task("recipe=quickstart_tiers", "reward.cost_window=1", *settings)
+    reports = made.reports()
+    assert reports.facts()["latency_scale"] is None
+    state = {"roots": [2.0], "window": 1}
+    made.reward().load_state_dict({"normalizer": state, "latency_normalizer": state})
+    facts = reports.facts()
+    assert facts["latency_scale"] == {"low": 2.0, "high": 2.0}
+    assert (facts["latency_coe"], facts["cost_unit"]) == (0.2, "dollars")
+    assert facts["reward_form"] == "multiplicative"
+
+
 def test_template_options_reach_the_rollouts(tokenizer: Any) -> None:
     """The embedded policy's template reads none, so that it refuses one shows that it got it."""
     given = task("recipe=quickstart", "data.apply_chat_template_kwargs.enable_thinking=false")

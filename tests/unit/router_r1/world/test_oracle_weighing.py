@@ -62,6 +62,8 @@ def test_latency_counts_where_the_reward_weighs_it(
     }
     assert max(rewards, key=rewards.__getitem__) == "Draco"
     assert weighed.best_route(("film",), 0.0) == ("Draco",)
+    fast = Oracle(world, prices, questions, Weighing(scales, {}, 0.5, 0.01))
+    assert fast.best_route(("film",), 0.0) == ("Borealis",), "all take next to no time"
     own = Oracle(world, prices, questions, Weighing(latency_coe=0.5)).latency_scale
     assert 0.0 < own.low < own.high < math.sqrt(0.06)
 
