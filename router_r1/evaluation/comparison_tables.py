@@ -47,7 +47,7 @@ def _columns(quality: str) -> list[_Column]:
         _Column("seconds", "that a question waits for its calls", _seconds),
         _Column(
             "gap",
-            f"OracleGap: 1 {MINUS} {quality} over that of the oracle of one LLM a question",
+            f"OracleGap: 1 {MINUS} {quality} / that of the oracle of one LLM",
             lambda m: _figure("{:.1%}", m.oracle_gap),
         ),
     ]
@@ -94,7 +94,7 @@ def _means_table(
     if "seconds" in titles:
         note += " Seconds: waited for calls, and the 95th percentile."
     if "gap" in titles:
-        note += " Gap: share of the oracle's of one LLM a question that is lacking."
+        note += f" Gap: 1 {MINUS} {columns[0].title} / that of the oracle of one LLM."
     note += " ◂: nothing is better for fewer dollars." if best else ""
     return Table(title, {"router": "", "kind": ""} | titles, lines, note)
 

@@ -3,7 +3,8 @@
 The oracle asks one LLM a question: of those with the highest quality the cheapest, so the cheapest
 that is right, and where none is, the cheapest of all. With q the quality of a router and q* the
 oracle's, both means over questions, the OracleGap is ``1 - q / q*`` (Gap@O of LLMRouterBench, Li et
-al. 2026, arXiv 2601.07206): 0 for the oracle, 1 where nothing is right.
+al. 2026, arXiv 2601.07206): 0 for the oracle, 1 where nothing is right. The oracle chooses in
+hindsight, by the outcomes themselves, so that an LLM's luck counts as if it could be known.
 
 Guarantees: the oracle answers the questions of the comparison, by recorded outcomes of its LLMs; no
 router that asks one of them a question has a gap below 0. One that asks several may have.
