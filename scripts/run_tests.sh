@@ -6,6 +6,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # The tests run on the CPU, also where there is a GPU.
 source scripts/recipe.sh
 choose_packages trainer.device=cpu
+# Ray's workers yield to everyone by default: a run would wait for the quick tests beside it.
+export RAY_worker_niceness=0
 if has_gpu; then export CUDA_VISIBLE_DEVICES=""; fi
 browser() {
   [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null || return 0

@@ -34,6 +34,18 @@ def test_the_oracle_weighs_costs_by_the_runs_own_scale(
     assert oracle["cost"] == pytest.approx(cost, abs=0.1)
 
 
+def test_the_oracle_and_chance_choose_from_what_each_question_is_offered(tmp_path: Path) -> None:
+    _, config = load_task_config(["recipe=quickstart_pools"])
+    report = TrainingReport(tmp_path, None, None, {"train": 1.0, "total": 2.0})
+    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), RewardScales())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["best_single"] is None, "no LLM is offered to all"
+    assert summary["oracle"]["em"] == pytest.approx(0.6 * 0.97 + 0.4 * 0.97**2, abs=0.01)
+    # Each domain is known to half of the LLMs that may be offered.
+    hop = (0.97 + 0.06) / 2
+    assert summary["random"]["em"] == pytest.approx(0.6 * hop + 0.4 * hop**2, abs=0.03)
+
+
 def test_a_router_of_several_weights_is_told_by_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,7 +61,7 @@ def test_a_router_of_several_weights_is_told_by_each(
     arrays = {name: np.array(values) for name, values in columns.items()}
     result = ValidationResult(40, np.array(["world_onehop"] * 3), arrays)
     report = TrainingReport(tmp_path, None, result, {"train": 1.0, "total": 2.0})
-    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), None)
+    write_summary(report, config, 0.0, Ledger(config.pool.simulated_names), RewardScales())
     first, second = json.loads((tmp_path / "summary.json").read_text())["by_cost_coe"]
     assert (first["cost_coe"], first["questions"], first["em"], first["cost"]) == (0, 1, 1, 80)
     assert (second["cost_coe"], second["questions"]) == (0.6, 2)

@@ -1,0 +1,93 @@
+"""What the tiny policy is taught for: prompts with a weight of cost, and LLMs drawn for each."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from router_r1.pool.loading import load_pool
+from router_r1.pool.offer import OfferConfig
+from router_r1.world.cold_start.policy import world_tokenizer
+from router_r1.world.cold_start.setting import Setting
+from router_r1.world.cold_start.traces import TraceDataset
+
+NAMES = ["Miti", "Gegi", "Rure", "Peke"]
+CALL = re.compile(r"<think>(?: at (\d+) (\w+))? for (\w+) (\w+)</think><search> (\w+): ")
+KINDS = {
+    "huge": {"Grus", "Hyades"},
+    "large": {"Indus", "Janus"},
+    "small": {"Kepler", "Lyra"},
+    "tiny": {"Mensa", "Norma"},
+}
+
+
+def texts(setting: Setting, folder: Path, lean: float = 0.0) -> list[str]:
+    """Whole traces, decoded."""
+    tokenizer = world_tokenizer(setting)
+    tokenizer.save_pretrained(folder)
+    traces = TraceDataset(str(folder), setting.to_mapping(), 0, 0, 0.0, lean)
+    examples = [e for step in range(30) for e in traces.sample_batch(step, 32)]
+    return [str(tokenizer.decode(example["input_ids"])) for example in examples]
+
+
+def test_a_setting_survives_the_way_to_the_process_that_teaches() -> None:
+    offer = OfferConfig(size=2, names=NAMES, held_out=["Orion"])
+    setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
+    assert Setting.from_mapping(setting.to_mapping()) == setting
+
+
+@pytest.mark.parametrize("lean", [0.0, 1.0])
+def test_thoughts_repeat_what_cost_counts_and_name_a_kind_and_one_of_it(
+    tmp_path: Path, lean: float
+) -> None:
+    setting = Setting(pool=load_pool("embedded_tiers"), state_cost_coe=True)
+    kinds = Counter()
+    for text in texts(setting, tmp_path, lean):
+        (said,) = re.findall(r"Cost counts (\d+) of 10\.", text)
+        calls = CALL.findall(text)
+        assert calls
+        for tenths, kind, _, thought, asked in calls:
+            assert tenths == said
+            assert thought == asked
+            assert asked in KINDS[kind]
+            kinds[int(said) >= 5, kind] += 1
+    for dear in (False, True):
+        total = sum(count for (half, _), count in kinds.items() if half is dear)
+        shares = {kind: kinds[dear, kind] / total for kind in KINDS}
+        if lean == 0.0:
+            assert all(share == pytest.approx(0.25, abs=0.05) for share in shares.values())
+        else:
+            ends = shares["tiny"] - shares["huge"]
+            assert ends > 0.1 if dear else ends < -0.1
+
+
+def test_an_example_offers_and_calls_llms_of_its_own(tmp_path: Path) -> None:
+    offer = OfferConfig(size=2, names=NAMES, held_out=["Vela"])
+    setting = Setting(pool=load_pool("embedded_profiles"), offer=offer)
+    world = setting.make_world()
+    orders = set()
+    for text in texts(setting, tmp_path):
+        (listed,) = re.findall(r"LLMs: (.*)\.\n", text)
+        names = [part.split()[0] for part in listed.split(", ")]
+        assert len(set(names)) == 2
+        assert set(names) <= set(NAMES)
+        assert "sport" not in listed or "science" not in listed or len(names) == 2
+        orders.add(tuple(names))
+        for _, _, _, thought, asked in CALL.findall(text):
+            assert thought == asked
+            assert asked in names
+    assert len(orders) == 12
+    assert "Vela" in world.llms, "it could be asked, and is not offered"
+
+
+def test_scenes_are_drawn_by_their_random_numbers_alone() -> None:
+    offer = OfferConfig(size=3, names=NAMES, price_jitter=0.2)
+    setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
+    one, two = (setting.draw(random.Random(5)) for _ in range(2))
+    assert one == two
+    assert one.prompt("Who?").endswith(one.short_prompt("Who?"))
+    assert "LLMs:" not in one.short_prompt("Who?")
