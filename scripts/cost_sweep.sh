@@ -4,10 +4,13 @@
 #   bash scripts/cost_sweep.sh                             0, 0.3, 0.6 and 0.9 on the recipe
 #   COST_COES="0 0.5" bash scripts/cost_sweep.sh           other values
 #   SWEEP=seed1 bash scripts/cost_sweep.sh trainer.seed=1  another name; overrides as for train.sh
+#   ONE_ROUTER=1 bash scripts/cost_sweep.sh recipe=quickstart_tradeoff
+#                                                          one router that is told each value, see there
 #   bash scripts/cost_sweep.sh … -- --train_files … --test_files … --pool …
 #                                                          after --: options of the comparison
 #
-# Routers lie in outputs/<sweep>_<cost_coe>/, table and plot in outputs/<sweep>/. One that is trained
+# Routers lie in outputs/<sweep>_<cost_coe>/ (the one, in outputs/<sweep>_router/), table and plot in
+# outputs/<sweep>/. One that is trained
 # already is not trained again, and what test.sh has answered is not asked again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -21,15 +24,26 @@ while (($#)) && [[ $1 != -- ]]; do
 done
 comparison=("${@:2}")
 
-for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
-  name=${sweep}_$cost_coe
-  if [[ -f outputs/$name/summary.json ]]; then
-    echo "outputs/$name is trained already (remove it to train anew)"
+train() {  # name, overrides
+  if [[ -f outputs/$1/summary.json ]]; then
+    echo "outputs/$1 is trained already (remove it to train anew)"
   else
-    bash train.sh "${overrides[@]}" cost_coe="$cost_coe" trainer.experiment_name="$name"
+    bash train.sh "${overrides[@]}" "${@:2}" trainer.experiment_name="$1"
   fi
-  bash test.sh "${overrides[@]}" trainer.experiment_name="$name"
-  comparison+=(--sweep "$cost_coe=outputs/$name/eval")
+}
+
+if [[ -n "${ONE_ROUTER:-}" ]]; then train "${sweep}_router"; fi
+for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
+  if [[ -n "${ONE_ROUTER:-}" ]]; then
+    name=${sweep}_router results=outputs/${sweep}_router/eval_$cost_coe
+    bash test.sh "${overrides[@]}" cost_coe="$cost_coe" trainer.experiment_name="$name" \
+      evaluation.folder="$results"
+  else
+    name=${sweep}_$cost_coe results=outputs/${sweep}_$cost_coe/eval
+    train "$name" cost_coe="$cost_coe"
+    bash test.sh "${overrides[@]}" trainer.experiment_name="$name"
+  fi
+  comparison+=(--sweep "$cost_coe=$results")
 done
 choose_packages "${overrides[@]}"
 exec "$VENV/bin/python" -m router_r1.evaluation.compare "${comparison[@]}" --output "outputs/$sweep"

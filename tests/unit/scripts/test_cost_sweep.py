@@ -28,7 +28,7 @@ def checkout(tmp_path: Path) -> Path:
 
 def sweep(checkout: Path, *arguments: str, **environment: str) -> list[str]:
     """Commands given, in order."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("SWEEP", "COST_COES")}
+    inherited = {k: v for k, v in os.environ.items() if k not in ("SWEEP", "COST_COES", "ONE_ROUTER")}
     subprocess.run(
         ["bash", str(checkout / "scripts" / "cost_sweep.sh"), *arguments],
         env={**inherited, **environment},
@@ -57,6 +57,19 @@ def test_overrides_reach_training_and_scoring_options_the_comparison(checkout: P
         "test.sh trainer.seed=1 trainer.experiment_name=seed1_0.5",
         "python -m router_r1.evaluation.compare --seed 3 --sweep 0.5=outputs/seed1_0.5/eval "
         "--output outputs/seed1",
+    ]
+
+
+def test_one_router_is_trained_once_and_told_each_value(checkout: Path) -> None:
+    recipe = "recipe=quickstart_tradeoff"
+    commands = sweep(checkout, recipe, ONE_ROUTER="1", COST_COES="0 0.6", SWEEP="told")
+    router = "trainer.experiment_name=told_router"
+    assert commands == [
+        f"train.sh {recipe} {router}",
+        f"test.sh {recipe} cost_coe=0 {router} evaluation.folder=outputs/told_router/eval_0",
+        f"test.sh {recipe} cost_coe=0.6 {router} evaluation.folder=outputs/told_router/eval_0.6",
+        "python -m router_r1.evaluation.compare --sweep 0=outputs/told_router/eval_0 "
+        "--sweep 0.6=outputs/told_router/eval_0.6 --output outputs/told",
     ]
 
 
