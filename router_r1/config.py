@@ -127,7 +127,8 @@ class RouterConfig(PPOConfig):
         return self.state_cost_coe or self.offer is not None
 
     def _check_prompts(self) -> None:
-        _ = self.offers  # the pool can give what is to be drawn
+        if self.offer is not None:
+            Offers(self.offer, self.pool)  # refuses what the pool cannot give
         if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
                 "state_cost_coe=true and offer write each question's own prompt, but with "

@@ -5,13 +5,13 @@
 #   COST_COES="0 0.5" bash scripts/cost_sweep.sh           other values
 #   SWEEP=seed1 bash scripts/cost_sweep.sh trainer.seed=1  another name; overrides as for train.sh
 #   ONE_ROUTER=1 bash scripts/cost_sweep.sh recipe=quickstart_tradeoff
-#                                                          one router that is told each value, see there
+#                                                          one router, told each value
 #   bash scripts/cost_sweep.sh … -- --train_files … --test_files … --pool …
 #                                                          after --: options of the comparison
 #
-# Routers lie in outputs/<sweep>_<cost_coe>/ (the one, in outputs/<sweep>_router/), table and plot in
-# outputs/<sweep>/. One that is trained
-# already is not trained again, and what test.sh has answered is not asked again.
+# Routers lie in outputs/<sweep>_<cost_coe>/ (the one router in outputs/<sweep>_router/), table and plot
+# in outputs/<sweep>/. One that is trained already is not trained again, and what test.sh has answered
+# is not asked again.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
