@@ -30,9 +30,8 @@ class RouterConfig(PPOConfig):
             style; null takes those of the data files.
         route_tag: name of the tag with which the policy asks an LLM, "search" or "route".
         reward_metric: "em" or "f1": the outcome, unless ``reward.function`` gives it.
-        cost_coe: weight of the cost reward, in [0, 1]; a list of weights, or a range
-            ``{low: …, high: …}``, of which each row draws its own
-            (:class:`~router_r1.preference.CostPreference`).
+        cost_coe: weight of the cost reward, in [0, 1]; a list of weights, or a range as "0..0.9",
+            of which each row draws its own (:class:`~router_r1.preference.CostPreference`).
         state_cost_coe: the prompt says the weight of its question, and the router may be asked with
             any.
         offer: draws for each question which LLMs it is offered, in which order, under which names
@@ -100,6 +99,11 @@ class RouterConfig(PPOConfig):
             )
         if self.cold_start is not None and self.world is None:
             raise ConfigError("cold_start makes a policy for the embedded world; set world too")
+        if self.cold_start is not None and self.cold_start.lean and not self.state_cost_coe:
+            raise ConfigError(
+                f"cold_start.lean={self.cold_start.lean:g} is for prompts that state what cost "
+                "counts; set state_cost_coe=true, or leave it 0"
+            )
         if self.pool.simulated and self.world is None and self.api_base is None:
             raise ConfigError(
                 f"pool {self.pool.name!r} is simulated by the embedded world; set world (as "

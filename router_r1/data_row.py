@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from router_r1.llm_agent.trajectory import QuestionRecord
-from router_r1.preference import own_weight
+from router_r1.preference import FIELD, own_weight
 from router_r1.reward.normalization import normalize_answer
 from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth, shown
 
@@ -21,14 +21,18 @@ def question(row: Mapping[str, Any]) -> str | None:
     return bare_prompt(row, QuestionRecord.prompt_name)
 
 
-def check_routing_row(row: Row, normalization: str, needs_question: bool = False) -> None:
+def check_routing_row(
+    row: Row, normalization: str, needs_question: bool = False, most_cost_coe: float | None = None
+) -> None:
     """Refuses a row that no answer could be right for, whose question is no text, whose weight of
-    cost is none, or whose domains are no list of texts.
+    cost cannot be used, or whose domains are no list of texts.
 
     Args:
         row: of a data file.
         normalization: of answers.
         needs_question: whether a row without ``extra_info.question`` is refused as well.
+        most_cost_coe: the largest weight of cost that a row may bring; None for a run whose prompts
+            do not state one, where it may bring none.
 
     Raises:
         RowError: naming the field.
@@ -38,7 +42,19 @@ def check_routing_row(row: Row, normalization: str, needs_question: bool = False
             f"extra_info.{QuestionRecord.prompt_name}",
             "must hold the question, for this run writes each question's own prompt",
         )
-    own_weight(row)
+    weight = own_weight(row)
+    if weight is not None and most_cost_coe is None:
+        raise RowError(
+            f"extra_info.{FIELD}",
+            f"is {weight:g}, but this run tells the policy no weight of cost; set "
+            "state_cost_coe=true, or drop the field",
+        )
+    if weight is not None and most_cost_coe is not None and weight > most_cost_coe:
+        raise RowError(
+            f"extra_info.{FIELD}",
+            f"is {weight:g}, and with the weight of latency more than 1; at most "
+            f"{most_cost_coe:g} is left",
+        )
     answers = ground_truth(row)
     if not any(normalize_answer(answer, normalization) for answer in answers):
         raise RowError(

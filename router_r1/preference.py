@@ -17,9 +17,10 @@ from verl.config.validation import ConfigError
 from verl.utils.rows import RowError, extra_info, shown
 
 FIELD = "cost_coe"
-# Of weights drawn from a range: finer than a difference that could be learned.
-STEP = 0.05
-_FORMS = "a number in [0, 1], a list of such, or {low: …, high: …}"
+# Of weights drawn from a range; a prompt's compact style says tenths.
+STEP = 0.1
+_FORMS = "a number in [0, 1], a list of such, or a range as 0..0.9"
+_RANGE = ".."
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class CostPreference:
 
     @classmethod
     def read(cls, setting: Any) -> CostPreference:
-        """From the configuration's ``cost_coe``: a number, a list, or a range by its ends.
+        """From the configuration's ``cost_coe``: a number, a list, or a range as "0..0.9".
 
         Raises:
             ConfigError: for anything else, and for weights outside [0, 1].
         """
-        if isinstance(setting, Mapping):
+        if isinstance(setting, str):
             return cls(_of_range(setting))
         listed = list(setting) if isinstance(setting, list | tuple) else [setting]
         if not listed:
@@ -76,30 +77,32 @@ def own_weight(row: Mapping[str, Any]) -> float | None:
     value = extra_info(row).get(FIELD)
     if value is None:
         return None
-    if not _is_weight(value):
+    if not is_weight(value):
         raise RowError(
             f"extra_info.{FIELD}", f"must be a number in [0, 1], or absent; got {shown(value)}"
         )
-    return float(value)
+    return float(value) + 0.0
 
 
-def _is_weight(value: Any) -> bool:
+def is_weight(value: Any) -> bool:
+    """Whether it is a number from 0 to 1."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and 0.0 <= value <= 1.0
 
 
 def _weight(value: Any, setting: Any) -> float:
-    if not _is_weight(value):
+    if not is_weight(value):
         raise ConfigError(f"{FIELD} must be {_FORMS}; got {setting!r}")
     return float(value)
 
 
-def _of_range(setting: Mapping[str, Any]) -> tuple[float, ...]:
-    if set(setting) != {"low", "high"}:
-        raise ConfigError(f"{FIELD} must be {_FORMS}; got {dict(setting)!r}")
-    low, high = (_weight(setting[name], dict(setting)) for name in ("low", "high"))
+def _of_range(text: str) -> tuple[float, ...]:
+    try:
+        low, high = (_weight(float(end), text) for end in text.split(_RANGE))
+    except ValueError:
+        raise ConfigError(f"{FIELD} must be {_FORMS}; got {text!r}") from None
     if not low < high:
-        raise ConfigError(f"{FIELD}: low must be less than high, got {low:g} and {high:g}")
+        raise ConfigError(f"{FIELD}={text}: a range begins with its lower end")
     first, last = math.ceil(round(low / STEP, 6)), math.floor(round(high / STEP, 6))
     inner = (round(step * STEP, 2) for step in range(first, last + 1))
     return tuple(sorted({low, *inner, high}))

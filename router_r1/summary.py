@@ -49,8 +49,9 @@ def write_summary(
     None is the scale of random routing.
 
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
-    best_single where questions are offered different LLMs, untrained without a first validation,
-    trained without a later one. A router of several weights of cost has a row for each, in
+    or where questions are offered members of the pool that the world does not play; best_single
+    where they are offered different LLMs; untrained without a first validation, trained without a
+    later one. A router of several weights of cost has a row for each, in
     ``by_cost_coe``; its oracle above is that of the least.
     """
     rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
@@ -64,19 +65,17 @@ def write_summary(
     if config.world is not None:
         world = World.of_pool(config.world, config.pool)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
-        oracle = Oracle(
-            world,
-            config.pool.prices(),
-            questions,
-            _weighing(config, scales),
-            _offered(config, questions),
-        )
         example = questions[0].text
+        offered = _offered(config, questions)
+        if all(name in world.llms for names in offered or () for name in names):
+            weighing = _weighing(config, scales)
+            oracle = Oracle(world, config.pool.prices(), questions, weighing, offered)
+    if oracle is not None:
         rows["random"] = asdict(oracle.random_routing())
+        rows["oracle"] = asdict(oracle.oracle(config.cost_preference.least))
         if config.offer is None:
             best_llm, best = oracle.best_single()
             rows["best_single"] = asdict(best)
-        rows["oracle"] = asdict(oracle.oracle(config.cost_preference.least))
     setup = float(os.environ.get(SETUP_SECONDS_VARIABLE, "0"))
     seconds = {
         "setup": setup,
@@ -149,8 +148,8 @@ def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[s
         }
         for name in ("em", "cost", "reward"):
             row[name] = float(of_weight[name].mean())
-        if oracle is not None:
-            best = oracle.oracle(float(weight))
+        if oracle is not None and len(weights) == oracle.num_questions:
+            best = oracle.oracle(float(weight), among=weights == weight)
             row |= {"oracle_em": best.em, "oracle_cost": best.cost}
         rows.append(row)
     return rows

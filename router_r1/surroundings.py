@@ -116,7 +116,7 @@ class RoutingSurroundings(Surroundings):
         path = self._config.actor_rollout_ref.model.path
         if cold_start is None or path != cold_start.folder:
             return None
-        tokenizer = world_tokenizer(self._config.setting)
+        tokenizer = world_tokenizer(self._config.setting, cold_start.words)
         return policy_config(tokenizer, cold_start.policy)
 
     def stop_reason(self) -> str | None:

@@ -117,7 +117,8 @@ class RoutingTask(Task):
     def check_row(self, row: Row) -> None:
         """Refuses rows that no answer could be right for, and domains that are no list."""
         config = self.config
-        check_routing_row(row, config.reward.normalization, config.questions_differ)
+        most = 1.0 - config.reward.latency_coe if config.state_cost_coe else None
+        check_routing_row(row, config.reward.normalization, config.questions_differ, most)
 
     def surroundings(self) -> RoutingSurroundings:
         """The pool, and what the embedded world brings."""

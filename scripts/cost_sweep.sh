@@ -32,11 +32,12 @@ train() {  # name, overrides
   fi
 }
 
-if [[ -n "${ONE_ROUTER:-}" ]]; then train "${sweep}_router"; fi
+told=state_cost_coe=true
+if [[ -n "${ONE_ROUTER:-}" ]]; then train "${sweep}_router" $told; fi
 for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
   if [[ -n "${ONE_ROUTER:-}" ]]; then
     name=${sweep}_router results=outputs/${sweep}_router/eval_$cost_coe
-    bash test.sh "${overrides[@]}" cost_coe="$cost_coe" trainer.experiment_name="$name" \
+    bash test.sh "${overrides[@]}" $told cost_coe="$cost_coe" trainer.experiment_name="$name" \
       evaluation.folder="$results"
   else
     name=${sweep}_$cost_coe results=outputs/${sweep}_$cost_coe/eval

@@ -179,11 +179,8 @@ def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterCo
         if dump.is_file():
             return _run_config(dump)
     mark = folder / _COLD_START_MARK
-    if given_pool is not None:
-        embedded, overrides = given_pool.simulated, []
-    else:
-        embedded = mark.is_file()
-        overrides = _cold_start_settings(mark) if embedded else []
+    embedded = mark.is_file() if given_pool is None else given_pool.simulated
+    overrides = _cold_start_settings(mark) if embedded and mark.is_file() else []
     paper = "paper_llama" if _is_llama(model_path) else "paper_qwen"
     recipe = "quickstart" if embedded else paper
     composed = compose_config("ppo_trainer", [f"recipe={recipe}", *overrides])

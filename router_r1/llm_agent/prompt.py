@@ -8,6 +8,8 @@ world's tiny policy, which cannot follow instructions and learns the task from i
 
 from __future__ import annotations
 
+import math
+
 from router_r1.pool.config import PoolConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.config.validation import require_choice
@@ -94,5 +96,6 @@ def fill(template: str, question: str, cost_coe: float | None = None) -> str:
 
 
 def cost_tenths(cost_coe: float) -> int:
-    """The weight of cost as the compact style says it, one word of the tiny policy's."""
-    return round(10 * cost_coe)
+    """The weight of cost as the compact style says it, one word of the tiny policy's; halves of a
+    tenth are rounded up."""
+    return math.floor(10 * cost_coe + 0.5)

@@ -211,9 +211,7 @@ class RoutedTrajectory(QuestionRecord):
         )
         status, tags = TrajectoryStatus(content["status"]), Tags(content["route_tag"])
         opened, neutralised = content["opened"], content["neutralised"]
-        cost_coe, owners = (
-            content.get("cost_coe"),
-            content.get("offered"),
-        )  # older records lack them
+        cost_coe = content.get("cost_coe")  # older records lack these two
+        owners = content.get("offered")
         offered = None if owners is None else OfferedNames(tuple(owners.items()))
         return cls(status, turns, opened, neutralised, tags, cost_coe, offered)

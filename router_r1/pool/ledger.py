@@ -51,9 +51,9 @@ class Ledger:
         """Adds one call."""
         self.outcomes[result.outcome] += 1
         self.usage_estimated += result.usage_estimated
-        account = self.accounts.get(result.llm)
-        if account is None:  # an unknown name: any text
+        if result.outcome is Outcome.UNKNOWN_LLM:  # any text, also the name of one not offered
             return
+        account = self.accounts[result.llm]
         self.outcomes_of[result.llm][result.outcome] += 1
         account.calls += 1
         account.answered += result.outcome is Outcome.OK

@@ -44,9 +44,12 @@ class OfferConfig:
         if not 0.0 <= self.price_jitter <= 3.0:
             raise ConfigError(f"offer.price_jitter must be in [0, 3], got {self.price_jitter}")
         folded = [name.strip().lower() for name in self.names]
-        if len(set(folded)) < len(folded) or any(not name or ":" in name for name in folded):
+        if len(set(folded)) < len(folded):
+            raise ConfigError(f"offer.names must be distinct; got {self.names}")
+        if unusable := [name for name in self.names if not _is_name(name)]:
             raise ConfigError(
-                f"offer.names must be distinct, and none empty or with ':'; got {self.names}"
+                f"offer.names: {', '.join(map(repr, unusable))} cannot be called; a name is one "
+                "line of text without ':', '<' and '>'"
             )
 
 
@@ -148,7 +151,12 @@ class Offers:
         return replace(
             llm,
             name=name,
-            aliases=llm.aliases if name == llm.name else [],
+            aliases=[] if self._config.names else llm.aliases,
             completion_price=llm.completion_price * factor,
             prompt_price=llm.prompt_price * factor,
         )
+
+
+def _is_name(text: str) -> bool:
+    """Whether a call can name an LLM so."""
+    return bool(text.strip()) and text.isprintable() and not set(":<>") & set(text)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import Outcome
 from router_r1.reward.cost import (
     COST_REFERENCES,
     COST_UNITS,
@@ -201,7 +202,8 @@ class RoutingRewardFunction:
 
     def _calls_by_llm(self, calls: Sequence[Call]) -> dict[str, float]:
         """``calls/{llm}``: how often each LLM of the pool was asked."""
-        asked = Counter(call.result.llm for call in calls)
+        results = (call.result for call in calls)
+        asked = Counter(r.llm for r in results if r.outcome is not Outcome.UNKNOWN_LLM)
         return {f"calls/{llm.name}": float(asked[llm.name]) for llm in self._pool.llms}
 
     @property

@@ -218,7 +218,7 @@ class RouterServer:
     async def _route(self, request: web.Request) -> web.Response:
         asked = parse_route_request(await request.read())
         async with self._admission.slot():
-            selection = await select_llm(self._router, asked.query, self.metrics.count_call)
+            selection = await select_llm(self._router, asked, self.metrics.count_call)
         return web.json_response(selection.body(asked.warnings))
 
     def _options(self, chat: ChatRequest) -> RolloutOptions:

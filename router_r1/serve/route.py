@@ -1,6 +1,7 @@
 """``POST /route``: which LLM the router would ask, without asking it.
 
-The request is ``{"query": …}``, the answer ``{"selected_model": …, "thinking": …,
+The request is ``{"query": …}``, for a router that is told what cost counts also with
+``cost_coe``; the answer ``{"selected_model": …, "thinking": …,
 "full_response": …}``, as the Router-R1 client of vLLM's semantic router has them.
 
 Guarantees: ``selected_model`` is the LLM of the trajectory's first valid call, by its name in the
@@ -20,6 +21,8 @@ from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.question import is_unicode
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult
+from router_r1.preference import FIELD as COST_COE
+from router_r1.preference import is_weight
 from router_r1.serve.errors import malformed, nothing_selected, too_long
 from router_r1.serve.protocol import read_object, unknown_fields
 from router_r1.tags import THINK, Tags
@@ -29,9 +32,11 @@ _QUERY = "query"
 
 @dataclass(frozen=True)
 class RouteRequest:
-    """``query``: what is to be routed; ``warnings``: fields that are ignored."""
+    """``query``: what is to be routed; ``cost_coe``: what cost counts, None leaves it to the
+    server; ``warnings``: fields that are ignored."""
 
     query: str
+    cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -71,11 +76,14 @@ def parse_route_request(body: bytes) -> RouteRequest:
         raise malformed("query must be a string with some text", _QUERY)
     if not is_unicode(query):
         raise malformed("query holds half of a character (a lone surrogate)", _QUERY)
-    return RouteRequest(query, unknown_fields(data, {_QUERY}))
+    cost_coe = data.get(COST_COE)
+    if cost_coe is not None and not is_weight(cost_coe):
+        raise malformed(f"{COST_COE} must be a number from 0 to 1", COST_COE)
+    return RouteRequest(query, cost_coe, unknown_fields(data, {_QUERY, COST_COE}))
 
 
 async def select_llm(
-    router: Router, query: str, on_call_end: Callable[[CallResult], None]
+    router: Router, asked: RouteRequest, on_call_end: Callable[[CallResult], None]
 ) -> Selection:
     """Lets the router think until it calls an LLM; to be awaited on its event loop.
 
@@ -86,7 +94,7 @@ async def select_llm(
         APIError: 400 if the query is too long, 422 if the router calls no LLM.
     """
     try:
-        rollout = router.request(query)
+        rollout = router.request(asked.query, asked.cost_coe)
     except QuestionTooLongError as error:
         raise too_long(str(error), _QUERY) from error
     observer = FirstLLM(router.settings.pool, router.settings.tags, on_call_end)

@@ -79,6 +79,8 @@ class ColdStartConfig:
             as it counts more, as an instruction-tuned model's would. An LLM is drawn by the weight
             exp(lean * (2 * cost_coe - 1) * c), with c from -1 for the dearest to 1 for the
             cheapest. 0 draws all alike.
+        words: names that the policy can write as well, though no trace calls an LLM so: they stand in
+            copy exercises only, for an evaluation that offers LLMs under new names.
         gate_freq: steps between measurements.
     """
 
@@ -90,11 +92,14 @@ class ColdStartConfig:
     copy_steps: int = 100
     no_reply_share: float = 0.04
     lean: float = 0.0
+    words: list[str] = field(default_factory=list)
     gate_freq: int = 120
     policy: PolicySize = field(default_factory=PolicySize)
     gate: GateThresholds = field(default_factory=GateThresholds)
 
     def __post_init__(self) -> None:
+        if not 0.0 <= self.lean <= 10.0:
+            raise ConfigError(f"cold_start.lean must be in [0, 10], got {self.lean}")
         require_positive(
             **{"cold_start.steps": self.steps, "cold_start.batch_size": self.batch_size}
         )

@@ -174,11 +174,24 @@ class Oracle:
 
         return max(self._routes(domains, offered), key=value)
 
-    def oracle(self, cost_coe: float = 0.0) -> Expectation:
-        """Every hop asks the LLM that the best route names."""
+    @property
+    def num_questions(self) -> int:
+        """How many the means are taken over."""
+        return len(self._questions)
+
+    def oracle(self, cost_coe: float = 0.0, among: Sequence[bool] | None = None) -> Expectation:
+        """Every hop asks the LLM that the best route names.
+
+        Args:
+            cost_coe: weight of the cost.
+            among: which of the questions the means are taken over; None for all.
+        """
         parts = []
+        chosen = [True] * len(self._questions) if among is None else among
         routes: dict[tuple[tuple[str, ...], frozenset[str]], tuple[str, ...]] = {}
-        for question, offered in zip(self._questions, self._offered, strict=True):
+        for question, offered, counts in zip(self._questions, self._offered, chosen, strict=True):
+            if not counts:
+                continue
             domains = question.domains
             key = domains, frozenset(offered)
             if key not in routes:

@@ -77,6 +77,8 @@ def test_a_question_asks_by_its_own_names_and_prices_and_the_ledger_by_the_pools
 
     results, by_own_name, ledger = asyncio.run(run())
     assert by_own_name.outcome is Outcome.UNKNOWN_LLM
+    asked = {offered.owner_of(shown).name for shown in offered.pool.llms}
+    assert {name for name, account in ledger.accounts.items() if account.calls} == asked
     for shown, result in zip(offered.pool.llms, results, strict=True):
         own = offered.owner_of(shown)
         expected = world.reply(own.name, query)

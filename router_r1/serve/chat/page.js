@@ -12,6 +12,7 @@ const UNAUTHORIZED = 401;
 let key = null; // in memory only
 let card = null; // of the model that is served; null until the server has shown it
 let records = [];
+let chosenWeight = null; // what cost counts; null where the router is not told
 let running = null; // aborts the question under way
 
 // -- the server ------------------------------------------------------------------------------
@@ -29,7 +30,8 @@ async function connect() {
   byId("ask-form").hidden = false;
   byId("model").textContent = card.id;
   byId("weight").hidden = card.router.cost_coe === null;
-  byId("cost-coe").value = card.router.cost_coe ?? 0;
+  chosenWeight ??= card.router.cost_coe;
+  byId("cost-coe").value = chosenWeight ?? 0;
   showWeight();
   const names = card.router.llms.map((llm) => llm.name);
   byId("choice").hidden = false;
@@ -79,8 +81,7 @@ async function submit(question) {
     await connect(); // the server may be back
     if (!card) return;
   }
-  const costCoe = card.router.cost_coe === null ? null : Number(byId("cost-coe").value);
-  const exchange = new Exchange(question, card.router, accepted(question), costCoe);
+  const exchange = new Exchange(question, card.router, accepted(question), chosenWeight);
   const controller = new AbortController();
   running = controller;
   byId("log").append(exchange.element);
@@ -92,7 +93,7 @@ async function submit(question) {
   const start = performance.now();
   let end;
   try {
-    end = await ask(question, costCoe, card.id, key, controller.signal, (part) => followed(() => say(exchange.take(part))));
+    end = await ask(question, chosenWeight, card.id, key, controller.signal, (part) => followed(() => say(exchange.take(part))));
     end.seconds = (performance.now() - start) / 1000;
   } catch (error) {
     if (error.name === "AbortError") end = { stopped: true };
@@ -135,7 +136,7 @@ function say(words) {
 
 /** What the slider says, in words. */
 function showWeight() {
-  byId("weight-words").textContent = `cost counts ${byId("cost-coe").value}`;
+  byId("weight-words").textContent = `cost counts ${chosenWeight}`;
 }
 
 // -- controls --------------------------------------------------------------------------------
@@ -167,7 +168,10 @@ function start() {
   byId("theme").addEventListener("click", toggleTheme);
   byId("clear").addEventListener("click", clear);
   byId("stop").addEventListener("click", stop);
-  byId("cost-coe").addEventListener("input", showWeight);
+  byId("cost-coe").addEventListener("input", () => {
+    chosenWeight = Number(byId("cost-coe").value);
+    showWeight();
+  });
   addEventListener("keydown", onKey);
   byId("ask-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,8 +16,11 @@ from router_r1.world.knowledge import BRIDGE_RELATIONS, DOMAINS, PERSON_RELATION
 from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
 
-def world_texts(setting: Setting) -> Iterator[str]:
-    """Every kind of text of a run, for the tokenizer; names as single words, not entities."""
+def world_texts(setting: Setting, words: Sequence[str] = ()) -> Iterator[str]:
+    """Every kind of text of a run, for the tokenizer; names as single words, not entities.
+
+    ``words`` are names beside those of the setting.
+    """
     names = setting.make_world().knowledge.names
     yield setting.template
     yield from Phrases(setting.tags, setting.state_cost_coe).all_texts()
@@ -27,7 +30,7 @@ def world_texts(setting: Setting) -> Iterator[str]:
     yield "None"
     yield "The"
     llms = [llm.name for llm in setting.pool.llms]
-    llms += setting.offer.names if setting.offer is not None else []
+    llms += [*(setting.offer.names if setting.offer is not None else []), *words]
     yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *llms])
     for domain in DOMAINS:
         for relation in (*PERSON_RELATIONS[domain], BRIDGE_RELATIONS[domain][0]):
@@ -35,16 +38,16 @@ def world_texts(setting: Setting) -> Iterator[str]:
     yield "user\nassistant\n\n"
 
 
-def world_tokenizer(setting: Setting) -> PreTrainedTokenizerFast:
-    """The tiny policy's tokenizer for what prompts say and the policy writes."""
-    return build_tokenizer(world_texts(setting), setting.tags)
+def world_tokenizer(setting: Setting, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tiny policy's tokenizer for what prompts say and the policy writes, and for ``words``."""
+    return build_tokenizer(world_texts(setting, words), setting.tags)
 
 
 def create_policy(
-    setting: Setting, size: PolicySize, seed: int, folder: Path
+    setting: Setting, size: PolicySize, seed: int, folder: Path, words: Sequence[str] = ()
 ) -> PreTrainedTokenizerFast:
     """Saves a randomly initialised model and its tokenizer in Hugging Face format."""
-    tokenizer = world_tokenizer(setting)
+    tokenizer = world_tokenizer(setting, words)
     config = policy_config(tokenizer, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -24,6 +24,8 @@ from router_r1.world.cold_start.setting import Scene, Setting
 from router_r1.world.knowledge import Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
+_WORDS_AT_ONCE = 3  # of ColdStartConfig.words in a copy exercise
+
 
 @dataclass(frozen=True)
 class Phrases:
@@ -52,7 +54,7 @@ class Phrases:
         """A thought and a call of an LLM; ``cost_coe`` is the question's, where it is stated."""
         weighed = {} if cost_coe is None else {"tenths": cost_tenths(cost_coe)}
         return self.search.format(
-            domain=domain, llm=llm.name, query=query, descriptor=llm.descriptor, **weighed
+            domain=domain, llm=llm.name, query=query, descriptor=llm.described, **weighed
         )
 
     def all_texts(self) -> tuple[str, ...]:
@@ -70,7 +72,7 @@ class TraceDataset:
         copy_steps: first steps, in which half of the examples are repeated names without a
             prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
-        lean: see :class:`~router_r1.world.config.ColdStartConfig`.
+        lean, words: see :class:`~router_r1.world.config.ColdStartConfig`.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class TraceDataset:
         copy_steps: int,
         no_reply_share: float,
         lean: float,
+        words: Sequence[str] = (),
     ) -> None:
+        self._words = list(words)
         self._lean = lean
         self._setting = Setting.from_mapping(setting)
         self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
@@ -125,8 +129,11 @@ class TraceDataset:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _copy_example(self, rng: random.Random) -> dict[str, list[int]]:
-        names = "".join(f" {name}" for name in rng.sample(self._train_names, rng.randint(4, 11)))
-        ids = self._encode(names)
+        names = rng.sample(self._train_names, rng.randint(4, 11))
+        if self._words:
+            names += rng.sample(self._words, min(_WORDS_AT_ONCE, len(self._words)))
+            rng.shuffle(names)
+        ids = self._encode("".join(f" {name}" for name in names))
         return {"input_ids": ids + ids, "loss_mask": [0] * len(ids) + [1] * len(ids)}
 
     def _trace(

@@ -53,7 +53,7 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
     folder = Path(config.folder)
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
-    create_policy(setting, config.policy, config.seed, blank)
+    create_policy(setting, config.policy, config.seed, blank, config.words)
     taught = setting.to_mapping()
     run_sft(
         SFTConfig(
@@ -78,6 +78,7 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
                     "copy_steps": config.copy_steps,
                     "no_reply_share": config.no_reply_share,
                     "lean": config.lean,
+                    "words": config.words,
                 },
             ),
             gate=ComponentConfig(
@@ -116,7 +117,7 @@ def _cache_key(config: ColdStartConfig, setting: Setting) -> str:
         "settings": settings,
         **taught,
         "pool_name": setting.pool.name,
-        "pool": [(llm.name, llm.descriptor) for llm in setting.pool.offered],
+        "pool": [(llm.name, llm.descriptor, llm.completion_price) for llm in setting.pool.offered],
         "code": code,
     }
     return json.dumps(parts, sort_keys=True)

@@ -37,8 +37,8 @@ def row(index: int, **info: Any) -> dict[str, Any]:
         (0.3, (0.3,)),
         (0, (0.0,)),
         ([0.9, 0, 0.3, 0.3], (0.0, 0.3, 0.9)),
-        ({"low": 0.1, "high": 0.3}, (0.1, 0.15, 0.2, 0.25, 0.3)),
-        ({"low": 0.12, "high": 0.21}, (0.12, 0.15, 0.2, 0.21)),
+        ("0.1..0.4", (0.1, 0.2, 0.3, 0.4)),
+        ("0.12..0.31", (0.12, 0.2, 0.3, 0.31)),
     ],
 )
 def test_a_setting_is_one_weight_a_list_or_a_range(setting: Any, values: tuple[float, ...]) -> None:
@@ -56,8 +56,10 @@ def test_a_setting_is_one_weight_a_list_or_a_range(setting: Any, values: tuple[f
         (True, "got True"),
         ([], "an empty list"),
         ([0, 2], r"got \[0, 2\]"),
-        ({"low": 0.1}, r"\{low: …, high: …\}; got"),
-        ({"low": 0.5, "high": 0.5}, "low must be less than high"),
+        ("0.1..", "a range as 0..0.9; got '0.1..'"),
+        ("0.1..0.2..0.3", "a range as"),
+        ("0..2", "a range as"),
+        ("0.5..0.5", "begins with its lower end"),
     ],
 )
 def test_any_other_setting_is_refused(setting: Any, words: str) -> None:
@@ -70,7 +72,7 @@ def test_a_run_that_draws_weights_must_tell_the_policy() -> None:
         load_task_config(["recipe=quickstart_tiers", "cost_coe=[0,0.5]"])
     with pytest.raises(ConfigError, match="set a prompt_style"):
         load_task_config(["recipe=paper_qwen", "state_cost_coe=true", "prompt_style=null"])
-    told = ["state_cost_coe=true", "cost_coe={low: 0, high: 1}"]
+    told = ["state_cost_coe=true", "cost_coe=0..1"]
     _, config = load_task_config(["recipe=paper_qwen", *told])
     assert config.cost_preference.values[-1] == 1.0  # type: ignore[attr-defined]
 

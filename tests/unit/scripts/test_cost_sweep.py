@@ -28,7 +28,9 @@ def checkout(tmp_path: Path) -> Path:
 
 def sweep(checkout: Path, *arguments: str, **environment: str) -> list[str]:
     """Commands given, in order."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("SWEEP", "COST_COES", "ONE_ROUTER")}
+    inherited = {
+        k: v for k, v in os.environ.items() if k not in ("SWEEP", "COST_COES", "ONE_ROUTER")
+    }
     subprocess.run(
         ["bash", str(checkout / "scripts" / "cost_sweep.sh"), *arguments],
         env={**inherited, **environment},
@@ -63,11 +65,12 @@ def test_overrides_reach_training_and_scoring_options_the_comparison(checkout: P
 def test_one_router_is_trained_once_and_told_each_value(checkout: Path) -> None:
     recipe = "recipe=quickstart_tradeoff"
     commands = sweep(checkout, recipe, ONE_ROUTER="1", COST_COES="0 0.6", SWEEP="told")
-    router = "trainer.experiment_name=told_router"
+    router, told = "trainer.experiment_name=told_router", "state_cost_coe=true"
+    folder = "evaluation.folder=outputs/told_router/eval_"
     assert commands == [
-        f"train.sh {recipe} {router}",
-        f"test.sh {recipe} cost_coe=0 {router} evaluation.folder=outputs/told_router/eval_0",
-        f"test.sh {recipe} cost_coe=0.6 {router} evaluation.folder=outputs/told_router/eval_0.6",
+        f"train.sh {recipe} {told} {router}",
+        f"test.sh {recipe} {told} cost_coe=0 {router} {folder}0",
+        f"test.sh {recipe} {told} cost_coe=0.6 {router} {folder}0.6",
         "python -m router_r1.evaluation.compare --sweep 0=outputs/told_router/eval_0 "
         "--sweep 0.6=outputs/told_router/eval_0.6 --output outputs/told",
     ]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,19 +130,39 @@ def _named(folder: Path, identity: RunIdentity, free: Sequence[str]) -> Checkpoi
 def differences(then: RunIdentity, now: RunIdentity, free: Sequence[str] = ()) -> list[str]:
     """What makes two runs different: ``key was x, is y``.
 
-    A key that only one of them knows came or went with a version of the code and does not count.
+    A key that only one of them knows came or went with a version of the code and does not count;
+    one that is a value in one of them and a group or list in the other does.
     """
     before, after = (
         dict(_flat(json.loads(json.dumps(identity.config)))) for identity in (then, now)
     )
     found = [
-        f"{key} was {before[key]!r}, is {after[key]!r}"
-        for key in before
-        if key in after and before[key] != after[key] and not _may_differ(key, free)
+        f"{key} was {_told(key, before)}, is {_told(key, after)}"
+        for key in dict.fromkeys((*before, *after))
+        if _differs(key, before, after) and not _may_differ(key, free)
     ]
     if then.train_rows != now.train_rows:
         found.append(f"data.train_files had {then.train_rows} rows, have {now.train_rows}")
     return found
+
+
+def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    if key in before and key in after:
+        return bool(before[key] != after[key])
+    other = after if key in before else before
+    return _is_group(key, other)
+
+
+def _is_group(key: str, flat: Mapping[str, Any]) -> bool:
+    return any(other.startswith(f"{key}.") for other in flat)
+
+
+def _told(key: str, flat: Mapping[str, Any]) -> str:
+    if key in flat:
+        return repr(flat[key])
+    return ", ".join(
+        f"{k.removeprefix(key)[1:]}={v!r}" for k, v in flat.items() if k.startswith(f"{key}.")
+    )
 
 
 def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -96,7 +96,7 @@ def test_prices_differ_by_question_within_their_bounds(pool: PoolConfig) -> None
         ({"size": 4, "held_out": ["Orion", "Pavo", "Vela"]}, "has 3 LLMs to offer"),
         ({"names": ["Ada"]}, "holds 1 names for the 6 LLMs"),
         ({"names": ["Ada", "ada "]}, "must be distinct"),
-        ({"names": ["A:b"]}, "none empty or with ':'"),
+        *(({"names": [name]}, "cannot be called") for name in ("A:b", " ", "a</search>", "a\nb")),
         ({"price_jitter": -1.0}, "offer.price_jitter must be in"),
     ],
 )
