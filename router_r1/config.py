@@ -34,6 +34,8 @@ class RouterConfig(PPOConfig):
             of which each row draws its own (:class:`~router_r1.preference.CostPreference`).
         state_cost_coe: the prompt says the weight of its question, and the router may be asked with
             any.
+        state_prices: the prompt says what each LLM costs and, where the pool's file has it, how
+            long it takes.
         offer: draws for each question which LLMs it is offered, in which order, under which names
             and at which prices; null offers every question the pool as it is.
         api_base: overrides the pool's endpoint.
@@ -48,6 +50,7 @@ class RouterConfig(PPOConfig):
     reward_metric: str = "em"
     cost_coe: Any = 0.0
     state_cost_coe: bool = False
+    state_prices: bool = False
     offer: OfferConfig | None = None
     api_base: str | None = None
     api_key: str | None = None
@@ -75,7 +78,9 @@ class RouterConfig(PPOConfig):
         """
         if self.world is None:
             raise ConfigError("there is no embedded world to teach a policy for; set world")
-        return Setting.of(self.world, self.pool, self.tags, self.state_cost_coe, self.offer)
+        return Setting.of(
+            self.world, self.pool, self.tags, self.state_cost_coe, self.state_prices, self.offer
+        )
 
     @property
     def offers(self) -> Offers | None:
@@ -128,13 +133,18 @@ class RouterConfig(PPOConfig):
     @property
     def questions_differ(self) -> bool:
         """Whether prompts hold more of their own than the question."""
-        return self.state_cost_coe or self.offer is not None
+        return self.state_cost_coe or self.state_prices or self.offer is not None
 
     def _check_prompts(self) -> None:
         if self.offer is not None:
             Offers(self.offer, self.pool)  # refuses what the pool cannot give
+            if self.offer.price_jitter and not self.state_prices:
+                raise ConfigError(
+                    f"offer.price_jitter={self.offer.price_jitter:g} gives each question prices of "
+                    "its own, which the policy must be told: set state_prices=true, or leave it 0"
+                )
         if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
-                "state_cost_coe=true and offer write each question's own prompt, but with "
-                "prompt_style=null prompts are those of the data files; set a prompt_style"
+                "state_cost_coe, state_prices and offer are for prompts that the run writes, but "
+                "with prompt_style=null they are those of the data files; set a prompt_style"
             )

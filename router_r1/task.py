@@ -112,7 +112,9 @@ class RoutingTask(Task):
 
     def _template_of(self, style: str, pool: PoolConfig) -> str:
         config = self.config
-        return build_prompt_template(style, pool, config.tags, config.state_cost_coe)
+        return build_prompt_template(
+            style, pool, config.tags, config.state_cost_coe, config.state_prices
+        )
 
     def check_row(self, row: Row) -> None:
         """Refuses rows that no answer could be right for, and domains that are no list."""

@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from router_r1.evaluation.comparison import EvaluationFileError, read_json_object
 from router_r1.pool.config import PoolConfig
+from router_r1.reward.cost import CostScale, RewardScales
 from router_r1.world.oracle import Weighing
 from verl.trainer.evaluation.score import RESULTS
 
 
 def stated_weighing(folders: Sequence[Path], pool: PoolConfig) -> Weighing:
-    """The unit of cost and the weight of latency that the evaluations state, or the paper's.
+    """The unit of cost and the weight of latency that the evaluations state, or the paper's; and
+    the scales of cost and latency where they state the same.
 
     Raises:
         EvaluationFileError: if they state different ones.
     """
     stated: dict[tuple[str, float], Path] = {}
-    for folder in folders:
-        results = read_json_object(folder / RESULTS) or {}
+    told = [read_json_object(folder / RESULTS) or {} for folder in folders]
+    for folder, results in zip(folders, told, strict=True):
         unit, latency_coe = results.get("cost_unit", "completion"), results.get("latency_coe", 0.0)
         stated.setdefault((str(unit), float(latency_coe)), folder)
     if len(stated) > 1:
-        told = "; ".join(
+        differing = "; ".join(
             f"{folder}: reward.cost_unit={unit}, reward.latency_coe={latency_coe:g}"
             for (unit, latency_coe), folder in stated.items()
         )
         raise EvaluationFileError(
-            f"the routers of the sweep were rewarded in different ways ({told}); compare them apart"
+            f"the routers of the sweep were rewarded in different ways ({differing}); compare them "
+            "apart"
         )
     unit, latency_coe = next(iter(stated), ("completion", 0.0))
     prompt_prices = pool.prompt_prices() if unit == "dollars" else {}
-    return Weighing(prompt_prices=prompt_prices, latency_coe=latency_coe)
+    scales = RewardScales(_one_scale(told, "cost_scale"), _one_scale(told, "latency_scale"))
+    return Weighing(scales, prompt_prices, latency_coe)
+
+
+def _one_scale(told: Sequence[Mapping[str, Any]], name: str) -> CostScale | None:
+    """The scale that all state; None where one states none or they differ."""
+    first = told[0].get(name) if told else None
+    if first is None or any(results.get(name) != first for results in told):
+        return None
+    return CostScale(**first)

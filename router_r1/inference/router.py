@@ -68,7 +68,11 @@ class Router:
         self._numbers = itertools.count(1)
         self._chat = ChatTemplate(tokenizer, settings.template_options)
         self._template = build_prompt_template(
-            settings.prompt_style, settings.pool, settings.tags, settings.cost_coe is not None
+            settings.prompt_style,
+            settings.pool,
+            settings.tags,
+            settings.cost_coe is not None,
+            settings.state_prices,
         )
 
     def request(self, question: str, cost_coe: float | None = None) -> RolloutRequest:

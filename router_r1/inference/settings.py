@@ -52,6 +52,7 @@ class RouterSettings:
         tags: that the policy writes.
         cost_coe: what cost counts for a question that does not say it; None for a router that is
             not told.
+        state_prices: whether prompts say what LLMs cost.
         template_options: of the tokenizer's chat template.
         limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
@@ -69,6 +70,7 @@ class RouterSettings:
     prompt_style: str
     tags: Tags
     cost_coe: float | None
+    state_prices: bool
     template_options: dict[str, Any]
     limits: GenerationLimits
     max_start_length: int
@@ -93,7 +95,9 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
     # What a training run records or may spend is its own business.
-    pool = given_pool or replace(trained.pool, recording=RecordingConfig(), budget_usd=None)
+    pool = given_pool or replace(
+        _trained_pool(trained), recording=RecordingConfig(), budget_usd=None
+    )
     if api_base := arguments.api_base or trained.api_base:
         pool = replace(pool, api_base=api_base)
     data = trained.data
@@ -128,6 +132,7 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
         prompt_style=arguments.prompt_style or trained.prompt_style or "qwen",
         tags=Tags(arguments.route_tag or trained.route_tag),
         cost_coe=_cost_coe(arguments, trained),
+        state_prices=trained.state_prices,
         template_options=arguments.chat_template_options or data.apply_chat_template_kwargs,
         limits=limits,
         max_start_length=max_start_length,
@@ -135,6 +140,16 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
             temperature=arguments.temperature, top_p=arguments.top_p, seed=arguments.seed
         ),
     )
+
+
+def _trained_pool(trained: RouterConfig) -> PoolConfig:
+    """As the file has it, without the LLMs that training held out."""
+    held_out = () if trained.offer is None else trained.offer.held_out
+    llms = [
+        replace(llm, in_prompt=llm.in_prompt and llm.name not in held_out)
+        for llm in trained.pool.llms
+    ]
+    return replace(trained.pool, llms=llms)
 
 
 def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None:
@@ -190,8 +205,8 @@ def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterCo
 def _cold_start_settings(mark: Path) -> list[str]:
     """What a cold start was made for, as overrides; older ones do not say all of it."""
     content = json.loads(mark.read_text(encoding="utf-8"))
-    stated = bool(content.get("state_cost_coe", False))
-    return [f"pool={content.get('pool_name', 'embedded')}", f"state_cost_coe={stated}"]
+    told = [f"{name}={bool(content.get(name))}" for name in ("state_cost_coe", "state_prices")]
+    return [f"pool={content.get('pool_name', 'embedded')}", *told]
 
 
 def _run_config(dump: Path) -> RouterConfig:

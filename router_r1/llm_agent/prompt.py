@@ -60,7 +60,11 @@ _COMPACT_PREFERENCE = "Cost counts {cost_tenths} of 10.\n"
 
 
 def build_prompt_template(
-    style: str, pool: PoolConfig, tags: Tags = DEFAULT_TAGS, state_cost_coe: bool = False
+    style: str,
+    pool: PoolConfig,
+    tags: Tags = DEFAULT_TAGS,
+    state_cost_coe: bool = False,
+    state_prices: bool = False,
 ) -> str:
     """The template of a style for a pool; :func:`fill` puts a question in.
 
@@ -69,16 +73,22 @@ def build_prompt_template(
         pool: whose LLMs are offered.
         tags: that the policy is to write.
         state_cost_coe: whether the prompt says what cost counts for the question.
+        state_prices: whether it says what each LLM costs and how long it takes; the compact style
+            says the price alone.
 
     Raises:
         ConfigError: for an unknown style.
     """
     require_choice("prompt style", style, STYLES)
     if style == "compact":
-        names = ", ".join(f"{llm.name} {llm.described}" for llm in pool.offered)
+        priced = [f" ${llm.completion_price:.2g}" if state_prices else "" for llm in pool.offered]
+        listed = zip(pool.offered, priced, strict=True)
+        names = ", ".join(f"{llm.name} {llm.described}{price}" for llm, price in listed)
         preference = _COMPACT_PREFERENCE if state_cost_coe else ""
         return _COMPACT_TEMPLATE.format(route=tags.route, descriptors=names, preference=preference)
-    descriptors = "\n".join(f"- {llm.name}: {llm.described}" for llm in pool.offered)
+    priced = [f" ({llm.priced})" if state_prices else "" for llm in pool.offered]
+    listed = zip(pool.offered, priced, strict=True)
+    descriptors = "\n".join(f"- {llm.name}: {llm.described}{price}" for llm, price in listed)
     rules = _LLAMA_RULE if style == "llama" else ""
     preference = _INSTRUCTION_PREFERENCE if state_cost_coe else ""
     return _INSTRUCTION_TEMPLATE.format(

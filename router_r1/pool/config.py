@@ -48,6 +48,7 @@ class LLMConfig:
         model: as the endpoint calls it; only an LLM has one, and must.
         descriptor: one paragraph of the prompt; "{name}" in it is the name that the LLM goes by.
         completion_price, prompt_price: $ per 1M tokens.
+        latency_s: seconds that a reply takes as a rule, for prompts that state it; None if unknown.
         aliases: other names that mean this LLM.
         in_prompt: False for an LLM that is resolvable but not offered to the policy.
         max_tokens: of a reply; a tool's tokens are words.
@@ -66,6 +67,7 @@ class LLMConfig:
     descriptor: str = ""
     completion_price: float = MISSING
     prompt_price: float = 0.0
+    latency_s: float | None = None
     aliases: list[str] = field(default_factory=list)
     in_prompt: bool = True
     temperature: float = 0.0
@@ -130,6 +132,12 @@ class LLMConfig:
     def described(self) -> str:
         """The descriptor, with the LLM's name in it where it has a place for that."""
         return self.descriptor.strip().replace("{name}", self.name)
+
+    @property
+    def priced(self) -> str:
+        """Price and latency in words, such as "$0.3 per 1M tokens, about 2 s"."""
+        words = f"${self.completion_price:.3g} per 1M tokens"
+        return words if self.latency_s is None else f"{words}, about {self.latency_s:.2g} s"
 
 
 @dataclass

@@ -79,8 +79,8 @@ class ColdStartConfig:
             as it counts more, as an instruction-tuned model's would. An LLM is drawn by the weight
             exp(lean * (2 * cost_coe - 1) * c), with c from -1 for the dearest to 1 for the
             cheapest. 0 draws all alike.
-        words: names that the policy can write as well, though no trace calls an LLM so: they stand in
-            copy exercises only, for an evaluation that offers LLMs under new names.
+        words: names that the policy can write as well, though no trace calls an LLM so: they stand
+            in copy exercises only, for an evaluation that offers LLMs under new names.
         gate_freq: steps between measurements.
     """
 

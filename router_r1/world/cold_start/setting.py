@@ -32,7 +32,7 @@ class Setting:
         world: of facts.
         pool: the LLMs.
         route_tag: name of the tag of a call.
-        state_cost_coe: whether prompts state what cost counts.
+        state_cost_coe, state_prices: whether prompts state what cost counts, and what LLMs cost.
         offer: what questions are offered of the pool; None for all of it.
     """
 
@@ -40,6 +40,7 @@ class Setting:
     pool: PoolConfig = MISSING
     route_tag: str = DEFAULT_TAGS.route
     state_cost_coe: bool = False
+    state_prices: bool = False
     offer: OfferConfig | None = None
 
     @classmethod
@@ -49,11 +50,12 @@ class Setting:
         pool: PoolConfig,
         tags: Tags,
         state_cost_coe: bool,
+        state_prices: bool,
         offer: OfferConfig | None,
     ) -> Setting:
         """Of a run's own settings: where files go, and how fast LLMs reply, teaches nothing."""
         size = {name: getattr(world, name) for name in WorldConfig.__dataclass_fields__}
-        return cls(WorldConfig(**size), pool, tags.route, state_cost_coe, offer)
+        return cls(WorldConfig(**size), pool, tags.route, state_cost_coe, state_prices, offer)
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Setting:
@@ -83,7 +85,9 @@ class Setting:
         return self._template_of(self.pool)
 
     def _template_of(self, pool: PoolConfig) -> str:
-        return build_prompt_template("compact", pool, self.tags, self.state_cost_coe)
+        return build_prompt_template(
+            "compact", pool, self.tags, self.state_cost_coe, self.state_prices
+        )
 
     def draw(self, rng: random.Random) -> Scene:
         """What one example's prompt says beside its question."""

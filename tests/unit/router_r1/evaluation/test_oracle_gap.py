@@ -23,6 +23,7 @@ from router_r1.evaluation.weighing import stated_weighing
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.reward import CostScale
 from verl.trainer.evaluation.records import EvaluationRecord
 
 SOURCES = ("one", "one", "one", "one", "two")
@@ -158,5 +159,13 @@ def test_the_oracle_of_a_sweep_weighs_as_its_routers_were_rewarded(
     weighing = stated_weighing([other], embedded_pool)
     assert weighing.prompt_prices["Atlas"] == 0.5
     assert weighing.latency_coe == 0.2
+    scale = {"low": 1.0, "high": 9.0}
+    first, second, third = (
+        stated(name, cost_scale=bounds)
+        for name, bounds in (("a", scale), ("b", scale), ("c", {**scale, "high": 8.0}))
+    )
+    assert stated_weighing([first, second], embedded_pool).scales.cost == CostScale(1.0, 9.0)
+    for mixed in ([first, third], [first, plain], [plain]):
+        assert stated_weighing(mixed, embedded_pool).scales.cost is None
     with pytest.raises(EvaluationFileError, match=r"plain.*other.*cost_unit=dollars.*apart"):
         stated_weighing([plain, other], embedded_pool)

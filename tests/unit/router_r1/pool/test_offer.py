@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from router_r1.llm_agent.prompt import build_prompt_template
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
@@ -144,3 +145,34 @@ def test_prompts_of_a_run_offer_what_its_rows_draw() -> None:
         assert f"LLMs: {listed}.\n" in message["content"]
     with pytest.raises(ConfigError, match="set a prompt_style"):
         load_task_config(["recipe=quickstart_pools", "prompt_style=null"])
+    with pytest.raises(ConfigError, match="set state_prices=true, or leave it 0"):
+        load_task_config(["recipe=quickstart_pools", "offer.price_jitter=0.5"])
+
+
+def test_prompts_state_prices_and_latencies_on_request(pool: PoolConfig) -> None:
+    slow = replace(pool.llms[0], latency_s=2.04)
+    some = replace(pool, llms=[slow, pool.llms[1]])
+    silent, told = (
+        build_prompt_template("qwen", some, state_prices=state) for state in (False, True)
+    )
+    assert "($0.3 per 1M tokens, about 2 s)\n" in told
+    assert "($0.3 per 1M tokens)\n" in told
+    assert "$" not in silent
+    compact = build_prompt_template("compact", some, state_prices=True)
+    assert "music Orion $0.3, Pavo film" in compact
+
+
+def test_a_questions_prompt_states_its_own_prices() -> None:
+    told = ["state_prices=true", "offer.price_jitter=1.0"]
+    task_class, config = load_task_config(["recipe=quickstart_pools", *told])
+    made = task_class(config)
+    assert isinstance(made, RoutingTask)
+    drawn = made.config.offers
+    assert drawn is not None
+    seen = set()
+    for index in range(5):
+        (message,) = made.messages(row(index))
+        for llm in drawn.of_row(row(index)).pool.offered:
+            assert f"{llm.described} ${llm.completion_price:.2g}" in message["content"]
+            seen.add(llm.completion_price)
+    assert len(seen) == 15

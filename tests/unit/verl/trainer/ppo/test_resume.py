@@ -105,6 +105,21 @@ def test_another_run_is_refused_and_the_difference_named(
     assert start(tmp_path, changed(key, value), resume="never") is None
 
 
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        (0.3, [0, 0.3], "cost_coe was 0.3, is length=2, 0=0, 1=0.3"),
+        ([0, 0.3], "0..0.9", "cost_coe was length=2, 0=0, 1=0.3, is '0..0.9'"),
+        (None, {"size": 3}, "cost_coe was None, is size=3"),
+    ],
+)
+def test_a_value_that_becomes_a_list_or_a_group_is_a_difference(
+    then: Any, now: Any, words: str
+) -> None:
+    found = differences(changed("cost_coe", then), changed("cost_coe", now))
+    assert words in found
+
+
 def test_other_data_is_another_run() -> None:
     (found,) = differences(RUN, replace(RUN, train_rows=99))
     assert "100 rows" in found
