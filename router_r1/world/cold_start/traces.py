@@ -2,10 +2,11 @@
 
 Guarantees: the LLM of every call is drawn whatever the question; uniformly, and in a batch with
 numbers of calls that differ by one at most, unless questions are offered LLMs of their own (each
-call draws one of them) or prompts state what cost counts (see ``ColdStartConfig.lean``); a member of the pool that the world does not play (a
-tool, an LLM with an endpoint of its own) replies with the right fact; only entities of the train
-split appear; prompts, actions and observations are tokenised separately and then joined, exactly as
-a rollout sees them; the loss mask is 1 on the policy's own tokens only.
+call draws one of them) or prompts state what cost counts (see ``ColdStartConfig.lean``); a member
+of the pool that the world does not play (a tool, an LLM with an endpoint of its own) replies with
+the right fact; only entities of the train split appear; prompts, actions and observations are
+tokenised separately and then joined, exactly as a rollout sees them; the loss mask is 1 on the
+policy's own tokens only.
 """
 
 from __future__ import annotations

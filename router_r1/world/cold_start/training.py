@@ -44,7 +44,7 @@ def ensure_cold_start(config: ColdStartConfig, setting: Setting, trainer: Traine
         ) == key:
             logger.info("cold start: taken from %s", folder)
             return
-        logger.info("cold start: teaching the tiny policy format and copying; whom to ask is for RL")
+        logger.info("cold start: teaching the tiny policy format and copying, not whom to ask")
         _make_policy(config, setting, trainer)
         (folder / _KEY_FILE).write_text(key, encoding="utf-8")
 
