@@ -133,7 +133,14 @@ def test_a_row_without_a_question_cannot_be_told() -> None:
     bare = {**row(1), "extra_info": {"index": 1}}
     with pytest.raises(RowError, match=r"extra_info\.question must hold the question"):
         task().check_row(bare)
-    task("cost_coe=0.3", "state_cost_coe=false").check_row(bare)
+    untold = task("cost_coe=0.3", "state_cost_coe=false", "cold_start.lean=0")
+    untold.check_row(bare)
+    with pytest.raises(RowError, match=r"extra_info\.cost_coe is 0.4, but this run tells"):
+        untold.check_row(row(1, cost_coe=0.4))
+    hurried = task("cost_coe=[0,0.3]", "reward.latency_coe=0.2")
+    hurried.check_row(row(1, cost_coe=0.8))
+    with pytest.raises(RowError, match=r"extra_info\.cost_coe is 0.9, and with the weight of"):
+        hurried.check_row(row(1, cost_coe=0.9))
 
 
 SAID = "<think>a</think><search> Atlas: the x</search>"

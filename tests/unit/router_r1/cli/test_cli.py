@@ -179,7 +179,7 @@ def test_the_scripts_show_their_usage_without_packages() -> None:
         ("ask --engine ", ["vllm", "hf"]),
         ("ask --question ", []),
         ("pool ch", ["check"]),
-        ("pool check emb", ["embedded", "embedded_tiers"]),
+        ("pool check emb", ["embedded", "embedded_profiles", "embedded_tiers"]),
         ("data train --model ", ["qwen", "llama"]),
         ("completion z", ["zsh"]),
         ("nonsense ", []),

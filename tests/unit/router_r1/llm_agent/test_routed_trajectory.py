@@ -77,6 +77,7 @@ def test_the_json_form_is_the_one_that_files_have() -> None:
         "opened": "",
         "route_tag": "search",
         "cost_coe": None,
+        "offered": None,
         "turns": [
             {"text": "<search>", "observation": "\n\n<information>r</information>\n\n"},
             {"text": "<answer> b </answer>", "observation": ""},

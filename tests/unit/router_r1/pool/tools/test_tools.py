@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.tools.search import NOTHING_FOUND
 from router_r1.reward.format import call_is_valid
+from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
-from router_r1.world.config import WorldConfig
 from tests.pool_stub import StubEndpoint, in_turn, ok, pool_at, stub
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError
@@ -316,9 +316,8 @@ def test_a_corpus_of_a_run_is_where_the_command_was_given(alone: PoolConfig) -> 
 
 def test_a_cold_start_calls_tools_as_often_as_llms(policy_folder: Path) -> None:
     pool = load_pool("tools")
-    dataset = TraceDataset(
-        str(policy_folder), asdict(WorldConfig()), asdict(pool), 0, 0, no_reply_share=0.0
-    )
+    setting = Setting(pool=pool).to_mapping()
+    dataset = TraceDataset(str(policy_folder), setting, 0, 0, no_reply_share=0.0, lean=0.0)
     counts = dict.fromkeys((llm.name for llm in pool.offered), 0)
     for example in dataset.sample_batch(1, 60):
         text = dataset._tokenizer.decode(example["input_ids"]).replace(" ", "")
