@@ -104,10 +104,12 @@ class RouterConfig(PPOConfig):
             )
         if self.cold_start is not None and self.world is None:
             raise ConfigError("cold_start makes a policy for the embedded world; set world too")
-        if self.cold_start is not None and self.cold_start.lean and not self.state_cost_coe:
+        told = self.state_cost_coe or self.offer is not None
+        if self.cold_start is not None and self.cold_start.lean and not told:
             raise ConfigError(
                 f"cold_start.lean={self.cold_start.lean:g} is for prompts that state what cost "
-                "counts; set state_cost_coe=true, or leave it 0"
+                "counts, or offer each question LLMs of its own; set state_cost_coe=true or offer, "
+                "or leave it 0"
             )
         if self.pool.simulated and self.world is None and self.api_base is None:
             raise ConfigError(

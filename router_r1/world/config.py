@@ -75,10 +75,11 @@ class ColdStartConfig:
         steps: optimizer steps; the learning rate falls to its least at the last.
         copy_steps: first steps, on short copy exercises.
         no_reply_share: part of the traces in which a call brings nothing.
-        lean: where prompts state what cost counts, how far the calls of traces lean to cheaper LLMs
-            as it counts more, as an instruction-tuned model's would. An LLM is drawn by the weight
-            exp(lean * (2 * cost_coe - 1) * c), with c from -1 for the dearest to 1 for the
-            cheapest. 0 draws all alike.
+        lean: how far the calls of traces follow what a prompt says of LLMs, as an
+            instruction-tuned model's would: an LLM is drawn by the weight exp(lean * r), where r is
+            the sum of 1, if questions are offered LLMs of their own and its descriptor holds the
+            domain asked about, and of (2 * cost_coe - 1) * c, if the prompt states what cost
+            counts, with c from -1 for the dearest to 1 for the cheapest. 0 draws all alike.
         words: names that the policy can write as well, though no trace calls an LLM so: they stand
             in copy exercises only, for an evaluation that offers LLMs under new names.
         gate_freq: steps between measurements.

@@ -118,14 +118,18 @@ class TraceDataset:
         while True:
             yield from rng.sample(llms, len(llms))
 
-    def _weights(self, scene: Scene) -> list[float]:
-        """How often each LLM of a scene is called, relative to the others."""
-        if scene.cost_coe is None:
-            return [1.0] * len(scene.llms)
+    def _weights(self, scene: Scene, domain: str) -> list[float]:
+        """How often each LLM of a scene is called for a hop, relative to the others."""
         prices = sorted({llm.completion_price for llm in scene.llms}, reverse=True)
         last = max(1, len(prices) - 1)
-        cheapness = (2 * prices.index(llm.completion_price) / last - 1 for llm in scene.llms)
-        return [math.exp(self._lean * (2 * scene.cost_coe - 1) * c) for c in cheapness]
+        weights = []
+        for llm in scene.llms:
+            reasons = float(self._setting.offer is not None and domain in llm.described.split())
+            if scene.cost_coe is not None:
+                cheapness = 2 * prices.index(llm.completion_price) / last - 1
+                reasons += (2 * scene.cost_coe - 1) * cheapness
+            weights.append(math.exp(self._lean * reasons))
+        return weights
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
@@ -143,8 +147,6 @@ class TraceDataset:
     ) -> dict[str, list[int]]:
         question = self._world.knowledge.sample_question("train", rng)
         scene = self._setting.draw(rng)
-        if self._setting.offer is not None or scene.cost_coe is not None:
-            llms = _weighted(scene.llms, self._weights(scene), rng)
         segments: list[tuple[list[int], int]] = [(self._prompt(question, scene, with_prompt), 0)]
         for action, observation in self._turns(question, scene, rng, llms):
             segments.append((self._encode(action), 1))
@@ -181,7 +183,10 @@ class TraceDataset:
         subject = question.hops[0].subject
         tags = self._setting.tags
         for hop in question.hops:
-            llm = next(llms)
+            if self._setting.offer is not None or scene.cost_coe is not None:
+                (llm,) = rng.choices(scene.llms, self._weights(scene, hop.domain))
+            else:
+                llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
             action = self._phrases.call(llm, hop.domain, query, scene.cost_coe)
             if rng.random() < self._no_reply_share:
@@ -192,10 +197,3 @@ class TraceDataset:
             turns.append((action, render_observation(text, tags)))
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
         return [*turns, (self._phrases.answer.format(answer=subject), "")]
-
-
-def _weighted(
-    llms: Sequence[LLMConfig], weights: Sequence[float], rng: random.Random
-) -> Iterator[LLMConfig]:
-    while True:
-        yield from rng.choices(llms, weights)

@@ -84,6 +84,20 @@ def test_an_example_offers_and_calls_llms_of_its_own(tmp_path: Path) -> None:
     assert "Vela" in world.llms, "it could be asked, and is not offered"
 
 
+def test_calls_lean_to_who_is_said_to_know(tmp_path: Path) -> None:
+    setting = Setting(pool=load_pool("embedded_profiles"), offer=OfferConfig(size=3, names=NAMES))
+    shares = {}
+    for lean in (0.0, 1.0):
+        knows = []
+        for text in texts(setting, tmp_path, lean):
+            (listed,) = re.findall(r"LLMs: (.*)\.\n", text)
+            said = {part.split()[0]: part.split()[1:] for part in listed.split(", ")}
+            knows += [domain in said[llm] for _, _, domain, llm, _ in CALL.findall(text)]
+        shares[lean] = sum(knows) / len(knows)
+    assert shares[0.0] == pytest.approx(0.5, abs=0.05)
+    assert 0.6 < shares[1.0] < 0.8
+
+
 def test_scenes_are_drawn_by_their_random_numbers_alone() -> None:
     offer = OfferConfig(size=3, names=NAMES, price_jitter=0.2)
     setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
