@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from router_r1.llm_agent.prompt import STYLES, build_prompt_template, fill
+from router_r1.llm_agent.prompt import STYLES, build_prompt_template, cost_tenths, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.preference import CostPreference, own_weight
@@ -106,6 +106,20 @@ def test_a_prompt_states_the_weight_or_is_what_it_was(
     assert text.replace(said, "").startswith(fill(silent, "")[:100])
     assert "ost counts" not in silent
     assert "{cost_coe}" not in fill(stated, "who?", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("weight", "tenths"), [(0.0, 0), (0.04, 0), (0.05, 1), (0.3, 3), (0.45, 5), (1.0, 10)]
+)
+def test_the_compact_style_says_the_nearest_tenth(weight: float, tenths: int) -> None:
+    assert cost_tenths(weight) == tenths
+
+
+def test_a_cold_start_leans_only_where_prompts_say_more_than_the_question() -> None:
+    with pytest.raises(ConfigError, match=r"lean=0\.5 is for prompts that state what cost counts"):
+        load_task_config(["recipe=quickstart", "cold_start.lean=0.5"])
+    with pytest.raises(ConfigError, match=r"cold_start.lean must be in \[0, 10\], got -1"):
+        load_task_config([RECIPE, "cold_start.lean=-1"])
 
 
 def task(*overrides: str) -> RoutingTask:

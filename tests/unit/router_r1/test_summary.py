@@ -47,6 +47,16 @@ def test_the_oracle_and_chance_choose_from_what_each_question_is_offered(tmp_pat
     assert summary["random"]["em"] == pytest.approx(0.6 * hop + 0.4 * hop**2, abs=0.03)
 
 
+def test_what_the_world_does_not_play_has_no_oracle(tmp_path: Path) -> None:
+    _, config = load_task_config(["recipe=quickstart", "pool=tools", "offer={size: 3}"])
+    report = TrainingReport(tmp_path, None, None, {"train": 1.0, "total": 2.0})
+    names = [llm.name for llm in config.pool.llms]
+    write_summary(report, config, 0.0, Ledger(names), RewardScales())
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["oracle"] is None
+    assert summary["random"] is None
+
+
 def test_a_router_of_several_weights_is_told_by_each(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -35,6 +35,7 @@ from tests.templates import THINKING_TEMPLATE, MakeTokenizer
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
+from verl.trainer.launch import load_task_config
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 
 
@@ -112,6 +113,23 @@ def test_a_router_that_is_told_what_cost_counts_may_be_told_any(tmp_path: Path) 
     assert resolve(RouterArguments(model_path=model_path, cost_coe=0.45)).cost_coe == 0.45
     with pytest.raises(ConfigError, match=r"--cost_coe must be in \[0, 1\], got 2"):
         RouterArguments(cost_coe=2)
+
+
+def test_who_was_held_out_of_training_is_not_offered(tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path, "mine", 5)
+    _, config = load_task_config(["recipe=quickstart_pools"])
+    dump = tmp_path / "outputs" / "mine" / "config.yaml"
+    dump.write_text(yaml.safe_dump(asdict(config)))
+    offered = [llm.name for llm in resolve(RouterArguments(model_path=str(folder))).pool.offered]
+    assert offered == ["Orion", "Pavo", "Taurus", "Vela"]
+    given = RouterArguments(model_path=str(folder), pool="embedded_profiles")
+    assert len(resolve(given).pool.offered) == 6
+
+
+def test_a_pool_that_is_named_keeps_what_the_cold_start_was_told(tmp_path: Path) -> None:
+    (tmp_path / "cold_start.json").write_text('{"state_cost_coe": true}')
+    given = RouterArguments(model_path=str(tmp_path), pool="embedded_tiers", cost_coe=0.5)
+    assert resolve(given).cost_coe == 0.5
 
 
 def test_a_router_of_one_weight_of_cost_takes_no_other(tmp_path: Path) -> None:

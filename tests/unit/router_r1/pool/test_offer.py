@@ -108,6 +108,15 @@ def test_what_the_pool_cannot_give_is_refused(
         offers(pool, **settings)
 
 
+def test_an_alias_means_nothing_where_names_are_drawn(pool: PoolConfig) -> None:
+    known = [replace(pool.llms[0], aliases=["Ada"]), *pool.llms[1:]]
+    drawn = offers(replace(pool, llms=known), size=2, names=["Orion", "Ada"])
+    for index in range(200):
+        offered = drawn.of_row(row(index))
+        assert {llm.name for llm in offered.pool.llms} == {"Orion", "Ada"}
+        assert all(not llm.aliases for llm in offered.pool.llms)
+
+
 def test_a_pool_of_the_papers_name_rules_is_refused() -> None:
     with pytest.raises(ConfigError, match="pool 'paper' is matched by 'original'"):
         offers(load_pool("paper"))

@@ -23,6 +23,8 @@ POOL = PoolConfig(
 
 def test_a_query_is_read_and_other_fields_are_told() -> None:
     assert parse_route_request(b'{"query": " Who? "}') == RouteRequest(" Who? ")
+    weighed = parse_route_request(b'{"query": "Who?", "cost_coe": 0.6}')
+    assert weighed == RouteRequest("Who?", 0.6)
     asked = parse_route_request(b'{"query": "Who?", "model": "x", "user": null}')
     assert asked.warnings == ("'model' is not known here and is ignored",)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from router_r1.pool.offer import OfferConfig
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.world.cold_start.training import _cache_key
+from router_r1.world.config import ColdStartConfig
 
 NAMES = ["Miti", "Gegi", "Rure", "Peke"]
 CALL = re.compile(r"<think>(?: at (\d+) (\w+))? for (\w+) (\w+)</think><search> (\w+): ")
@@ -82,6 +85,19 @@ def test_an_example_offers_and_calls_llms_of_its_own(tmp_path: Path) -> None:
             assert asked in names
     assert len(orders) == 12
     assert "Vela" in world.llms, "it could be asked, and is not offered"
+
+
+def test_a_thought_names_the_llm_where_its_descriptor_does(tmp_path: Path) -> None:
+    offer = OfferConfig(size=3, names=NAMES)
+    setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
+    assert not any("{name}" in text for text in texts(setting, tmp_path))
+
+
+def test_a_cold_start_is_made_anew_where_prices_change() -> None:
+    pool = load_pool("embedded_tiers")
+    dearer = replace(pool, llms=[replace(pool.llms[0], completion_price=9.0), *pool.llms[1:]])
+    keys = {_cache_key(ColdStartConfig(), Setting(pool=one)) for one in (pool, dearer)}
+    assert len(keys) == 2
 
 
 def test_calls_lean_to_who_is_said_to_know(tmp_path: Path) -> None:
