@@ -19,6 +19,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "engines": ("test_serving", "test_serving_page", "test_generation", "test_commands"),
     FILES: (),
 }
+# Of the other files those that take minutes: they begin first, so that none is left for the end.
+LONGEST = ("test_weight_sync", "test_fsdp", "test_engine_recovery")
 _GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 
 
@@ -27,9 +29,9 @@ def group_of(path: PurePath) -> str:
     return _GROUP_OF.get(path.stem, UNIT if UNIT in path.parts else FILES)
 
 
-def order_of(path: PurePath) -> int:
-    """Its place among the groups."""
-    return list(GROUPS).index(group_of(path))
+def order_of(path: PurePath) -> tuple[int, bool]:
+    """Its place: among the groups, and within one."""
+    return list(GROUPS).index(group_of(path)), path.stem not in LONGEST
 
 
 class SuiteScheduling(LoadScopeScheduling):
