@@ -18,7 +18,7 @@ from verl.utils.rows import RowError, extra_info, shown
 
 FIELD = "cost_coe"
 # Of weights drawn from a range; a prompt's compact style says tenths.
-STEP = 0.1
+_STEP = 0.1
 _FORMS = "a number in [0, 1], a list of such, or a range as 0..0.9"
 _RANGE = ".."
 
@@ -103,6 +103,6 @@ def _of_range(text: str) -> tuple[float, ...]:
         raise ConfigError(f"{FIELD} must be {_FORMS}; got {text!r}") from None
     if not low < high:
         raise ConfigError(f"{FIELD}={text}: a range begins with its lower end")
-    first, last = math.ceil(round(low / STEP, 6)), math.floor(round(high / STEP, 6))
-    inner = (round(step * STEP, 2) for step in range(first, last + 1))
+    first, last = math.ceil(round(low / _STEP, 6)), math.floor(round(high / _STEP, 6))
+    inner = (round(step * _STEP, 2) for step in range(first, last + 1))
     return tuple(sorted({low, *inner, high}))

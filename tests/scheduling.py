@@ -16,7 +16,13 @@ UNIT, FILES = "unit", "files"
 GROUPS: dict[str, tuple[str, ...]] = {
     "runs": ("test_training_run", "test_evaluation_run", "test_run_pages", "test_cluster"),
     UNIT: (),
-    "engines": ("test_serving", "test_serving_page", "test_generation", "test_commands"),
+    "engines": (
+        "test_serving",
+        "test_serving_route",
+        "test_serving_page",
+        "test_generation",
+        "test_commands",
+    ),
     FILES: (),
 }
 # Of the other files those that take minutes: they begin first, so that none is left for the end.

@@ -28,7 +28,7 @@ from router_r1.pool.tools.member import check_tools
 from router_r1.preference import FIELD, CostPreference
 from router_r1.world.simulated_pool import simulated_pool
 from verl.errors import UserError
-from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
 from verl.utils.chat_template import ChatTemplate
 from verl.utils.dataset import load_tokenizer
@@ -154,19 +154,26 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
             settings.limits.max_prompt_length,
             settings.seed,
         )
-        manager = LLMGenerationManager(
-            engine,
-            tokenizer,
-            settings.pool,
-            settings.limits,
-            settings.api_key,
-            settings.template_options,
-            settings.tags,
-            None if settings.cost_coe is None else CostPreference((settings.cost_coe,)),
-        )
+        manager = routing_agent(engine, tokenizer, settings)
         stack.callback(manager.close)
         stack.callback(lambda: manager.run(engine.close()))
         yield Router(settings, manager, tokenizer)
+
+
+def routing_agent(
+    engine: GenerationEngine, tokenizer: PreTrainedTokenizerBase, settings: RouterSettings
+) -> LLMGenerationManager:
+    """Training's loop, as the settings want it."""
+    return LLMGenerationManager(
+        engine,
+        tokenizer,
+        settings.pool,
+        settings.limits,
+        settings.api_key,
+        settings.template_options,
+        settings.tags,
+        None if settings.cost_coe is None else CostPreference((settings.cost_coe,)),
+    )
 
 
 def warn_without_key(pool: PoolConfig, api_key: str | None) -> None:

@@ -66,7 +66,7 @@ class OfferedNames:
     def resolve(self, name: str) -> str | None:
         """The pool file's name of the LLM that was offered as ``name``; None if none was."""
         wanted = name.strip().lower()
-        return next((own for shown, own in self.owners if shown.lower() == wanted), None)
+        return next((own for shown, own in self.owners if shown.strip().lower() == wanted), None)
 
 
 @dataclass(frozen=True)

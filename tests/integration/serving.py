@@ -9,9 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from router_r1.inference.router import Router
-from router_r1.llm_agent.generation import LLMGenerationManager
-from router_r1.preference import CostPreference
+from router_r1.inference.router import Router, routing_agent
 from router_r1.serve.app import RouterServer
 from router_r1.serve.config import ServerConfig
 
@@ -37,16 +35,7 @@ def told(router: Router, cost_coe: float) -> Iterator[Router]:
     """Another router on the engine of one, whose prompts state what cost counts."""
     settings = replace(router.settings, cost_coe=cost_coe)
     tokenizer = router._manager._tokenizer
-    manager = LLMGenerationManager(
-        engine_of(router),
-        tokenizer,
-        settings.pool,
-        settings.limits,
-        settings.api_key,
-        settings.template_options,
-        settings.tags,
-        CostPreference((cost_coe,)),
-    )
+    manager = routing_agent(engine_of(router), tokenizer, settings)
     try:
         yield Router(settings, manager, tokenizer)
     finally:

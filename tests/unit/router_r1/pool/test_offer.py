@@ -108,6 +108,10 @@ def test_what_the_pool_cannot_give_is_refused(
         offers(pool, **settings)
 
 
+def test_spaces_around_a_name_do_not_count() -> None:
+    assert OfferedNames(((" Ada ", "Orion"),)).resolve("ada") == "Orion"
+
+
 def test_an_alias_means_nothing_where_names_are_drawn(pool: PoolConfig) -> None:
     known = [replace(pool.llms[0], aliases=["Ada"]), *pool.llms[1:]]
     drawn = offers(replace(pool, llms=known), size=2, names=["Orion", "Ada"])

@@ -100,6 +100,23 @@ def test_a_cold_start_is_made_anew_where_prices_change() -> None:
     assert len(keys) == 2
 
 
+def test_words_are_copied_and_never_called(tmp_path: Path) -> None:
+    words = ["Izar", "Kochab"]
+    setting = Setting(pool=load_pool("embedded_profiles"))
+    tokenizer = world_tokenizer(setting, words)
+    tokenizer.save_pretrained(tmp_path)
+    assert all(len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1 for word in words)
+    traces = TraceDataset(str(tmp_path), setting.to_mapping(), 0, 1, 0.0, 0.0, words)
+    decoded = [
+        [str(tokenizer.decode(example["input_ids"])) for example in traces.sample_batch(step, 8)]
+        for step in range(20)
+    ]
+    trace, copy, *_ = decoded[0]
+    assert all(copy.count(word) == 2 for word in words), "a copy exercise repeats itself"
+    assert "<search>" in trace
+    assert not any(word in text for word in words for batch in decoded[1:] for text in batch)
+
+
 def test_calls_lean_to_who_is_said_to_know(tmp_path: Path) -> None:
     setting = Setting(pool=load_pool("embedded_profiles"), offer=OfferConfig(size=3, names=NAMES))
     shares = {}
