@@ -171,7 +171,7 @@ def test_a_closed_replica_stays_closed(make: Make) -> None:
     replica.close()
     with pytest.raises(RolloutEngineError, match="was shut down"):
         restart(replica, replica.actor, "it is closed")
-    assert replica.find_fault() is not None
+    assert replica.find_fault() == "it was shut down"
 
 
 def test_a_loss_that_two_have_noticed_is_one_restart(make: Make) -> None:

@@ -190,6 +190,8 @@ class Replica:
 
     def find_fault(self) -> str | None:
         """Why the process must be replaced; None if the engine answers. Blocks."""
+        if self._closed:  # Ray ends a process a moment after it was told to
+            return "it was shut down"
         try:
             ray.get(self.actor.ready.remote(), timeout=self.generation_timeout_s)
         except GetTimeoutError:
