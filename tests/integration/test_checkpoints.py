@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +19,7 @@ from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 
 pytestmark = pytest.mark.usefixtures("ray_session")
+Models = dict[str, tuple[Path, Any]]
 
 
 def model_config(folder: Path) -> ModelConfig:
@@ -28,8 +31,11 @@ def model_config(folder: Path) -> ModelConfig:
     )
 
 
-def start(folder: Path, ranks: int) -> RayWorkerGroup:
-    roles = {"model": RayClassWithInit(EngineWorker, model_config(folder))}
+def start(ranks: int, **folders: Path) -> RayWorkerGroup:
+    roles = {
+        name: RayClassWithInit(EngineWorker, model_config(folder))
+        for name, folder in folders.items()
+    }
     return RayWorkerGroup(RayResourcePool([ranks]), roles)
 
 
@@ -58,7 +64,7 @@ def size(folder: Path) -> int:
 def test_loading_and_saving_hold_no_whole_copy_on_other_ranks(large: Path, tmp_path: Path) -> None:
     whole = size(large)
     assert whole > 280e6
-    group = start(large, 2)
+    group = start(2, model=large)
     try:
         loading = group["model"].memory_of_loading()
         saving = group["model"].save(str(tmp_path / "saved"), 60_000_000)
@@ -71,22 +77,29 @@ def test_loading_and_saving_hold_no_whole_copy_on_other_ranks(large: Path, tmp_p
     assert size(tmp_path / "saved") >= whole
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.fixture(scope="module")
+def models(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Models]:
+    folders = {
+        "tied": policy_folder,
+        "untied": untie(policy_folder, tmp_path_factory.mktemp("untied") / "policy"),
+    }
+    group = start(3, **folders)  # most tensors do not split into three equal parts
+    yield {name: (folder, group[name]) for name, folder in folders.items()}
+    group.shutdown()
+
+
+@pytest.mark.parametrize("name", ["tied", "untied"])
 def test_every_rank_has_the_checkpoints_values_and_steps_as_one_process_would(
-    tied: bool, policy_folder: Path, tmp_path: Path
+    name: str, models: Models, tmp_path: Path
 ) -> None:
-    folder = policy_folder if tied else untie(policy_folder, tmp_path / "untied")
-    group = start(folder, 3)  # most tensors do not split into three equal parts
-    try:
-        for fused, difference in group["model"].step_against_a_plain_loop():
-            assert fused
-            assert difference < 1e-6
-        assert group["model"].differences() == [[], [], []]
-        assert group["model"].differences_when_offloaded() == [[], [], []]
-        group["model"].save(str(tmp_path / "several"), 1_000_000)
-        group["model"].save(str(tmp_path / "one"), 10**9)
-    finally:
-        group.shutdown()
+    folder, model = models[name]
+    for fused, difference in model.step_against_a_plain_loop():
+        assert fused
+        assert difference < 1e-6
+    assert model.differences() == [[], [], []]
+    assert model.differences_when_offloaded() == [[], [], []]
+    model.save(str(tmp_path / "several"), 1_000_000)
+    model.save(str(tmp_path / "one"), 10**9)
     before = AutoModelForCausalLM.from_pretrained(folder).state_dict()
     for saved in (tmp_path / "several", tmp_path / "one"):
         after = AutoModelForCausalLM.from_pretrained(saved).state_dict()

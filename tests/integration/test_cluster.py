@@ -21,9 +21,10 @@ from verl.utils.device import DeviceError
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 64}
 # What depends on the clock, and the bill: a replay costs nothing.
 UNEQUAL = ("timing_", "pool/")
+INTERRUPTED = 130
 DEVICES = ("cpu: ", "auto: ", "cuda: ")
 JOIN = """
-import sys
+import os, signal, sys
 from verl.config.ppo import RayConfig
 from verl.errors import UserError
 from verl.trainer.cluster import ray_cluster
@@ -37,6 +38,8 @@ def main(_):
                 sys.stdout.write(f"{device}: {settle_device(device)}\\n")
             except UserError as error:
                 sys.stdout.write(f"{device}: {error}\\n")
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
 
 run_as_command(main)
 """
@@ -64,7 +67,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def join(address: str, folder: Path, **environment: str) -> Command:
-    """A driver that joins by ``RAY_ADDRESS`` and settles its device."""
+    """A driver that joins by ``RAY_ADDRESS``, settles its device, and is told to end."""
     command = start(
         *(sys.executable, "-c", JOIN),
         folder=folder,
@@ -79,7 +82,8 @@ def join(address: str, folder: Path, **environment: str) -> Command:
 def test_a_gpu_counts_where_the_workers_are(address: str, tmp_path: Path) -> None:
     """The head has none; the other node's GPU is counted, tried, and found to be none."""
     joined = join(address, tmp_path, **TOKEN)
-    assert joined.process.returncode == 0, joined.output
+    assert joined.process.returncode == INTERRUPTED, joined.output
+    assert joined.survivors() == []
     said = dict(line.rstrip().split(": ", 1) for line in joined.lines if line.startswith(DEVICES))
     assert said["cpu"] == "cpu"
     for device in ("auto", "cuda"):

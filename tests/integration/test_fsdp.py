@@ -83,14 +83,15 @@ def model_config(folder: Path, packed: bool) -> ModelConfig:
     )
 
 
-def start(
+def roles(
+    name: str,
     folder: Path,
-    ranks: int,
     packed: bool,
     dynamic: bool,
     size: int,
     learning_rate: float = LEARNING_RATE,
-) -> RayWorkerGroup:
+) -> dict[str, RayClassWithInit]:
+    """Roles ``<name>/actor`` and so on, which cut a batch in one way."""
     model = model_config(folder, packed)
     cut: dict[str, Any] = {
         "use_dynamic_bsz": dynamic,
@@ -101,46 +102,107 @@ def start(
     actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
     by_trajectory = replace(actor, policy_loss="gspo", loss_agg_mode="seq-mean-token-mean")
     critic = CriticConfig(model=model, **cut)
-    roles = {
-        "actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
-        "by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),
-        "adapted": RayClassWithInit(ActorWorker, replace(model, lora=LORA), actor, 1.0, 10),
-        "critic": RayClassWithInit(CriticWorker, critic, 10),
-        "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 1.0),
+    return {
+        f"{name}/actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
+        f"{name}/by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),
+        f"{name}/adapted": RayClassWithInit(ActorWorker, replace(model, lora=LORA), actor, 1.0, 10),
+        f"{name}/critic": RayClassWithInit(CriticWorker, critic, 10),
+        f"{name}/reference": RayClassWithInit(
+            ReferenceWorker, model, actor, ReferenceConfig(), 1.0
+        ),
     }
-    return RayWorkerGroup(RayResourcePool([ranks]), roles)
 
 
-def one_update(
-    folder: Path, output: Path, ranks: int, packed: bool, dynamic: bool, size: int
-) -> dict[str, Any]:
-    group = start(folder, ranks, packed, dynamic, size)
+# The roles of all tests share their ranks' processes: what a process imports takes seconds.
+
+
+@pytest.fixture(scope="module")
+def one_rank(
+    policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RayWorkerGroup]:
+    """Roles that update, roles whose updates move no weight, and one of a contradictory folder."""
+    folder = tmp_path_factory.mktemp("contradictory") / "policy"
+    shutil.copytree(policy_folder, folder)
+    written = {"do_sample": False, "temperature": 0.7, "eos_token_id": [257, 259]}
+    (folder / "generation_config.json").write_text(json.dumps(written))
+    contradictory = RayClassWithInit(
+        ActorWorker, model_config(folder, False), ActorConfig(), 1.0, 10
+    )
+    group = RayWorkerGroup(
+        RayResourcePool([1]),
+        {
+            **roles("plain", policy_folder, False, False, 16),
+            **roles("still", policy_folder, False, False, 2, learning_rate=UNFELT),
+            "contradictory": contradictory,
+        },
+    )
+    yield group
+    group.shutdown()
+
+
+@pytest.fixture(scope="module")
+def two_ranks(policy_folder: Path) -> Iterator[RayWorkerGroup]:
+    """Likewise; others that a test poisons, and two in bfloat16 below temperature one."""
+    half, actor = ModelConfig(path=str(policy_folder), dtype="bfloat16"), ActorConfig()
+    group = RayWorkerGroup(
+        RayResourcePool([2]),
+        {
+            **roles("thirds", policy_folder, False, False, 3),
+            **roles("still", policy_folder, False, False, 4, learning_rate=UNFELT),
+            **roles("poisoned", policy_folder, False, False, 4),
+            "half/actor": RayClassWithInit(ActorWorker, half, actor, 0.7, 10),
+            "half/reference": RayClassWithInit(
+                ReferenceWorker, half, actor, ReferenceConfig(), 0.7
+            ),
+        },
+    )
+    yield group
+    group.shutdown()
+
+
+def one_update(group: RayWorkerGroup, name: str, output: Path) -> dict[str, Any]:
+    actor, by_trajectory, adapted, critic, reference = (
+        group[f"{name}/{role}"]
+        for role in ("actor", "by_trajectory", "adapted", "critic", "reference")
+    )
+    batch = batch_of(16)
+    result = {
+        "log_probs": actor.compute_log_probs(batch).batch["old_log_probs"],
+        "ref": reference.compute_ref_log_probs(batch).batch["ref_log_prob"],
+        "values": critic.compute_values(batch).batch["values"],
+        "actor": actor.update_actor(batch).meta_info["metrics"],
+        "by_trajectory": by_trajectory.update_actor(batch).meta_info["metrics"],
+        "adapted": adapted.update_actor(batch).meta_info["metrics"],
+        "unadapted": adapted.compute_ref_log_probs(batch).batch["ref_log_prob"],
+        "critic": critic.update_critic(batch).meta_info["metrics"],
+    }
+    for role in TRAINED:
+        group[f"{name}/{role}"].save_checkpoint(str(output / role))
+        result[f"{role}_weights"] = load_file(output / role / "model.safetensors")
+    return result
+
+
+@pytest.fixture(scope="module")
+def packed(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The update on four ranks, which are all that Ray has room for."""
+    group = RayWorkerGroup(RayResourcePool([4]), roles("packed", policy_folder, True, True, 1))
     try:
-        batch = batch_of(16)
-        result = {
-            "log_probs": group["actor"].compute_log_probs(batch).batch["old_log_probs"],
-            "ref": group["reference"].compute_ref_log_probs(batch).batch["ref_log_prob"],
-            "values": group["critic"].compute_values(batch).batch["values"],
-            "actor": group["actor"].update_actor(batch).meta_info["metrics"],
-            "by_trajectory": group["by_trajectory"].update_actor(batch).meta_info["metrics"],
-            "adapted": group["adapted"].update_actor(batch).meta_info["metrics"],
-            "unadapted": group["adapted"].compute_ref_log_probs(batch).batch["ref_log_prob"],
-            "critic": group["critic"].update_critic(batch).meta_info["metrics"],
-        }
-        for role in TRAINED:
-            group[role].save_checkpoint(str(output / role))
-            result[f"{role}_weights"] = load_file(output / role / "model.safetensors")
-        return result
+        return one_update(group, "packed", tmp_path_factory.mktemp("packed"))
     finally:
         group.shutdown()
 
 
 @pytest.fixture(scope="module")
-def updates(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    cuts = [(1, False, False, 16), (2, False, False, 3), (4, True, True, 1)]
+def updates(
+    packed: dict[str, Any],
+    one_rank: RayWorkerGroup,
+    two_ranks: RayWorkerGroup,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> list[dict[str, Any]]:
     return [
-        one_update(policy_folder, tmp_path_factory.mktemp("saved"), *cut)  # type: ignore[arg-type]
-        for cut in cuts
+        one_update(one_rank, "plain", tmp_path_factory.mktemp("plain")),
+        one_update(two_ranks, "thirds", tmp_path_factory.mktemp("thirds")),
+        packed,
     ]
 
 
@@ -198,42 +260,25 @@ def test_log_probs_are_hugging_faces_own(
 
 
 def test_actor_and_reference_agree_on_bfloat16_logits_below_temperature_one(
-    policy_folder: Path,
+    two_ranks: RayWorkerGroup,
 ) -> None:
-    model = ModelConfig(path=str(policy_folder), dtype="bfloat16")
-    actor = ActorConfig()
-    roles = {
-        "actor": RayClassWithInit(ActorWorker, model, actor, 0.7, 10),
-        "reference": RayClassWithInit(ReferenceWorker, model, actor, ReferenceConfig(), 0.7),
-    }
-    group = RayWorkerGroup(RayResourcePool([2]), roles)
-    try:
-        batch = batch_of(8)
-        trained = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
-        frozen = group["reference"].compute_ref_log_probs(batch).batch["ref_log_prob"]
-    finally:
-        group.shutdown()
+    batch = batch_of(8)
+    trained = two_ranks["half/actor"].compute_log_probs(batch).batch["old_log_probs"]
+    frozen = two_ranks["half/reference"].compute_ref_log_probs(batch).batch["ref_log_prob"]
     assert trained.any()
     assert torch.equal(trained, frozen)
 
 
-@pytest.fixture(scope="module")
-def still(policy_folder: Path) -> Iterator[RayWorkerGroup]:
-    """Two ranks whose updates move no weight."""
-    group = start(policy_folder, 2, False, False, 4, learning_rate=UNFELT)
-    yield group
-    group.shutdown()
-
-
-def test_observation_tokens_have_no_say_in_the_loss(still: RayWorkerGroup) -> None:
+def test_observation_tokens_have_no_say_in_the_loss(two_ranks: RayWorkerGroup) -> None:
     """Advantages and old log-probs on observations may be anything, even infinite."""
+    actor = two_ranks["still/actor"]
     batch = batch_of(8)
     assert batch.batch is not None
     observed = ~batch.batch["response_mask"].bool()
-    clean = still["actor"].update_actor(batch).meta_info["metrics"]
+    clean = actor.update_actor(batch).meta_info["metrics"]
     for name in ("advantages", "old_log_probs", "ref_log_prob"):
         batch.batch[name][observed] = 1e6
-    dirty = still["actor"].update_actor(batch).meta_info["metrics"]
+    dirty = actor.update_actor(batch).meta_info["metrics"]
     assert clean["actor/grad_norm"] > 0.01
     assert without_lr(dirty) == without_lr(clean)
 
@@ -243,54 +288,38 @@ def without_lr(metrics: dict[str, float]) -> dict[str, float]:
 
 
 def test_a_mini_batch_that_does_not_split_over_the_ranks_counts_each_sample_once(
-    still: RayWorkerGroup, policy_folder: Path
+    one_rank: RayWorkerGroup, two_ranks: RayWorkerGroup
 ) -> None:
     """Five samples: on one rank as they are, on two filled up with a silent sixth."""
-    alone = start(policy_folder, 1, False, False, 2, learning_rate=UNFELT)
     metrics = []
-    try:
-        for ranks, group in ((1, alone), (2, still)):
-            (part,) = mini_batches(batch_of(16)[:5], 8, 1, False, np.random.default_rng(0), ranks)
-            assert len(part) == {1: 5, 2: 6}[ranks]
-            metrics.append(
-                group["actor"].update_actor(part).meta_info["metrics"]
-                | group["critic"].update_critic(part).meta_info["metrics"]
-            )
-    finally:
-        alone.shutdown()
+    for ranks, group in ((1, one_rank), (2, two_ranks)):
+        (part,) = mini_batches(batch_of(16)[:5], 8, 1, False, np.random.default_rng(0), ranks)
+        assert len(part) == {1: 5, 2: 6}[ranks]
+        metrics.append(
+            group["still/actor"].update_actor(part).meta_info["metrics"]
+            | group["still/critic"].update_critic(part).meta_info["metrics"]
+        )
     assert metrics[0]["actor/grad_norm"] > 0.01
     for name, value in without_lr(metrics[0]).items():
         assert value == pytest.approx(metrics[1][name], rel=1e-4, abs=1e-6), name
 
 
-def test_a_poisoned_batch_changes_nothing(policy_folder: Path) -> None:
-    group = start(policy_folder, 2, False, False, 4)
-    try:
-        batch = batch_of(8)
-        assert batch.batch is not None
-        before = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
-        batch.batch["advantages"][0] = float("nan")
-        metrics = group["actor"].update_actor(batch).meta_info["metrics"]
-        assert metrics["actor/nonfinite_steps"] == 1.0
-        after = group["actor"].compute_log_probs(batch).batch["old_log_probs"]
-        assert torch.equal(before, after)
-    finally:
-        group.shutdown()
+def test_a_poisoned_batch_changes_nothing(two_ranks: RayWorkerGroup) -> None:
+    actor = two_ranks["poisoned/actor"]
+    batch = batch_of(8)
+    assert batch.batch is not None
+    before = actor.compute_log_probs(batch).batch["old_log_probs"]
+    batch.batch["advantages"][0] = float("nan")
+    metrics = actor.update_actor(batch).meta_info["metrics"]
+    assert metrics["actor/nonfinite_steps"] == 1.0
+    after = actor.compute_log_probs(batch).batch["old_log_probs"]
+    assert torch.equal(before, after)
 
 
 def test_a_policy_whose_generation_config_contradicts_itself_can_be_saved(
-    policy_folder: Path, tmp_path: Path
+    one_rank: RayWorkerGroup, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "policy"
-    shutil.copytree(policy_folder, folder)
-    written = {"do_sample": False, "temperature": 0.7, "eos_token_id": [257, 259]}
-    (folder / "generation_config.json").write_text(json.dumps(written))
-    role = RayClassWithInit(ActorWorker, model_config(folder, False), ActorConfig(), 1.0, 10)
-    group = RayWorkerGroup(RayResourcePool([1]), {"actor": role})
-    try:
-        group["actor"].save_checkpoint(str(tmp_path / "saved"))
-    finally:
-        group.shutdown()
+    one_rank["contradictory"].save_checkpoint(str(tmp_path / "saved"))
     saved = GenerationConfig.from_pretrained(tmp_path / "saved")
     assert (saved.eos_token_id, saved.temperature) == ([257, 259], None)
 

@@ -173,18 +173,63 @@ def test_spending_adds_up_from_the_calls_to_the_summary(
     assert outcomes >= sum(account["calls"] for account in summary["spending"].values())
 
 
+STRANGER = (
+    *("unshare", "--mount", "bash", "-c"),
+    'mount --bind "$PWD" "$PWD" && mount -o remount,bind,ro "$PWD" && cd "$PWD" && '
+    'exec unshare --user --map-user=43210 "$@"',
+    "bash",
+)
+
+
+def _as_a_stranger() -> tuple[str, ...]:
+    """Runs what follows under a uid without account, with a repository that cannot be written;
+    nothing where namespaces cannot be made."""
+    tried = subprocess.run(
+        [*STRANGER, "touch", "must_not_appear"], cwd=ROOT, capture_output=True, text=True
+    )
+    return STRANGER if "Read-only file system" in tried.stderr else ()
+
+
+def _odd_surroundings(folder: Path) -> dict[str, str]:
+    """No home, an ASCII locale, a TMPDIR too long for sockets, a proxy that is none."""
+    temporary = folder / ("t" * 80)
+    temporary.mkdir()
+    no_home = folder / "no_home"
+    no_home.touch()  # a file cannot become a folder
+    return {
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "LC_ALL": "C",
+        "HOME": str(no_home),
+        "TMPDIR": str(temporary),
+        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
+    }
+
+
+@pytest.fixture(scope="module")
+def public_folder() -> Iterator[Path]:
+    """One that any user may enter and write to."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o777)
+        yield Path(name)
+
+
 @pytest.fixture(scope="module")
 def disturbed_run(
-    small_run: tuple[Command, Path], tmp_path_factory: pytest.TempPathFactory
+    small_run: tuple[Command, Path], cold_policy: Path, public_folder: Path
 ) -> tuple[Command, Path]:
-    """The small run once more: SIGKILL as soon as its first step is saved, then the same command,
-    of whose two ranks one gets SIGKILL as soon as the second step is; finished."""
+    """The small run once more: SIGKILL as soon as its first step is saved, then the same command
+    in odd surroundings, and of its two ranks one gets SIGKILL as soon as the second step is saved;
+    finished."""
     _, straight = small_run
-    folder = tmp_path_factory.mktemp("disturbed")
+    shutil.copytree(straight / "world", public_folder / "world")
+    shutil.copytree(cold_policy, public_folder / "cold")
+    folder = public_folder / "run"
     again = (
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
-        *(f"world.folder={straight}/world", "trainer.total_training_steps=3"),
-        *("trainer.save_freq=1", "trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl]"),
+        *(f"world.folder={public_folder}/world", f"cold_start.folder={public_folder}/cold"),
+        *("trainer.total_training_steps=3", "trainer.save_freq=1"),
+        *("trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl]"),
     )
 
     def saved(step: int, command: Command) -> None:
@@ -198,7 +243,11 @@ def disturbed_run(
     os.kill(killed.process.pid, 9)
     killed.finish()
     assert [c.step for c in list_checkpoints(folder)] == [1]
-    command = start(*again, RECIPE="quickstart")
+    for path in public_folder.rglob("*"):
+        path.chmod(0o777)
+    odd = _odd_surroundings(public_folder)
+    command = start(*_as_a_stranger(), *again, RECIPE="quickstart", **odd)
+    command.wait_for(r"TMPDIR is too long")
     command.wait_for("goes on after step 1")
     saved(2, command)
     (rank, *_) = [
@@ -249,6 +298,20 @@ def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
         f"global_step_{step}" for step in (1, 2, 3)
     }
+
+
+def test_odd_surroundings_are_no_hindrance(
+    disturbed_run: tuple[Command, Path], public_folder: Path
+) -> None:
+    _, folder = disturbed_run
+    assert [path.name for path in public_folder.iterdir() if path.name.startswith("ttt")] == [
+        "t" * 80
+    ]
+    assert list((public_folder / ("t" * 80)).iterdir()) == []
+    steps = [line for line in metrics_of(folder) if "critic/score/mean" in line]
+    for line in steps:
+        assert line["pool/failed_share"] == 0, "the proxy was not asked"
+        assert line["reward/route_cnt"] > 0
 
 
 @pytest.mark.usefixtures("cold_policy")
@@ -310,31 +373,6 @@ def test_a_run_that_cannot_reach_its_llms_stops_at_a_clean_checkpoint(tmp_path: 
     assert command.survivors() == []
 
 
-STRANGER = (
-    *("unshare", "--mount", "bash", "-c"),
-    'mount --bind "$PWD" "$PWD" && mount -o remount,bind,ro "$PWD" && cd "$PWD" && '
-    'exec unshare --user --map-user=43210 "$@"',
-    "bash",
-)
-
-
-def _as_a_stranger() -> tuple[str, ...]:
-    """Runs what follows under a uid without account, with a repository that cannot be written;
-    nothing where namespaces cannot be made."""
-    tried = subprocess.run(
-        [*STRANGER, "touch", "must_not_appear"], cwd=ROOT, capture_output=True, text=True
-    )
-    return STRANGER if "Read-only file system" in tried.stderr else ()
-
-
-@pytest.fixture
-def public_folder() -> Iterator[Path]:
-    """One that any user may enter and write to."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        Path(name).chmod(0o777)
-        yield Path(name)
-
-
 def assert_can_go_on(folder: Path) -> None:
     """The last step that it has told of is saved, and nothing half written is there."""
     (checkpoint,) = (folder / "checkpoints").iterdir()
@@ -343,47 +381,6 @@ def assert_can_go_on(folder: Path) -> None:
     found = list_checkpoints(folder)
     assert [c.resumable for c in found] == [True]
     assert found[0].read_run_state()["step"] == lines[-1]["step"]
-
-
-def test_a_run_in_odd_surroundings_trains_and_stops_when_told(
-    cold_policy: Path, public_folder: Path
-) -> None:
-    """A uid without account and a repository that cannot be written (where namespaces can be
-    made), no home, an ASCII locale, a TMPDIR too long for sockets, a proxy that is none; then
-    SIGTERM to the driver alone."""
-    cold_start = shutil.copytree(cold_policy, public_folder / "cold")
-    for path in (cold_start, *cold_start.iterdir()):
-        path.chmod(0o777)
-    temporary = public_folder / ("t" * 80)
-    temporary.mkdir()
-    temporary.chmod(0o777)
-    no_home = public_folder / "no_home"
-    no_home.touch()  # a file cannot become a folder
-    command = start(
-        *_as_a_stranger(),
-        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={public_folder}/run"),
-        *(f"world.folder={public_folder}/world", f"cold_start.folder={cold_start}"),
-        "trainer.val_before_train=false",
-        RECIPE="quickstart",
-        PYTHONUTF8="0",
-        PYTHONCOERCECLOCALE="0",
-        LC_ALL="C",
-        HOME=str(no_home),
-        TMPDIR=str(temporary),
-        **dict.fromkeys(("HTTP_PROXY", "http_proxy", "ALL_PROXY"), "http://127.0.0.1:9"),
-    )
-    command.wait_for(r"TMPDIR is too long")
-    command.wait_for(r"step +1/40")
-    command.interrupt(group=False)
-    assert command.finish() == EXIT_INTERRUPTED, command.output
-    assert "interrupted by SIGTERM" in command.output
-    assert "Traceback" not in command.output
-    assert command.survivors() == []
-    assert list(temporary.iterdir()) == []
-    assert_can_go_on(public_folder / "run")
-    (first, *_) = (public_folder / "run" / "metrics.jsonl").read_text("utf-8").splitlines()
-    assert json.loads(first)["pool/failed_share"] == 0
-    assert json.loads(first)["reward/route_cnt"] > 0
 
 
 @pytest.mark.usefixtures("cold_policy")

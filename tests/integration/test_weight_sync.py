@@ -80,26 +80,37 @@ class Setup:
     engine: RolloutReplicas
 
 
-@pytest.fixture(
-    scope="module",
-    params=CASES,
-    ids=str,
-)
+@pytest.fixture(scope="module")
+def folders(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, Path]:
+    """The policy, by whether its output layer is that of its input."""
+    untied = untie(policy_folder, tmp_path_factory.mktemp("untied") / "policy")
+    return {True: policy_folder, False: untied}
+
+
+@pytest.fixture(scope="module")
+def actors(folders: dict[bool, Path]) -> Iterator[dict[Case, Any]]:
+    """An actor for each case, all of them in the same two ranks."""
+    roles = {}
+    for case in CASES:
+        model = ModelConfig(
+            path=str(folders[case.tied]),
+            dtype=case.dtype,
+            use_remove_padding=False,
+            enable_gradient_checkpointing=False,
+        )
+        actor = ActorConfig(optim=OptimConfig(lr=5e-3))
+        roles[str(case)] = RayClassWithInit(ActorWorker, model, actor, 1.0, 10)
+    group = RayWorkerGroup(RayResourcePool([2]), roles)
+    yield {case: group[str(case)] for case in CASES}
+    group.shutdown()
+
+
+@pytest.fixture(scope="module", params=CASES, ids=str)
 def setup(
-    request: pytest.FixtureRequest, policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, folders: dict[bool, Path], actors: dict[Case, Any]
 ) -> Iterator[Setup]:
     case: Case = request.param
-    folder = policy_folder
-    if not case.tied:
-        folder = untie(policy_folder, tmp_path_factory.mktemp("untied") / "policy")
-    model = ModelConfig(
-        path=str(folder),
-        dtype=case.dtype,
-        use_remove_padding=False,
-        enable_gradient_checkpointing=False,
-    )
-    actor = ActorConfig(optim=OptimConfig(lr=5e-3))
-    roles = {"actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10)}
+    folder = folders[case.tied]
     rollout = RolloutConfig(
         dtype=case.dtype,
         enforce_eager=True,
@@ -110,13 +121,11 @@ def setup(
     )
     engine = RolloutReplicas(rollout, str(folder), "cpu", 256)
     engine.weight_format = WeightFormat(case.dtype, SMALL_BUCKET)
-    group = RayWorkerGroup(RayResourcePool([2]), roles)
     try:
         engine.wait_until_ready()
-        yield Setup(case, group["actor"], engine)
+        yield Setup(case, actors[case], engine)
     finally:
         engine.shutdown()
-        group.shutdown()
 
 
 def asked(
