@@ -1,6 +1,6 @@
 """A discrete-event simulation of the agent loop: every generation, call and turn of the driver.
 
-What :mod:`benchmarks.step_time` computes from averages, this plays out: trajectories that
+What :mod:`verl.trainer.check.step_time` computes from averages, this plays out: trajectories that
 draw their number of calls, turn lengths and latencies; engines that decode all their sequences a
 step at a time, and stop for the prefill of those that join; a service that lets so many calls in,
 in order; a driver that does one thing at a time.
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from benchmarks.step_time import Rates, Work
+from verl.trainer.check.step_time import Rates, Work
 
 _SPREAD = 0.3  # standard deviation of the logarithm of a turn's length
 

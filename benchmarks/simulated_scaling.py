@@ -2,7 +2,7 @@
 
     .venv/bin/python -m benchmarks.simulated_scaling [--picture FILE.png]
 
-The model (benchmarks.step_time.py) knows averages; the simulation (event_simulation.py)
+The model (verl/trainer/check/step_time.py) knows averages; the simulation (event_simulation.py)
 plays out each generation, call and turn. Both have the rates that one H100 and one of our cores
 were measured to have with a model of 3 billion parameters (``measured_rates`` says where each is
 from) and 128 trajectories a GPU, on 8, 64 and 512 GPUs, with fast, usual and slow services, with
@@ -25,7 +25,8 @@ from rich.table import Table
 
 from benchmarks.event_simulation import Simulated, simulate
 from benchmarks.figures import KEPT
-from benchmarks.step_time import (
+from verl.trainer.check.gpu_rates import TRAJECTORY_S, TURN_S
+from verl.trainer.check.step_time import (
     Bound,
     OutsideCalls,
     Rates,
@@ -45,9 +46,6 @@ GPUS = (8, 64, 512)
 # Median and 99th percentile of a call, seconds.
 LATENCIES = {"fast": (0.5, 8.0), "usual": (2.0, 15.0), "slow": (10.0, 45.0)}
 TIMEOUT_S = 60.0
-# Of the driver's one core. A turn: half of a trajectory of many_at_once (two turns and a call), and
-# a generation's way through Ray. A trajectory: of growth, with 10,000.
-TURN_S, TRAJECTORY_S = 0.36e-3 + 0.55e-3, 2.2e-4
 SEEDS = {8: 12, 64: 4, 512: 2}  # by GPUs; fewer trajectories differ more
 SHARES = (0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
 COLORS = (BLUE, "#a9c1ea", "#6b9e78", ORANGE, "#b9a3d6", INK)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from router_r1.config import RouterConfig
-from router_r1.forecast import forecast_lines
+from router_r1.forecast import expected_work, forecast_lines
 from router_r1.llm_agent.generation import LLMGenerationManager
 from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
@@ -29,6 +29,7 @@ from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
 from verl.task import Surroundings
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.check.step_time import Work
 from verl.utils.checklist import CheckLine
 
 
@@ -80,6 +81,10 @@ class RoutingSurroundings(Surroundings):
     def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:
         """Calls and dollars."""
         return forecast_lines(self._config, self.pool, run)
+
+    def expected_work(self, trajectories: int) -> Work:
+        """With the pool's limits."""
+        return expected_work(self._config, self.pool, trajectories)
 
     @property
     def _starts_pool(self) -> bool:

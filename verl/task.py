@@ -23,6 +23,7 @@ from verl.config.alarms import AlarmRule
 from verl.config.ppo import PPOConfig
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.check.step_time import Work
 from verl.trainer.ppo.totals import RunningTotal
 from verl.trajectory import AgentRecord
 from verl.utils.checklist import CheckLine
@@ -88,6 +89,11 @@ class Surroundings:
     def forecast_lines(self, run: PlannedRun) -> list[CheckLine]:  # noqa: ARG002
         """What the run may use up (calls, money), shown before it begins; asks nobody."""
         return []
+
+    def expected_work(self, trajectories: int) -> Work | None:  # noqa: ARG002
+        """What so many trajectories are likely to do, from which ``--check`` computes the run's
+        hours on GPUs; None where that is not known."""
+        return None
 
     def first_policy_config(self) -> Any | None:
         """Hugging Face config of the policy that :meth:`make_first_policy` makes; None for none."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.task import Surroundings, Task
 from verl.trainer.check.cluster import inspect_cluster, joins_cluster
 from verl.trainer.check.data import load_rows, tokenizer_lines
+from verl.trainer.check.duration import duration_line
 from verl.trainer.check.machine import Machine
 from verl.trainer.check.memory_lines import memory_lines
 from verl.trainer.check.model_shape import ModelConfigError
@@ -47,7 +46,15 @@ def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[
         lines += _cpu_lines(config, machine)
     if machine is not None:
         device = choose_device(config, machine)
-        lines += _memory(config, first_policy, device, machine, plan.steps)
+        try:
+            models = load_models(config, first_policy)
+        except ModelConfigError as error:
+            lines.append(_unknown_model(error))
+        else:
+            lines += memory_lines(config, models, device, machine, plan.steps)
+            if device == "cuda":
+                hours = duration_line(config, models, machine, plan, surroundings.expected_work)
+                lines += [hours] if hours else []
         lines += software_lines(machine) if device == "cuda" else []
     return lines + surroundings.check_lines(plan)
 
@@ -68,9 +75,12 @@ def refuse_what_cannot_work(
     device = choose_device(config, machine)
     if device == "cuda" and not machine.gpus:  # why there is none, the device's own probe says
         return
-    lines = _memory(
-        config, surroundings.first_policy_config(), device, machine, total_steps, ESTIMATE_ERROR
-    )
+    try:
+        models = load_models(config, surroundings.first_policy_config())
+    except ModelConfigError:  # what cannot be had is told when it is loaded
+        lines = []
+    else:
+        lines = memory_lines(config, models, device, machine, total_steps, ESTIMATE_ERROR)
     if device == "cuda":
         lines.append(compute_mode_line([gpu.compute_mode for gpu in machine.gpus]))
     if failed := failures(lines):
@@ -88,20 +98,9 @@ def choose_device(config: PPOConfig, machine: Machine) -> str:
     return "cuda" if machine.gpus else "cpu"
 
 
-def _memory(
-    config: PPOConfig,
-    first_policy: Any | None,
-    device: str,
-    machine: Machine,
-    total_steps: int | None,
-    tolerance: float = 1.0,
-) -> list[CheckLine]:
-    try:
-        models = load_models(config, first_policy)
-    except ModelConfigError as error:
-        advice = "download the model, or change actor_rollout_ref.model.path"
-        return [CheckLine("memory, disk", Verdict.UNKNOWN, str(error), "model config", advice)]
-    return memory_lines(config, models, device, machine, total_steps, tolerance)
+def _unknown_model(error: ModelConfigError) -> CheckLine:
+    advice = "download the model, or change actor_rollout_ref.model.path"
+    return CheckLine("memory, disk", Verdict.UNKNOWN, str(error), "model config", advice)
 
 
 def _cpu_lines(config: PPOConfig, machine: Machine) -> list[CheckLine]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.event_simulation import simulate
-from benchmarks.step_time import (
+from verl.trainer.check.step_time import (
     Bound,
     Links,
     OutsideCalls,
