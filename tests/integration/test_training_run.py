@@ -23,9 +23,9 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.errors import UserError
+from verl.trainer.interruption import EXIT_INTERRUPTED
 from verl.trainer.launch import run_as_command
 from verl.trainer.main_ppo import main as train
-from verl.trainer.ppo.interruption import EXIT_INTERRUPTED
 from verl.trainer.ppo.rollout_log import read_trajectories
 from verl.utils.checkpoints import list_checkpoints
 

@@ -18,8 +18,8 @@ from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.environment import write_environment
+from verl.trainer.interruption import EXIT_INTERRUPTED, StopRequestedError
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.trainer.ppo.interruption import EXIT_INTERRUPTED, StopRequestedError
 from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
 from verl.trainer.ppo.resume import find_start
 from verl.trainer.ppo.run_state import RunIdentity

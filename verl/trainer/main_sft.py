@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.environment import write_environment
+from verl.trainer.interruption import EXIT_INTERRUPTED, Interruption, StopRequestedError
 from verl.trainer.launch import compose_config, run_as_command
 from verl.trainer.run_folder import claim_run_folder
 from verl.trainer.sft import checkpoints
@@ -50,6 +51,8 @@ def run_sft(config: SFTConfig) -> GateReport | None:
     Raises:
         DataError: for data files that cannot be used; before a process starts.
         GateError: if the gate has not passed after all steps; nothing is saved.
+        StopRequestedError: if a signal has ended it; the steps done are saved in
+            ``trainer.run_dir``. Without that folder a signal ends it as it ends any process.
     """
     trainer = config.trainer
     settle(config)
@@ -105,7 +108,22 @@ def train(
 
     Returns:
         The gate's last report, None without a gate.
+
+    Raises:
+        StopRequestedError: see :func:`run_sft`.
     """
+    interruption = Interruption()
+    with interruption.watching() if config.trainer.run_dir is not None else nullcontext():
+        return _train(config, worker, tracking, start, interruption)
+
+
+def _train(
+    config: SFTConfig,
+    worker: Any,
+    tracking: Tracking | None,
+    start: Checkpoint | None,
+    interruption: Interruption,
+) -> GateReport | None:
     trainer, steps = config.trainer, config.total_steps
     report: GateReport | None = None
     step = 0
@@ -128,13 +146,32 @@ def train(
             if tracking is not None:
                 for number, of_step in enumerate(metrics, start=step - count + 1):
                     tracking.log(of_step, number)
-            if trainer.save_freq > 0 and _is_due(step, trainer.save_freq, steps):
+            saves = trainer.save_freq > 0 and _is_due(step, trainer.save_freq, steps)
+            if saves:
                 checkpoints.save(config, worker, step)
             if _is_due(step, trainer.gate_freq, steps):
                 report = _ask_gate(config, worker, step, losses[-1])
+            if step < steps:
+                _end_if_told(config, worker, step, interruption, is_saved=saves)
     if report is None and config.gate is not None:  # a run that had come to its end
         report = worker.ask_gate()[0]
     return report
+
+
+def _end_if_told(
+    config: SFTConfig, worker: Any, step: int, interruption: Interruption, is_saved: bool
+) -> None:
+    try:
+        interruption.check()
+    except StopRequestedError as stop:
+        if not is_saved:
+            checkpoints.save(config, worker, step)
+        logger.warning(
+            "interrupted by %s after %d steps, which are saved; the same command goes on "
+            "(trainer.resume=auto)",
+            *(stop, step),
+        )
+        raise
 
 
 def _ask_gate(config: SFTConfig, worker: Any, step: int, loss: float) -> GateReport | None:
@@ -160,13 +197,17 @@ def _rates(report: GateReport) -> str:
     return ", ".join(f"{name} {rate:.3f}" for name, rate in report.rates.items())
 
 
-def main(overrides: list[str]) -> None:
-    """Composes ``configs/sft_trainer.yaml`` and trains."""
+def main(overrides: list[str]) -> int:
+    """Composes ``configs/sft_trainer.yaml`` and trains; the exit code."""
     config = to_dataclass(compose_config("sft_trainer", overrides), SFTConfig)
     make_paths_absolute(config)
     seed_everything(config.trainer.seed)
     with ray_cluster(config.ray, config.trainer.nnodes * config.trainer.n_gpus_per_node):
-        run_sft(config)
+        try:
+            run_sft(config)
+        except StopRequestedError:
+            return EXIT_INTERRUPTED
+    return 0
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import numpy as np
 
 from verl.config.ppo import PPOConfig
 from verl.interfaces import RolloutRequest, RolloutSource
-from verl.trainer.ppo.interruption import Interruption
+from verl.trainer.interruption import Interruption
 from verl.trainer.ppo.prompts import NextPrompts, PromptRequests, PromptSampler, SampledPrompts
 from verl.trainer.ppo.row_stream import RowStream
 from verl.trajectory import Trajectory

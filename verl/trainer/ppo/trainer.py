@@ -24,6 +24,7 @@ from verl.config.ppo import PPOConfig
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
+from verl.trainer.interruption import Interruption, StopRequestedError
 from verl.trainer.ppo.advantage import (
     add_advantages,
     add_rewards,
@@ -34,7 +35,7 @@ from verl.trainer.ppo.advantage import (
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
 from verl.trainer.ppo.gathering import Gathered, Gatherer, TrainingStoppedError
-from verl.trainer.ppo.interruption import InterruptibleSource, Interruption, StopRequestedError
+from verl.trainer.ppo.interruptible_source import InterruptibleSource
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,

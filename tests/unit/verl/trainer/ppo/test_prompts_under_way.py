@@ -17,7 +17,7 @@ from verl.config.model import ActorConfig, CriticConfig
 from verl.config.ppo import ActorRolloutRefConfig, DataConfig, PPOConfig, TrainerConfig
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import RolloutOptions, RolloutRequest
-from verl.trainer.ppo.interruption import StopRequestedError
+from verl.trainer.interruption import StopRequestedError
 from verl.trainer.ppo.prompts import PromptRequests, SampledPrompts
 from verl.trainer.ppo.prompts_under_way import PromptsUnderWay
 from verl.trainer.ppo.row_stream import RowStream

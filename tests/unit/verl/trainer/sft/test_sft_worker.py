@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from verl.config.model import ModelConfig, OptimConfig
 from verl.config.sft import SFTConfig, SFTDataConfig, SFTTrainerConfig
 from verl.errors import UserError
 from verl.single_controller.worker import RankInfo
+from verl.trainer.interruption import StopRequestedError
 from verl.trainer.main_sft import run_folder, train
 from verl.trainer.sft.checkpoints import find_start
 from verl.trainer.sft.worker import SFTWorker
@@ -136,6 +139,33 @@ def test_a_run_that_goes_on_is_the_run_that_was_not_interrupted(
     assert all(torch.equal(straight[name], resumed[name]) for name in straight)
     with pytest.raises(UserError, match=r"trainer.seed was 42, is 7"):
         find_start(replace(config, trainer=replace(config.trainer, seed=7)))
+
+
+def test_a_signal_ends_a_run_with_what_it_did_saved(
+    policy_folder: Path, tmp_path: Path, single_rank: RankInfo
+) -> None:
+    """SIGTERM while its second of four steps is taken; the same command then goes on."""
+    config = chat_run(policy_folder, tmp_path)
+    config.trainer = replace(config.trainer, steps=4, test_freq=-1, save_freq=-1, gate_freq=1)
+    straight, lines = trained(config, single_rank)
+    shutil.rmtree(str(config.trainer.run_dir))
+
+    class Told(OneRank):
+        def train_steps(self, first: int, count: int) -> list[Any]:
+            losses = self.worker.train_steps(first, count)
+            if first + count == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return [losses]
+
+    with (
+        pytest.raises(StopRequestedError, match="SIGTERM"),
+        run_folder(config) as (tracking, start),
+    ):
+        train(config, Told(SFTWorker(single_rank, config)), tracking, start)
+    assert find_start(config).step == 2
+    resumed, again = trained(config, single_rank)
+    assert again == lines
+    assert all(torch.equal(straight[name], resumed[name]) for name in straight)
 
 
 def test_how_a_batch_is_cut_does_not_change_the_loss(

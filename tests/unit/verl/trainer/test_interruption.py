@@ -11,12 +11,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from verl.interfaces import RolloutOptions, RolloutRequest
-from verl.trainer.ppo.interruption import (
-    SIGNALS,
-    InterruptibleSource,
-    Interruption,
-    StopRequestedError,
-)
+from verl.trainer.interruption import SIGNALS, Interruption, StopRequestedError
+from verl.trainer.ppo.interruptible_source import InterruptibleSource
 from verl.trajectory import Trajectory
 
 

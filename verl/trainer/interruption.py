@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
-from verl.trajectory import Trajectory
 
 # sysexits.h's EX_TEMPFAIL: not an error, to be tried again.
 EXIT_INTERRUPTED = 75
@@ -75,39 +71,3 @@ class Interruption:
         )
         if self._abandons:
             raise StopRequestedError(self._requested)
-
-
-class InterruptibleSource:
-    """A rollout source whose rollouts a signal abandons.
-
-    Args:
-        source: of the task.
-        interruption: that watches.
-    """
-
-    def __init__(self, source: RolloutSource, interruption: Interruption) -> None:
-        self._source = source
-        self._interruption = interruption
-
-    def start(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> Future[list[Trajectory]]:
-        """See :class:`verl.interfaces.RolloutSource`; a signal leaves it alone."""
-        return self._source.start(requests, options, on_finished)
-
-    def rollout(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
-    ) -> list[Trajectory]:
-        """See :class:`verl.interfaces.RolloutSource`.
-
-        Raises:
-            StopRequestedError: if a signal ends it.
-        """
-        with self._interruption.abandoning():
-            return self._source.rollout(requests, options, on_finished)
