@@ -8,6 +8,9 @@ source scripts/recipe.sh
 choose_packages trainer.device=cpu
 # Ray's workers yield to everyone by default: a run would wait for the quick tests beside it.
 export RAY_worker_niceness=0
+# Engines beside each other on few cores: threads that wait for one another sleep, where they would
+# spin by default.
+export OMP_WAIT_POLICY=passive
 if has_gpu; then export CUDA_VISIBLE_DEVICES=""; fi
 browser() {
   [[ "${CI:-}" == true && $(id -u) == 0 ]] && command -v apt-get >/dev/null || return 0
