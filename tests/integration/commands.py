@@ -22,7 +22,6 @@ SMALL = (
     "cold_start.gate_freq=160",
     "cold_start.gate.copies=0.6",
     "cold_start.gate.format=0.9",
-    "world.train_questions=1500",
     "data.train_batch_size=16",
     "data.val_data_num=24",
     "actor_rollout_ref.actor.ppo_mini_batch_size=8",

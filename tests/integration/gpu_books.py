@@ -33,11 +33,11 @@ class Machines:
     def start(self) -> None:
         """Starts Ray on them."""
         if self.nodes == 1:
-            ray.init("local", num_cpus=8, num_gpus=self.gpus, include_dashboard=False)
+            ray.init("local", num_cpus=4, num_gpus=self.gpus, include_dashboard=False)
             return
         cluster = Cluster()
         for _ in range(self.nodes):
-            cluster.add_node(num_cpus=4, num_gpus=self.gpus)
+            cluster.add_node(num_cpus=2, num_gpus=self.gpus)
         ray.init(address=cluster.address)
 
 

@@ -39,6 +39,7 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
             *(f"trainer.total_training_steps={STEPS}", "trainer.test_freq=-1"),
             *("trainer.val_before_train=false", "data.val_data_num=4", "trainer.logger=[jsonl]"),
             *(f"trainer.default_local_dir={folder}", f"world.folder={folder}/world"),
+            "world.train_questions=64",
         ]
     )
     task = task_class(config)

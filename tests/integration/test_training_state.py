@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.test_fsdp import batch_of, start
+from tests.integration.fsdp_roles import batch_of, roles
+from verl.single_controller.resource_pool import RayResourcePool
+from verl.single_controller.worker_group import RayWorkerGroup
 from verl.trainer.main_export import main as export
 from verl.utils.checkpoints import state_folder
 
@@ -19,6 +21,11 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 ROLES = ("actor", "critic")
 Outcome = dict[str, Any]
+
+
+def start(policy_folder: Path, ranks: int) -> RayWorkerGroup:
+    made = roles("made", policy_folder, packed=False, dynamic=False, size=8)
+    return RayWorkerGroup(RayResourcePool([ranks]), {role: made[f"made/{role}"] for role in ROLES})
 
 
 def update(group: Any, count: int) -> Outcome:
@@ -45,7 +52,7 @@ def load(group: Any, checkpoint: Path) -> None:
 
 @pytest.fixture(scope="module")
 def two_ranks(policy_folder: Path, ray_session: None) -> Iterator[Any]:  # noqa: ARG001
-    group = start(policy_folder, 2, packed=False, dynamic=False, size=8)
+    group = start(policy_folder, 2)
     yield group
     group.shutdown()
 
@@ -73,7 +80,7 @@ def test_a_state_goes_on_on_two_ranks_and_on_one(
             assert torch.equal(again[role][name], value), name
             assert torch.equal(exported[name], at_the_save[role][name]), name
             assert name == "score.bias" or not torch.equal(exported[name], value), name
-    group = start(policy_folder, 1, packed=False, dynamic=False, size=8)
+    group = start(policy_folder, 1)
     try:
         load(group, saved)
         update(group, 2)
