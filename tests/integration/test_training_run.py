@@ -304,9 +304,6 @@ def test_odd_surroundings_are_no_hindrance(
     disturbed_run: tuple[Command, Path], public_folder: Path
 ) -> None:
     _, folder = disturbed_run
-    assert [path.name for path in public_folder.iterdir() if path.name.startswith("ttt")] == [
-        "t" * 80
-    ]
     assert list((public_folder / ("t" * 80)).iterdir()) == []
     steps = [line for line in metrics_of(folder) if "critic/score/mean" in line]
     for line in steps:

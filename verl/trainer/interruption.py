@@ -24,6 +24,15 @@ class StopRequestedError(Exception):
     """A signal has told the run to end; the message is its name."""
 
 
+def tell_that_it_is_saved(stop: StopRequestedError, steps: int) -> None:
+    """Logs that a run has ended after ``steps`` steps, and how it goes on."""
+    logger.warning(
+        "interrupted by %s after %d steps, which are saved; the same command goes on "
+        "(trainer.resume=auto)",
+        *(stop, steps),
+    )
+
+
 class Interruption:
     """Watches for signals; belongs to the main thread."""
 

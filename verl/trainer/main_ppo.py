@@ -18,7 +18,11 @@ from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.environment import write_environment
-from verl.trainer.interruption import EXIT_INTERRUPTED, StopRequestedError
+from verl.trainer.interruption import (
+    EXIT_INTERRUPTED,
+    StopRequestedError,
+    tell_that_it_is_saved,
+)
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.ppo.restarts import ProcessLostError, Restarts, noticing_losses
 from verl.trainer.ppo.resume import find_start
@@ -117,11 +121,7 @@ def _train(
             with noticing_losses():
                 report = trainer.fit()
         except StopRequestedError as stop:
-            logger.warning(
-                "interrupted by %s after %d steps, which are saved; the same command goes on "
-                "(trainer.resume=auto)",
-                *(stop, trainer.progress.step),
-            )
+            tell_that_it_is_saved(stop, trainer.progress.step)
             return EXIT_INTERRUPTED
         finally:
             trainer.shutdown()

@@ -23,7 +23,12 @@ from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.environment import write_environment
-from verl.trainer.interruption import EXIT_INTERRUPTED, Interruption, StopRequestedError
+from verl.trainer.interruption import (
+    EXIT_INTERRUPTED,
+    Interruption,
+    StopRequestedError,
+    tell_that_it_is_saved,
+)
 from verl.trainer.launch import compose_config, run_as_command
 from verl.trainer.run_folder import claim_run_folder
 from verl.trainer.sft import checkpoints
@@ -166,11 +171,7 @@ def _end_if_told(
     except StopRequestedError as stop:
         if not is_saved:
             checkpoints.save(config, worker, step)
-        logger.warning(
-            "interrupted by %s after %d steps, which are saved; the same command goes on "
-            "(trainer.resume=auto)",
-            *(stop, step),
-        )
+        tell_that_it_is_saved(stop, step)
         raise
 
 

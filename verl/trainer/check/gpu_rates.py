@@ -7,14 +7,15 @@ Guarantees: a card that is not listed has no rates, never a guess.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from verl.trainer.check.model_shape import ModelShape
 from verl.trainer.check.step_time import Rates
 
 H100 = "H100"
-# Data sheets: dense bfloat16 FLOP/s, and bytes/s of the memory. The first name that a card's own
-# holds counts.
+# Data sheets: dense bfloat16 FLOP/s, and bytes/s of the memory. The first name whose words a card's
+# own holds counts.
 _SHEETS = {
     "B200": (2250e12, 8.0e12),
     "H200": (989e12, 4.8e12),
@@ -56,7 +57,7 @@ class Card:
     def of(cls, name: str) -> Card | None:
         """By the name that the driver gives it; None where it is not listed."""
         for known, (flops, bandwidth) in _SHEETS.items():
-            if known in name:
+            if re.search(rf"\b{known}\b", name):  # an A4000 is no A40
                 return cls(known, flops, bandwidth)
         return None
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.simulated_scaling import measured_rates
 from router_r1.config import RouterConfig
 from router_r1.forecast import expected_work
 from verl.trainer.check.duration import duration_line
@@ -74,6 +75,7 @@ def test_a_card_is_known_by_the_drivers_name(name: str, known: str) -> None:
 
 def test_a_card_that_is_not_listed_has_no_rates() -> None:
     assert Card.of("Tesla T4") is None
+    assert Card.of("NVIDIA RTX A4000") is None, "it is no A40"
     found = line(name="Tesla T4")
     assert found.verdict is Verdict.UNKNOWN
     assert "Tesla T4" in found.found
@@ -93,6 +95,17 @@ def test_rates_at_the_sizes_that_were_measured_are_the_measured_ones() -> None:
     assert seven.update_tokens_per_s == pytest.approx(13_735 / 2, rel=1e-3)
     tiny = gpu_rates(card, replace(shape, parameters=1_000_000), USE)
     assert tiny.update_tokens_per_s == 34_655, "a pass waits for the host then"
+
+
+def test_rates_of_an_h100_are_those_that_the_benchmarks_read_from_its_file() -> None:
+    card = Card.of(H100)
+    assert card is not None
+    found, measured = (
+        gpu_rates(card, load()[1][0].shape, replace(USE, context=1300)),
+        measured_rates(),
+    )
+    for name, value in vars(measured).items():
+        assert getattr(found, name) == pytest.approx(value, rel=0.05), name
 
 
 def test_a_slower_card_takes_longer_in_every_part() -> None:
