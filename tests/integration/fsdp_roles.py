@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from verl.config.model import (
     ActorConfig,
@@ -17,6 +18,7 @@ from verl.config.model import (
     ReferenceConfig,
 )
 from verl.protocol import DataProto
+from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker_group import RayClassWithInit
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
@@ -61,34 +63,74 @@ def batch_of(count: int) -> DataProto:
     return batch
 
 
-def model_config(folder: Path, packed: bool) -> ModelConfig:
-    return ModelConfig(
-        path=str(folder),
-        dtype="float32",
-        use_remove_padding=packed,
-        enable_gradient_checkpointing=packed,
-    )
+@dataclass(frozen=True)
+class Cut:
+    """How a rank computes a mini-batch.
+
+    Attributes:
+        size: trajectories of a micro-batch; None for as many as hold 60 tokens.
+    """
+
+    size: int | None
+    packed: bool = False
+    checkpointing: bool = False
+
+    def model(self, folder: Path) -> ModelConfig:
+        return ModelConfig(
+            path=str(folder),
+            dtype="float32",
+            use_remove_padding=self.packed,
+            enable_gradient_checkpointing=self.checkpointing,
+        )
+
+    def update(self, learning_rate: float) -> dict[str, Any]:
+        """What actor and critic have in common."""
+        return {
+            "use_dynamic_bsz": self.size is None,
+            "ppo_micro_batch_size": self.size or 1,
+            "ppo_max_token_len_per_gpu": 60,
+            "optim": OptimConfig(lr=learning_rate, weight_decay=0.0, grad_clip=1e9),
+        }
+
+
+class GradientActor(ActorWorker):
+    """Tells the gradient of its first update: ten times Adam's first moment."""
+
+    @register(Dispatch.ONE_TO_ALL)
+    def gradients(self) -> dict[str, torch.Tensor]:
+        """By parameter, whole."""
+        optimizer = self._engine.optimizer
+        assert optimizer is not None
+        beta, _ = optimizer.param_groups[0]["betas"]
+        found = {}
+        for name, parameter in self._engine.model.named_parameters():
+            moment = optimizer.state[parameter]["exp_avg"]
+            whole = moment.full_tensor() if isinstance(moment, DTensor) else moment
+            found[name] = whole / (1 - beta)
+        return found
+
+
+def actor_config(cut: Cut, learning_rate: float = LEARNING_RATE) -> ActorConfig:
+    """With a KL and an entropy in the loss."""
+    update = cut.update(learning_rate)
+    return ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **update)
+
+
+def gradient_roles(folder: Path, cuts: dict[str, Cut]) -> dict[str, RayClassWithInit]:
+    """One for each cut, of its name."""
+    return {
+        name: RayClassWithInit(GradientActor, cut.model(folder), actor_config(cut), 1.0, 10)
+        for name, cut in cuts.items()
+    }
 
 
 def roles(
-    name: str,
-    folder: Path,
-    packed: bool,
-    dynamic: bool,
-    size: int,
-    learning_rate: float = LEARNING_RATE,
+    name: str, folder: Path, cut: Cut, learning_rate: float = LEARNING_RATE
 ) -> dict[str, RayClassWithInit]:
     """Roles ``<name>/actor`` and so on, which cut a batch in one way."""
-    model = model_config(folder, packed)
-    cut: dict[str, Any] = {
-        "use_dynamic_bsz": dynamic,
-        "ppo_micro_batch_size": size,
-        "ppo_max_token_len_per_gpu": 60,
-        "optim": OptimConfig(lr=learning_rate, weight_decay=0.0, grad_clip=1e9),
-    }
-    actor = ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **cut)
+    model, actor = cut.model(folder), actor_config(cut, learning_rate)
     by_trajectory = replace(actor, policy_loss="gspo", loss_agg_mode="seq-mean-token-mean")
-    critic = CriticConfig(model=model, **cut)
+    critic = CriticConfig(model=model, **cut.update(learning_rate))
     return {
         f"{name}/actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
         f"{name}/by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from router_r1.world.config import PolicySize
 from tests.integration.fsdp_roles import (
     LEARNING_RATE,
+    Cut,
     batch_of,
-    model_config,
+    gradient_roles,
     roles,
     trajectories,
 )
@@ -31,6 +32,23 @@ from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 pytestmark = pytest.mark.usefixtures("ray_session")
 UNFELT = 1e-30
 TRAINED = ("actor", "by_trajectory", "adapted", "critic")
+# Each differs from the first in one thing, on one rank; on more they differ in several.
+ONE_RANK = {
+    "whole": Cut(16),
+    "micro-batches of 5": Cut(5),
+    "packed": Cut(16, packed=True),
+    "checkpointing": Cut(16, checkpointing=True),
+}
+TWO_RANKS = {
+    "two ranks": Cut(16),
+    "two ranks, by tokens, packed": Cut(None, packed=True),
+    "two ranks, by tokens, checkpointing": Cut(None, checkpointing=True),
+}
+FOUR_RANKS = {
+    "four ranks": Cut(16),
+    "four ranks, packed, checkpointing": Cut(3, packed=True, checkpointing=True),
+}
+CUTS = (*ONE_RANK, *TWO_RANKS, *FOUR_RANKS)
 
 # The roles of all tests share their ranks' processes: what a process imports takes seconds.
 
@@ -44,14 +62,13 @@ def one_rank(
     shutil.copytree(policy_folder, folder)
     written = {"do_sample": False, "temperature": 0.7, "eos_token_id": [257, 259]}
     (folder / "generation_config.json").write_text(json.dumps(written))
-    contradictory = RayClassWithInit(
-        ActorWorker, model_config(folder, False), ActorConfig(), 1.0, 10
-    )
+    contradictory = RayClassWithInit(ActorWorker, Cut(16).model(folder), ActorConfig(), 1.0, 10)
     group = RayWorkerGroup(
         RayResourcePool([1]),
         {
-            **roles("plain", policy_folder, False, False, 16),
-            **roles("still", policy_folder, False, False, 2, learning_rate=UNFELT),
+            **roles("plain", policy_folder, Cut(16)),
+            **roles("still", policy_folder, Cut(2), learning_rate=UNFELT),
+            **gradient_roles(policy_folder, ONE_RANK),
             "contradictory": contradictory,
         },
     )
@@ -66,9 +83,10 @@ def two_ranks(policy_folder: Path) -> Iterator[RayWorkerGroup]:
     group = RayWorkerGroup(
         RayResourcePool([2]),
         {
-            **roles("thirds", policy_folder, False, False, 3),
-            **roles("still", policy_folder, False, False, 4, learning_rate=UNFELT),
-            **roles("poisoned", policy_folder, False, False, 4),
+            **roles("thirds", policy_folder, Cut(3)),
+            **roles("still", policy_folder, Cut(4), learning_rate=UNFELT),
+            **roles("poisoned", policy_folder, Cut(4)),
+            **gradient_roles(policy_folder, TWO_RANKS),
             "half/actor": RayClassWithInit(ActorWorker, half, actor, 0.7, 10),
             "half/reference": RayClassWithInit(
                 ReferenceWorker, half, actor, ReferenceConfig(), 0.7
@@ -101,19 +119,57 @@ def one_update(group: RayWorkerGroup, name: str, output: Path) -> dict[str, Any]
     return result
 
 
+Gradients = dict[str, dict[str, torch.Tensor]]
+
+
+def gradients_of(group: RayWorkerGroup, cuts: Iterable[str]) -> Gradients:
+    """Of the same mini-batch, by cut and parameter."""
+    found = {}
+    for name in cuts:
+        group[name].update_actor(batch_of(16))
+        found[name] = group[name].gradients()[0]
+    return found
+
+
 @pytest.fixture(scope="module")
-def packed(policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The update on four ranks, which are all that Ray has room for."""
-    group = RayWorkerGroup(RayResourcePool([4]), roles("packed", policy_folder, True, True, 1))
+def four_ranks(
+    policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Gradients]:
+    """What they make of an update, and gradients; four are all that Ray has room for."""
+    cut = Cut(None, packed=True, checkpointing=True)
+    made = roles("packed", policy_folder, cut) | gradient_roles(policy_folder, FOUR_RANKS)
+    group = RayWorkerGroup(RayResourcePool([4]), made)
     try:
-        return one_update(group, "packed", tmp_path_factory.mktemp("packed"))
+        update = one_update(group, "packed", tmp_path_factory.mktemp("packed"))
+        return update, gradients_of(group, FOUR_RANKS)
     finally:
         group.shutdown()
 
 
 @pytest.fixture(scope="module")
+def gradients(
+    four_ranks: tuple[dict[str, Any], Gradients],
+    one_rank: RayWorkerGroup,
+    two_ranks: RayWorkerGroup,
+) -> Gradients:
+    _, of_four = four_ranks
+    return gradients_of(one_rank, ONE_RANK) | gradients_of(two_ranks, TWO_RANKS) | of_four
+
+
+@pytest.mark.parametrize("cut", CUTS[1:])
+def test_every_parameters_gradient_is_the_same(gradients: Gradients, cut: str) -> None:
+    whole = gradients[CUTS[0]]
+    assert whole.keys() == gradients[cut].keys()
+    length = torch.stack([gradient.norm() for gradient in whole.values()]).norm()
+    for name, gradient in whole.items():
+        # Attention does not feel a bias of its keys: that gradient is rounding.
+        felt = max(gradient.norm(), 1e-3 * length)
+        assert (gradients[cut][name] - gradient).norm() < 1e-5 * felt, name
+
+
+@pytest.fixture(scope="module")
 def updates(
-    packed: dict[str, Any],
+    four_ranks: tuple[dict[str, Any], Gradients],
     one_rank: RayWorkerGroup,
     two_ranks: RayWorkerGroup,
     tmp_path_factory: pytest.TempPathFactory,
@@ -121,7 +177,7 @@ def updates(
     return [
         one_update(one_rank, "plain", tmp_path_factory.mktemp("plain")),
         one_update(two_ranks, "thirds", tmp_path_factory.mktemp("thirds")),
-        packed,
+        four_ranks[0],
     ]
 
 
@@ -224,15 +280,20 @@ def test_a_mini_batch_that_does_not_split_over_the_ranks_counts_each_sample_once
 
 
 def test_a_poisoned_batch_changes_nothing(two_ranks: RayWorkerGroup) -> None:
-    actor = two_ranks["poisoned/actor"]
+    actor, critic = two_ranks["poisoned/actor"], two_ranks["poisoned/critic"]
     batch = batch_of(8)
     assert batch.batch is not None
-    before = actor.compute_log_probs(batch).batch["old_log_probs"]
-    batch.batch["advantages"][0] = float("nan")
-    metrics = actor.update_actor(batch).meta_info["metrics"]
-    assert metrics["actor/nonfinite_steps"] == 1.0
-    after = actor.compute_log_probs(batch).batch["old_log_probs"]
-    assert torch.equal(before, after)
+
+    def told() -> tuple[torch.Tensor, torch.Tensor]:
+        scored = actor.compute_log_probs(batch).batch["old_log_probs"]
+        return scored, critic.compute_values(batch).batch["values"]
+
+    before = told()
+    for name in ("advantages", "returns"):
+        batch.batch[name][0] = float("nan")
+    assert actor.update_actor(batch).meta_info["metrics"]["actor/nonfinite_steps"] == 1.0
+    assert critic.update_critic(batch).meta_info["metrics"]["critic/nonfinite_steps"] == 1.0
+    assert all(torch.equal(one, other) for one, other in zip(before, told(), strict=True))
 
 
 def test_a_policy_whose_generation_config_contradicts_itself_can_be_saved(

@@ -229,7 +229,7 @@ def disturbed_run(
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
         *(f"world.folder={public_folder}/world", f"cold_start.folder={public_folder}/cold"),
         *("trainer.total_training_steps=3", "trainer.save_freq=1"),
-        *("trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl]"),
+        *("trainer.max_ckpt_to_keep=null", "trainer.logger=[console,jsonl,wandb]"),
     )
 
     def saved(step: int, command: Command) -> None:
@@ -298,6 +298,15 @@ def test_a_rank_that_dies_costs_the_steps_since_the_last_checkpoint(
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {
         f"global_step_{step}" for step in (1, 2, 3)
     }
+
+
+def test_wandb_takes_a_run_that_goes_on_for_the_same_run(
+    disturbed_run: tuple[Command, Path],
+) -> None:
+    _, folder = disturbed_run
+    runs = [path.name.rpartition("-")[2] for path in (folder / "wandb").glob("offline-run-*")]
+    assert len(runs) == 2, "the killed process's and the one that went on"
+    assert len(set(runs)) == 1
 
 
 def test_odd_surroundings_are_no_hindrance(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.fsdp_roles import batch_of, roles
+from tests.integration.fsdp_roles import Cut, batch_of, roles
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayWorkerGroup
 from verl.trainer.main_export import main as export
@@ -24,7 +24,7 @@ Outcome = dict[str, Any]
 
 
 def start(policy_folder: Path, ranks: int) -> RayWorkerGroup:
-    made = roles("made", policy_folder, packed=False, dynamic=False, size=8)
+    made = roles("made", policy_folder, Cut(8))
     return RayWorkerGroup(RayResourcePool([ranks]), {role: made[f"made/{role}"] for role in ROLES})
 
 

@@ -73,6 +73,8 @@ class SFTTrainerConfig:
             alone, where it is always measured.
         save_freq: steps between two checkpoints; -1 writes none.
         max_ckpt_to_keep: so many stay, the newest; null keeps all.
+        max_nonfinite_steps: so many steps in a row in which a non-finite gradient has left the
+            update out end the run; null never does.
         resume: "auto" goes on from the newest checkpoint in ``run_dir``, "never" sets what is there
             aside.
     """
@@ -87,6 +89,7 @@ class SFTTrainerConfig:
     test_freq: int = -1
     save_freq: int = -1
     max_ckpt_to_keep: int | None = 1
+    max_nonfinite_steps: int | None = 10
     resume: str = AUTO
     n_gpus_per_node: int = 1
     nnodes: int = 1
@@ -105,6 +108,7 @@ class SFTTrainerConfig:
                 "trainer.max_token_len_per_gpu": self.max_token_len_per_gpu,
                 "trainer.gate_freq": self.gate_freq,
                 "trainer.max_ckpt_to_keep": self.max_ckpt_to_keep,
+                "trainer.max_nonfinite_steps": self.max_nonfinite_steps,
                 "trainer.n_gpus_per_node": self.n_gpus_per_node,
             }
         )

@@ -30,11 +30,12 @@ from verl.trainer.interruption import (
     tell_that_it_is_saved,
 )
 from verl.trainer.launch import compose_config, run_as_command
+from verl.trainer.nonfinite import NonFiniteGuard
 from verl.trainer.run_folder import claim_run_folder
 from verl.trainer.sft import checkpoints
 from verl.trainer.sft.examples import settle
 from verl.trainer.sft.gate import GateError, GateReport
-from verl.trainer.sft.worker import SFTWorker
+from verl.trainer.sft.worker import NONFINITE, SFTWorker
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.console import progress_bar
 from verl.utils.files import write_text
@@ -56,6 +57,7 @@ def run_sft(config: SFTConfig) -> GateReport | None:
     Raises:
         DataError: for data files that cannot be used; before a process starts.
         GateError: if the gate has not passed after all steps; nothing is saved.
+        NonFiniteUpdatesError: after ``max_nonfinite_steps`` steps in a row without an update.
         StopRequestedError: if a signal has ended it; the steps done are saved in
             ``trainer.run_dir``. Without that folder a signal ends it as it ends any process.
     """
@@ -115,7 +117,7 @@ def train(
         The gate's last report, None without a gate.
 
     Raises:
-        StopRequestedError: see :func:`run_sft`.
+        NonFiniteUpdatesError, StopRequestedError: see :func:`run_sft`.
     """
     interruption = Interruption()
     with interruption.watching() if config.trainer.run_dir is not None else nullcontext():
@@ -131,6 +133,7 @@ def _train(
 ) -> GateReport | None:
     trainer, steps = config.trainer, config.total_steps
     report: GateReport | None = None
+    nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps, (NONFINITE,), "the data")
     step = 0
     if start is not None:
         checkpoints.load(worker, start)
@@ -141,21 +144,24 @@ def _train(
         while step < steps:
             stops = [f * (step // f + 1) for f in _frequencies(config)]
             count = min(_STEPS_PER_CALL, steps - step, *(stop - step for stop in stops))
-            losses = worker.train_steps(step, count)[0]
-            metrics = [{"train/loss": loss} for loss in losses]
+            metrics: list[dict[str, float]] = worker.train_steps(step, count)[0]
+            loss = metrics[-1]["train/loss"]
             step += count
-            progress.update(bar, completed=step, description=f"fine-tuning, loss {losses[-1]:.3f}")
+            progress.update(bar, completed=step, description=f"fine-tuning, loss {loss:.3f}")
             if config.data.val_files and _is_due(step, trainer.test_freq, steps):
                 metrics[-1]["val/loss"] = worker.validation_loss()[0]
                 logger.info("step %d: validation loss %.3f", step, metrics[-1]["val/loss"])
             if tracking is not None:
                 for number, of_step in enumerate(metrics, start=step - count + 1):
                     tracking.log(of_step, number)
+            for of_step in metrics:
+                nonfinite.observe(of_step)
+                nonfinite.check()
             saves = trainer.save_freq > 0 and _is_due(step, trainer.save_freq, steps)
             if saves:
                 checkpoints.save(config, worker, step)
             if _is_due(step, trainer.gate_freq, steps):
-                report = _ask_gate(config, worker, step, losses[-1])
+                report = _ask_gate(config, worker, step, loss)
             if step < steps:
                 _end_if_told(config, worker, step, interruption, is_saved=saves)
     if report is None and config.gate is not None:  # a run that had come to its end

@@ -25,6 +25,7 @@ from verl.protocol import DataProto
 from verl.task import Task, TrainingReport
 from verl.trainer.check.plan import PlannedRun
 from verl.trainer.interruption import Interruption, StopRequestedError
+from verl.trainer.nonfinite import NonFiniteGuard
 from verl.trainer.ppo.advantage import (
     add_advantages,
     add_rewards,
@@ -43,7 +44,6 @@ from verl.trainer.ppo.metrics import (
     reward_metrics,
     timing_metrics,
 )
-from verl.trainer.ppo.nonfinite import NonFiniteGuard
 from verl.trainer.ppo.progress import Progress
 from verl.trainer.ppo.prompts_under_way import prompt_sampler
 from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_file, write_trajectories
@@ -115,7 +115,11 @@ class RayPPOTrainer:
         self.rng = np.random.default_rng(trainer.seed)
         self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
-        self.nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps)
+        self.nonfinite = NonFiniteGuard(
+            trainer.max_nonfinite_steps,
+            ("actor/nonfinite_steps", "critic/nonfinite_steps"),
+            "the rewards and at actor/grad_norm",
+        )
         self.interruption = Interruption()
         self.seconds: dict[str, float] = {}
 

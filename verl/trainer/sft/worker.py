@@ -22,6 +22,9 @@ from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import MicroBatchLimits, plan_micro_batches
 from verl.workers.fsdp.trained_worker import TrainedWorker
 
+# 1 for a step whose update was left out, because its gradient was not finite.
+NONFINITE = "train/nonfinite_steps"
+
 
 class SFTWorker(TrainedWorker):
     """Holds the model that is fine-tuned.
@@ -48,16 +51,22 @@ class SFTWorker(TrainedWorker):
         self._gate = build_component(config.gate) if config.gate and self.rank == 0 else None
 
     @register(Dispatch.ONE_TO_ALL)
-    def train_steps(self, first: int, count: int) -> list[float]:
-        """Runs steps ``first`` to ``first + count - 1``; the loss of each, over all ranks."""
+    def train_steps(self, first: int, count: int) -> list[dict[str, float]]:
+        """Runs steps ``first`` to ``first + count - 1``; the metrics of each, over all ranks."""
         return [self._train_step(step) for step in range(first, first + count)]
 
-    def _train_step(self, step: int) -> float:
+    def _train_step(self, step: int) -> dict[str, float]:
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
         total = _learned_tokens(examples)
         mean = self._mean_loss(examples, total, lambda part: (part * self.world_size).backward())
-        self._engine.optimizer_step()
-        return mean
+        lr = self._engine.lr
+        norm, stepped = self._engine.optimizer_step()
+        return {
+            "train/loss": mean,
+            "train/grad_norm": norm,
+            "train/lr": lr,
+            NONFINITE: float(not stepped),
+        }
 
     @register(Dispatch.ONE_TO_ALL)
     def validation_loss(self) -> float:

@@ -13,20 +13,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.actor_updates import loss_and_gradient
+from tests.reference_update import (
+    ADVANTAGES,
+    LOSSES,
+    REWARD_KL,
+    Combination,
+    combinations_of,
+    reference_loss,
+)
+from verl.algorithms.kl import FixedKLController
 from verl.algorithms.policy_losses import find_policy_loss
 from verl.config.algorithm import AlgorithmConfig, RolloutCorrectionConfig
 from verl.config.model import AGGREGATIONS, ActorConfig
 from verl.protocol import DataProto
-from verl.trainer.ppo.advantage import add_advantages, add_rollout_weights
-
-ADVANTAGES = (
-    *("gae", "grpo", "dr_grpo", "rloo"),
-    *("reinforce_plus_plus", "reinforce_plus_plus_baseline", "remax"),
-)
-LOSSES = ("clip", "gspo", "cispo")
-CORRECTIONS = ((None, "truncate"), *itertools.product(("token", "sequence"), ("truncate", "mask")))
-LOW, HIGH, DUAL, GAMMA, LAM, HORIZON = 0.1, 0.2, 1.5, 0.9, 0.8, 17
-UPPER, LOWER = 1.1, 0.9
+from verl.trainer.ppo.advantage import add_advantages, add_rollout_weights, apply_kl_penalty
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def _batch(seed: int, rows: int = 8, width: int = 7) -> dict[str, torch.Tensor]:
     log_prob = -1.5 + noise(0.5)
     old = log_prob + noise(0.3)
     return {
-        "token_level_rewards": noise() * mask,
+        "token_level_scores": noise() * mask,
         "values": noise(),
         "greedy_scores": noise()[:, 0],
         "response_mask": mask,
@@ -64,82 +64,29 @@ def _batch(seed: int, rows: int = 8, width: int = 7) -> dict[str, torch.Tensor]:
     }
 
 
-# The loss and its gradient, written down from the papers' formulas, row by row.
-def _reference(
-    c: dict[str, torch.Tensor], estimator: str, loss: str, mode: str, level: Any, kind: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    rows, score = (
-        [m.nonzero().flatten() for m in c["response_mask"]],
-        c["token_level_rewards"].sum(1),
-    )
-    made = []
-    for i, t in enumerate(rows):
-        r, mates = c["token_level_rewards"][i, t], score[i // 2 * 2 : i // 2 * 2 + 2]
-        value = torch.cat([c["values"][i, t], torch.zeros(1)])
-        steps = (torch.arange(len(t)) - torch.arange(len(t))[:, None]).abs()
-        forms = {
-            "gae": torch.triu((GAMMA * LAM) ** steps) @ (r + GAMMA * value[1:] - value[:-1]),
-            "grpo": (score[i] - mates.mean()) / (mates.std() + 1e-6),
-            "rloo": 2 * score[i] - mates.sum(),
-            "reinforce_plus_plus": torch.triu(GAMMA**steps) @ r,
-            "remax": torch.triu(1.0**steps) @ r - c["greedy_scores"][i],
-        }
-        made.append(forms.get(estimator, score[i] - mates.mean()).expand(len(t)))
-    if estimator in ("gae", "reinforce_plus_plus", "reinforce_plus_plus_baseline"):
-        flat = torch.cat(made)
-        made = [(a - flat.mean()) / (flat.var() + 1e-8).sqrt() for a in made]
-    x, told = c["log_prob"].clone().requires_grad_(), []
-    for i in (i for i, t in enumerate(rows) if len(t)):
-        a, p, old = made[i], x[i, rows[i]], c["old_log_probs"][i, rows[i]]
-        s = ((p - old).mean() - p).detach() + p if loss == "gspo" else p - old
-        ratio, clipped = s.exp(), s.exp().clamp(1 - LOW, 1 + HIGH)
-        token = torch.maximum(-a * ratio, -a * clipped)
-        if loss != "gspo":
-            dual = torch.where(a < 0, torch.minimum(token, -a * DUAL), token)
-            token = dual if loss == "clip" else -clipped.detach() * a * p
-        gap = old - c["rollout_log_probs"][i, rows[i]]
-        w = gap.exp() if level == "token" else gap.sum().exp().expand_as(gap)
-        w = w.clamp(max=UPPER) if kind == "truncate" else w * ((w >= LOWER) & (w <= UPPER))
-        told.append(token * w if level else token)
-    count = {"token-mean": len(torch.cat(told)), "seq-mean-token-sum-norm": len(told) * HORIZON}
-    per_row = [row.mean() if mode == "seq-mean-token-mean" else row.sum() for row in told]
-    total = torch.stack(per_row).sum() / count.get(mode, len(told))
-    return total.detach(), torch.autograd.grad(total, x)[0]
-
-
 def _config(loss: str, mode: str, **more: Any) -> ActorConfig:
-    return ActorConfig(
-        policy_loss=loss,
-        clip_ratio_low=LOW,
-        clip_ratio_high=HIGH,
-        clip_ratio_c=DUAL if loss == "clip" else None,
-        loss_agg_mode=mode,
-        loss_agg_horizon=HORIZON if mode.endswith("norm") else None,
-        **{"entropy_coeff": 0.0, **more},
-    )
+    return Combination("gae", loss, mode, None, "truncate").actor(**more)
 
 
 @pytest.mark.parametrize(("estimator", "loss"), itertools.product(ADVANTAGES, LOSSES))
 def test_every_combination_is_what_the_formulas_say(estimator: str, loss: str) -> None:
-    for mode, (level, kind) in itertools.product(AGGREGATIONS, CORRECTIONS):
-        batch = DataProto.from_dict(_batch(seed=5), {"uid": [i // 2 for i in range(8)]})
-        algorithm = AlgorithmConfig(
-            adv_estimator=estimator,
-            gamma=GAMMA,
-            lam=LAM,
-            rollout_correction=RolloutCorrectionConfig(level, kind, UPPER, LOWER),
-        )
-        metrics = add_rollout_weights(batch, algorithm)
-        add_advantages(batch, algorithm)
+    for how, loss_kl in zip(combinations_of(estimator, loss), itertools.cycle((0.0, 0.2))):
+        columns = _batch(seed=5)
+        batch = DataProto.from_dict(columns, {"uid": [i // 2 for i in range(8)]})
+        metrics = add_rollout_weights(batch, how.algorithm)
+        apply_kl_penalty(batch, FixedKLController(REWARD_KL), "kl")
+        add_advantages(batch, how.algorithm)
         assert batch.batch is not None
-        columns = dict(batch.batch.items())
+        config = how.actor(use_kl_loss=loss_kl > 0, kl_loss_coef=loss_kl)
         cut = [[4, 1], [], [7, 0, 2], [6], [3, 5]]
-        loss_value, gradient, _ = loss_and_gradient(columns, _config(loss, mode), cut)
-        expected = _reference(_batch(seed=5), estimator, loss, mode, level, kind)
-        where = f"{mode}, {level}, {kind}"
-        torch.testing.assert_close(loss_value, expected[0], atol=1e-10, rtol=0, msg=where)
-        torch.testing.assert_close(gradient, expected[1], atol=1e-10, rtol=0, msg=where)
-        assert bool(metrics) == (level is not None)
+        loss_value, gradient, _ = loss_and_gradient(dict(batch.batch.items()), config, cut)
+        x = columns["log_prob"].clone().requires_grad_()
+        expected = reference_loss(columns, x, how, loss_kl)
+        (slope,) = torch.autograd.grad(expected, x)
+        where = f"{how}, {loss_kl}"
+        torch.testing.assert_close(loss_value, expected.detach(), atol=1e-10, rtol=0, msg=where)
+        torch.testing.assert_close(gradient, slope, atol=1e-10, rtol=0, msg=where)
+        assert bool(metrics) == (how.level is not None)
 
 
 @settings(
@@ -172,7 +119,7 @@ def test_the_cut_into_micro_batches_and_what_observations_hold_change_nothing(
 def test_masked_trajectories_count_as_none() -> None:
     """Rows that fill a mini-batch up change no mean over trajectories."""
     columns = _batch(seed=2)
-    columns["advantages"] = columns["token_level_rewards"]
+    columns["advantages"] = columns["token_level_scores"]
     filled = {name: torch.cat([values, values[:3]]) for name, values in columns.items()}
     filled["response_mask"][8:] = 0
     for mode in AGGREGATIONS:

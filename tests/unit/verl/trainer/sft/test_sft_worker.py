@@ -23,6 +23,7 @@ from verl.errors import UserError
 from verl.single_controller.worker import RankInfo
 from verl.trainer.interruption import StopRequestedError
 from verl.trainer.main_sft import run_folder, train
+from verl.trainer.nonfinite import NonFiniteUpdatesError
 from verl.trainer.sft.checkpoints import find_start
 from verl.trainer.sft.worker import SFTWorker
 
@@ -68,7 +69,7 @@ def test_the_loss_is_of_the_marked_tokens(
     trainer = SFTTrainerConfig(output_dir=str(tmp_path), steps=2, batch_size=2)
     config = SFTConfig(model=model, optim=OptimConfig(lr=1e-3), data=data, trainer=trainer)
     worker = SFTWorker(single_rank, config)
-    first, second = worker.train_steps(0, 2)
+    first, second = (step["train/loss"] for step in worker.train_steps(0, 2))
     assert first == pytest.approx(mean_loss(policy_folder), rel=1e-5)
     assert second < first
     worker.save(str(tmp_path / "tuned"))
@@ -175,3 +176,25 @@ def test_how_a_batch_is_cut_does_not_change_the_loss(
     whole = SFTWorker(single_rank, config).validation_loss()
     config.trainer.max_token_len_per_gpu = 40
     assert SFTWorker(single_rank, config).validation_loss() == pytest.approx(whole, rel=1e-5)
+
+
+def test_updates_that_are_not_finite_are_left_out_and_end_the_run(
+    policy_folder: Path, tmp_path: Path, single_rank: RankInfo
+) -> None:
+    config = chat_run(policy_folder, tmp_path)
+    config.trainer = replace(config.trainer, steps=5, save_freq=-1, test_freq=-1)
+    config.trainer.max_nonfinite_steps = 3
+    worker = SFTWorker(single_rank, config)
+    poisoned = next(iter(worker._engine.model.parameters()))
+    with torch.no_grad():
+        poisoned.fill_(float("inf"))
+    before = {name: value.clone() for name, value in worker._engine.full_parameters()}
+    with (
+        pytest.raises(NonFiniteUpdatesError, match="3 training steps in a row"),
+        run_folder(config) as (tracking, start),
+    ):
+        train(config, OneRank(worker), tracking, start)
+    after = dict(worker._engine.full_parameters())
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    text = (Path(str(config.trainer.run_dir)) / "metrics.jsonl").read_text(encoding="utf-8")
+    assert [json.loads(line)["train/nonfinite_steps"] for line in text.splitlines()] == [1.0] * 5
