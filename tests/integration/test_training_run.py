@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, 
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from tests.integration.commands import ROOT, SMALL, Command, start
 from verl.errors import UserError
+from verl.trainer.environment import describe_code
 from verl.trainer.interruption import EXIT_INTERRUPTED
 from verl.trainer.launch import run_as_command
 from verl.trainer.main_ppo import main as train
@@ -74,6 +75,9 @@ def test_it_writes_all_that_a_run_leaves(small_run: tuple[Command, Path]) -> Non
     assert summary["oracle"]["em"] > summary["best_single"]["em"]
     assert set(summary["seconds"]) == {"setup", "cold_start", "train", "total"}
     assert list(folder.glob("tensorboard/*"))
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["code"]["git_commit"] == describe_code(ROOT)["git_commit"]
+    assert environment["packages"]["torch"]
     assert len(list((folder / "validation").glob("step_*.jsonl"))) == 2
     rows = (folder / "validation" / "step_0.jsonl").read_text().splitlines()
     assert len(rows) == 24
@@ -326,7 +330,7 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
         *("trainer.val_before_train=false", "trainer.n_gpus_per_node=1"),
-        "pool.budget_usd=0.004",
+        *("pool.budget_usd=0.004", "trainer.save_hf=last"),
         RECIPE="quickstart",
     )
     assert command.finish() == 0, command.output
@@ -398,6 +402,7 @@ def test_grpo_trains_without_a_critic_beside_rollouts_and_ctrl_c_stops_everythin
         *(f"world.folder={tmp_path}/world", "data.train_batch_size=4", "trainer.async_level=1"),
         "algorithm.rollout_correction.level=token",
         "actor_rollout_ref.rollout.free_cache_engine=false",
+        "trainer.profiler={steps: [2], ranks: [1]}",
         RECIPE="quickstart_grpo",
     )
     command.wait_for(r"step +2/40")
@@ -416,6 +421,7 @@ def test_grpo_trains_without_a_critic_beside_rollouts_and_ctrl_c_stops_everythin
     assert all(line["rollout/prompts_under_way"] == 4 for line in steps)
     (checkpoint,) = list_checkpoints(tmp_path)
     assert len(checkpoint.read_run_state()["parts"]["rows"]["returned"]) == 4
+    assert [trace.name for trace in (tmp_path / "profile").iterdir()] == ["step_2_rank_1.json.gz"]
 
 
 def without_chat_template(cold_policy: Path, target: Path) -> Path:

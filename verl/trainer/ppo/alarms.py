@@ -30,6 +30,13 @@ FRAMEWORK_RULES = (
         advice="samples of nearly every prompt got the same reward, from which GRPO learns "
         "nothing; the prompts are too easy or too hard, or sampling is too greedy",
     ),
+    AlarmRule(
+        "rollout/log_prob_gap",
+        above=0.1,
+        advice="engine and trainer are too far apart for the ratio between them to be left out, or "
+        "to be taken for the policy's; set algorithm.rollout_correction.level, without "
+        "algorithm.rollout_log_probs_as_old",
+    ),
 )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from verl.utils.tracking import JsonlBackend, Tracking
+from verl.utils.tracking import JsonlBackend, TensorBoardBackend, Tracking
 from verl.utils.wandb_login import choose_mode
 
 WANDB_VARIABLES = ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC", "HOME")
@@ -39,6 +39,18 @@ def test_a_tracker_that_fails_is_named_once_and_the_others_go_on(
     assert [json.loads(line)["step"] for line in lines] == [0, 1, 2]
     warnings = [record.getMessage() for record in caplog.records]
     assert len([text for text in warnings if text.startswith("tensorboard is off")]) == 1
+
+
+def test_tensorboard_forgets_the_steps_that_are_taken_again(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after_step, values in ((None, {1: 1.0, 2: 2.0, 3: 3.0}), (1, {2: 20.0})):
+        backend = TensorBoardBackend(tmp_path, after_step)
+        for step, value in values.items():
+            backend.log({"x": value}, step)
+        backend.close()
+    told = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Scalars("x")
+    assert [(event.step, event.value) for event in told] == [(1, 1.0), (2, 20.0)]
 
 
 def test_a_disk_that_fills_up_leaves_whole_lines_and_a_living_run(

@@ -53,6 +53,17 @@ def test_it_is_announced_again_only_after_it_has_been_back() -> None:
     assert list(warnings_of(rule, [1, 1, 3, 3, 1, 1, 3, 3])) == [3, 7]
 
 
+def test_an_engine_far_from_the_trainer_is_announced() -> None:
+    alarms = Alarms(AlarmsConfig(early_steps=1, window=1))
+    told = [
+        alarms.check(step, {"rollout/log_prob_gap": gap}) for step, gap in ((1, 0.009), (2, 0.2))
+    ]
+    assert told[0] == []
+    (warning,) = told[1]
+    assert "rollout/log_prob_gap" in warning
+    assert "rollout_correction.level" in warning
+
+
 def test_one_odd_batch_raises_no_alarm() -> None:
     rule = AlarmRule("calls", falls_to=0.5)
     assert list(warnings_of(rule, [2, 2, 2, 0, 2, 2, 0, 0, 2], window=3)) == [8]

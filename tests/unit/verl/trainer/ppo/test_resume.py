@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from router_r1.task import RoutingTask
+from verl.algorithms.kl import AdaptiveKLController, FixedKLController
 from verl.config.ppo import TrainerConfig
 from verl.task import ValidationResult
 from verl.trainer.ppo.resume import ResumeError, differences, find_start
-from verl.trainer.ppo.run_state import RunIdentity, RunState
+from verl.trainer.ppo.run_state import KLCoefficient, RunIdentity, RunState
 from verl.utils.checkpoints import Checkpoint, step_folder
 
 CONFIG: dict[str, Any] = {
@@ -170,3 +171,13 @@ def test_a_state_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
     assert back.last is not None
     assert back.last.columns["reward"][0] == 0.1
     assert back.moment == state.moment
+
+
+def test_an_adaptive_kl_coefficient_goes_on_and_a_fixed_one_is_the_configurations() -> None:
+    moved = AdaptiveKLController(0.1, target_kl=0.01, horizon=100)
+    moved.update(current_kl=0.05, n_steps=10)
+    state = KLCoefficient(moved).state_dict()
+    adaptive, fixed = AdaptiveKLController(0.1, 0.01, 100), FixedKLController(0.3)
+    for controller in (adaptive, fixed):
+        KLCoefficient(controller).load_state_dict(state)
+    assert (adaptive.value, fixed.value) == (pytest.approx(0.1 * 1.02), 0.3)

@@ -1,0 +1,91 @@
+"""Small training runs of two ranks whose calls are replayed, so that one that was disturbed can be
+held against one that was not."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+from safetensors.torch import load_file
+
+from tests.integration.commands import SMALL, Command, start
+
+# What depends on the clock, on whether a call was replayed, on how the engine groups what it
+# computes, and on what was lost.
+UNEQUAL = (
+    *("timing", "pool/spent_usd", "rollout/log_prob_gap"),
+    *("rollout/engine_restarts", "trainer/restarts"),
+)
+
+
+def launch(folder: Path, calls: Path, *overrides: str, recipe: str = "quickstart") -> Command:
+    """``bash train.sh`` into ``folder``; calls are taken from the file ``calls`` if it is there,
+    else made and kept in it."""
+    mode = "replay" if calls.is_file() else "record"
+    return start(
+        *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={folder}"),
+        *(f"world.folder={calls.parent}/world", "trainer.val_before_train=false"),
+        *(f"pool.recording.mode={mode}", f"pool.recording.path={calls}"),
+        *("trainer.logger=[console,jsonl]", "trainer.save_freq=1", *overrides),
+        RECIPE=recipe,
+    )
+
+
+def finish(command: Command) -> None:
+    """To a good end, without a process left."""
+    assert command.finish() == 0, command.output
+    assert command.survivors() == []
+
+
+def wait_until_saved(command: Command, folder: Path, step: int) -> None:
+    while not (folder / f"checkpoints/global_step_{step}").is_dir():
+        assert command.process.poll() is None, command.output
+        time.sleep(0.05)
+
+
+def processes(command: Command, is_wanted: Callable[[str], bool]) -> list[psutil.Process]:
+    """Of the run, by their command lines."""
+    family = psutil.Process(command.process.pid).children(recursive=True)
+    return [one for one in family if is_wanted(" ".join(one.cmdline()))]
+
+
+def ranks_of(command: Command) -> list[psutil.Process]:
+    return processes(command, lambda words: "ray::_Process" in words)
+
+
+def engine_of(command: Command) -> psutil.Process:
+    """The process in which the policy generates."""
+    (engine,) = processes(command, lambda words: words.startswith("ray::") and "Replica" in words)
+    return engine
+
+
+def metrics_of(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def compared(line: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if not name.startswith(UNEQUAL)}
+
+
+def weights_of(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Of all trained models, by role and name."""
+    checkpoint = folder / f"checkpoints/global_step_{step}"
+    return {
+        f"{file.parent.name}/{name}": weight
+        for file in sorted(checkpoint.glob("*/model.safetensors"))
+        for name, weight in load_file(file).items()
+    }
+
+
+def assert_same_run(one: Path, other: Path, step: int) -> None:
+    """Bit-equal weights of all models, and equal metrics of each step."""
+    expected, found = weights_of(one, step), weights_of(other, step)
+    assert expected.keys() == found.keys()
+    unequal = [name for name in expected if not expected[name].equal(found[name])]
+    assert not unequal
+    lines = [[compared(line) for line in metrics_of(folder)] for folder in (one, other)]
+    assert lines[0] == lines[1]
