@@ -35,7 +35,8 @@ def ask(
     pool: PoolConfig, mode: str, path: Path, asked: list[tuple[str, str]]
 ) -> tuple[list[CallResult], PoolClient]:
     async def run() -> tuple[list[CallResult], PoolClient]:
-        client = PoolClient(replace(pool, recording=RecordingConfig(mode, str(path))))
+        recording = RecordingConfig(mode, str(path))
+        client = PoolClient(replace(pool, recording=recording, request_timeout_s=20.0))
         try:
             return list(await asyncio.gather(*(client.ask(*pair) for pair in asked))), client
         finally:

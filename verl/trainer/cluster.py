@@ -102,7 +102,11 @@ def choose_address(configured: str | None) -> str:
 
 def _start(num_cpus: int) -> None:
     """Twice, if Ray's processes are not up within its own 30 s: a busy machine has the second try's
-    files in memory."""
+    files in memory.
+
+    Raises:
+        ClusterError: if they are late again.
+    """
     provide_ray_token()
     for attempt in (1, 2):
         try:
@@ -116,8 +120,14 @@ def _start(num_cpus: int) -> None:
             )
         except Exception as error:  # Ray has no kind of its own for it
             ray.shutdown()
-            if _LATE not in str(error) or attempt == 2:
+            if _LATE not in str(error):
                 raise
+            if attempt == 2:
+                raise ClusterError(
+                    "Ray's processes were not up within its 30 s, twice; the machine has too much "
+                    f"else to do (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores): the "
+                    "same command works when it is idle. Ray's logs are in /tmp/ray/session_latest"
+                ) from error
             logger.warning("Ray did not start in time, and is started once more")
         else:
             return
