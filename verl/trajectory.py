@@ -14,6 +14,7 @@ Guarantees:
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
@@ -173,16 +174,18 @@ class Trajectory(Generic[RecordT]):
 def _pad(
     rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool
 ) -> torch.Tensor:
-    width = max((len(row) for row in rows), default=0)
-    out = torch.full((len(rows), max(width, 1)), value, dtype=dtype)
-    for i, row in enumerate(rows):
-        if row:
-            values = torch.tensor(row, dtype=dtype)
-            if left:
-                out[i, -len(row) :] = values
-            else:
-                out[i, : len(row)] = values
-    return out
+    """All rows in one go: a tensor of each would take most of a large batch's time."""
+    real = _real(rows, left)
+    flat = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=dtype)
+    return torch.full(real.shape, value, dtype=dtype).masked_scatter_(real, flat)
+
+
+def _real(rows: Sequence[Sequence[float]], left: bool) -> torch.Tensor:
+    """Where padded rows hold something, (rows, longest) bool; at least one column."""
+    lengths = torch.tensor([len(row) for row in rows]).unsqueeze(-1)
+    width = max(int(lengths.max()), 1)
+    columns = torch.arange(width)
+    return columns >= width - lengths if left else columns < lengths
 
 
 def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
@@ -205,8 +208,8 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
     responses = [t.response_ids for t in trajectories]
     prompt_ids = _pad(prompts, pad_token_id, torch.int64, left=True)
     response_ids = _pad(responses, pad_token_id, torch.int64, left=False)
-    prompt_attention = _pad([[1] * len(p) for p in prompts], 0, torch.int64, left=True)
-    response_attention = _pad([[1] * len(r) for r in responses], 0, torch.int64, left=False)
+    prompt_attention = _real(prompts, left=True).long()
+    response_attention = _real(responses, left=False).long()
     attention_mask = torch.cat([prompt_attention, response_attention], dim=1)
     tensors = {
         "prompts": prompt_ids,

@@ -9,18 +9,17 @@ latency is rewarded.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 # What the percentiles are taken over: the last trajectories, or the first ones.
 COST_REFERENCES = ("window", "fixed")
 # Which cost is rewarded: that of completion tokens alone, or of prompts as well.
 COST_UNITS = ("completion", "dollars")
-_PERCENTILES = (5, 95)
+_LOW, _HIGH = 0.05, 0.95
 _MIN_SPREAD = 1e-8
 
 
@@ -48,12 +47,14 @@ class CostScale:
     high: float
 
     @classmethod
-    def over(cls, roots: Collection[float]) -> CostScale:
+    def over(cls, roots: Iterable[float]) -> CostScale:
         """The percentiles of these square roots of costs; there must be one."""
-        low, high = np.percentile(
-            np.fromiter(roots, dtype=np.float64, count=len(roots)), _PERCENTILES
-        )
-        return cls(float(low), float(high))
+        return cls.over_sorted(sorted(roots))
+
+    @classmethod
+    def over_sorted(cls, roots: Sequence[float]) -> CostScale:
+        """Likewise, of roots in ascending order."""
+        return cls(_quantile(roots, _LOW), _quantile(roots, _HIGH))
 
     def reward(self, cost: float) -> float:
         """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike.
@@ -87,7 +88,10 @@ class CostNormalizer:
         if window < 1:
             raise ValueError(f"window must be >= 1, got {window}")
         self._fixed = fixed
-        self._roots: deque[float] = deque(maxlen=window)
+        self._window = window
+        self._roots: deque[float] = deque()
+        # The same in ascending order: sorting for each cost would take half of a reward's time.
+        self._ascending: list[float] = []
         self._scale: CostScale | None = None
 
     @property
@@ -104,8 +108,12 @@ class CostNormalizer:
         """
         if self._scale is not None:
             return self._scale.reward(cost)
-        self._roots.append(root_of(cost))
-        reward = CostScale.over(self._roots).reward(cost)
+        root = root_of(cost)
+        self._ascending = self._ascending_with(root)
+        self._roots.append(root)
+        if len(self._roots) > self._window:
+            self._roots.popleft()
+        reward = CostScale.over_sorted(self._ascending).reward(cost)
         self._fix_scale()
         return reward
 
@@ -113,22 +121,41 @@ class CostNormalizer:
         """The same without moving the scale: for validation."""
         if self._scale is not None:
             return self._scale.reward(cost)
-        seen = list(self._roots)[-(self._roots.maxlen or 1) + 1 :] if self._roots else []
-        return CostScale.over([*seen, root_of(cost)]).reward(cost)
+        return CostScale.over_sorted(self._ascending_with(root_of(cost))).reward(cost)
+
+    def _ascending_with(self, root: float) -> list[float]:
+        """The window's roots in ascending order once ``root`` is in it."""
+        roots = self._ascending.copy()
+        if len(roots) == self._window:
+            del roots[bisect_left(roots, self._roots[0])]
+        insort(roots, root)
+        return roots
 
     def _fix_scale(self) -> None:
-        if self._fixed and len(self._roots) == self._roots.maxlen:
-            self._scale = CostScale.over(self._roots)
+        if self._fixed and len(self._roots) == self._window:
+            self._scale = CostScale.over_sorted(self._ascending)
 
     def state_dict(self) -> dict[str, Any]:
         """What the scale is taken over, for a checkpoint."""
-        return {"roots": list(self._roots), "window": self._roots.maxlen}
+        return {"roots": list(self._roots), "window": self._window}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave."""
-        self._roots = deque(state["roots"], maxlen=state["window"])
+        self._window = state["window"]
+        self._roots = deque(state["roots"][-self._window :])
+        self._ascending = sorted(self._roots)
         self._scale = None
         self._fix_scale()
+
+
+def _quantile(ascending: Sequence[float], share: float) -> float:
+    """Between neighbours in proportion, to the bit as ``numpy.percentile`` has it."""
+    position = (len(ascending) - 1) * share
+    below = math.floor(position)
+    part = position - below
+    low, high = ascending[below], ascending[min(below + 1, len(ascending) - 1)]
+    step = high - low
+    return low + step * part if part < 0.5 else high - step * (1 - part)
 
 
 def root_of(cost: float) -> float:

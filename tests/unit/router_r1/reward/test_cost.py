@@ -6,6 +6,7 @@ import json
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +28,20 @@ def test_a_scale_is_linear_in_the_root_of_the_cost() -> None:
     assert CostScale(3.0, 3.0).reward(100.0) == 0.5
     with pytest.raises(ValueError, match="finite"):
         scale.reward(math.nan)
+
+
+@given(COSTS, st.integers(1, 12))
+def test_percentiles_are_numpys_over_the_last_costs_to_the_bit(
+    costs: list[float], window: int
+) -> None:
+    normalize = CostNormalizer(window)
+    for count, cost in enumerate(costs, start=1):
+        roots = [math.sqrt(c) for c in costs[max(0, count - window) : count]]
+        low, high = np.percentile(roots, (5, 95))
+        assert CostScale.over(roots) == CostScale(low, high)
+        expected = CostScale(low, high).reward(cost)
+        assert normalize.peek(cost) == expected
+        assert normalize(cost) == expected
 
 
 @given(COSTS)
