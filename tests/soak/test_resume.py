@@ -46,4 +46,6 @@ def test_a_killed_run_is_the_straight_run(recipe: str, tmp_path: Path) -> None:
         assert (weight - found[name]).abs().max() < limit, name
     for one, two in zip(metrics_of(straight), metrics_of(tmp_path / "on_one"), strict=True):
         for name, value in compared(one).items():
-            assert two[name] == pytest.approx(value, rel=1e-3, abs=1e-5), (one["step"], name)
+            # Shares of tokens beyond a bound, on which one may stand.
+            limit = 5e-3 if name.endswith("clipfrac") else 1e-5
+            assert two[name] == pytest.approx(value, rel=1e-3, abs=limit), (one["step"], name)
