@@ -12,7 +12,6 @@ processes, so that noise hits both.
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import time
@@ -23,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 from rich.table import Table
 from torch.nn.parallel import DistributedDataParallel
 from transformers import AutoModelForCausalLM, Qwen2Config
@@ -41,12 +41,11 @@ VOCABULARY, HIDDEN, LAYERS = 900, 256, 2
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What the bare loop runs at once: (b, s) each, already padded; the mask is 1 on a token of
-    the policy that the position before predicts."""
+    """What the bare loop runs at once: (b, s) each, right-padded."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
-    targets: torch.Tensor
+    response_mask: torch.Tensor
     old_log_probs: torch.Tensor
     advantages: torch.Tensor
 
@@ -90,7 +89,7 @@ def bare_batch(data: DataProto) -> MicroBatch:
     fields: dict[str, torch.Tensor] = {
         "input_ids": columns["input_ids"],
         "attention_mask": columns["attention_mask"],
-        "targets": columns["response_mask"],
+        "response_mask": columns["response_mask"],
         "old_log_probs": columns["old_log_probs"],
         "advantages": columns["advantages"],
     }
@@ -126,7 +125,7 @@ class BareLoop:
         output = self.model(
             input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
         )
-        chosen = batch.targets[:, 1:].bool()
+        chosen = batch.response_mask[:, 1:].bool()
         logits = output.logits[:, :-1][chosen]
         tokens = batch.input_ids[:, 1:][chosen]
         log_probs = torch.log_softmax(logits, -1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
@@ -183,18 +182,10 @@ def take_turns(rank: int, world_size: int, port: int, path: str, found: Any) -> 
 
 def compare(path: str, world_size: int) -> tuple[float, float]:
     """Median seconds of the bare loop and of the rank."""
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
+    found = torch.multiprocessing.get_context("spawn").SimpleQueue()
     _, port = free_address()
-    ranks = [
-        context.Process(target=take_turns, args=(rank, world_size, port, path, found))
-        for rank in range(world_size)
-    ]
-    for rank in ranks:
-        rank.start()
-    rounds = found.get(timeout=300)
-    for rank in ranks:
-        rank.join()
+    torch.multiprocessing.spawn(take_turns, (world_size, port, path, found), world_size)
+    rounds = found.get()
     bare, own = (statistics.median(column) for column in zip(*rounds, strict=True))
     return bare, own
 

@@ -60,7 +60,7 @@ def combinations_of(estimator: str, loss: str) -> list[Combination]:
     ]
 
 
-# At most forty lines: what is longer is no reference.
+# At most forty lines, so that it can be checked by reading.
 def reference_loss(
     c: Columns, x: torch.Tensor, how: Combination, loss_kl: float = 0.0
 ) -> torch.Tensor:
@@ -79,7 +79,8 @@ def reference_loss(
             "reinforce_plus_plus": torch.triu(GAMMA**steps) @ r,
             "remax": torch.triu(1.0**steps) @ r - c["greedy_scores"][i],
         }
-        made.append(forms.get(estimator, score[i] - mates.mean()).expand(len(t)))
+        forms["dr_grpo"] = forms["reinforce_plus_plus_baseline"] = score[i] - mates.mean()
+        made.append(forms[estimator].expand(len(t)))
     if estimator in ("gae", "reinforce_plus_plus", "reinforce_plus_plus_baseline"):
         flat = torch.cat(made)
         made = [(a - flat.mean()) / (flat.var() + 1e-8).sqrt() for a in made]

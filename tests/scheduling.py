@@ -14,7 +14,13 @@ from xdist.scheduler import LoadScopeScheduling
 UNIT, FILES = "unit", "files"
 # In the order in which they begin.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "runs": ("test_training_run", "test_evaluation_run", "test_run_pages", "test_cluster"),
+    "runs": (
+        "test_training_run",
+        "test_disturbed_run",
+        "test_evaluation_run",
+        "test_run_pages",
+        "test_cluster",
+    ),
     UNIT: (),
     "engines": (
         "test_serving",

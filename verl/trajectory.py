@@ -174,7 +174,8 @@ class Trajectory(Generic[RecordT]):
 def _pad(
     rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool
 ) -> torch.Tensor:
-    """All rows in one go: a tensor of each would take most of a large batch's time."""
+    """(rows, longest), filled up with ``value``; all rows in one go, since a tensor of each takes
+    most of a large batch's time."""
     real = _real(rows, left)
     flat = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=dtype)
     return torch.full(real.shape, value, dtype=dtype).masked_scatter_(real, flat)

@@ -88,9 +88,8 @@ class CostNormalizer:
         if window < 1:
             raise ValueError(f"window must be >= 1, got {window}")
         self._fixed = fixed
-        self._window = window
-        self._roots: deque[float] = deque()
-        # The same in ascending order: sorting for each cost would take half of a reward's time.
+        self._roots: deque[float] = deque(maxlen=window)
+        # The same, kept in order: to sort them for each cost took half of the reward's time.
         self._ascending: list[float] = []
         self._scale: CostScale | None = None
 
@@ -111,8 +110,6 @@ class CostNormalizer:
         root = root_of(cost)
         self._ascending = self._ascending_with(root)
         self._roots.append(root)
-        if len(self._roots) > self._window:
-            self._roots.popleft()
         reward = CostScale.over_sorted(self._ascending).reward(cost)
         self._fix_scale()
         return reward
@@ -126,23 +123,22 @@ class CostNormalizer:
     def _ascending_with(self, root: float) -> list[float]:
         """The window's roots in ascending order once ``root`` is in it."""
         roots = self._ascending.copy()
-        if len(roots) == self._window:
+        if len(roots) == self._roots.maxlen:
             del roots[bisect_left(roots, self._roots[0])]
         insort(roots, root)
         return roots
 
     def _fix_scale(self) -> None:
-        if self._fixed and len(self._roots) == self._window:
+        if self._fixed and len(self._roots) == self._roots.maxlen:
             self._scale = CostScale.over_sorted(self._ascending)
 
     def state_dict(self) -> dict[str, Any]:
         """What the scale is taken over, for a checkpoint."""
-        return {"roots": list(self._roots), "window": self._window}
+        return {"roots": list(self._roots), "window": self._roots.maxlen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what :meth:`state_dict` gave."""
-        self._window = state["window"]
-        self._roots = deque(state["roots"][-self._window :])
+        self._roots = deque(state["roots"], maxlen=state["window"])
         self._ascending = sorted(self._roots)
         self._scale = None
         self._fix_scale()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -80,7 +81,7 @@ def start(*command: str, folder: Path = ROOT, **environment: str) -> Command:
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, **environment, _MARK: mark},
+        env={**os.environ, "WANDB_MODE": "offline", **environment, _MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -103,3 +104,8 @@ def _marked(mark: str) -> list[str]:
         except OSError:
             continue
     return alive
+
+
+def metrics_of(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics file."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

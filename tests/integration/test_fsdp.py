@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from router_r1.world.config import PolicySize
-from tests.integration.fsdp_roles import (
+from tests.fsdp_roles import (
     LEARNING_RATE,
     Cut,
     batch_of,
@@ -62,7 +62,9 @@ def one_rank(
     shutil.copytree(policy_folder, folder)
     written = {"do_sample": False, "temperature": 0.7, "eos_token_id": [257, 259]}
     (folder / "generation_config.json").write_text(json.dumps(written))
-    contradictory = RayClassWithInit(ActorWorker, Cut(16).model(folder), ActorConfig(), 1.0, 10)
+    contradictory = RayClassWithInit(
+        ActorWorker, Cut(16).model_config(folder), ActorConfig(), 1.0, 10
+    )
     group = RayWorkerGroup(
         RayResourcePool([1]),
         {
@@ -284,16 +286,16 @@ def test_a_poisoned_batch_changes_nothing(two_ranks: RayWorkerGroup) -> None:
     batch = batch_of(8)
     assert batch.batch is not None
 
-    def told() -> tuple[torch.Tensor, torch.Tensor]:
+    def outputs() -> tuple[torch.Tensor, torch.Tensor]:
         scored = actor.compute_log_probs(batch).batch["old_log_probs"]
         return scored, critic.compute_values(batch).batch["values"]
 
-    before = told()
+    before = outputs()
     for name in ("advantages", "returns"):
         batch.batch[name][0] = float("nan")
     assert actor.update_actor(batch).meta_info["metrics"]["actor/nonfinite_steps"] == 1.0
     assert critic.update_critic(batch).meta_info["metrics"]["critic/nonfinite_steps"] == 1.0
-    assert all(torch.equal(one, other) for one, other in zip(before, told(), strict=True))
+    assert all(torch.equal(one, other) for one, other in zip(before, outputs(), strict=True))
 
 
 def test_a_policy_whose_generation_config_contradicts_itself_can_be_saved(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.fsdp_roles import Cut, batch_of, roles
+from tests.fsdp_roles import Cut, batch_of, roles
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayWorkerGroup
 from verl.trainer.main_export import main as export

@@ -3,17 +3,19 @@ held against one that was not."""
 
 from __future__ import annotations
 
-import json
+import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.commands import SMALL, Command, start
+from tests.integration.commands import SMALL, Command, metrics_of, start
 
+PATIENCE_S = 300.0
 # What depends on the clock, on whether a call was replayed, on how the engine groups what it
 # computes, and on what was lost.
 UNEQUAL = (
@@ -41,16 +43,41 @@ def finish(command: Command) -> None:
     assert command.survivors() == []
 
 
+def kill(command: Command) -> None:
+    """SIGKILL to the driver; what it started ends with it."""
+    command.process.send_signal(signal.SIGKILL)
+    command.finish()
+    assert command.survivors() == []
+
+
+def wait_until(command: Command, condition: Callable[[], bool]) -> None:
+    """The run must be under way until then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if command.process.poll() is not None or time.monotonic() > deadline:
+            command.process.kill()
+            command.finish()
+            raise AssertionError(command.output)
+        time.sleep(0.02)
+
+
 def wait_until_saved(command: Command, folder: Path, step: int) -> None:
-    while not (folder / f"checkpoints/global_step_{step}").is_dir():
-        assert command.process.poll() is None, command.output
-        time.sleep(0.05)
+    wait_until(command, (folder / f"checkpoints/global_step_{step}").is_dir)
 
 
 def processes(command: Command, is_wanted: Callable[[str], bool]) -> list[psutil.Process]:
     """Of the run, by their command lines."""
-    family = psutil.Process(command.process.pid).children(recursive=True)
-    return [one for one in family if is_wanted(" ".join(one.cmdline()))]
+    found = []
+    for one in psutil.Process(command.process.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has ended meanwhile
+            if is_wanted(" ".join(one.cmdline())):
+                found.append(one)
+    return found
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def ranks_of(command: Command) -> list[psutil.Process]:
@@ -63,10 +90,6 @@ def engine_of(command: Command) -> psutil.Process:
     return engine
 
 
-def metrics_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def compared(line: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in line.items() if not name.startswith(UNEQUAL)}
 
@@ -74,9 +97,11 @@ def compared(line: dict[str, float]) -> dict[str, float]:
 def weights_of(folder: Path, step: int) -> dict[str, torch.Tensor]:
     """Of all trained models, by role and name."""
     checkpoint = folder / f"checkpoints/global_step_{step}"
+    files = sorted(checkpoint.glob("*/model.safetensors"))
+    assert checkpoint / "actor/model.safetensors" in files
     return {
         f"{file.parent.name}/{name}": weight
-        for file in sorted(checkpoint.glob("*/model.safetensors"))
+        for file in files
         for name, weight in load_file(file).items()
     }
 

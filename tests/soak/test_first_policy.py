@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 from transformers import AutoModelForCausalLM
 
-from tests.integration.commands import SMALL, start
-from tests.soak.runs import finish, metrics_of
+from tests.integration.commands import SMALL, metrics_of, start
+from tests.soak.runs import finish
 
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
 CHATS, SFT_STEPS, RL_STEPS = 48, 20, 2
 
 
 def write_chats(file: Path) -> None:
-    """Each with a call and an answer."""
+    """Each answers at once."""
     chats = [
         [
             {"role": "user", "content": f"Question {number}?"},
@@ -42,12 +43,11 @@ def test_a_policy_of_ones_own_chats_is_trained_further(policy_folder: Path, tmp_
         *(f"trainer.output_dir={tuned}", "trainer.save_freq=10"),
     )
     finish(tuning)
-    losses = [
-        json.loads(line)["train/loss"]
-        for line in (tmp_path / "first_policy_run/metrics.jsonl").read_text().splitlines()
-    ]
-    assert len(losses) == SFT_STEPS
-    assert losses[-1] < losses[0] / 3
+    lines = metrics_of(tmp_path / "first_policy_run")
+    assert [line["step"] for line in lines] == list(range(1, SFT_STEPS + 1))
+    validated = {line["step"]: line["val/loss"] for line in lines if "val/loss" in line}
+    assert list(validated) == [10, 20]
+    assert validated[20] < validated[10] < lines[0]["train/loss"]
     AutoModelForCausalLM.from_pretrained(tuned)
 
     run = tmp_path / "run"
@@ -60,4 +60,4 @@ def test_a_policy_of_ones_own_chats_is_trained_further(policy_folder: Path, tmp_
     finish(training)
     steps = [line for line in metrics_of(run) if "critic/score/mean" in line]
     assert [line["step"] for line in steps] == [1, 2]
-    assert steps[0]["env/finish_ratio"] > 0.5, "it answers as the chats do"
+    assert steps[0]["env/finish_ratio"] > 0.2, "what was learned from the chats is gone"

@@ -73,8 +73,9 @@ class SFTTrainerConfig:
             alone, where it is always measured.
         save_freq: steps between two checkpoints; -1 writes none.
         max_ckpt_to_keep: so many stay, the newest; null keeps all.
-        max_nonfinite_steps: so many steps in a row in which a non-finite gradient has left the
-            update out end the run; null never does.
+        max_nonfinite_steps: steps in a row, since the command was given, whose update was left out
+            because its gradient was not finite; so many end the run with an error (looked at every
+            ten steps at least). null has no limit.
         resume: "auto" goes on from the newest checkpoint in ``run_dir``, "never" sets what is there
             aside.
     """

@@ -53,7 +53,8 @@ def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
         num_ranks: worker processes; a Ray of our own has a CPU slot for each at least.
 
     Raises:
-        ClusterError: if the cluster cannot be joined, or a node of it cannot import this project.
+        ClusterError: if Ray does not start, the cluster cannot be joined, or a node of it cannot
+            import this project.
     """
     address = choose_address(config.address)
     # Worker processes without GPU keep CUDA_VISIBLE_DEVICES as it is, here and on other nodes.
@@ -124,9 +125,9 @@ def _start(num_cpus: int) -> None:
                 raise
             if attempt == 2:
                 raise ClusterError(
-                    "Ray's processes were not up within its 30 s, twice; the machine has too much "
-                    f"else to do (load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores): the "
-                    "same command works when it is idle. Ray's logs are in /tmp/ray/session_latest"
+                    "Ray did not start within 30 s, twice (load "
+                    f"{os.getloadavg()[0]:.0f} on {os.cpu_count()} cores); give the command again "
+                    f"when the machine is less busy. Ray says: {error}"
                 ) from error
             logger.warning("Ray did not start in time, and is started once more")
         else:

@@ -35,7 +35,7 @@ from verl.trainer.run_folder import claim_run_folder
 from verl.trainer.sft import checkpoints
 from verl.trainer.sft.examples import settle
 from verl.trainer.sft.gate import GateError, GateReport
-from verl.trainer.sft.worker import NONFINITE, SFTWorker
+from verl.trainer.sft.worker import SFTWorker
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.console import progress_bar
 from verl.utils.files import write_text
@@ -133,7 +133,7 @@ def _train(
 ) -> GateReport | None:
     trainer, steps = config.trainer, config.total_steps
     report: GateReport | None = None
-    nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps, (NONFINITE,), "the data")
+    nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps, "the data")
     step = 0
     if start is not None:
         checkpoints.load(worker, start)

@@ -1,16 +1,18 @@
 """Ends a run whose updates are no longer made.
 
 Guarantees: an update with a non-finite gradient is left out by the worker and counted in the metric
-``<model>/nonfinite_steps`` (share of a step's updates); after so many steps in a row with such an
+``<group>/nonfinite_steps`` (share of a step's updates); after so many steps in a row with such an
 update the run ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from verl.errors import UserError
+
+_COUNTS = "/nonfinite_steps"
 
 
 class NonFiniteUpdatesError(UserError):
@@ -22,21 +24,19 @@ class NonFiniteGuard:
 
     Args:
         limit: of steps in a row; None for none.
-        metrics: names of the metrics that count updates left out.
         look_at: what the user should look at beside the learning rate.
     """
 
-    def __init__(self, limit: int | None, metrics: Sequence[str], look_at: str) -> None:
+    def __init__(self, limit: int | None, look_at: str) -> None:
         self._limit = limit
-        self._metrics = metrics
         self._look_at = look_at
         self._in_a_row = 0
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Takes the metrics of a step; one without an update counts neither way."""
-        if any(name in metrics for name in self._metrics):
-            skipped = any(metrics.get(name, 0.0) > 0 for name in self._metrics)
-            self._in_a_row = self._in_a_row + 1 if skipped else 0
+        shares = [value for name, value in metrics.items() if name.endswith(_COUNTS)]
+        if shares:
+            self._in_a_row = self._in_a_row + 1 if any(shares) else 0
 
     def check(self) -> None:
         """Raises :class:`NonFiniteUpdatesError` at the limit."""

@@ -33,9 +33,9 @@ FRAMEWORK_RULES = (
     AlarmRule(
         "rollout/log_prob_gap",
         above=0.1,
-        advice="engine and trainer are too far apart for the ratio between them to be left out, or "
-        "to be taken for the policy's; set algorithm.rollout_correction.level, without "
-        "algorithm.rollout_log_probs_as_old",
+        advice="log-probs of engine and trainer differ too much to be left alone; set "
+        "algorithm.rollout_correction.level (not with rollout_log_probs_as_old), or, where it is "
+        "set, look at rollout_corr/*, the engine's dtype and rollout/steps_late",
     ),
 )
 

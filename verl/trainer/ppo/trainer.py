@@ -116,9 +116,7 @@ class RayPPOTrainer:
         self.alarms = Alarms(trainer.alarms, self.reports.alarm_rules())
         self.kl_controller = make_kl_controller(config.algorithm)
         self.nonfinite = NonFiniteGuard(
-            trainer.max_nonfinite_steps,
-            ("actor/nonfinite_steps", "critic/nonfinite_steps"),
-            "the rewards and at actor/grad_norm",
+            trainer.max_nonfinite_steps, "the rewards and at actor/grad_norm"
         )
         self.interruption = Interruption()
         self.seconds: dict[str, float] = {}

@@ -22,9 +22,6 @@ from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import MicroBatchLimits, plan_micro_batches
 from verl.workers.fsdp.trained_worker import TrainedWorker
 
-# 1 for a step whose update was left out, because its gradient was not finite.
-NONFINITE = "train/nonfinite_steps"
-
 
 class SFTWorker(TrainedWorker):
     """Holds the model that is fine-tuned.
@@ -65,7 +62,7 @@ class SFTWorker(TrainedWorker):
             "train/loss": mean,
             "train/grad_norm": norm,
             "train/lr": lr,
-            NONFINITE: float(not stepped),
+            "train/nonfinite_steps": float(not stepped),
         }
 
     @register(Dispatch.ONE_TO_ALL)

@@ -48,9 +48,7 @@ def test_a_start_that_is_late_again_is_told_in_words(monkeypatch: pytest.MonkeyP
     init, calls = failing(Exception(LATE), Exception(LATE))
     monkeypatch.setattr(ray, "init", init)
     with (
-        pytest.raises(
-            ClusterError, match=r"not up within its 30 s, twice; .* \(load \d+ on \d+ cores"
-        ),
+        pytest.raises(ClusterError, match=r"within 30 s, twice \(load \d+ on \d+ cores"),
         ray_cluster(RayConfig(), num_ranks=1),
     ):
         pass

@@ -14,7 +14,7 @@ WITHOUT_UPDATE = {"rollout/excluded": 16.0}
 
 
 def guard_of(limit: int | None) -> NonFiniteGuard:
-    return NonFiniteGuard(limit, tuple(GOOD), "the rewards")
+    return NonFiniteGuard(limit, "the rewards")
 
 
 def test_only_steps_in_a_row_count() -> None:

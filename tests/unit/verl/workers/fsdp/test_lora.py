@@ -13,7 +13,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from torch.distributed.checkpoint import FileSystemReader
 from transformers import (
@@ -60,14 +59,6 @@ def one_thread() -> Iterator[None]:
 def base(tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy whose output layer is tied to its embedding."""
     return create_family("qwen2", tokenizer, tmp_path_factory.mktemp("lora") / "base")
-
-
-@pytest.fixture(scope="module")
-def single_rank() -> Iterator[RankInfo]:
-    """This process as a process group of its own."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield RankInfo(0, 1, 0, "cpu", "localhost", 0)
-    dist.destroy_process_group()
 
 
 def config_of(folder: Path, **lora: Any) -> ModelConfig:

@@ -5,13 +5,11 @@ FSDP runs as it does in a worker, with this process as the only rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -56,14 +54,6 @@ def folders(
         name: create_family(name.split("-")[0], tokenizer, root / name, **changes)
         for name, changes in CHANGES.items()
     }
-
-
-@pytest.fixture(scope="module")
-def single_rank() -> Iterator[RankInfo]:
-    """This process as a process group of its own."""
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield RankInfo(0, 1, 0, "cpu", "localhost", 0)
-    dist.destroy_process_group()
 
 
 def config_of(folder: Path, packed: bool, **changes: Any) -> ModelConfig:

@@ -3,16 +3,14 @@ own model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from transformers import AutoModelForCausalLM
 
-from tests.integration.fsdp_roles import Cut, GradientActor, batch_of
+from tests.fsdp_roles import Cut, GradientActor, batch_of
 from tests.reference_update import (
     ADVANTAGES,
     LOSSES,
@@ -30,16 +28,6 @@ from verl.trainer.ppo.advantage import add_advantages, add_rollout_weights, appl
 ROWS, LOSS_KL, UNFELT = 4, 0.2, 1e-30
 # Adam's first moment is then the gradient of the step before.
 OPTIM = OptimConfig(lr=UNFELT, betas=[0.0, 0.999], weight_decay=0.0, grad_clip=1e9)
-
-
-@pytest.fixture(scope="module")
-def single_rank() -> Iterator[RankInfo]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # so little waits longer for a second than it computes
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
-    yield RankInfo(0, 1, 0, "cpu", "localhost", 0)
-    dist.destroy_process_group()
-    torch.set_num_threads(threads)
 
 
 def scored(columns: Columns, log_probs: torch.Tensor) -> Columns:
@@ -88,7 +76,7 @@ def test_a_step_of_every_combination_is_transformers_own(
                     use_kl_loss=True, kl_loss_coef=LOSS_KL, ppo_micro_batch_size=3, optim=OPTIM
                 )
                 workers[how.mode] = GradientActor(
-                    single_rank, Cut(3).model(policy_folder), config, 1.0, 10
+                    single_rank, Cut(3).model_config(policy_folder), config, 1.0, 10
                 )
             batch = DataProto.from_dict(columns, {"uid": [i // 2 for i in range(ROWS)]})
             add_rollout_weights(batch, how.algorithm)

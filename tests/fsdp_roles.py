@@ -75,7 +75,7 @@ class Cut:
     packed: bool = False
     checkpointing: bool = False
 
-    def model(self, folder: Path) -> ModelConfig:
+    def model_config(self, folder: Path) -> ModelConfig:
         return ModelConfig(
             path=str(folder),
             dtype="float32",
@@ -83,7 +83,7 @@ class Cut:
             enable_gradient_checkpointing=self.checkpointing,
         )
 
-    def update(self, learning_rate: float) -> dict[str, Any]:
+    def update_settings(self, learning_rate: float) -> dict[str, Any]:
         """What actor and critic have in common."""
         return {
             "use_dynamic_bsz": self.size is None,
@@ -94,7 +94,8 @@ class Cut:
 
 
 class GradientActor(ActorWorker):
-    """Tells the gradient of its first update: ten times Adam's first moment."""
+    """Gives the gradient of its first update, or with beta1 = 0 of its last: Adam's first moment
+    over 1 - beta1."""
 
     @register(Dispatch.ONE_TO_ALL)
     def gradients(self) -> dict[str, torch.Tensor]:
@@ -112,14 +113,14 @@ class GradientActor(ActorWorker):
 
 def actor_config(cut: Cut, learning_rate: float = LEARNING_RATE) -> ActorConfig:
     """With a KL and an entropy in the loss."""
-    update = cut.update(learning_rate)
+    update = cut.update_settings(learning_rate)
     return ActorConfig(use_kl_loss=True, kl_loss_coef=0.1, entropy_coeff=0.01, **update)
 
 
 def gradient_roles(folder: Path, cuts: dict[str, Cut]) -> dict[str, RayClassWithInit]:
     """One for each cut, of its name."""
     return {
-        name: RayClassWithInit(GradientActor, cut.model(folder), actor_config(cut), 1.0, 10)
+        name: RayClassWithInit(GradientActor, cut.model_config(folder), actor_config(cut), 1.0, 10)
         for name, cut in cuts.items()
     }
 
@@ -128,9 +129,9 @@ def roles(
     name: str, folder: Path, cut: Cut, learning_rate: float = LEARNING_RATE
 ) -> dict[str, RayClassWithInit]:
     """Roles ``<name>/actor`` and so on, which cut a batch in one way."""
-    model, actor = cut.model(folder), actor_config(cut, learning_rate)
+    model, actor = cut.model_config(folder), actor_config(cut, learning_rate)
     by_trajectory = replace(actor, policy_loss="gspo", loss_agg_mode="seq-mean-token-mean")
-    critic = CriticConfig(model=model, **cut.update(learning_rate))
+    critic = CriticConfig(model=model, **cut.update_settings(learning_rate))
     return {
         f"{name}/actor": RayClassWithInit(ActorWorker, model, actor, 1.0, 10),
         f"{name}/by_trajectory": RayClassWithInit(ActorWorker, model, by_trajectory, 1.0, 10),
