@@ -44,10 +44,11 @@ def finish(command: Command) -> None:
 
 
 def kill(command: Command) -> None:
-    """SIGKILL to the driver; what it started ends with it."""
+    """SIGKILL to the driver; what it started ends with it, a process that still imports when it
+    comes to look."""
     command.process.send_signal(signal.SIGKILL)
     command.finish()
-    assert command.survivors() == []
+    assert command.survivors(patience_s=60.0) == []
 
 
 def wait_until(command: Command, condition: Callable[[], bool]) -> None:
