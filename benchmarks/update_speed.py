@@ -3,11 +3,12 @@
     .venv/bin/python -m benchmarks.update_speed
 
 One mini-batch of the quickstart's size, on one rank and on two of one thread each, with lengths
-that differ as its trajectories do. The bare loop stands here: transformers' model under
-``DistributedDataParallel``, whole logits, the clipped surrogate, its entropy as a metric, the norm
-clipped, one step of AdamW, on micro-batches cut and padded in advance. The rank gets the columns
-that the driver sends, cuts and pads them, and returns its metrics. Both take turns in the same
-processes, so that noise hits both.
+that differ as its trajectories do. The bare loop stands here: transformers' model (on two ranks
+under ``DistributedDataParallel``), whole logits, the clipped surrogate, the entropy as a metric,
+the norm clipped, one step of AdamW, on a batch that was padded in advance. The rank gets the
+columns that the driver sends, pads them, and returns its metrics; its gradient has the bare loop's
+norm.
+Both take turns in the same processes, so that noise hits both. The goal is the project's own.
 """
 
 from __future__ import annotations
