@@ -3,6 +3,7 @@ held against one that was not."""
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -15,9 +16,10 @@ from safetensors.torch import load_file
 
 from tests.integration.commands import SMALL, Command, metrics_of, start
 
-PATIENCE_S, END_S = 300.0, 15.0
-# They look for their raylet, which has ended, once a minute, and compute nothing meanwhile.
-RAYS_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+PATIENCE_S, END_S, RAYS_END_S = 300.0, 15.0, 120.0
+# Agents that look for their raylet, which has ended, once a minute; and workers that had not yet
+# reached it.
+RAYS_OWN = re.compile(r"ray::(DashboardAgent|RuntimeEnvAgent)|.*default_worker\.py")
 # What depends on the clock, on whether a call was replayed, on how the engine groups what it
 # computes, and on what was lost.
 UNEQUAL = (
@@ -46,16 +48,23 @@ def finish(command: Command) -> None:
 
 
 def kill(command: Command) -> None:
-    """SIGKILL to the driver; what it started ends with it, but for two agents of Ray's own."""
+    """SIGKILL to the driver; what it started ends with it, but for processes of Ray's own: see
+    :func:`assert_all_ended`."""
     command.process.send_signal(signal.SIGKILL)
     command.finish()
     deadline = time.monotonic() + END_S
 
     def ours() -> list[str]:
-        return [words for words in command.survivors(0.0) if not words.startswith(RAYS_AGENTS)]
+        return [words for words in command.survivors(0.0) if not RAYS_OWN.match(words)]
 
     while (alive := ours()) and time.monotonic() < deadline:
         time.sleep(0.5)
+    assert not alive, alive
+
+
+def assert_all_ended(command: Command) -> None:
+    """Of a killed run nothing is left, Ray's own processes included."""
+    alive = command.survivors(RAYS_END_S)
     assert not alive, alive
 
 

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.runs import assert_same_run, finish, kill, launch, ranks_of, wait_until_saved
+from tests.soak.runs import (
+    assert_all_ended,
+    assert_same_run,
+    finish,
+    kill,
+    launch,
+    ranks_of,
+    wait_until_saved,
+)
 from verl.utils.checkpoints import list_checkpoints
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(3600)]
@@ -26,7 +34,7 @@ def test_twenty_kills_lose_nothing_older_than_the_last_save(tmp_path: Path) -> N
     rng = random.Random(SEED)
     calls, straight, killed = tmp_path / "calls.sqlite", tmp_path / "straight", tmp_path / "killed"
     finish(launch(straight, calls, *SETTINGS))
-    saved = 0
+    saved, commands = 0, []
     for number in range(KILLS):
         command = launch(killed, calls, *SETTINGS)
         if number % 3 == 2:
@@ -39,6 +47,7 @@ def test_twenty_kills_lose_nothing_older_than_the_last_save(tmp_path: Path) -> N
         if number % 3 == 1:
             ranks_of(command)[0].kill()
         kill(command)
+        commands.append(command)
         whole = list_checkpoints(killed)
         assert [checkpoint.resumable for checkpoint in whole] == [True] * len(whole)
         newest = max((checkpoint.step for checkpoint in whole), default=0)
@@ -56,3 +65,5 @@ def test_twenty_kills_lose_nothing_older_than_the_last_save(tmp_path: Path) -> N
         assert left == {f"global_step_{step}" for step in (STEPS - 1, STEPS)}
     left = [{path.name for path in folder.iterdir()} for folder in (straight, killed)]
     assert left[0] == left[1], "no leftovers"
+    for command in commands:
+        assert_all_ended(command)
