@@ -71,6 +71,7 @@ class ModelConfig:
             ``use_remove_padding`` is on, else sdpa.
         logits_chunk_tokens: tokens whose logits exist at a time, in the forward and the backward
             pass; more is hardly faster, fewer saves memory where the vocabulary is large.
+        torch_compile: compile the decoder layers, once per process, in its first passes.
         lora: adapters to train in place of all weights; a reference has none.
     """
 
@@ -80,6 +81,7 @@ class ModelConfig:
     use_remove_padding: bool = True
     attn_implementation: str = "auto"
     logits_chunk_tokens: int = 2048
+    torch_compile: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:

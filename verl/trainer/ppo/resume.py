@@ -49,6 +49,7 @@ _FREE_KEYS = (
     "ppo_micro_batch_size",
     "start_timeout_s",
     "tensor_model_parallel_size",
+    "torch_compile",
     "update_weights_bucket_megabytes",
     "use_dynamic_bsz",
     "use_remove_padding",

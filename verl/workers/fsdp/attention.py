@@ -17,12 +17,12 @@ import inspect
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, PreTrainedConfig
 
 from verl.config.validation import ConfigError
 from verl.utils.sequence_packing import ModelInput
+from verl.workers.fsdp.sequence_attention import attend, attend_in_graph
 
 VARLEN = "varlen"
 
@@ -136,33 +136,9 @@ def varlen_attention(
         )
         return output.unsqueeze(0), None
     # The kernel is for half precision on CUDA.
-    lengths = cu_seq_lens_q.diff().tolist()
-    pieces = zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
-    outputs = [_one_sequence(q, k, v, scaling, sliding_window) for q, k, v in pieces]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
-
-
-def _one_sequence(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    scaling: float | None,
-    sliding_window: int | None,
-) -> torch.Tensor:
-    length = query.shape[2]
-    mask = None
-    if sliding_window is not None and length > sliding_window:
-        allowed = torch.ones(length, length, dtype=torch.bool, device=query.device)
-        mask = allowed.tril().triu(1 - sliding_window)
-    return F.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=mask,
-        is_causal=mask is None,
-        scale=scaling,
-        enable_gqa=key.shape[1] != query.shape[1],
-    )
+    by_sequence = attend_in_graph if torch.compiler.is_compiling() else attend
+    output = by_sequence(query, key, value, cu_seq_lens_q, scaling, sliding_window)
+    return output.transpose(1, 2), None
 
 
 AttentionInterface.register(VARLEN, varlen_attention)

@@ -29,6 +29,7 @@ from verl.config.validation import ConfigError
 from verl.utils.generation_config import read_generation_config, repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
+from verl.workers.fsdp.compilation import compile_layers
 from verl.workers.fsdp.lora import add_adapters, name_without_peft
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
 
@@ -215,7 +216,8 @@ def build_model(
     if head == "lm":
         pretrained.generation_config = read_generation_config(config.path)
         repair_generation_config(pretrained)
-    if trained and config.enable_gradient_checkpointing:
+    checkpointing = trained and config.enable_gradient_checkpointing
+    if checkpointing and not config.torch_compile:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
     model: PolicyModel | ValueModel = (
         PolicyModel(pretrained, config.logits_chunk_tokens)
@@ -226,6 +228,8 @@ def build_model(
     model.requires_grad_(trained)
     if trained and config.lora.rank:
         model.adapters = add_adapters(pretrained, model.decoder_layers, config.lora)
+    if config.torch_compile:
+        compile_layers(model.decoder_layers, checkpointing)
     return model
 
 
