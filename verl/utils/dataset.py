@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
@@ -202,6 +202,8 @@ def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBa
         ConfigError: if it cannot be loaded.
         DataError: if it has no chat template.
     """
+    from transformers import AutoTokenizer  # imports the models' code; see verl.workers
+
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             path, local_files_only=local_only
