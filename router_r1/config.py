@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from router_r1.llm_agent.prompt import STYLES
+from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.offer import OfferConfig, Offers
 from router_r1.preference import CostPreference
@@ -36,6 +37,7 @@ class RouterConfig(PPOConfig):
             any.
         state_prices: the prompt says what each LLM costs and, where the pool's file has it, how
             long it takes.
+        question_limit: what the calls of one question may come to; the prompt says it.
         offer: draws for each question which LLMs it is offered, in which order, under which names
             and at which prices; null offers every question the pool as it is.
         api_base: overrides the pool's endpoint.
@@ -51,6 +53,7 @@ class RouterConfig(PPOConfig):
     cost_coe: Any = 0.0
     state_cost_coe: bool = False
     state_prices: bool = False
+    question_limit: QuestionLimit = field(default_factory=QuestionLimit)
     offer: OfferConfig | None = None
     api_base: str | None = None
     api_key: str | None = None
@@ -79,7 +82,13 @@ class RouterConfig(PPOConfig):
         if self.world is None:
             raise ConfigError("there is no embedded world to teach a policy for; set world")
         return Setting.of(
-            self.world, self.pool, self.tags, self.state_cost_coe, self.state_prices, self.offer
+            self.world,
+            self.pool,
+            self.tags,
+            self.state_cost_coe,
+            self.state_prices,
+            self.question_limit,
+            self.offer,
         )
 
     @property
@@ -135,7 +144,12 @@ class RouterConfig(PPOConfig):
     @property
     def questions_differ(self) -> bool:
         """Whether prompts hold more of their own than the question."""
-        return self.state_cost_coe or self.state_prices or self.offer is not None
+        return (
+            self.state_cost_coe
+            or self.state_prices
+            or self.question_limit.is_set
+            or self.offer is not None
+        )
 
     def _check_prompts(self) -> None:
         if self.offer is not None:
@@ -147,6 +161,7 @@ class RouterConfig(PPOConfig):
                 )
         if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
-                "state_cost_coe, state_prices and offer are for prompts that the run writes, but "
-                "with prompt_style=null they are those of the data files; set a prompt_style"
+                "state_cost_coe, state_prices, question_limit and offer are for prompts that the "
+                "run writes, but with prompt_style=null they are those of the data files; set a "
+                "prompt_style"
             )

@@ -71,6 +71,7 @@ class RoutingTask(Task):
             max_response_length=data.max_response_length,
             max_prompt_length=data.max_prompt_length,
             max_obs_length=data.max_obs_length,
+            question=config.question_limit,
         )
         agent = LLMGenerationManager(
             engine,
@@ -113,7 +114,12 @@ class RoutingTask(Task):
     def _template_of(self, style: str, pool: PoolConfig) -> str:
         config = self.config
         return build_prompt_template(
-            style, pool, config.tags, config.state_cost_coe, config.state_prices
+            style,
+            pool,
+            config.tags,
+            config.state_cost_coe,
+            config.state_prices,
+            config.question_limit,
         )
 
     def check_row(self, row: Row) -> None:

@@ -73,6 +73,7 @@ class Router:
             settings.tags,
             settings.cost_coe is not None,
             settings.state_prices,
+            settings.limits.question,
         )
 
     def request(self, question: str, cost_coe: float | None = None) -> RolloutRequest:

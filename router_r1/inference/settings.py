@@ -106,6 +106,7 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
         max_response_length=arguments.max_response_length or data.max_response_length,
         max_prompt_length=arguments.max_prompt_length or data.max_prompt_length,
         max_obs_length=arguments.max_obs_length or data.max_obs_length,
+        question=trained.question_limit,
     )
     max_start_length = arguments.max_start_length or data.max_start_length
     if max_start_length >= limits.max_prompt_length:
@@ -206,7 +207,12 @@ def _cold_start_settings(mark: Path) -> list[str]:
     """What a cold start was made for, as overrides; older ones do not say all of it."""
     content = json.loads(mark.read_text(encoding="utf-8"))
     told = [f"{name}={bool(content.get(name))}" for name in ("state_cost_coe", "state_prices")]
-    return [f"pool={content.get('pool_name', 'embedded')}", *told]
+    limits = [
+        f"question_limit.{name}={value}"
+        for name, value in content.get("question_limit", {}).items()
+        if value is not None
+    ]
+    return [f"pool={content.get('pool_name', 'embedded')}", *told, *limits]
 
 
 def _run_config(dump: Path) -> RouterConfig:

@@ -4,13 +4,15 @@ A trajectory has ``max_turns`` turns that may call an LLM, and one more that may
 gets no reply. It ends with the first answer, or when it has no turn or no room left.
 
 Guarantees: whatever the pool does, every trajectory ends in one named status; one in which
-infrastructure failed a call, or the spending limit refused one, is marked as excluded.
+infrastructure failed a call, or the spending limit refused one, is marked as excluded; its calls
+stay within the question's own limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
 from router_r1.llm_agent.parsing import Action, parse_action
+from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
@@ -43,12 +46,14 @@ class GenerationLimits:
         max_response_length: per turn.
         max_prompt_length: whole context, prompt and response.
         max_obs_length: per observation.
+        question: what the calls may come to.
     """
 
     max_turns: int
     max_response_length: int
     max_prompt_length: int
     max_obs_length: int
+    question: QuestionLimit = field(default_factory=QuestionLimit)
 
 
 @dataclass
@@ -175,7 +180,9 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
     async def _call(self, run: _Run, action: Action) -> TrajectoryStatus | None:
         """Asks, and lets the policy read the reply if there is room for it."""
         run.observer.on_call(action.llm_name, action.query)
-        result = await self._client.ask(action.llm_name, action.query, run.offered)
+        earlier = [turn.call.result for turn in run.turns if turn.call is not None]
+        allows = partial(self._limits.question.allows, earlier)
+        result = await self._client.ask(action.llm_name, action.query, run.offered, allows)
         run.observer.on_result(result)
         block = encode_observation(
             result.text, self._tokenizer, self._limits.max_obs_length, self._tags

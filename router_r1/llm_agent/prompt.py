@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 
+from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.dollars import show_dollars
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.config.validation import require_choice
 
@@ -39,11 +41,17 @@ The language models:
 When nothing more is needed, give the final answer between <answer> and </answer>, without any \
 explanation, for example: <answer> Mount Everest </answer>
 
-{preference}Question: {{question}}"""
+{preference}{limit}Question: {{question}}"""
 
 _INSTRUCTION_PREFERENCE = """\
 Calls cost money. How much their cost counts for this question beside a right answer, from 0 (not \
 at all) to 1 (nothing else counts): {cost_coe}
+
+"""
+
+_INSTRUCTION_LIMIT = """\
+For this question your calls may come to at most {amounts}. A call that might exceed this is not \
+answered.
 
 """
 
@@ -55,7 +63,7 @@ _LLAMA_RULE = (
 # As short as it can be: most tokens of the embedded world's trajectories are prompt.
 _COMPACT_TEMPLATE = """\
 Answer the question; to call an LLM write <{route}> Name: query</{route}>. LLMs: {descriptors}.
-{preference}Question: {{question}}"""
+{preference}{limit}Question: {{question}}"""
 _COMPACT_PREFERENCE = "Cost counts {cost_tenths} of 10.\n"
 
 
@@ -65,6 +73,7 @@ def build_prompt_template(
     tags: Tags = DEFAULT_TAGS,
     state_cost_coe: bool = False,
     state_prices: bool = False,
+    limit: QuestionLimit | None = None,
 ) -> str:
     """The template of a style for a pool; :func:`fill` puts a question in.
 
@@ -75,6 +84,7 @@ def build_prompt_template(
         state_cost_coe: whether the prompt says what cost counts for the question.
         state_prices: whether it says what each LLM costs and how long it takes; the compact style
             says the price alone.
+        limit: what the calls of a question may come to; None for no limit.
 
     Raises:
         ConfigError: for an unknown style.
@@ -84,16 +94,36 @@ def build_prompt_template(
         priced = [f" ${llm.completion_price:.2g}" if state_prices else "" for llm in pool.offered]
         listed = zip(pool.offered, priced, strict=True)
         names = ", ".join(f"{llm.name} {llm.described}{price}" for llm, price in listed)
-        preference = _COMPACT_PREFERENCE if state_cost_coe else ""
-        return _COMPACT_TEMPLATE.format(route=tags.route, descriptors=names, preference=preference)
+        return _COMPACT_TEMPLATE.format(
+            route=tags.route,
+            descriptors=names,
+            preference=_COMPACT_PREFERENCE if state_cost_coe else "",
+            limit="".join(f"At most {amount}.\n" for amount in _amounts(limit)),
+        )
     priced = [f" ({llm.priced})" if state_prices else "" for llm in pool.offered]
     listed = zip(pool.offered, priced, strict=True)
     descriptors = "\n".join(f"- {llm.name}: {llm.described}{price}" for llm, price in listed)
     rules = _LLAMA_RULE if style == "llama" else ""
-    preference = _INSTRUCTION_PREFERENCE if state_cost_coe else ""
+    amounts = _amounts(limit)
     return _INSTRUCTION_TEMPLATE.format(
-        route=tags.route, rules=rules, descriptors=descriptors, preference=preference
+        route=tags.route,
+        rules=rules,
+        descriptors=descriptors,
+        preference=_INSTRUCTION_PREFERENCE if state_cost_coe else "",
+        limit=_INSTRUCTION_LIMIT.format(amounts=" and ".join(amounts)) if amounts else "",
     )
+
+
+def _amounts(limit: QuestionLimit | None) -> list[str]:
+    """What the calls of a question may come to, in words."""
+    amounts: list[str] = []
+    if limit is None:
+        return amounts
+    if limit.calls is not None:
+        amounts.append(f"{limit.calls} call{'s' if limit.calls > 1 else ''}")
+    if limit.usd is not None:
+        amounts.append(show_dollars(limit.usd))
+    return amounts
 
 
 def fill(template: str, question: str, cost_coe: float | None = None) -> str:

@@ -41,6 +41,11 @@ _CHECK_TIMEOUT_S = 10.0
 _TEMPLATE_TOKENS = 64
 
 
+def _whatever_it_costs(most_usd: float) -> bool:
+    """Limits no call."""
+    return most_usd >= 0
+
+
 class PoolUnreachableError(UserError):
     """An endpoint of the pool does not answer."""
 
@@ -137,7 +142,13 @@ class PoolClient:
                     *(endpoint.base_url, answer.content_type),
                 )
 
-    async def ask(self, name: str, query: str, offered: OfferedPool | None = None) -> CallResult:
+    async def ask(
+        self,
+        name: str,
+        query: str,
+        offered: OfferedPool | None = None,
+        allows: Callable[[float], bool] = _whatever_it_costs,
+    ) -> CallResult:
         """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
 
         Args:
@@ -145,26 +156,28 @@ class PoolClient:
             query: for the LLM.
             offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
                 count, and its prices in the result; None for the pool itself.
+            allows: whether a call may be sent that costs so many dollars at most, at the prices
+                that the question is offered.
         """
-        if offered is None:
-            return await self._ask_and_book(name, query, self._pool.resolve(name))
-        shown = offered.pool.resolve(name)
-        own = None if shown is None else offered.owner_of(shown)
-        result = await self._ask_and_book(name, query, own)
-        return result if shown is None else _priced(result, shown)
-
-    async def _ask_and_book(self, name: str, query: str, llm: LLMConfig | None) -> CallResult:
-        result = await self._ask(name, query, llm)
+        shown = (self._pool if offered is None else offered.pool).resolve(name)
+        own = shown if shown is None or offered is None else offered.owner_of(shown)
+        result = CallResult(name, Outcome.UNKNOWN_LLM)
+        if own is not None and shown is not None:
+            result = await self._ask(
+                own, query, lambda request: allows(_most_dollars(shown, request))
+            )
         self.ledger.book(result)
         self.health.book(result)
-        return result
+        return result if shown is None else _priced(result, shown)
 
-    async def _ask(self, name: str, query: str, llm: LLMConfig | None) -> CallResult:
-        if llm is None:
-            return CallResult(name, Outcome.UNKNOWN_LLM)
+    async def _ask(
+        self, llm: LLMConfig, query: str, allows: Callable[[Request], bool]
+    ) -> CallResult:
         if not query.strip():
             return CallResult(llm.name, Outcome.INVALID_QUERY)
         request = self._request(llm, query)
+        if not allows(request):
+            return CallResult(llm.name, Outcome.QUESTION_LIMIT)
         result = await self._calls.get(request, llm.name, lambda: self._call(llm, request))
         return _priced(result, llm)
 

@@ -2,7 +2,8 @@
 
 Guarantees: a run is told to stop once an LLM refuses every call, or once most calls have failed
 for several rollouts; the reason names the LLMs, their shares, since when, and what to do. Names
-that no LLM has, blank queries, the budget's refusals and replayed calls do not count.
+that no LLM has, blank queries, replayed calls, and what the budget or a question's limit refuses do
+not count.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import ConfigError, require_positive
 
 # Decided by the policy's words or by a setting.
-_NOT_THE_POOLS = (Outcome.UNKNOWN_LLM, Outcome.BUDGET)
+_NOT_THE_POOLS = (Outcome.UNKNOWN_LLM, Outcome.BUDGET, Outcome.QUESTION_LIMIT)
 _SHOWN_LLMS = 3
 
 

@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from router_r1.pool.config import LLMConfig, PoolConfig
@@ -28,6 +29,8 @@ class OfferConfig:
 
     Attributes:
         size: LLMs offered; null offers all.
+        by_tier: one LLM of each of ``size`` tiers, into which the pool is cut by price, so that
+            every question is offered dear and cheap ones; needs ``size``.
         names: that they go by, each question's drawn from these; empty leaves them their own.
         price_jitter: j of the factor exp(u), u uniform in [-j, j], by which a question's prices
             differ from the pool file's; 0 leaves them.
@@ -35,12 +38,15 @@ class OfferConfig:
     """
 
     size: int | None = None
+    by_tier: bool = False
     names: list[str] = field(default_factory=list)
     price_jitter: float = 0.0
     held_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         require_positive(**{"offer.size": self.size})
+        if self.by_tier and self.size is None:
+            raise ConfigError("offer.by_tier=true cuts the pool into offer.size tiers; set it")
         if not 0.0 <= self.price_jitter <= 3.0:
             raise ConfigError(f"offer.price_jitter must be in [0, 3], got {self.price_jitter}")
         folded = [name.strip().lower() for name in self.names]
@@ -130,6 +136,9 @@ class Offers:
                 f"it is; pool {pool.name!r} is matched by {pool.name_matching!r}"
             )
         self._size = size
+        by_price = sorted(self._llms, key=lambda llm: llm.completion_price)
+        bounds = [len(by_price) * tier // size for tier in range(size + 1)]
+        self._tiers = [by_price[low:high] for low, high in pairwise(bounds)]
 
     def of_row(self, row: Mapping[str, Any]) -> OfferedPool:
         """The pool as a data row's question is offered it."""
@@ -138,11 +147,16 @@ class Offers:
 
     def draw(self, rng: random.Random) -> OfferedPool:
         """The pool as some question may be offered it."""
-        owners = rng.sample(self._llms, self._size)
+        owners = self._draw_owners(rng)
         own = [llm.name for llm in owners]
         names = rng.sample(self._config.names, self._size) if self._config.names else own
         shown = [self._offered(llm, name, rng) for llm, name in zip(owners, names, strict=True)]
         return OfferedPool(replace(self._pool, llms=shown), tuple(owners))
+
+    def _draw_owners(self, rng: random.Random) -> list[LLMConfig]:
+        if not self._config.by_tier:
+            return rng.sample(self._llms, self._size)
+        return rng.sample([rng.choice(tier) for tier in self._tiers], self._size)
 
     def _offered(self, llm: LLMConfig, name: str, rng: random.Random) -> LLMConfig:
         """An LLM under a question's name and prices; its own name means nothing there."""

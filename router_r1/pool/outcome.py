@@ -24,7 +24,8 @@ class Outcome(StrEnum):
     wrong key, a wrong model, no credit), or a request field that the endpoint does not take.
     MALFORMED: a body that is no completion. EMPTY: a completion without text once its reasoning is
     left out; mostly all of ``max_tokens`` went into reasoning. UNAVAILABLE: not sent, the LLM has
-    failed too often just now. BUDGET: not sent, it might exceed the spending limit. NOT_RECORDED:
+    failed too often just now. BUDGET: not sent, it might exceed the spending limit. QUESTION_LIMIT:
+    not sent, the question's calls are used up, or it might exceed what they may cost. NOT_RECORDED:
     not sent, replay has no such call.
     """
 
@@ -40,14 +41,15 @@ class Outcome(StrEnum):
     EMPTY = "empty"
     UNAVAILABLE = "unavailable"
     BUDGET = "budget"
+    QUESTION_LIMIT = "question_limit"
     NOT_RECORDED = "not_recorded"
 
     @property
     def infrastructure(self) -> bool:
         """Whether something other than the policy's choice made the call fail.
 
-        An unknown name, a wrong query and an LLM that has nothing to say are consequences of what
-        the policy wrote; the spending limit is a setting.
+        An unknown name, a wrong query, a call too many and an LLM that has nothing to say are
+        consequences of what the policy wrote; the spending limit is a setting.
         """
         return self in _INFRASTRUCTURE
 

@@ -78,8 +78,9 @@ class ColdStartConfig:
         lean: how far the calls of traces follow what a prompt says of LLMs, as an
             instruction-tuned model's would: an LLM is drawn by the weight exp(lean * r), where r is
             the sum of 1, if questions are offered LLMs of their own and its descriptor holds the
-            domain asked about, and of (2 * cost_coe - 1) * c, if the prompt states what cost
-            counts, with c from -1 for the dearest to 1 for the cheapest. 0 draws all alike.
+            domain asked about, and of -d, if the prompt states what cost counts, where d is how
+            many price steps the LLM lies from the one that the weight of cost points at: the
+            dearest for 0, the cheapest for 1, in proportion between. 0 draws all alike.
         words: names that the policy can write as well, though no trace calls an LLM so: they stand
             in copy exercises only, for an evaluation that offers LLMs under new names.
         gate_freq: steps between measurements.

@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from router_r1.llm_agent import LLMGenerationManager, parse_action
 from router_r1.llm_agent.generation import GenerationLimits
 from router_r1.llm_agent.prompt import build_prompt_template, fill
+from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
@@ -184,6 +185,27 @@ def test_samples_of_one_prompt_differ(roll: Roll, requests: list[RolloutRequest]
     trajectories = roll(group)
     assert {t.uid for t in trajectories} == {requests[0].uid}
     assert len({tuple(t.token_ids) for t in trajectories}) > 3
+
+
+@pytest.mark.parametrize("limit", [QuestionLimit(calls=1), QuestionLimit(usd=2e-4)], ids=str)
+def test_a_question_keeps_within_its_limit(
+    roll: Roll, requests: list[RolloutRequest], served_pool: PoolConfig, limit: QuestionLimit
+) -> None:
+    """A call too many is read as None, costs nothing, and is the policy's own fault."""
+    refused = 0
+    for trajectory in roll(requests, limits=replace(LIMITS, question=limit)):
+        check_bookkeeping(trajectory, served_pool)
+        assert not trajectory.excluded
+        calls = trajectory.record.calls
+        results = [call.result for call in calls if call.result.outcome is not Outcome.UNKNOWN_LLM]
+        beyond = [result for result in results if result.outcome is Outcome.QUESTION_LIMIT]
+        refused += len(beyond)
+        assert all(result.text is None for result in beyond)
+        if limit.calls is not None:
+            assert len(results) - len(beyond) <= limit.calls
+        if limit.usd is not None:
+            assert sum(result.dollars for result in results) <= limit.usd
+    assert refused
 
 
 def first_turns(trajectories: list[Trajectory]) -> list[tuple[int, ...]]:

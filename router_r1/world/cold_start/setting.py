@@ -16,6 +16,7 @@ from typing import Any
 from omegaconf import MISSING, OmegaConf
 
 from router_r1.llm_agent.prompt import build_prompt_template, fill
+from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.offer import OfferConfig, OfferedPool, Offers
 from router_r1.tags import DEFAULT_TAGS, Tags
@@ -33,6 +34,7 @@ class Setting:
         pool: the LLMs.
         route_tag: name of the tag of a call.
         state_cost_coe, state_prices: whether prompts state what cost counts, and what LLMs cost.
+        question_limit: what the calls of a question may come to.
         offer: what questions are offered of the pool; None for all of it.
     """
 
@@ -41,6 +43,7 @@ class Setting:
     route_tag: str = DEFAULT_TAGS.route
     state_cost_coe: bool = False
     state_prices: bool = False
+    question_limit: QuestionLimit = field(default_factory=QuestionLimit)
     offer: OfferConfig | None = None
 
     @classmethod
@@ -51,11 +54,20 @@ class Setting:
         tags: Tags,
         state_cost_coe: bool,
         state_prices: bool,
+        question_limit: QuestionLimit,
         offer: OfferConfig | None,
     ) -> Setting:
         """Of a run's own settings: where files go, and how fast LLMs reply, teaches nothing."""
         size = {name: getattr(world, name) for name in WorldConfig.__dataclass_fields__}
-        return cls(WorldConfig(**size), pool, tags.route, state_cost_coe, state_prices, offer)
+        return cls(
+            WorldConfig(**size),
+            pool,
+            tags.route,
+            state_cost_coe,
+            state_prices,
+            question_limit,
+            offer,
+        )
 
     @classmethod
     def from_mapping(cls, content: Mapping[str, Any]) -> Setting:
@@ -86,7 +98,12 @@ class Setting:
 
     def _template_of(self, pool: PoolConfig) -> str:
         return build_prompt_template(
-            "compact", pool, self.tags, self.state_cost_coe, self.state_prices
+            "compact",
+            pool,
+            self.tags,
+            self.state_cost_coe,
+            self.state_prices,
+            self.question_limit,
         )
 
     def draw(self, rng: random.Random) -> Scene:

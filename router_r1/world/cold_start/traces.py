@@ -121,13 +121,12 @@ class TraceDataset:
     def _weights(self, scene: Scene, domain: str) -> list[float]:
         """How often each LLM of a scene is called for a hop, relative to the others."""
         prices = sorted({llm.completion_price for llm in scene.llms}, reverse=True)
-        last = max(1, len(prices) - 1)
         weights = []
         for llm in scene.llms:
             reasons = float(self._setting.offer is not None and domain in llm.described.split())
             if scene.cost_coe is not None:
-                cheapness = 2 * prices.index(llm.completion_price) / last - 1
-                reasons += (2 * scene.cost_coe - 1) * cheapness
+                meant = scene.cost_coe * (len(prices) - 1)
+                reasons -= abs(prices.index(llm.completion_price) - meant)
             weights.append(math.exp(self._lean * reasons))
         return weights
 
@@ -183,6 +182,8 @@ class TraceDataset:
         subject = question.hops[0].subject
         tags = self._setting.tags
         for hop in question.hops:
+            if len(turns) == self._setting.question_limit.calls:
+                return [*turns, (self._phrases.give_up, "")]
             if self._setting.offer is not None or scene.cost_coe is not None:
                 (llm,) = rng.choices(scene.llms, self._weights(scene, hop.domain))
             else:

@@ -63,6 +63,21 @@ def test_who_is_held_out_is_never_offered(pool: PoolConfig) -> None:
     assert seen == {"Orion", "Pavo", "Taurus", "Vela"}
 
 
+def test_by_tier_every_question_is_offered_one_llm_of_each() -> None:
+    tiers = load_pool("embedded_tiers")
+    drawn = offers(tiers, size=4, by_tier=True)
+    seen, orders = Counter(), set()
+    for i in range(400):
+        offered = drawn.of_row(row(i)).pool.offered
+        prices = [llm.completion_price for llm in offered]
+        assert len(set(prices)) == 4, "the pool has two LLMs of each of four prices"
+        seen.update(llm.name for llm in offered)
+        orders.add(tuple(prices))
+    assert len(orders) == 24
+    assert len(seen) == 8
+    assert all(count == pytest.approx(200, abs=50) for count in seen.values())
+
+
 def test_a_name_of_a_question_means_its_llm_and_no_other_name_does(pool: PoolConfig) -> None:
     offered = offers(pool, size=2, names=NAMES).of_row(row(4))
     for llm in offered.pool.llms:
@@ -93,6 +108,7 @@ def test_prices_differ_by_question_within_their_bounds(pool: PoolConfig) -> None
     [
         ({"size": 7}, "has 6 LLMs to offer"),
         ({"size": 0}, "offer.size must be > 0"),
+        ({"by_tier": True}, "offer.by_tier=true cuts the pool into offer.size tiers; set it"),
         ({"held_out": ["Atlas"]}, "offers no Atlas; it offers Orion"),
         ({"size": 4, "held_out": ["Orion", "Pavo", "Vela"]}, "has 3 LLMs to offer"),
         ({"names": ["Ada"]}, "holds 1 names for the 6 LLMs"),

@@ -57,15 +57,14 @@ def test_thoughts_repeat_what_cost_counts_and_name_a_kind_and_one_of_it(
             assert tenths == said
             assert thought == asked
             assert asked in KINDS[kind]
-            kinds[int(said) >= 5, kind] += 1
-    for dear in (False, True):
-        total = sum(count for (half, _), count in kinds.items() if half is dear)
-        shares = {kind: kinds[dear, kind] / total for kind in KINDS}
-        if lean == 0.0:
-            assert all(share == pytest.approx(0.25, abs=0.05) for share in shares.values())
-        else:
-            ends = shares["tiny"] - shares["huge"]
-            assert ends > 0.1 if dear else ends < -0.1
+            kinds[int(said), kind] += 1
+    if lean == 0.0:
+        total = kinds.total()
+        shares = [sum(kinds[said, kind] for said in range(11)) / total for kind in KINDS]
+        assert shares == pytest.approx([0.25] * 4, abs=0.05)
+    else:
+        most = [max(KINDS, key=lambda kind: kinds[said, kind]) for said in (0, 3, 6, 9)]
+        assert most == list(KINDS)
 
 
 def test_an_example_offers_and_calls_llms_of_its_own(tmp_path: Path) -> None:

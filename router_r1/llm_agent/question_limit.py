@@ -1,0 +1,46 @@
+"""What the calls of one question may come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router_r1.pool.outcome import CallResult, Outcome
+from verl.config.validation import require_positive
+
+
+@dataclass
+class QuestionLimit:
+    """Stated in the prompt, and kept by the loop: a call beyond it is not sent.
+
+    Attributes:
+        calls: at most so many calls; null for as many as there are turns.
+        usd: what they may cost together, dollars: a call is sent only if the most that it may cost
+            still fits; null for no limit.
+    """
+
+    calls: int | None = None
+    usd: float | None = None
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{"question_limit.calls": self.calls, "question_limit.usd": self.usd},
+        )
+
+    @property
+    def is_set(self) -> bool:
+        """Whether there is anything to state and to keep."""
+        return self.calls is not None or self.usd is not None
+
+    def allows(self, earlier: Sequence[CallResult], most_usd: float) -> bool:
+        """Whether one more call may be sent.
+
+        Args:
+            earlier: the question's calls so far; names that nobody has are no calls.
+            most_usd: the most that the next may cost.
+        """
+        made = sum(result.outcome is not Outcome.UNKNOWN_LLM for result in earlier)
+        spent = sum(result.dollars for result in earlier)
+        return (self.calls is None or made < self.calls) and (
+            self.usd is None or spent + most_usd <= self.usd
+        )

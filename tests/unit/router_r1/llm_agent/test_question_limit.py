@@ -1,0 +1,107 @@
+"""What the calls of a question may come to: stated, taught and counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.settings import resolve
+from router_r1.llm_agent.prompt import STYLES, build_prompt_template
+from router_r1.llm_agent.question_limit import QuestionLimit
+from router_r1.pool.config import PoolConfig
+from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.task import RoutingTask
+from router_r1.world.cold_start.policy import create_policy, world_tokenizer
+from router_r1.world.cold_start.setting import Setting
+from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.world.config import PolicySize
+from verl.config.validation import ConfigError
+from verl.trainer.launch import load_task_config
+
+RESULTS = st.lists(
+    st.builds(
+        CallResult,
+        st.just("Atlas"),
+        st.sampled_from([Outcome.OK, Outcome.EMPTY, Outcome.UNKNOWN_LLM, Outcome.TIMEOUT]),
+        dollars=st.floats(0, 1),
+    ),
+    max_size=6,
+)
+
+
+@given(RESULTS, st.floats(0, 1))
+def test_both_limits_hold_and_names_of_nobody_do_not_count(
+    earlier: list[CallResult], most: float
+) -> None:
+    calls = [result for result in earlier if result.outcome is not Outcome.UNKNOWN_LLM]
+    spent = sum(result.dollars for result in earlier)
+    assert QuestionLimit().allows(earlier, most)
+    assert QuestionLimit(calls=2).allows(earlier, most) == (len(calls) < 2)
+    assert QuestionLimit(usd=0.5).allows(earlier, most) == (spent + most <= 0.5)
+    assert QuestionLimit(2, 0.5).allows(earlier, most) == (len(calls) < 2 and spent + most <= 0.5)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_prompt_states_the_limit_or_is_what_it_was(style: str, embedded_pool: PoolConfig) -> None:
+    def template(limit: QuestionLimit | None) -> str:
+        return build_prompt_template(style, embedded_pool, limit=limit)
+
+    assert template(QuestionLimit()) == template(None)
+    both = template(QuestionLimit(calls=1, usd=0.00012))
+    if style == "compact":
+        said = "At most 1 call.\nAt most $0.00012.\n"
+    else:
+        said = "at most 1 call and $0.00012."
+    assert said in both
+    assert "2 calls" in template(QuestionLimit(calls=2))
+    assert both.endswith("Question: {question}")
+
+
+@pytest.mark.parametrize("wrong", ["calls=0", "calls=-1", "usd=0"])
+def test_a_limit_that_allows_nothing_is_refused(wrong: str) -> None:
+    with pytest.raises(ConfigError, match=rf"question_limit\.{wrong.split('=')[0]} must be > 0"):
+        load_task_config(["recipe=quickstart", f"question_limit.{wrong}"])
+
+
+def test_a_limit_that_no_prompt_would_state_is_refused() -> None:
+    with pytest.raises(ConfigError, match="question_limit and offer are for prompts that the run"):
+        load_task_config(["recipe=paper_qwen", "prompt_style=null", "question_limit.calls=2"])
+
+
+@pytest.mark.parametrize("recipe", ["quickstart", "paper_qwen"])
+def test_a_run_states_its_limit_and_its_loop_keeps_it(recipe: str) -> None:
+    task_class, config = load_task_config([f"recipe={recipe}", "question_limit.calls=2"])
+    task = task_class(config)
+    assert isinstance(task, RoutingTask)
+    (message,) = task.messages({"extra_info": {"index": 0, "question": "Who is it?"}})
+    assert "t most 2 calls" in message["content"]
+    assert task.config.question_limit == QuestionLimit(calls=2)
+
+
+def test_traces_make_no_call_too_many(embedded_pool: PoolConfig, tmp_path: Path) -> None:
+    setting = Setting(pool=embedded_pool, question_limit=QuestionLimit(calls=1))
+    tokenizer = world_tokenizer(setting)
+    tokenizer.save_pretrained(tmp_path)
+    traces = TraceDataset(str(tmp_path), setting.to_mapping(), 0, 0, 0.0, 0.0)
+    texts = [str(tokenizer.decode(e["input_ids"])) for e in traces.sample_batch(0, 64)]
+    assert all("At most 1 call." in text for text in texts)
+    assert {text.count("</search>") - 1 for text in texts} == {1}, "the prompt shows one tag"
+    assert 0 < sum("no reply" in text for text in texts) < 64
+    assert tokenizer.unk_token is None or not any(str(tokenizer.unk_token) in t for t in texts)
+
+
+def test_a_policy_of_the_cold_start_is_asked_with_the_limit_it_was_taught(
+    embedded_pool: PoolConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "policy"
+    setting = Setting(pool=embedded_pool, question_limit=QuestionLimit(calls=1))
+    create_policy(setting, PolicySize(), seed=0, folder=folder)
+    (folder / "cold_start.json").write_text(
+        '{"pool_name": "embedded", "question_limit": {"calls": 1, "usd": null}}'
+    )
+    settings = resolve(RouterArguments(model_path=str(folder), pool="embedded"))
+    assert settings.limits.question == QuestionLimit(calls=1)
