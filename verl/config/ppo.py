@@ -205,7 +205,8 @@ class EvaluationConfig:
     Attributes:
         files: parquet files; null takes data.val_files.
         limit: keep only so many rows; null keeps all.
-        model_path: what to score; null takes the run's newest checkpoint.
+        model_path: what to score; null takes one of the run's checkpoints.
+        checkpoint: which of them, "newest", or "best" by ``trainer.keep_best``.
         n_samples: trajectories per prompt, sampled as ``rollout.val`` says.
         folder: where everything of the evaluation goes.
         resume: keep trajectories that an earlier, equal evaluation left there.
@@ -214,12 +215,14 @@ class EvaluationConfig:
     files: list[str] | None = None
     limit: int | None = None
     model_path: str | None = field(default=None, metadata=MODEL)
+    checkpoint: str = "newest"
     n_samples: int = 1
     folder: str = field(default="${trainer.default_local_dir}/eval", metadata=PATH)
     resume: bool = True
 
     def __post_init__(self) -> None:
         require_positive(**{"evaluation.n_samples": self.n_samples, "evaluation.limit": self.limit})
+        require_choice("evaluation.checkpoint", self.checkpoint, ("newest", "best"))
 
 
 @dataclass
@@ -262,6 +265,11 @@ class PPOConfig:
         _check_groups(self)
         _check_on_policy(self)
         _check_async(self)
+        if self.evaluation.checkpoint == "best" and self.trainer.keep_best is None:
+            raise ConfigError(
+                "evaluation.checkpoint=best is the one that trainer.keep_best keeps; set that, or "
+                "evaluation.checkpoint=newest"
+            )
         self._choose_kl()
         self._choose_horizon()
 

@@ -21,7 +21,7 @@ from verl.trainer.evaluation.generate import (
 )
 from verl.trainer.evaluation.records import read_keys
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.utils.checkpoints import newest_actor
+from verl.utils.checkpoints import actor_to_score
 from verl.utils.dataset import PromptDataset, load_tokenizer
 from verl.utils.device import require_vllm_build
 from verl.utils.seeding import seed_everything
@@ -77,8 +77,10 @@ def evaluated_model(config: PPOConfig) -> Path:
     Raises:
         UserError: if none is named and the run has no checkpoint.
     """
-    named = config.evaluation.model_path
-    return Path(named) if named else newest_actor(Path(config.trainer.default_local_dir))
+    if named := config.evaluation.model_path:
+        return Path(named)
+    best = config.trainer.keep_best if config.evaluation.checkpoint == "best" else None
+    return actor_to_score(Path(config.trainer.default_local_dir), best)
 
 
 def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:

@@ -176,29 +176,38 @@ def _partial(folder: Path) -> Path:
 def find_newest_actor(output_dir: Path) -> Path | None:
     """The policy of the run's newest checkpoint that has one to load, None if there is none."""
     for checkpoint in list_checkpoints(output_dir):
-        if (checkpoint.folder / "actor" / "config.json").is_file():
+        if _has_actor(checkpoint):
             return checkpoint.folder / "actor"
     return None
 
 
-def newest_actor(output_dir: Path) -> Path:
-    """The policy of the run's newest checkpoint.
+def _has_actor(checkpoint: Checkpoint) -> bool:
+    return (checkpoint.folder / "actor" / "config.json").is_file()
+
+
+def actor_to_score(output_dir: Path, best: KeepBestConfig | None = None) -> Path:
+    """The policy of the run's newest checkpoint, or of the best by ``best``.
 
     Raises:
         UserError: if the run has none.
     """
-    actor = find_newest_actor(output_dir)
-    if actor is not None:
-        return actor
-    for checkpoint in list_checkpoints(output_dir):
+    checkpoints = list_checkpoints(output_dir)
+    if best is not None:
+        found = find_best(checkpoints, best)
+        checkpoints = [found] if found is not None else []
+    for checkpoint in checkpoints:
+        if _has_actor(checkpoint):
+            return checkpoint.folder / "actor"
+    for checkpoint in checkpoints:
         if checkpoint.resumable:
             raise UserError(
                 f"{checkpoint.folder} holds no model to load yet; write it: python -m "
                 f"verl.trainer.main_export {checkpoint.folder}"
             )
+    known = "" if best is None else f" that knows {best.metric}"
     raise UserError(
-        f"{output_dir} has no checkpoint to score; train first (bash train.sh), or name one: "
-        "MODEL_PATH=folder bash test.sh"
+        f"{output_dir} has no checkpoint{known} to score; train first (bash train.sh), or name "
+        "one: MODEL_PATH=folder bash test.sh"
     )
 
 

@@ -12,10 +12,10 @@ from verl.errors import UserError
 from verl.trainer.run_folder import RunFolderError, claim_run_folder
 from verl.utils.checkpoints import (
     Checkpoint,
+    actor_to_score,
     begin_checkpoint,
     commit_checkpoint,
     find_newest_actor,
-    newest_actor,
     restore_replaced,
     step_folder,
 )
@@ -82,11 +82,11 @@ def test_copies_and_scraps_beside_checkpoints_are_no_checkpoints(tmp_path: Path)
         actor.mkdir(parents=True)
         (actor / "config.json").write_text("{}", encoding="utf-8")
     with pytest.raises(UserError, match="no checkpoint to score"):
-        newest_actor(tmp_path)
+        actor_to_score(tmp_path)
     (step_folder(tmp_path, 12) / "actor").mkdir(parents=True)
     assert find_newest_actor(tmp_path) is None, "it has no config.json"
     right = leave_a_run(tmp_path, 7)
-    assert newest_actor(tmp_path) == right
+    assert actor_to_score(tmp_path) == right
 
 
 def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
@@ -104,7 +104,7 @@ def test_a_checkpoint_cut_off_in_the_middle_is_not_chosen_and_goes(
     save(2)
     with pytest.raises(KeyboardInterrupt):
         save(4, killed=True)
-    assert newest_actor(tmp_path) == step_folder(tmp_path, 2) / "actor"
+    assert actor_to_score(tmp_path) == step_folder(tmp_path, 2) / "actor"
     save(6)
     folders = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert folders == ["global_step_2", "global_step_6"]
@@ -128,9 +128,9 @@ def test_a_checkpoint_that_was_about_to_be_replaced_is_there_again(
             commit_checkpoint(partial)
     assert find_newest_actor(tmp_path) is None
     restore_replaced(tmp_path)
-    assert newest_actor(tmp_path) == old
+    assert actor_to_score(tmp_path) == old
     begin_checkpoint(tmp_path, 7)
-    assert newest_actor(tmp_path) == old, "it is no leftover"
+    assert actor_to_score(tmp_path) == old, "it is no leftover"
 
 
 def steps_of(metrics: Path) -> list[int]:

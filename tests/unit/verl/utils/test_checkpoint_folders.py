@@ -14,12 +14,13 @@ from verl.config.ppo import TrainerConfig
 from verl.config.saving import KeepBestConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
+from verl.trainer.launch import load_task_config
 from verl.trainer.run_folder import claim_run_folder
 from verl.utils.checkpoints import (
+    actor_to_score,
     begin_checkpoint,
     commit_checkpoint,
     find_newest_actor,
-    newest_actor,
     prune_checkpoints,
     step_folder,
 )
@@ -145,6 +146,24 @@ def test_a_step_without_the_metric_is_not_the_best(tmp_path: Path) -> None:
     assert steps_in(tmp_path) == {5, 20}
 
 
+def test_the_best_is_scored_where_that_is_asked_for(tmp_path: Path) -> None:
+    score = {5: 0.9, 10: 0.1, 20: 0.3}
+    save_with(tmp_path, {step: {"score": value} for step, value in score.items()})
+    make(tmp_path, *score)
+    assert actor_to_score(tmp_path) == step_folder(tmp_path, 20) / "actor"
+    best = KeepBestConfig(metric="score")
+    assert actor_to_score(tmp_path, best) == step_folder(tmp_path, 5) / "actor"
+    with pytest.raises(UserError, match="no checkpoint that knows val/em to score"):
+        actor_to_score(tmp_path, KeepBestConfig(metric="val/em"))
+
+
+def test_the_best_can_be_scored_only_where_it_is_kept() -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint=best is the one that trainer\.keep_best"):
+        load_task_config(["recipe=quickstart", "evaluation.checkpoint=best"])
+    with pytest.raises(ConfigError, match=r"evaluation\.checkpoint='first' is not allowed"):
+        load_task_config(["recipe=quickstart", "evaluation.checkpoint=first"])
+
+
 def test_a_checkpoint_of_the_same_step_takes_the_others_place(tmp_path: Path) -> None:
     for content in ("first", "second"):
         partial = begin_checkpoint(tmp_path, 3)
@@ -157,7 +176,7 @@ def test_a_checkpoint_of_the_same_step_takes_the_others_place(tmp_path: Path) ->
 def test_a_checkpoint_without_a_model_to_load_says_how_to_get_one(tmp_path: Path) -> None:
     save_with(tmp_path, {4: {}})
     with pytest.raises(UserError, match=r"verl\.trainer\.main_export .*global_step_4"):
-        newest_actor(tmp_path)
+        actor_to_score(tmp_path)
 
 
 def test_at_least_one_is_kept() -> None:

@@ -36,7 +36,7 @@ from verl.trainer.evaluation.score import RESULTS, score_folder, score_records, 
 from verl.trainer.evaluation.summary import summarise
 from verl.trainer.launch import compose_config
 from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
-from verl.utils.checkpoints import load_reward_state, newest_actor
+from verl.utils.checkpoints import actor_to_score, load_reward_state
 
 
 def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) -> RoutedRecord:
@@ -276,13 +276,13 @@ def test_the_cost_window_travels_with_the_checkpoint(
 
 def test_the_newest_checkpoint_is_scored(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train first"):
-        newest_actor(tmp_path)
+        actor_to_score(tmp_path)
     for step in (5, 40, 100):
         actor = tmp_path / "checkpoints" / f"global_step_{step}" / "actor"
         actor.mkdir(parents=True)
         if step != 100:  # the last was cut off
             (actor / "config.json").write_text("{}")
-    assert newest_actor(tmp_path).parent.name == "global_step_40"
+    assert actor_to_score(tmp_path).parent.name == "global_step_40"
 
 
 @pytest.mark.parametrize(("temperature", "starts_anew"), [(0.0, False), (1.0, True)])
