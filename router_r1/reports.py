@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
 from router_r1.config import RouterConfig
 from router_r1.forecast import spending_totals
 from router_r1.reward.cost import RewardScales
@@ -89,7 +91,16 @@ class RoutingReports(Reports):
             "latency_scale": scales.latency and asdict(scales.latency),
             "reward_form": config.reward.form,
             "normalization": config.reward.normalization,
+            "never_trained": self._never_trained(),
         }
+
+    def _never_trained(self) -> list[str]:
+        """LLMs that this evaluation may offer and the run of its model held out."""
+        path = Path(self._config.trainer.default_local_dir) / "config.yaml"
+        if self._config.offer is None or not path.is_file():
+            return []
+        trained = OmegaConf.load(path).get("offer") or {}
+        return sorted(set(trained.get("held_out", ())) - set(self._config.offer.held_out))
 
     def evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""

@@ -66,7 +66,8 @@ def calls_by_domain(calls: pd.DataFrame, llms: Sequence[str]) -> pd.DataFrame:
 def llm_use(calls: pd.DataFrame, llms: Sequence[str]) -> pd.DataFrame:
     """A line an LLM: ``calls``, ``failed``, ``share`` of all calls, ``cost_share`` of all cost, and
     of the calls that did not fail mean ``tokens`` (0 if all failed) and median ``latency_s``."""
-    of_llm, of_answered = calls.groupby("llm"), calls[calls["answered"]].groupby("llm")
+    answered = calls[calls["answered"].astype(bool)]  # without a call the column has no kind
+    of_llm, of_answered = calls.groupby("llm"), answered.groupby("llm")
     columns = {
         "calls": of_llm.size(),
         "failed": of_llm.size() - of_llm["answered"].sum(),

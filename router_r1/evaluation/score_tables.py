@@ -7,15 +7,17 @@ Guarantees: estimates are those of :func:`verl.trainer.evaluation.summary.summar
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
+from router_r1.evaluation.frames import RoutedRecord
 from router_r1.evaluation.tables import DASH, TIMES, Cell, Line, Table, or_dash
-from verl.trainer.evaluation.records import EvaluationRecord
-from verl.trainer.evaluation.score import RESULTS
+from router_r1.llm_agent.trajectory import RoutedTrajectory
+from verl.trainer.evaluation.records import EvaluationRecord, read_parquet
+from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.trainer.evaluation.summary import ALL, DatasetSummary, Estimate, summarise
 from verl.utils.console import console
 
@@ -38,6 +40,7 @@ class Score:
 
 
 _FORMAT = "format_failure"
+_UNSEEN = "LLMs never seen in training"
 SCORES = (
     Score("em", "EM", "exact match with an accepted answer", "{:.3f}"),
     Score("f1", "F1", "token overlap with the best accepted answer", "{:.3f}"),
@@ -65,6 +68,20 @@ def summaries_of(records: Sequence[EvaluationRecord]) -> list[DatasetSummary]:
     return summarise(shown, "em")
 
 
+def unseen_summary(
+    records: Sequence[RoutedRecord], never_trained: Collection[str]
+) -> DatasetSummary | None:
+    """Of the questions that were offered one of the LLMs ``never_trained`` names; None if there is
+    none."""
+    chosen = [
+        record
+        for record in records
+        if (offered := record.trajectory.offered) is not None
+        and any(own in never_trained for _, own in offered.owners)
+    ]
+    return replace(summaries_of(chosen)[-1], data_source=_UNSEEN) if chosen else None
+
+
 def _shown_scores(summaries: Sequence[DatasetSummary]) -> list[Score]:
     """The scores that are there; ``pass@k`` follows EM, which then is ``avg@k``."""
     columns = sorted({name for summary in summaries for name in summary.estimates})
@@ -77,13 +94,19 @@ def _shown_scores(summaries: Sequence[DatasetSummary]) -> list[Score]:
 
 
 def dataset_table(
-    summaries: Sequence[DatasetSummary], title: str = "", *, brief: bool = False
+    summaries: Sequence[DatasetSummary],
+    title: str = "",
+    *,
+    unseen: DatasetSummary | None = None,
+    brief: bool = False,
 ) -> Table:
     """One line a dataset, and their average last if there are several.
 
-    ``brief`` leaves the reward out, and intervals that are of less interest.
+    ``unseen`` is a line more; ``brief`` leaves the reward out, and intervals that are of less
+    interest.
     """
-    shown = summaries if len(summaries) > 2 else summaries[:1]
+    shown = [*(summaries if len(summaries) > 2 else summaries[:1])]
+    shown += [unseen] if unseen is not None else []
     lines = {
         "average over datasets" if summary.data_source == ALL else summary.data_source: summary
         for summary in shown
@@ -134,7 +157,11 @@ def print_results(folder: Path) -> None:
         counts = content["questions"], content["samples"]
         summaries.append(DatasetSummary(content["data_source"], *counts, estimates))
     title = f"{results['model']}, pool {results['pool']}"
-    console.print(dataset_table(summaries, title, brief=True).on_terminal())
+    unseen = None
+    if never_trained := results.get("never_trained"):
+        records = read_parquet(scored_file(folder, RoutedTrajectory), RoutedTrajectory)
+        unseen = unseen_summary(records, never_trained)
+    console.print(dataset_table(summaries, title, unseen=unseen, brief=True).on_terminal())
     console.print("[dim]small: 95% bootstrap intervals over questions[/]", highlight=False)
 
 

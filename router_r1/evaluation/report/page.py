@@ -56,6 +56,8 @@ def _build_page(inputs: ReportInputs) -> str:
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
     summaries = score_tables.summaries_of(inputs.newest)
+    never_trained = inputs.results.get("never_trained", ())
+    unseen = score_tables.unseen_summary(inputs.newest, never_trained)
     llms = frames.llm_names(inputs.records)
     colours = {  # CSS classes
         llm: "llm-none" if llm == frames.UNKNOWN_LLM else f"llm-{number % HUES}"
@@ -71,7 +73,10 @@ def _build_page(inputs: ReportInputs) -> str:
         facts=_facts(inputs, rule),
         count=len(inputs.newest),
         colours=colours,
-        results={"cards": _cards(summaries), "table": score_tables.dataset_table(summaries)},
+        results={
+            "cards": _cards(summaries),
+            "table": score_tables.dataset_table(summaries, unseen=unseen),
+        },
         comparison=compared
         and {"chart": comparison_svg(compared), "tables": comparison_tables(compared)},
         validations=_validations(inputs, llms),
