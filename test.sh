@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Scores a trained router: generates what is missing, scores, reports.
 #
-#   bash test.sh                                   the recipe's newest checkpoint on its test files
+#   bash test.sh                                   the recipe's newest checkpoint, or its best, on its test files
 #   MODEL_PATH=folder bash test.sh                 another checkpoint, or a model of the hub
 #   DATASETS=nq,hotpotqa bash test.sh              benchmarks that qa_test_gen.py has prepared
 #   bash test.sh evaluation.n_samples=4 actor_rollout_ref.rollout.val.temperature=1.0

@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.dollars import show_dollars
 from router_r1.pool.offer import OfferConfig, Offers
 from router_r1.preference import CostPreference
 from router_r1.reward.manager import RewardConfig
@@ -142,6 +143,11 @@ class RouterConfig(PPOConfig):
             )
 
     @property
+    def most_calls(self) -> int:
+        """That a trajectory can make."""
+        return min(self.max_turns, self.question_limit.calls or self.max_turns)
+
+    @property
     def questions_differ(self) -> bool:
         """Whether prompts hold more of their own than the question."""
         return (
@@ -159,6 +165,19 @@ class RouterConfig(PPOConfig):
                     f"offer.price_jitter={self.offer.price_jitter:g} gives each question prices of "
                     "its own, which the policy must be told: set state_prices=true, or leave it 0"
                 )
+        affordable = self.question_limit.usd
+        cheapest = min(llm.max_tokens * llm.completion_price / 1e6 for llm in self.pool.offered)
+        if affordable is not None and affordable < cheapest:
+            raise ConfigError(
+                f"question_limit.usd={affordable:g} allows no call: the cheapest LLM of pool "
+                f"{self.pool.name!r} may cost {show_dollars(cheapest)} a call (max_tokens x "
+                "completion_price); raise it"
+            )
+        if affordable is not None and not self.state_prices:
+            raise ConfigError(
+                f"question_limit.usd={affordable:g} is dollars, and the policy is told no price; "
+                "set state_prices=true"
+            )
         if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
                 "state_cost_coe, state_prices, question_limit and offer are for prompts that the "

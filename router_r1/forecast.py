@@ -1,12 +1,12 @@
 """How many calls a run makes, what they may cost, and what trajectories are likely to be.
 
 "At most": every trajectory calls in each of its turns, the dearest LLM, which replies with all its
-``max_tokens`` to a query of a whole turn; a budget caps it. "Expected" takes what routers of this
-kind were seen to do: 1.4 calls a trajectory (the quickstart; the paper reports 1.0 to 1.4), with
-replies of 170 tokens (the paper's cost per question by its LLM's price) to queries of 40, spread
-evenly over the LLMs that the prompt offers; a turn of 150 tokens, a prompt of 500; replies within
-2 seconds by the median where the pool's file does not say, and 7.5 times as late by the 99th
-percentile (docs/scaling.md).
+``max_tokens`` to a query of a whole turn; a budget and a question's limit cap it. "Expected" takes
+what routers of this kind were seen to do: 1.4 calls a trajectory (the quickstart; the paper reports
+1.0 to 1.4), with replies of 170 tokens (the paper's cost per question by its LLM's price) to
+queries of 40, spread evenly over the LLMs that the prompt offers; a turn of 150 tokens, a prompt of
+500; replies within 2 seconds by the median where the pool's file does not say, and 7.5 times as
+late by the 99th percentile (docs/scaling.md).
 """
 
 from __future__ import annotations
@@ -44,15 +44,17 @@ class Forecast:
 
 def forecast(config: RouterConfig, pool: PoolConfig, trajectories: int) -> Forecast:
     """Of ``trajectories`` with the run's limits and the pool's prices."""
-    expected_calls = trajectories * min(EXPECTED_CALLS, float(config.max_turns))
-    most_calls = trajectories * config.max_turns
+    expected_calls = trajectories * min(EXPECTED_CALLS, float(config.most_calls))
+    most_calls = trajectories * config.most_calls
     mean_price = sum(_expected_dollars(llm, pool) for llm in pool.offered) / len(pool.offered)
     query_tokens = config.data.max_response_length
     highest_price = max(_most_dollars(llm, pool, query_tokens) for llm in pool.llms)
     most = most_calls * highest_price
     expected = expected_calls * mean_price
-    if pool.budget_usd is not None:
-        most, expected = min(most, pool.budget_usd), min(expected, pool.budget_usd)
+    each = config.question_limit.usd
+    for cap in (pool.budget_usd, None if each is None else trajectories * each):
+        if cap is not None:
+            most, expected = min(most, cap), min(expected, cap)
     return Forecast(expected_calls, most_calls, expected, most)
 
 
@@ -63,7 +65,7 @@ def expected_work(config: RouterConfig, pool: PoolConfig, trajectories: int) -> 
     limits = [llm.requests_per_minute for llm in pool.offered]
     known = [limit for limit in limits if limit is not None]
     calls = OutsideCalls(
-        each=min(EXPECTED_CALLS, float(config.max_turns)),
+        each=min(EXPECTED_CALLS, float(config.most_calls)),
         median_s=median_s,
         p99_s=_LATENCY_SPREAD * median_s,
         at_once=sum(llm.concurrency for llm in pool.offered),

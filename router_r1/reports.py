@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+import yaml
 
 from router_r1.config import RouterConfig
 from router_r1.forecast import spending_totals
@@ -17,6 +17,7 @@ from router_r1.surroundings import RoutingSurroundings
 from verl.config.alarms import AlarmRule
 from verl.task import Reports, TrainingReport
 from verl.trainer.ppo.totals import RunningTotal
+from verl.utils.checkpoints import config_of_run
 from verl.utils.console import console
 
 if TYPE_CHECKING:
@@ -95,12 +96,17 @@ class RoutingReports(Reports):
         }
 
     def _never_trained(self) -> list[str]:
-        """LLMs that this evaluation may offer and the run of its model held out."""
-        path = Path(self._config.trainer.default_local_dir) / "config.yaml"
-        if self._config.offer is None or not path.is_file():
+        """LLMs that this evaluation may offer a question and the run of its model never offered."""
+        offer, named = self._config.offer, self._config.evaluation.model_path
+        own = Path(self._config.trainer.default_local_dir) / "config.yaml"
+        path = config_of_run(Path(named)) if named else own
+        if offer is None or path is None or not path.is_file():
             return []
-        trained = OmegaConf.load(path).get("offer") or {}
-        return sorted(set(trained.get("held_out", ())) - set(self._config.offer.held_out))
+        trained: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        seen = {llm["name"] for llm in trained["pool"]["llms"] if llm["in_prompt"]}
+        seen -= set((trained["offer"] or {}).get("held_out", ()))
+        offered = {llm.name for llm in self._config.pool.offered} - set(offer.held_out)
+        return sorted(offered - seen)
 
     def evaluation(self, folder: Path) -> None:
         """The table on the terminal, and the page."""

@@ -20,6 +20,7 @@ from router_r1.reward.cost import RewardScales
 from router_r1.world.knowledge import Question
 from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
+from verl.config.saving import KeepBestConfig
 from verl.task import TrainingReport, ValidationResult
 from verl.utils.console import console
 from verl.utils.files import write_text
@@ -98,7 +99,7 @@ def write_summary(
         f"{report.output_dir}/",
         highlight=False,
     )
-    _print_next(report.output_dir, example)
+    _print_next(report.output_dir, example, config.scored_best)
 
 
 def _weighing(config: RouterConfig, scales: RewardScales) -> Weighing:
@@ -108,9 +109,9 @@ def _weighing(config: RouterConfig, scales: RewardScales) -> Weighing:
     return Weighing(scales, prompt_prices, config.reward.latency_coe, config.world.time_scale)
 
 
-def _print_next(output_dir: Path, question: str) -> None:
+def _print_next(output_dir: Path, question: str, best: KeepBestConfig | None) -> None:
     console.print("[bold]next[/]")
-    for command, purpose in next_commands(output_dir, question):
+    for command, purpose in next_commands(output_dir, question, best):
         console.print(f"  {purpose}:", highlight=False)
         console.print(f"    {command}", markup=False, highlight=False, soft_wrap=True)
 

@@ -1,7 +1,8 @@
 """The tables of one router: its scores by dataset and by validation, and whom it asked.
 
 Guarantees: estimates are those of :func:`verl.trainer.evaluation.summary.summarise`, so they equal
-``results.json``; large figures are means over questions, averages weigh each dataset the same.
+``results.json``, which has no line of unseen LLMs; large figures are means over questions, averages
+weigh each dataset the same.
 """
 
 from __future__ import annotations

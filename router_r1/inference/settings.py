@@ -7,7 +7,6 @@ run where the checkpoint lies in one, else by the recipe that fits the pool.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,10 @@ from verl.config.validation import ConfigError, to_dataclass
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions
 from verl.trainer.launch import CONFIG_FOLDER, compose_config
-from verl.utils.checkpoints import find_newest_actor
+from verl.utils.checkpoints import config_of_run, find_newest_actor
 from verl.utils.device import resolve_device
 
 PROJECT_ROOT = CONFIG_FOLDER.parent
-_STEP = re.compile(r"global_step_(\d+)")
 _COLD_START_MARK = "cold_start.json"
 
 
@@ -189,11 +187,8 @@ def default_model(*roots: Path) -> str:
 def _training_config(model_path: str, given_pool: PoolConfig | None) -> RouterConfig:
     """The configuration of the run that the model comes from, or the recipe nearest to it."""
     folder = Path(model_path)
-    resolved = folder.resolve()
-    if resolved.name == "actor" and _STEP.fullmatch(resolved.parent.name):
-        dump = resolved.parents[2] / "config.yaml"
-        if dump.is_file():
-            return _run_config(dump)
+    if dump := config_of_run(folder):
+        return _run_config(dump)
     mark = folder / _COLD_START_MARK
     embedded = mark.is_file() if given_pool is None else given_pool.simulated
     overrides = _cold_start_settings(mark) if embedded and mark.is_file() else []

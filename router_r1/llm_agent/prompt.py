@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import PoolConfig
-from router_r1.pool.dollars import show_dollars
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.config.validation import require_choice
 
@@ -122,7 +123,8 @@ def _amounts(limit: QuestionLimit | None) -> list[str]:
     if limit.calls is not None:
         amounts.append(f"{limit.calls} call{'s' if limit.calls > 1 else ''}")
     if limit.usd is not None:
-        amounts.append(show_dollars(limit.usd))
+        # All its digits: the loop keeps what is said.
+        amounts.append(f"${np.format_float_positional(limit.usd, trim='-')}")
     return amounts
 
 

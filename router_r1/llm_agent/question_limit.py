@@ -8,10 +8,20 @@ from dataclasses import dataclass
 from router_r1.pool.outcome import CallResult, Outcome
 from verl.config.validation import require_positive
 
+_NOT_SENT = (
+    Outcome.UNKNOWN_LLM,
+    Outcome.QUESTION_LIMIT,
+    Outcome.BUDGET,
+    Outcome.UNAVAILABLE,
+    Outcome.NOT_RECORDED,
+)
+
 
 @dataclass
 class QuestionLimit:
     """Stated in the prompt, and kept by the loop: a call beyond it is not sent.
+
+    The embedded world's cold start teaches the number of calls alone.
 
     Attributes:
         calls: at most so many calls; null for as many as there are turns.
@@ -36,10 +46,10 @@ class QuestionLimit:
         """Whether one more call may be sent.
 
         Args:
-            earlier: the question's calls so far; names that nobody has are no calls.
+            earlier: the question's calls so far; those that were not sent do not count.
             most_usd: the most that the next may cost.
         """
-        made = sum(result.outcome is not Outcome.UNKNOWN_LLM for result in earlier)
+        made = sum(result.outcome not in _NOT_SENT for result in earlier)
         spent = sum(result.dollars for result in earlier)
         return (self.calls is None or made < self.calls) and (
             self.usd is None or spent + most_usd <= self.usd

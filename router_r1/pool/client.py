@@ -41,11 +41,6 @@ _CHECK_TIMEOUT_S = 10.0
 _TEMPLATE_TOKENS = 64
 
 
-def _whatever_it_costs(most_usd: float) -> bool:
-    """Limits no call."""
-    return most_usd >= 0
-
-
 class PoolUnreachableError(UserError):
     """An endpoint of the pool does not answer."""
 
@@ -147,7 +142,7 @@ class PoolClient:
         name: str,
         query: str,
         offered: OfferedPool | None = None,
-        allows: Callable[[float], bool] = _whatever_it_costs,
+        allows: Callable[[float], bool] | None = None,
     ) -> CallResult:
         """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
 
@@ -157,14 +152,16 @@ class PoolClient:
             offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
                 count, and its prices in the result; None for the pool itself.
             allows: whether a call may be sent that costs so many dollars at most, at the prices
-                that the question is offered.
+                that the question is offered; None for any.
         """
         shown = (self._pool if offered is None else offered.pool).resolve(name)
         own = shown if shown is None or offered is None else offered.owner_of(shown)
         result = CallResult(name, Outcome.UNKNOWN_LLM)
         if own is not None and shown is not None:
             result = await self._ask(
-                own, query, lambda request: allows(_most_dollars(shown, request))
+                own,
+                query,
+                lambda request: allows is None or allows(_most_dollars(shown, request)),
             )
         self.ledger.book(result)
         self.health.book(result)

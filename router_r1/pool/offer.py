@@ -29,8 +29,8 @@ class OfferConfig:
 
     Attributes:
         size: LLMs offered; null offers all.
-        by_tier: one LLM of each of ``size`` tiers, into which the pool is cut by price, so that
-            every question is offered dear and cheap ones; needs ``size``.
+        by_tier: one LLM of each of ``size`` tiers, into which the pool is cut by price, as many in
+            each as can be, so that every question is offered dear and cheap ones; needs ``size``.
         names: that they go by, each question's drawn from these; empty leaves them their own.
         price_jitter: j of the factor exp(u), u uniform in [-j, j], by which a question's prices
             differ from the pool file's; 0 leaves them.

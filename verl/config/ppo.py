@@ -273,6 +273,11 @@ class PPOConfig:
         self._choose_kl()
         self._choose_horizon()
 
+    @property
+    def scored_best(self) -> KeepBestConfig | None:
+        """By what the scored checkpoint is the best; None where it is the newest."""
+        return self.trainer.keep_best if self.evaluation.checkpoint == "best" else None
+
     def _choose_kl(self) -> None:
         """Settles where the KL to the reference goes when the user left it open."""
         config, actor = self.algorithm, self.actor_rollout_ref.actor

@@ -79,8 +79,7 @@ def evaluated_model(config: PPOConfig) -> Path:
     """
     if named := config.evaluation.model_path:
         return Path(named)
-    best = config.trainer.keep_best if config.evaluation.checkpoint == "best" else None
-    return actor_to_score(Path(config.trainer.default_local_dir), best)
+    return actor_to_score(Path(config.trainer.default_local_dir), config.scored_best)
 
 
 def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:

@@ -173,6 +173,15 @@ def _partial(folder: Path) -> Path:
 # -- the policy, and the reward's state ------------------------------------------------------------
 
 
+def config_of_run(actor: Path) -> Path | None:
+    """The ``config.yaml`` of the run that a policy's folder lies in; None for one of no run."""
+    folder = actor.resolve()
+    if folder.name != "actor" or checkpoint_at(folder.parent) is None:
+        return None
+    config = folder.parents[2] / "config.yaml"
+    return config if config.is_file() else None
+
+
 def find_newest_actor(output_dir: Path) -> Path | None:
     """The policy of the run's newest checkpoint that has one to load, None if there is none."""
     for checkpoint in list_checkpoints(output_dir):
@@ -204,10 +213,14 @@ def actor_to_score(output_dir: Path, best: KeepBestConfig | None = None) -> Path
                 f"{checkpoint.folder} holds no model to load yet; write it: python -m "
                 f"verl.trainer.main_export {checkpoint.folder}"
             )
-    known = "" if best is None else f" that knows {best.metric}"
+    if best is not None and list_checkpoints(output_dir):
+        raise UserError(
+            f"no checkpoint of {output_dir} knows {best.metric}, by which the best is chosen; set "
+            "evaluation.checkpoint=newest, or train with a trainer.test_freq that meets save_freq"
+        )
     raise UserError(
-        f"{output_dir} has no checkpoint{known} to score; train first (bash train.sh), or name "
-        "one: MODEL_PATH=folder bash test.sh"
+        f"{output_dir} has no checkpoint to score; train first (bash train.sh), or name one: "
+        "MODEL_PATH=folder bash test.sh"
     )
 
 

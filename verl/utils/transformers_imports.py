@@ -13,9 +13,9 @@ def leave_out_scikit_learn() -> None:
     """Lets transformers, in this process, take scikit-learn for absent.
 
     For assisted generation, which is not used here, its automatic classes would import it, with
-    scipy and pandas: 600 modules, 77 MB and a second of each rank's and each engine's start.
-    Whoever needs scikit-learn can import it all the same. Is to be called before the first of
-    these classes is imported; afterwards it changes nothing.
+    scipy and pandas: 600 modules at each start of a rank or an engine. Whoever needs scikit-learn
+    can import it all the same. Is to be called before the first of these classes is imported;
+    afterwards it changes nothing.
     """
     if _NAME in sys.modules:
         return

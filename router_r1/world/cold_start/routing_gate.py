@@ -17,7 +17,8 @@ from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.tags import ANSWER, SEARCH
 from router_r1.world.cold_start.setting import Setting
-from router_r1.world.cold_start.traces import Phrases
+from router_r1.world.cold_start.traces import GAVE_UP, Phrases
+from router_r1.world.knowledge import Hop, Question
 from verl.trainer.sft.gate import GateReport
 
 _MAX_TURN_TOKENS = 40
@@ -59,19 +60,23 @@ class ColdStartGate:
         counts = {name: [0, 0] for name in ("names", "copies", "format")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
-            for turn in range(max(len(q.hops) for q in self._questions) + 1):
-                live = [i for i, q in enumerate(self._questions) if turn <= len(q.hops)]
+            for turn in range(max(len(self._hops(q)) for q in self._questions) + 1):
+                live = [i for i, q in enumerate(self._questions) if turn <= len(self._hops(q))]
                 texts = sample_turns(
                     model, tokenizer, [contexts[i] for i in live], self._setting.tags.stop_strings
                 )
                 for i, text in zip(live, texts, strict=True):
                     question = self._questions[i]
                     self._judge(text, i, turn, counts)
-                    if turn < len(question.hops):
+                    if turn < len(self._hops(question)):
                         contexts[i] = contexts[i] + self._right_turn(tokenizer, i, turn)
         rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
         passed = all(rates[name] >= least for name, least in self._thresholds.items())
         return GateReport(passed, rates)
+
+    def _hops(self, question: Question) -> Sequence[Hop]:
+        """Those that there are calls for."""
+        return question.hops[: self._setting.question_limit.calls]
 
     def _prompt(self, tokenizer: PreTrainedTokenizerBase, content: str) -> list[int]:
         messages = [{"role": "user", "content": content}]
@@ -81,16 +86,18 @@ class ColdStartGate:
     def _judge(self, text: str, number: int, turn: int, counts: dict[str, list[int]]) -> None:
         question, scene = self._questions[number], self._scenes[number]
         action = parse_action(text, self._setting.tags)
-        calls = turn < len(question.hops)
+        hops = self._hops(question)
+        calls = turn < len(hops)
         well_formed = text.startswith("<think>") and action.kind == (SEARCH if calls else ANSWER)
         _count(counts["format"], well_formed)
         if not well_formed:
             return
         if calls:
             _count(counts["names"], scene.offered.pool.resolve(action.llm_name) is not None)
-            _count(counts["copies"], action.query == question.hops[turn].query)
+            _count(counts["copies"], action.query == hops[turn].query)
         else:
-            _count(counts["copies"], action.content == question.answer)
+            known = len(hops) == len(question.hops)
+            _count(counts["copies"], action.content == (question.answer if known else GAVE_UP))
 
     def _right_turn(self, tokenizer: PreTrainedTokenizerBase, number: int, turn: int) -> list[int]:
         """Tokens of a right call by a random LLM and of the right reply."""

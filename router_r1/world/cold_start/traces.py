@@ -26,6 +26,7 @@ from router_r1.world.cold_start.setting import Scene, Setting
 from router_r1.world.knowledge import Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
+GAVE_UP = "unknown"  # the answer of who has no reply
 _WORDS_AT_ONCE = 3  # of ColdStartConfig.words in a copy exercise
 
 
@@ -42,7 +43,7 @@ class Phrases:
     tags: Tags = DEFAULT_TAGS
     states_cost_coe: bool = False
     answer: str = "<think> I know now</think><answer> {answer}</answer>"
-    give_up: str = "<think> no reply</think><answer> unknown</answer>"
+    give_up: str = f"<think> no reply</think><answer> {GAVE_UP}</answer>"
 
     @property
     def search(self) -> str:

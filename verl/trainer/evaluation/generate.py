@@ -84,7 +84,9 @@ def _settings(
     content["model"] = {"path": str(model_path), "weights": _weights(model_path)}
     content["record"] = [field.name for field in fields(record_class)]
     # A trajectory is the same whether more or fewer are wanted.
-    unshaping = dict.fromkeys(("folder", "resume", "limit", "n_samples"))
+    unshaping = dict.fromkeys(
+        ("folder", "resume", "limit", "n_samples", "model_path", "checkpoint")
+    )
     content["evaluation"] = {**content["evaluation"], **unshaping}
     settings: dict[str, Any] = redact(content)
     return settings

@@ -1,7 +1,7 @@
 """Decoder layers by torch.compile.
 
-Guarantees: one graph serves all layers of a kind and micro-batches of any size, so that compiling
-ends with the first step; names of parameters and FSDP's hooks are untouched.
+Guarantees: one graph serves all layers of a kind and packed micro-batches of any size, so that
+compiling ends with the first step; names of parameters and FSDP's hooks are untouched.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def attend(
         sliding_window: tokens that a token sees, itself among them; None is all before it.
 
     Returns:
-        (1, heads, tokens, head size).
+        (1, heads, tokens, head size of the values).
     """
     lengths = cu_seq_lens.diff().tolist()
     pieces = zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True)
@@ -98,8 +98,8 @@ def _gradients(
 
 
 @attend_in_graph.register_fake
-def _(query: torch.Tensor, *_: Any) -> torch.Tensor:
-    return torch.empty_like(query, memory_format=torch.contiguous_format)
+def _(query: torch.Tensor, _key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
+    return query.new_empty((*query.shape[:3], value.shape[3]))
 
 
 @_gradients.register_fake

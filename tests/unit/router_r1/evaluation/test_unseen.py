@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
 from router_r1.evaluation.report.page import write_report
 from router_r1.evaluation.score_tables import print_results, unseen_summary
@@ -69,6 +70,10 @@ def test_table_and_page_have_the_line_where_there_are_such(
     assert ("2 questions" in shown) == bool(never_trained)
 
 
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(yaml.safe_dump(json.loads(json.dumps(content))))
+
+
 def test_what_was_held_out_is_known_from_the_runs_own_configuration(tmp_path: Path) -> None:
     def facts(*overrides: str) -> object:
         task_class, config = load_task_config(
@@ -80,8 +85,13 @@ def test_what_was_held_out_is_known_from_the_runs_own_configuration(tmp_path: Pa
 
     offers_all = "offer.held_out=[]"
     assert facts(offers_all) == [], "there is no run"
-    OmegaConf.save({"offer": {"held_out": ["Pyxis", "Regor"]}}, tmp_path / "config.yaml")
+    _, trained = load_task_config(["recipe=quickstart_pools"])
+    write_yaml(tmp_path / "config.yaml", asdict(trained))
     assert facts(offers_all) == ["Pyxis", "Regor"]
     assert facts() == [], "they are held out here as well"
-    OmegaConf.save({"offer": None}, tmp_path / "config.yaml")
-    assert facts(offers_all) == []
+    assert facts(offers_all, "evaluation.model_path=Qwen/Qwen2.5-3B") == [], "of no run"
+    actor = tmp_path / "other/checkpoints/global_step_3/actor"
+    actor.mkdir(parents=True)
+    _, trained = load_task_config(["recipe=quickstart_pools", offers_all])
+    write_yaml(tmp_path / "other/config.yaml", asdict(trained))
+    assert facts(offers_all, f"evaluation.model_path={actor}") == [], "its run offered all"

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from router_r1.config import RouterConfig
+from router_r1.forecast import Forecast, forecast
 from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.settings import resolve
 from router_r1.llm_agent.prompt import STYLES, build_prompt_template
@@ -16,6 +18,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.task import RoutingTask
 from router_r1.world.cold_start.policy import create_policy, world_tokenizer
+from router_r1.world.cold_start.routing_gate import ColdStartGate
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import PolicySize
@@ -26,7 +29,7 @@ RESULTS = st.lists(
     st.builds(
         CallResult,
         st.just("Atlas"),
-        st.sampled_from([Outcome.OK, Outcome.EMPTY, Outcome.UNKNOWN_LLM, Outcome.TIMEOUT]),
+        st.sampled_from(Outcome),
         dollars=st.floats(0, 1),
     ),
     max_size=6,
@@ -34,10 +37,11 @@ RESULTS = st.lists(
 
 
 @given(RESULTS, st.floats(0, 1))
-def test_both_limits_hold_and_names_of_nobody_do_not_count(
+def test_both_limits_hold_and_what_was_not_sent_does_not_count(
     earlier: list[CallResult], most: float
 ) -> None:
-    calls = [result for result in earlier if result.outcome is not Outcome.UNKNOWN_LLM]
+    unsent = {"unknown_llm", "question_limit", "budget", "unavailable", "not_recorded"}
+    calls = [result for result in earlier if result.outcome.value not in unsent]
     spent = sum(result.dollars for result in earlier)
     assert QuestionLimit().allows(earlier, most)
     assert QuestionLimit(calls=2).allows(earlier, most) == (len(calls) < 2)
@@ -51,11 +55,11 @@ def test_a_prompt_states_the_limit_or_is_what_it_was(style: str, embedded_pool: 
         return build_prompt_template(style, embedded_pool, limit=limit)
 
     assert template(QuestionLimit()) == template(None)
-    both = template(QuestionLimit(calls=1, usd=0.00012))
+    both = template(QuestionLimit(calls=1, usd=0.0001234))
     if style == "compact":
-        said = "At most 1 call.\nAt most $0.00012.\n"
+        said = "At most 1 call.\nAt most $0.0001234.\n"
     else:
-        said = "at most 1 call and $0.00012."
+        said = "at most 1 call and $0.0001234."
     assert said in both
     assert "2 calls" in template(QuestionLimit(calls=2))
     assert both.endswith("Question: {question}")
@@ -65,6 +69,30 @@ def test_a_prompt_states_the_limit_or_is_what_it_was(style: str, embedded_pool: 
 def test_a_limit_that_allows_nothing_is_refused(wrong: str) -> None:
     with pytest.raises(ConfigError, match=rf"question_limit\.{wrong.split('=')[0]} must be > 0"):
         load_task_config(["recipe=quickstart", f"question_limit.{wrong}"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["question_limit.usd=1e-7", "state_prices=true"], "allows no call: the cheapest LLM"),
+        (["question_limit.usd=0.001"], "the policy is told no price; set state_prices=true"),
+    ],
+)
+def test_dollars_that_the_policy_cannot_spend_are_refused(settings: list[str], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load_task_config(["recipe=quickstart", *settings])
+
+
+def test_the_forecast_knows_the_limit() -> None:
+    def of(*overrides: str) -> Forecast:
+        _, config = load_task_config(["recipe=quickstart", *overrides])
+        assert isinstance(config, RouterConfig)
+        return forecast(config, config.pool, 100)
+
+    free, one = of(), of("question_limit.calls=1")
+    assert (free.most_calls, one.most_calls, one.expected_calls) == (300, 100, 100)
+    assert one.most_dollars == pytest.approx(free.most_dollars / 3)
+    assert of("question_limit.usd=1e-4", "state_prices=true").most_dollars == pytest.approx(0.01)
 
 
 def test_a_limit_that_no_prompt_would_state_is_refused() -> None:
@@ -92,6 +120,23 @@ def test_traces_make_no_call_too_many(embedded_pool: PoolConfig, tmp_path: Path)
     assert {text.count("</search>") - 1 for text in texts} == {1}, "the prompt shows one tag"
     assert 0 < sum("no reply" in text for text in texts) < 64
     assert tokenizer.unk_token is None or not any(str(tokenizer.unk_token) in t for t in texts)
+
+
+def test_the_gate_wants_no_call_too_many(embedded_pool: PoolConfig) -> None:
+    """A policy that stops after its one call, and then says that it does not know, is right."""
+    setting = Setting(pool=embedded_pool, question_limit=QuestionLimit(calls=1))
+    gate = ColdStartGate(setting.to_mapping(), {}, 64, 0)
+    counts = {name: [0, 0] for name in ("names", "copies", "format")}
+    two_hops = 0
+    for number, question in enumerate(gate._questions):
+        first, *others = question.hops
+        call = gate._phrases.call(embedded_pool.llms[0], first.domain, first.query, None)
+        answer = "unknown" if others else question.answer
+        two_hops += bool(others)
+        gate._judge(call, number, 0, counts)
+        gate._judge(gate._phrases.answer.format(answer=answer), number, 1, counts)
+    assert two_hops
+    assert all(right == total > 0 for right, total in counts.values())
 
 
 def test_a_policy_of_the_cold_start_is_asked_with_the_limit_it_was_taught(

@@ -22,6 +22,7 @@ POLICYS_OWN = (
     Outcome.UNKNOWN_LLM,
     Outcome.INVALID_QUERY,
     Outcome.BUDGET,
+    Outcome.QUESTION_LIMIT,
 )
 
 

@@ -426,7 +426,7 @@ def test_an_empty_reply_is_recorded_and_not_bought_again(tmp_path: Any) -> None:
 
 
 def test_what_the_policy_did_is_told_from_what_the_infrastructure_did() -> None:
-    own = {"ok", "unknown_llm", "invalid_query", "empty", "budget"}
+    own = {"ok", "unknown_llm", "invalid_query", "empty", "budget", "question_limit"}
     assert {outcome.value for outcome in Outcome if not outcome.infrastructure} == own
 
 

@@ -153,7 +153,7 @@ def test_the_best_is_scored_where_that_is_asked_for(tmp_path: Path) -> None:
     assert actor_to_score(tmp_path) == step_folder(tmp_path, 20) / "actor"
     best = KeepBestConfig(metric="score")
     assert actor_to_score(tmp_path, best) == step_folder(tmp_path, 5) / "actor"
-    with pytest.raises(UserError, match="no checkpoint that knows val/em to score"):
+    with pytest.raises(UserError, match=r"no checkpoint of .* knows val/em"):
         actor_to_score(tmp_path, KeepBestConfig(metric="val/em"))
 
 
