@@ -30,7 +30,8 @@ MARKET = (
 SMALL = (
     *("trainer.device=cpu", "trainer.n_gpus_per_node=2", "trainer.total_training_steps=2"),
     *("trainer.test_freq=-1", "trainer.val_before_train=false", "trainer.logger=[console,jsonl]"),
-    *("data.train_batch_size=16", "data.val_data_num=16", "data.max_response_length=48"),
+    *("data.train_batch_size=16", "data.val_data_num=16", "evaluation.limit=32"),
+    "data.max_response_length=48",
     *("data.max_start_length=1700", "data.max_prompt_length=1990", "data.max_obs_length=64"),
     *("actor_rollout_ref.model.dtype=float32", "actor_rollout_ref.rollout.dtype=float32"),
     *("actor_rollout_ref.rollout.enforce_eager=true", "actor_rollout_ref.rollout.cpu_threads=2"),
