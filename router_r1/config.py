@@ -165,22 +165,26 @@ class RouterConfig(PPOConfig):
                     f"offer.price_jitter={self.offer.price_jitter:g} gives each question prices of "
                     "its own, which the policy must be told: set state_prices=true, or leave it 0"
                 )
-        affordable = self.question_limit.usd
-        cheapest = min(llm.max_tokens * llm.completion_price / 1e6 for llm in self.pool.offered)
-        if affordable is not None and affordable < cheapest:
-            raise ConfigError(
-                f"question_limit.usd={affordable:g} allows no call: the cheapest LLM of pool "
-                f"{self.pool.name!r} may cost {show_dollars(cheapest)} a call (max_tokens x "
-                "completion_price); raise it"
-            )
-        if affordable is not None and not self.state_prices:
-            raise ConfigError(
-                f"question_limit.usd={affordable:g} is dollars, and the policy is told no price; "
-                "set state_prices=true"
-            )
+        if self.question_limit.usd is not None:
+            self._check_dollars(self.question_limit.usd)
         if self.questions_differ and self.prompt_style is None:
             raise ConfigError(
                 "state_cost_coe, state_prices, question_limit and offer are for prompts that the "
                 "run writes, but with prompt_style=null they are those of the data files; set a "
                 "prompt_style"
+            )
+
+    def _check_dollars(self, usd: float) -> None:
+        """Of a question: they must buy a call, and the policy must know prices."""
+        cheapest = min(llm.max_tokens * llm.completion_price / 1e6 for llm in self.pool.offered)
+        if usd < cheapest:
+            raise ConfigError(
+                f"question_limit.usd={usd:g} allows no call: the cheapest LLM of pool "
+                f"{self.pool.name!r} may cost {show_dollars(cheapest)} a call (max_tokens x "
+                "completion_price); raise it"
+            )
+        if not self.state_prices:
+            raise ConfigError(
+                f"question_limit.usd={usd:g} is dollars, and the policy is told no price; set "
+                "state_prices=true"
             )

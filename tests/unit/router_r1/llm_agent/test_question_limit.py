@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.settings import resolve
 from router_r1.llm_agent.prompt import STYLES, build_prompt_template
 from router_r1.llm_agent.question_limit import QuestionLimit
+from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
+from router_r1.pool.offer import OfferedPool
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.task import RoutingTask
 from router_r1.world.cold_start.policy import create_policy, world_tokenizer
@@ -22,6 +26,7 @@ from router_r1.world.cold_start.routing_gate import ColdStartGate
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
 from router_r1.world.config import PolicySize
+from tests.pool_stub import ok, pool_at, stub
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
 
@@ -108,6 +113,31 @@ def test_a_run_states_its_limit_and_its_loop_keeps_it(recipe: str) -> None:
     (message,) = task.messages({"extra_info": {"index": 0, "question": "Who is it?"}})
     assert "t most 2 calls" in message["content"]
     assert task.config.question_limit == QuestionLimit(calls=2)
+
+
+def test_a_call_is_weighed_at_the_prices_that_the_question_is_offered() -> None:
+    """At most 100 completion tokens: $ 2 per 1M in the pool's file, $ 4 as it is offered."""
+    weighed: list[float] = []
+
+    def allows(most_usd: float) -> bool:
+        weighed.append(most_usd)
+        return False
+
+    async def ask(pool: PoolConfig, offered: OfferedPool | None) -> CallResult:
+        client = PoolClient(pool)
+        try:
+            return await client.ask("A", "who?", offered, allows)
+        finally:
+            await client.close()
+
+    with stub(lambda _: ok()) as endpoint:
+        pool = pool_at(endpoint.url, max_tokens=100, prompt_price=0.0)
+        (own,) = pool.llms
+        dear = replace(pool, llms=[replace(own, completion_price=4.0)])
+        for offered in (None, OfferedPool(dear, (own,))):
+            assert asyncio.run(ask(pool, offered)).outcome is Outcome.QUESTION_LIMIT
+        assert endpoint.sent == []
+    assert weighed == pytest.approx([2e-4, 4e-4])
 
 
 def test_traces_make_no_call_too_many(embedded_pool: PoolConfig, tmp_path: Path) -> None:
