@@ -105,14 +105,16 @@ class DataProto:
         return len(next(iter(self.non_tensor_batch.values()), ()))
 
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray | torch.Tensor) -> DataProto:
-        """The samples at ``index`` (slice, integers or a boolean mask) as a new DataProto."""
+        """The samples at ``index`` (slice, integers or a boolean mask) as a new DataProto, which
+        shares a slice's data and copies that of other rows."""
         if isinstance(index, slice):
-            rows = torch.arange(len(self))[index]
+            rows: slice | np.ndarray = index
         else:
-            rows = torch.as_tensor(index)
-            rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows.long()
+            wanted = torch.as_tensor(index)
+            wanted = wanted.nonzero().flatten() if wanted.dtype == torch.bool else wanted.long()
+            rows = wanted.numpy()
         batch = None if self.batch is None else self.batch[rows]
-        arrays = {name: array[rows.numpy()] for name, array in self.non_tensor_batch.items()}
+        arrays = {name: array[rows] for name, array in self.non_tensor_batch.items()}
         return DataProto(batch, arrays, dict(self.meta_info))
 
     def select(

@@ -23,6 +23,7 @@ from verl.single_controller.dispatch import MethodSpec, gather, method_specs, sp
 from verl.single_controller.rank_device import RankDevice, claim_rank_device
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker import RankInfo, Worker, free_address
+from verl.utils.garbage import spare_the_collector
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class _Process:
     def start(self, info: RankInfo, roles: Mapping[str, RayClassWithInit]) -> None:
         Worker.init_process_group(info)
         self._workers = {n: r.cls(info, *r.args, **r.kwargs) for n, r in roles.items()}
+        spare_the_collector()
 
     def call(self, role: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return getattr(self._workers[role], method)(*args, **kwargs)

@@ -9,15 +9,20 @@ import gc
 _YOUNGEST = 50_000
 
 
-def spare_the_collector() -> None:
-    """Call once everything is imported: the collector leaves those objects alone, and looks less
-    often at the others.
+def collect_rarely() -> None:
+    """Call before anything large is imported: torch, transformers and vLLM make about a million
+    objects, and the collector would look at them again and again while they come, a fifth of the
+    time that their import takes. Later, hundreds of calls under way keep thousands of young
+    objects alive, which it would look at in vain too (benchmarks/pool_throughput.py).
+    """
+    gc.set_threshold(_YOUNGEST, *gc.get_threshold()[1:])
 
-    torch, transformers and vLLM leave about a million objects, and hundreds of calls under way
-    keep thousands of young ones alive: a driver would spend a third of its time on looking at them
-    again and again (benchmarks/pool_throughput.py).
+
+def spare_the_collector() -> None:
+    """Call once everything is imported and loaded: the collector leaves those objects alone.
+
+    Looking at all that a rank has imported takes 0.2 s, twice a step where memory is to be freed.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNGEST, *gc.get_threshold()[1:])
     atexit.register(gc.unfreeze)  # or extension modules report their objects as leaked

@@ -99,6 +99,15 @@ def test_reorder_must_be_a_permutation() -> None:
         _batch(3).reorder([0, 0, 1])
 
 
+def test_a_slice_is_no_copy_and_other_rows_are() -> None:
+    data = _batch(4)
+    assert data.batch is not None
+    for index, shared in ((slice(2, 4), True), ([2, 3], False)):
+        part = data[index].batch
+        assert part is not None
+        assert (part["y"].data_ptr() == data.batch["y"][2:].data_ptr()) is shared
+
+
 def test_index_by_mask_and_slice() -> None:
     data = _batch(4)
     kept = data[np.array([True, False, True, False])]

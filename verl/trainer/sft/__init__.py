@@ -1,5 +1,5 @@
 """Supervised fine-tuning."""
 
-from verl.utils.transformers_imports import leave_out_scikit_learn
+from verl.utils.unused_libraries import leave_out_unused_libraries
 
-leave_out_scikit_learn()
+leave_out_unused_libraries()

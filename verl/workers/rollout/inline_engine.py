@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from verl.utils.unused_libraries import not_found
+
 if TYPE_CHECKING:  # importing vllm takes seconds and reads the environment
     from vllm import RequestOutput, TokensPrompt
     from vllm import SamplingParams as VLLMSamplingParams
@@ -218,8 +220,9 @@ class InlineEngine:
 
 
 def _start(arguments: dict[str, Any], cpu_threads: int | None) -> LLMEngine:
-    from vllm import EngineArgs
-    from vllm.v1.engine.llm_engine import LLMEngine
+    with not_found("scipy"):  # only what resamples audio imports it
+        from vllm import EngineArgs
+        from vllm.v1.engine.llm_engine import LLMEngine
 
     if cpu_threads is not None:
         import torch

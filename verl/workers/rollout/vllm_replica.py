@@ -19,8 +19,10 @@ from transformers import AutoTokenizer
 
 from verl.config.rollout import RolloutConfig
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.utils.garbage import spare_the_collector
 from verl.utils.generation_config import end_of_turn_ids
 from verl.utils.surroundings import MIB, free_shared_memory, require_shared_memory
+from verl.utils.unused_libraries import not_found
 from verl.workers.rollout.inline_engine import InlineEngine
 from verl.workers.weight_transfer.buckets import BACKEND
 
@@ -137,6 +139,7 @@ class VLLMReplica:
         require_shared_memory(free_shared_memory(), shared_memory_needed(settings))
         self._set_environment()
         self._engine = _start_engine(settings)
+        spare_the_collector()
         self._transfer_ready = False
 
     def _set_environment(self) -> None:
@@ -265,8 +268,9 @@ def _start_engine(settings: ReplicaSettings) -> Any:
     if settings.inline:
         threads = settings.cpu_threads if settings.device == "cpu" else None
         return InlineEngine(arguments, threads)
-    from vllm import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
+    with not_found("scipy"):  # only what resamples audio imports it
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
 
