@@ -42,7 +42,7 @@ for cost_coe in ${COST_COES:-0 0.3 0.6 0.9}; do
   else
     name=${sweep}_$cost_coe results=outputs/${sweep}_$cost_coe/eval
     train "$name" cost_coe="$cost_coe"
-    bash test.sh "${overrides[@]}" trainer.experiment_name="$name"
+    bash test.sh "${overrides[@]}" cost_coe="$cost_coe" trainer.experiment_name="$name"
   fi
   comparison+=(--sweep "$cost_coe=$results")
 done

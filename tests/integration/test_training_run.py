@@ -174,11 +174,11 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
         *("bash", "train.sh", *SMALL, f"trainer.default_local_dir={tmp_path}"),
         *(f"world.folder={tmp_path}/world", "trainer.total_training_steps=50"),
         *("trainer.val_before_train=false", "trainer.n_gpus_per_node=1"),
-        *("pool.budget_usd=0.004", "trainer.save_hf=last"),
+        *("pool.budget_usd=0.002", "trainer.save_hf=last"),
         RECIPE="quickstart",
     )
     assert command.finish() == 0, command.output
-    stopped = re.search(r"stopped after (\d+) steps: pool.budget_usd=0.004", command.output)
+    stopped = re.search(r"stopped after (\d+) steps: pool.budget_usd=0.002", command.output)
     assert stopped, command.output
     steps = int(stopped.group(1))
     assert 1 <= steps < 50
@@ -188,8 +188,8 @@ def test_a_used_up_budget_ends_the_run_at_a_clean_checkpoint(tmp_path: Path) -> 
     assert [line["step"] for line in lines] == list(range(1, steps + 1)), "no half-paid step"
     assert lines[-1]["pool/outcome/budget"] == 0
     spending = json.loads((tmp_path / "summary.json").read_text())["spending"]
-    assert 0.002 < sum(account["spent_usd"] for account in spending.values()) <= 0.004
-    assert "limit $0.004" in command.output
+    assert 0.001 < sum(account["spent_usd"] for account in spending.values()) <= 0.002
+    assert "limit $0.002" in command.output
 
 
 @pytest.mark.usefixtures("cold_policy")

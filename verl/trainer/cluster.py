@@ -118,6 +118,8 @@ def _start(num_cpus: int) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=_shows_worker_logs(),
                 runtime_env={"env_vars": worker_environment()},
+                # Workers in reserve would not have that environment, and never be used.
+                _system_config={"prestart_worker_first_driver": False},
             )
         except Exception as error:  # Ray has no kind of its own for it
             ray.shutdown()

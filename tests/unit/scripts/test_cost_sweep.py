@@ -43,7 +43,7 @@ def test_one_router_per_cost_coe_then_one_comparison(checkout: Path) -> None:
     commands = sweep(checkout)
     assert [c.split()[0] for c in commands] == ["train.sh", "test.sh"] * 4 + ["python"]
     assert commands[2] == "train.sh cost_coe=0.3 trainer.experiment_name=sweep_0.3"
-    assert commands[3] == "test.sh trainer.experiment_name=sweep_0.3"
+    assert commands[3] == "test.sh cost_coe=0.3 trainer.experiment_name=sweep_0.3"
     points = " ".join(f"--sweep {a}=outputs/sweep_{a}/eval" for a in ("0", "0.3", "0.6", "0.9"))
     assert commands[-1] == (
         f"python -m router_r1.evaluation.compare {points} --output outputs/sweep"
@@ -56,7 +56,7 @@ def test_overrides_reach_training_and_scoring_options_the_comparison(checkout: P
     )
     assert commands == [
         "train.sh trainer.seed=1 cost_coe=0.5 trainer.experiment_name=seed1_0.5",
-        "test.sh trainer.seed=1 trainer.experiment_name=seed1_0.5",
+        "test.sh trainer.seed=1 cost_coe=0.5 trainer.experiment_name=seed1_0.5",
         "python -m router_r1.evaluation.compare --seed 3 --sweep 0.5=outputs/seed1_0.5/eval "
         "--output outputs/seed1",
     ]
