@@ -11,7 +11,7 @@ _YOUNGEST = 50_000
 
 def collect_rarely() -> None:
     """Call before anything large is imported: torch, transformers and vLLM make about a million
-    objects, and the collector would look at them again and again while they come, a fifth of the
+    objects, and the collector would look at them again and again while they come, a tenth of the
     time that their import takes. Later, hundreds of calls under way keep thousands of young
     objects alive, which it would look at in vain too (benchmarks/pool_throughput.py).
     """
