@@ -8,7 +8,7 @@ source scripts/recipe.sh
 choose_packages trainer.device=cpu
 # Ray's workers yield to everyone by default: a run would wait for the quick tests beside it.
 export RAY_worker_niceness=0
-# Nor does it start workers in reserve: few tests would use them.
+# Nor do the clusters that tests start have workers in reserve: few tests would use them.
 export RAY_prestart_worker_first_driver=0
 # Engines beside each other on few cores: threads that wait for one another sleep, where they would
 # spin by default.

@@ -25,7 +25,7 @@ class DataProto:
         meta_info: facts about the whole batch; not split, not padded.
 
     Pickles as numpy views of the tensors, so Ray moves them through its object store without an
-    extra copy; what a receiver gets is read-only there and is copied by the first indexing.
+    extra copy; a receiver copies the tensors out of it, and may not write to numeric arrays.
 
     Raises:
         ValueError: if lengths disagree.
@@ -108,13 +108,13 @@ class DataProto:
         """The samples at ``index`` (slice, integers or a boolean mask) as a new DataProto, which
         shares a slice's data and copies that of other rows."""
         if isinstance(index, slice):
-            rows: slice | np.ndarray = index
-        else:
-            wanted = torch.as_tensor(index)
-            wanted = wanted.nonzero().flatten() if wanted.dtype == torch.bool else wanted.long()
-            rows = wanted.numpy()
+            batch = None if self.batch is None else self.batch[index]
+            arrays = {name: array[index] for name, array in self.non_tensor_batch.items()}
+            return DataProto(batch, arrays, dict(self.meta_info))
+        rows = torch.as_tensor(index)
+        rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows.long()
         batch = None if self.batch is None else self.batch[rows]
-        arrays = {name: array[rows] for name, array in self.non_tensor_batch.items()}
+        arrays = {name: array[rows.numpy()] for name, array in self.non_tensor_batch.items()}
         return DataProto(batch, arrays, dict(self.meta_info))
 
     def select(

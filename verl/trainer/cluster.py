@@ -109,6 +109,8 @@ def _start(num_cpus: int) -> None:
         ClusterError: if they are late again.
     """
     provide_ray_token()
+    # Workers in reserve would not have a run's environment, and never be used.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     for attempt in (1, 2):
         try:
             ray.init(
@@ -118,8 +120,6 @@ def _start(num_cpus: int) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=_shows_worker_logs(),
                 runtime_env={"env_vars": worker_environment()},
-                # Workers in reserve would not have that environment, and never be used.
-                _system_config={"prestart_worker_first_driver": False},
             )
         except Exception as error:  # Ray has no kind of its own for it
             ray.shutdown()

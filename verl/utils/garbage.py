@@ -15,13 +15,15 @@ def collect_rarely() -> None:
     time that their import takes. Later, hundreds of calls under way keep thousands of young
     objects alive, which it would look at in vain too (benchmarks/pool_throughput.py).
     """
-    gc.set_threshold(_YOUNGEST, *gc.get_threshold()[1:])
+    youngest, *older = gc.get_threshold()
+    if 0 < youngest < _YOUNGEST:  # 0: it is switched off
+        gc.set_threshold(_YOUNGEST, *older)
 
 
 def spare_the_collector() -> None:
-    """Call once everything is imported and loaded: the collector leaves those objects alone.
+    """The collector leaves alone what there is now; to be called again when more is loaded.
 
-    Looking at all that a rank has imported takes 0.2 s, twice a step where memory is to be freed.
+    Looking at all that a rank has imported takes 0.2 s, and is done wherever it is to free memory.
     """
     gc.collect()
     gc.freeze()

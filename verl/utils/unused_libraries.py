@@ -19,16 +19,16 @@ def not_found(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del sys.modules[name]
+        sys.modules.pop(name, None)
 
 
 def leave_out_unused_libraries() -> None:
     """Lets transformers, in this process, take scikit-learn and scipy for absent.
 
     For assisted generation and losses of object detection, which are not used here, its automatic
-    classes would import them, with pandas: 800 modules at each start of a driver, a rank or an
-    engine. Whoever needs them can import them all the same. Is to be called before the first of
-    these classes is imported; afterwards it changes nothing.
+    classes would import them, with pandas, at each start of a driver, a rank or an inline engine.
+    Our own code can import them all the same. Is to be called before the first of these classes is
+    imported.
     """
     with not_found("sklearn"), not_found("scipy"):
         for is_available in (import_utils.is_sklearn_available, import_utils.is_scipy_available):
