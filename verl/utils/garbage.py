@@ -11,9 +11,8 @@ _YOUNGEST = 50_000
 
 def collect_rarely() -> None:
     """Call before anything large is imported: torch, transformers and vLLM make about a million
-    objects, and the collector would look at them again and again while they come, a tenth of the
-    time that their import takes. Later, hundreds of calls under way keep thousands of young
-    objects alive, which it would look at in vain too (benchmarks/pool_throughput.py).
+    objects, and the collector would look at them again and again while they come. Later, hundreds
+    of calls under way keep thousands of young objects alive, which it would look at in vain too.
     """
     youngest, *older = gc.get_threshold()
     if 0 < youngest < _YOUNGEST:  # 0: it is switched off
@@ -23,7 +22,7 @@ def collect_rarely() -> None:
 def spare_the_collector() -> None:
     """The collector leaves alone what there is now; to be called again when more is loaded.
 
-    Looking at all that a rank has imported takes 0.2 s, and is done wherever it is to free memory.
+    It would look at all that a rank has imported wherever memory is to be freed, twice a step.
     """
     gc.collect()
     gc.freeze()
