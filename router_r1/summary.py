@@ -125,8 +125,8 @@ def _measured(result: ValidationResult) -> dict[str, float]:
     }
 
 
-def _offered(config: RouterConfig, questions: Sequence[Question]) -> list[tuple[str, ...]] | None:
-    """The LLMs that each validation question is offered; None if it is the pool."""
+def _offered(config: RouterConfig, questions: Sequence[Question]) -> list[dict[str, float]] | None:
+    """Price of each LLM that a validation question is offered; None if it is offered the pool."""
     offers = config.offers
     if offers is None:
         return None
@@ -134,7 +134,13 @@ def _offered(config: RouterConfig, questions: Sequence[Question]) -> list[tuple[
         {"extra_info": {"index": index, "question": question.text}}
         for index, question in enumerate(questions)
     )
-    return [tuple(llm.name for llm in offers.of_row(row).owners) for row in rows]
+    return [
+        {
+            owner.name: shown.completion_price
+            for owner, shown in zip(drawn.owners, drawn.pool.llms, strict=True)
+        }
+        for drawn in map(offers.of_row, rows)
+    ]
 
 
 def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[str, Any]]:

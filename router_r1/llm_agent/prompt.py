@@ -92,9 +92,12 @@ def build_prompt_template(
     """
     require_choice("prompt style", style, STYLES)
     if style == "compact":
-        priced = [f" ${llm.completion_price:.2g}" if state_prices else "" for llm in pool.offered]
+        # Before the name: a model of two layers sees in a name what stands before it.
+        priced = [
+            f"${_one_digit(llm.completion_price)} " if state_prices else "" for llm in pool.offered
+        ]
         listed = zip(pool.offered, priced, strict=True)
-        names = ", ".join(f"{llm.name} {llm.described}{price}" for llm, price in listed)
+        names = ", ".join(f"{price}{llm.name} {llm.described}" for llm, price in listed)
         return _COMPACT_TEMPLATE.format(
             route=tags.route,
             descriptors=names,
@@ -126,6 +129,11 @@ def _amounts(limit: QuestionLimit | None) -> list[str]:
         # All its digits: the loop keeps what is said.
         amounts.append(f"${np.format_float_positional(limit.usd, trim='-')}")
     return amounts
+
+
+def _one_digit(number: float) -> str:
+    """To one significant digit, such as "0.03", "3" or "30"."""
+    return np.format_float_positional(number, precision=1, fractional=False, trim="-")
 
 
 def fill(template: str, question: str, cost_coe: float | None = None) -> str:

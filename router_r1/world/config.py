@@ -47,6 +47,12 @@ class PolicySize:
     Two layers and eight heads are what copying needs, and it is what queries and answers are made
     of; ``initializer_range`` far above Qwen's 0.02 lets it appear within 150 steps instead of 300
     (measured). vLLM's CPU attention wants heads of at least 32 dimensions.
+
+    Attributes:
+        initializer_range: standard deviation of the weights' first values.
+        embedding_range: of the embeddings'; None as the others'.
+        look_back: one head of the first layer each that starts by looking at the token so many
+            places before. Trained LLMs have such heads for 1, to find what follows a word.
     """
 
     hidden_size: int = 256
@@ -54,7 +60,26 @@ class PolicySize:
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
     initializer_range: float = 0.06
+    embedding_range: float | None = None
+    look_back: list[int] = field(default_factory=list)
     max_position_embeddings: int = 2048
+
+    def __post_init__(self) -> None:
+        require_positive(
+            **{
+                "cold_start.policy.initializer_range": self.initializer_range,
+                "cold_start.policy.embedding_range": self.embedding_range,
+            }
+        )
+        if len(self.look_back) > self.num_attention_heads:
+            raise ConfigError(
+                f"cold_start.policy.look_back is of {len(self.look_back)} heads, but the policy "
+                f"has {self.num_attention_heads} a layer"
+            )
+        if self.look_back and min(self.look_back) < 1:
+            raise ConfigError(
+                f"cold_start.policy.look_back counts places back, >= 1; got {self.look_back}"
+            )
 
 
 @dataclass
@@ -78,11 +103,15 @@ class ColdStartConfig:
         lean: how far the calls of traces follow what a prompt says of LLMs, as an
             instruction-tuned model's would: an LLM is drawn by the weight exp(lean * r), where r is
             the sum of 1, if questions are offered LLMs of their own and its descriptor holds the
-            domain asked about, and of -d, if the prompt states what cost counts, where d is how
-            many price steps the LLM lies from the one that the weight of cost points at: the
-            dearest for 0, the cheapest for 1, in proportion between. 0 draws all alike.
+            domain asked about; of 1 more, if it is the cheapest of these (by its price, of which
+            the prompt may state fewer digits) and the prompt states prices; and of -d, if the
+            prompt states what cost counts, where d is how many price steps the LLM lies from the
+            one that the weight of cost points at: the dearest for 0, the cheapest for 1, in
+            proportion between. 0 draws all alike.
+        lookup_share: part of the examples that are lookup exercises: pairs of words, then some of
+            them again, where the second word of each is to be found.
         words: names that the policy can write as well, though no trace calls an LLM so: they stand
-            in copy exercises only, for an evaluation that offers LLMs under new names.
+            in lookup exercises only, for an evaluation that offers LLMs under new names.
         gate_freq: steps between measurements.
     """
 
@@ -94,6 +123,7 @@ class ColdStartConfig:
     copy_steps: int = 100
     no_reply_share: float = 0.04
     lean: float = 0.0
+    lookup_share: float = 0.0
     words: list[str] = field(default_factory=list)
     gate_freq: int = 120
     policy: PolicySize = field(default_factory=PolicySize)
@@ -102,6 +132,12 @@ class ColdStartConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.lean <= 10.0:
             raise ConfigError(f"cold_start.lean must be in [0, 10], got {self.lean}")
+        if not 0.0 <= self.lookup_share < 1.0:
+            raise ConfigError(f"cold_start.lookup_share must be in [0, 1), got {self.lookup_share}")
+        if self.words and not self.lookup_share:
+            raise ConfigError(
+                "cold_start.words stand in lookup exercises only; set cold_start.lookup_share"
+            )
         require_positive(
             **{"cold_start.steps": self.steps, "cold_start.batch_size": self.batch_size}
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -66,7 +66,9 @@ class Oracle:
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
         weighing: by which the best route is chosen; expectations keep the unit of ``prices``.
-        offered: the LLMs that each question is offered; None offers all to each.
+        offered: $ per 1M completion tokens of each LLM that a question is offered, for each
+            question; prompt prices differ from the pool file's by the same factor. None offers all
+            to each, at ``prices``.
     """
 
     def __init__(
@@ -75,11 +77,19 @@ class Oracle:
         prices: Mapping[str, float],
         questions: Sequence[Question],
         weighing: Weighing | None = None,
-        offered: Sequence[tuple[str, ...]] | None = None,
+        offered: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
         self._llms = world.llms
-        everyone = tuple(world.llms)
-        self._offered = list(offered) if offered is not None else [everyone] * len(questions)
+        # Factors on the costs below, by the LLMs that there are for a question.
+        self._everyone = dict.fromkeys(world.llms, 1.0)
+        self._offered = (
+            [self._everyone] * len(questions)
+            if offered is None
+            else [
+                {name: price / prices[name] if prices[name] else 1.0 for name, price in own.items()}
+                for own in offered
+            ]
+        )
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
@@ -96,51 +106,58 @@ class Oracle:
     @cached_property
     def scale(self) -> CostScale:
         """By which costs are rewarded."""
-        return self._weighing.scales.cost or self._scale_of_random_routing(self._rewarded_cost)
+        return self._weighing.scales.cost or self._scale_of_random_routing(
+            self._rewarded_cost, self._offered
+        )
 
     @cached_property
     def latency_scale(self) -> CostScale:
         """By which seconds are rewarded."""
-        return self._weighing.scales.latency or self._scale_of_random_routing(self._seconds)
+        return self._weighing.scales.latency or self._scale_of_random_routing(
+            self._seconds, [dict.fromkeys(factors, 1.0) for factors in self._offered]
+        )
 
-    def _scale_of_random_routing(self, of_call: Mapping[str, float]) -> CostScale:
+    def _scale_of_random_routing(
+        self, of_call: Mapping[str, float], factors: Sequence[Mapping[str, float]]
+    ) -> CostScale:
         """Over what each question costs by each of its routes; every question weighs the same."""
-        counts = Counter(question.domains for question in self._questions)
-        longest = max(map(len, counts))
+        counts = Counter(
+            (question.domains, tuple(sorted(own.items())))
+            for question, own in zip(self._questions, factors, strict=True)
+        )
+        longest = max(len(domains) for domains, _ in counts)
         roots: list[float] = []
-        for domains, count in counts.items():
-            weight = count * len(self._llms) ** (longest - len(domains))
-            for route in self._routes(domains):
-                roots += [root_of(sum(of_call[name] for name in route))] * weight
+        for (domains, items), count in counts.items():
+            own = dict(items)
+            weight = count * len(own) ** (longest - len(domains))
+            for route in _routes(domains, own):
+                roots += [root_of(sum(of_call[name] * own[name] for name in route))] * weight
         return CostScale.over(roots)
 
-    def _route(self, domains: tuple[str, ...], route: tuple[str, ...]) -> tuple[float, float]:
+    def _route(
+        self, domains: tuple[str, ...], route: tuple[str, ...], factors: Mapping[str, float]
+    ) -> tuple[float, float]:
         """Expected EM and cost of asking ``route[i]`` for hop i."""
         em = math.prod(
             self._llms[name].reliability[domain]
             for name, domain in zip(route, domains, strict=True)
         )
-        return em, sum(self._call_cost[name] for name in route)
-
-    def _routes(
-        self, domains: tuple[str, ...], offered: tuple[str, ...] | None = None
-    ) -> list[tuple[str, ...]]:
-        return list(itertools.product(offered or self._llms, repeat=len(domains)))
+        return em, sum(self._call_cost[name] * factors[name] for name in route)
 
     def random_routing(self) -> Expectation:
         """Every hop asks an LLM drawn uniformly from those offered."""
         parts = []
-        for question, offered in zip(self._questions, self._offered, strict=True):
-            routes = self._routes(question.domains, offered)
-            values = [self._route(question.domains, route) for route in routes]
+        for question, factors in zip(self._questions, self._offered, strict=True):
+            routes = _routes(question.domains, factors)
+            values = [self._route(question.domains, route, factors) for route in routes]
             em, cost = np.mean(values, axis=0)
             parts.append((float(em), float(cost), float(len(question.hops))))
         return Expectation.mean(parts)
 
     def single(self, llm: str) -> Expectation:
-        """Every hop asks ``llm``."""
+        """Every hop asks ``llm``, at the pool's prices, whoever is offered."""
         parts = [
-            (*self._route(q.domains, (llm,) * len(q.hops)), float(len(q.hops)))
+            (*self._route(q.domains, (llm,) * len(q.hops), self._everyone), float(len(q.hops)))
             for q in self._questions
         ]
         return Expectation.mean(parts)
@@ -149,30 +166,30 @@ class Oracle:
         """The LLM with the highest EM when it gets every call."""
         return max(((n, self.single(n)) for n in self._llms), key=lambda pair: pair[1].em)
 
-    def best_route(
-        self,
-        domains: tuple[str, ...],
-        cost_coe: float,
-        offered: tuple[str, ...] | None = None,
-    ) -> tuple[str, ...]:
+    def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
         """The route with the highest expected reward: EM times what a right answer earns.
 
-        Of the LLMs ``offered``, or of all.
-        Since EM is 0 or 1, that is the same for each form of the reward. Cost and latency are
-        rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes to the cheaper route.
+        Of all LLMs, at the pool's prices. Since EM is 0 or 1, that is the same for each form of the
+        reward. Cost and latency are rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes
+        to the cheaper route.
         """
+        return self._best_route(domains, cost_coe, self._everyone)
+
+    def _best_route(
+        self, domains: tuple[str, ...], cost_coe: float, factors: Mapping[str, float]
+    ) -> tuple[str, ...]:
         latency_coe = self._weighing.latency_coe
 
         def value(route: tuple[str, ...]) -> tuple[float, float]:
-            em, _ = self._route(domains, route)
-            cost = sum(self._rewarded_cost[name] for name in route)
+            em, _ = self._route(domains, route, factors)
+            cost = sum(self._rewarded_cost[name] * factors[name] for name in route)
             seconds = sum(self._seconds[name] for name in route)
             fast = self.latency_scale.reward(seconds) if latency_coe else 0.0
             return em * combine(
                 0.0, 1.0, self.scale.reward(cost), cost_coe, fast, latency_coe
             ), -cost
 
-        return max(self._routes(domains, offered), key=value)
+        return max(_routes(domains, factors), key=value)
 
     @property
     def num_questions(self) -> int:
@@ -188,13 +205,17 @@ class Oracle:
         """
         parts = []
         chosen = [True] * len(self._questions) if among is None else among
-        routes: dict[tuple[tuple[str, ...], frozenset[str]], tuple[str, ...]] = {}
-        for question, offered, counts in zip(self._questions, self._offered, chosen, strict=True):
+        routes: dict[tuple[object, ...], tuple[str, ...]] = {}
+        for question, factors, counts in zip(self._questions, self._offered, chosen, strict=True):
             if not counts:
                 continue
             domains = question.domains
-            key = domains, frozenset(offered)
+            key = domains, *sorted(factors.items())
             if key not in routes:
-                routes[key] = self.best_route(domains, cost_coe, offered)
-            parts.append((*self._route(domains, routes[key]), float(len(domains))))
+                routes[key] = self._best_route(domains, cost_coe, factors)
+            parts.append((*self._route(domains, routes[key], factors), float(len(domains))))
         return Expectation.mean(parts)
+
+
+def _routes(domains: tuple[str, ...], llms: Iterable[str]) -> list[tuple[str, ...]]:
+    return list(itertools.product(llms, repeat=len(domains)))

@@ -87,6 +87,12 @@ class Setting:
         """With the LLMs that the pool has of it."""
         return World.of_pool(self.world, self.pool)
 
+    @property
+    def llm_names(self) -> list[str]:
+        """That prompts may give LLMs: the pool's and the offers'."""
+        drawn = self.offer.names if self.offer is not None else []
+        return [*dict.fromkeys([*(llm.name for llm in self.pool.llms), *drawn])]
+
     @cached_property
     def _offers(self) -> Offers | None:
         return None if self.offer is None else Offers(self.offer, self.pool)

@@ -2,11 +2,12 @@
 
 Guarantees: the LLM of every call is drawn whatever the question; uniformly, and in a batch with
 numbers of calls that differ by one at most, unless questions are offered LLMs of their own (each
-call draws one of them) or prompts state what cost counts (see ``ColdStartConfig.lean``); a member
-of the pool that the world does not play (a tool, an LLM with an endpoint of its own) replies with
-the right fact; only entities of the train split appear; prompts, actions and observations are
-tokenised separately and then joined, exactly as a rollout sees them; the loss mask is 1 on the
-policy's own tokens only.
+call draws one of them) or prompts state what cost counts: then the draw leans as
+``ColdStartConfig.lean`` says; a member of the pool that the world does not play (a tool, an LLM
+with an endpoint of its own) replies with the right fact; only entities of the train split appear;
+prompts, actions and observations are tokenised separately and then joined, exactly as a rollout
+sees them; the loss mask is 1 on the policy's own tokens only. Beside traces there are exercises
+of words alone, in which the loss mask is 1 on what is to be copied or found.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -23,11 +25,11 @@ from router_r1.llm_agent.prompt import cost_tenths
 from router_r1.pool.config import LLMConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.cold_start.setting import Scene, Setting
-from router_r1.world.knowledge import Hop, Question
+from router_r1.world.knowledge import DOMAINS, Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
 GAVE_UP = "unknown"  # the answer of who has no reply
-_WORDS_AT_ONCE = 3  # of ColdStartConfig.words in a copy exercise
+_MAX_PAIRS, _LOOKUPS = 12, 8  # of a lookup exercise
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,10 @@ class TraceDataset:
         tokenizer_path: folder of the tokenizer.
         setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
         seed: of the traces.
-        copy_steps: first steps, in which half of the examples are repeated names without a
-            prompt: they teach copying, and being short they are fast.
+        copy_steps: first steps, in which half of the examples that are no lookups are repeated
+            names without a prompt: they teach copying, and being short they are fast.
         no_reply_share: part of the traces in which a call brings nothing.
-        lean, words: see :class:`~router_r1.world.config.ColdStartConfig`.
+        lean, lookup_share, words: see :class:`~router_r1.world.config.ColdStartConfig`.
     """
 
     def __init__(
@@ -86,9 +88,10 @@ class TraceDataset:
         copy_steps: int,
         no_reply_share: float,
         lean: float,
+        *,
+        lookup_share: float = 0.0,
         words: Sequence[str] = (),
     ) -> None:
-        self._words = list(words)
         self._lean = lean
         self._setting = Setting.from_mapping(setting)
         self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
@@ -97,6 +100,11 @@ class TraceDataset:
         self._seed = seed
         self._copy_steps = copy_steps
         self._no_reply_share = no_reply_share
+        self._lookup_share = lookup_share
+        names = self._world.knowledge.names
+        llms = self._setting.llm_names
+        self._words = [*DOMAINS, *names.firsts, *names.lasts, *llms, *words]
+        self._found = [self._words, llms, *([words] if words else [])]  # in equal parts
         subjects = self._world.knowledge.subjects["train"].values()
         persons = self._world.knowledge.persons["train"]
         self._train_names = [*(n for names in subjects for n in names), *persons]
@@ -106,9 +114,10 @@ class TraceDataset:
         rng = random.Random(f"traces-{self._seed}-{step}")
         copying = step < self._copy_steps
         llms = self._balanced_llms(rng)
-        return [
+        lookups = min(round(batch_size * self._lookup_share), batch_size - 1)
+        return [self._lookup_example(rng) for _ in range(lookups)] + [
             self._copy_example(rng) if copying and i % 2 else self._trace(rng, llms, not copying)
-            for i in range(batch_size)
+            for i in range(batch_size - lookups)
         ]
 
     def _balanced_llms(self, rng: random.Random) -> Iterator[LLMConfig]:
@@ -122,9 +131,14 @@ class TraceDataset:
     def _weights(self, scene: Scene, domain: str) -> list[float]:
         """How often each LLM of a scene is called for a hop, relative to the others."""
         prices = sorted({llm.completion_price for llm in scene.llms}, reverse=True)
+        able = [llm for llm in scene.llms if domain in llm.described.split()]
+        cheapest = min((llm.completion_price for llm in able), default=None)
         weights = []
         for llm in scene.llms:
-            reasons = float(self._setting.offer is not None and domain in llm.described.split())
+            reasons = 0.0
+            if self._setting.offer is not None and llm in able:
+                reasons += 1
+                reasons += self._setting.state_prices and llm.completion_price == cheapest
             if scene.cost_coe is not None:
                 meant = scene.cost_coe * (len(prices) - 1)
                 reasons -= abs(prices.index(llm.completion_price) - meant)
@@ -136,11 +150,21 @@ class TraceDataset:
 
     def _copy_example(self, rng: random.Random) -> dict[str, list[int]]:
         names = rng.sample(self._train_names, rng.randint(4, 11))
-        if self._words:
-            names += rng.sample(self._words, min(_WORDS_AT_ONCE, len(self._words)))
-            rng.shuffle(names)
         ids = self._encode("".join(f" {name}" for name in names))
         return {"input_ids": ids + ids, "loss_mask": [0] * len(ids) + [1] * len(ids)}
+
+    def _lookup_example(self, rng: random.Random) -> dict[str, list[int]]:
+        pairs = [
+            (word, rng.choice(rng.choice(self._found)))
+            for word in rng.sample(self._words, rng.randint(2, _MAX_PAIRS))
+        ]
+        asked = rng.choices(pairs, k=_LOOKUPS)
+        listed = [self._encode(f" {word}") for pair in pairs for word in pair]
+        again = [(self._encode(f" {word}"), i) for pair in asked for i, word in enumerate(pair)]
+        return {
+            "input_ids": [*chain.from_iterable(listed), *(t for ids, _ in again for t in ids)],
+            "loss_mask": [0] * sum(map(len, listed)) + [i for ids, i in again for _ in ids],
+        }
 
     def _trace(
         self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool

@@ -78,6 +78,7 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
                     "copy_steps": config.copy_steps,
                     "no_reply_share": config.no_reply_share,
                     "lean": config.lean,
+                    "lookup_share": config.lookup_share,
                     "words": config.words,
                 },
             ),
@@ -116,6 +117,7 @@ def _cache_key(config: ColdStartConfig, setting: Setting) -> str:
     parts = {
         "settings": settings,
         **taught,
+        "prompt": setting.template,
         "pool_name": setting.pool.name,
         "pool": [(llm.name, llm.descriptor, llm.completion_price) for llm in setting.pool.offered],
         "code": code,

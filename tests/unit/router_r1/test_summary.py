@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,16 @@ def test_the_oracle_and_chance_choose_from_what_each_question_is_offered(tmp_pat
     # Each domain is known to half of the LLMs that may be offered.
     hop = (0.97 + 0.06) / 2
     assert summary["random"]["em"] == pytest.approx(0.6 * hop + 0.4 * hop**2, abs=0.03)
+    # Prices are the questions' own: the pool's times exp(u), u uniform in [-1, 1]. The oracle asks
+    # the cheaper of the two that know, whose factor has the mean (e - 3/e) / 2.
+    assert config.world is not None
+    world = World.of_pool(config.world, config.pool)
+    call = 3.0 * world.llms["Orion"].mean_completion_tokens()
+    random_cost, oracle_cost = (
+        summary[name]["cost"] / (call * summary[name]["calls"]) for name in ("random", "oracle")
+    )
+    assert random_cost == pytest.approx(math.sinh(1), rel=0.05)
+    assert oracle_cost == pytest.approx((math.e - 3 / math.e) / 2, rel=0.05)
 
 
 def test_what_the_world_does_not_play_has_no_oracle(tmp_path: Path) -> None:

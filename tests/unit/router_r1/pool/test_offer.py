@@ -94,13 +94,13 @@ def test_a_name_of_a_question_means_its_llm_and_no_other_name_does(pool: PoolCon
 def test_prices_differ_by_question_within_their_bounds(pool: PoolConfig) -> None:
     drawn = offers(pool, price_jitter=0.5)
     prices = [llm.completion_price for i in range(200) for llm in drawn.of_row(row(i)).pool.offered]
-    assert min(prices) >= 0.3 * math.exp(-0.5)
-    assert max(prices) <= 0.3 * math.exp(0.5)
+    assert min(prices) >= 3.0 * math.exp(-0.5)
+    assert max(prices) <= 3.0 * math.exp(0.5)
     assert len(set(prices)) == len(prices)
     for llm in drawn.of_row(row(0)).pool.offered:
         assert llm.prompt_price == pytest.approx(llm.completion_price / 3)
     plain = offers(pool).of_row(row(0))
-    assert {llm.completion_price for llm in plain.pool.offered} == {0.3}
+    assert {llm.completion_price for llm in plain.pool.offered} == {3.0}
 
 
 @pytest.mark.parametrize(
@@ -167,15 +167,20 @@ def test_prompts_of_a_run_offer_what_its_rows_draw() -> None:
     assert isinstance(made, RoutingTask)
     drawn = made.config.offers
     assert drawn is not None
+    prices = set()
     for index in range(20):
         (message,) = made.messages(row(index))
         offered = drawn.of_row(row(index)).pool.offered
-        listed = ", ".join(f"{llm.name} {llm.described}" for llm in offered)
+        listed = ", ".join(
+            f"${llm.completion_price:.1g} {llm.name} {llm.described}" for llm in offered
+        )
         assert f"LLMs: {listed}.\n" in message["content"]
+        prices.update(llm.completion_price for llm in offered)
+    assert len(prices) == 80, "every question has prices of its own"
     with pytest.raises(ConfigError, match="set a prompt_style"):
         load_task_config(["recipe=quickstart_pools", "prompt_style=null"])
     with pytest.raises(ConfigError, match="set state_prices=true, or leave it 0"):
-        load_task_config(["recipe=quickstart_pools", "offer.price_jitter=0.5"])
+        load_task_config(["recipe=quickstart_pools", "state_prices=false"])
 
 
 def test_prompts_state_prices_and_latencies_on_request(pool: PoolConfig) -> None:
@@ -184,24 +189,8 @@ def test_prompts_state_prices_and_latencies_on_request(pool: PoolConfig) -> None
     silent, told = (
         build_prompt_template("qwen", some, state_prices=state) for state in (False, True)
     )
-    assert "($0.3 per 1M tokens, about 2 s)\n" in told
-    assert "($0.3 per 1M tokens)\n" in told
+    assert "($3 per 1M tokens, about 2 s)\n" in told
+    assert "($3 per 1M tokens)\n" in told
     assert "$" not in silent
     compact = build_prompt_template("compact", some, state_prices=True)
-    assert "music Orion $0.3, Pavo film" in compact
-
-
-def test_a_questions_prompt_states_its_own_prices() -> None:
-    told = ["state_prices=true", "offer.price_jitter=1.0"]
-    task_class, config = load_task_config(["recipe=quickstart_pools", *told])
-    made = task_class(config)
-    assert isinstance(made, RoutingTask)
-    drawn = made.config.offers
-    assert drawn is not None
-    seen = set()
-    for index in range(5):
-        (message,) = made.messages(row(index))
-        for llm in drawn.of_row(row(index)).pool.offered:
-            assert f"{llm.described} ${llm.completion_price:.2g}" in message["content"]
-            seen.add(llm.completion_price)
-    assert len(seen) == 15
+    assert "music Orion, $3 Pavo film" in compact

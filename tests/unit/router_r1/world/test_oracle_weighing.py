@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -42,6 +43,27 @@ def test_prompts_count_where_the_reward_counts_them(
     assert counted.single("Draco") == without.single("Draco"), "expectations keep their unit"
     own = Oracle(world, prices, questions, Weighing(prompt_prices=prompts)).scale
     assert own.high > without.scale.high
+
+
+def test_each_questions_own_prices_count(
+    world: World, embedded_pool: PoolConfig, questions: list[Question]
+) -> None:
+    one_hop = [question for question in questions if question.domains == ("film",)][:2]
+    prices = embedded_pool.prices()
+    own = {name: prices[name] for name in ("Borealis", "Draco", "Fornax")}
+    swapped = own | {"Borealis": prices["Draco"], "Draco": prices["Borealis"]}
+    tokens = {name: llm.mean_completion_tokens() for name, llm in world.llms.items()}
+    oracle = Oracle(world, prices, one_hop, offered=[own, swapped])
+    cheapest = [own["Draco"] * tokens["Draco"], swapped["Borealis"] * tokens["Borealis"]]
+    for number, (cost, em) in enumerate(zip(cheapest, (0.95, 0.98), strict=True)):
+        asked = oracle.oracle(0.9, among=[number == 0, number == 1])
+        assert asked.cost == pytest.approx(cost)
+        assert asked.em == pytest.approx(em)
+    at_random = [fmean(told[n] * tokens[n] for n in told) for told in (own, swapped)]
+    assert oracle.random_routing().cost == pytest.approx(fmean(at_random))
+    tripled = {name: 3 * price for name, price in own.items()}
+    scales = [Oracle(world, prices, one_hop, offered=[told] * 2).scale for told in (own, tripled)]
+    assert scales[1].high == pytest.approx(math.sqrt(3) * scales[0].high)
 
 
 def test_latency_counts_where_the_reward_weighs_it(

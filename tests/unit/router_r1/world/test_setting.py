@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections import Counter
@@ -99,21 +100,30 @@ def test_a_cold_start_is_made_anew_where_prices_change() -> None:
     assert len(keys) == 2
 
 
-def test_words_are_copied_and_never_called(tmp_path: Path) -> None:
+def test_words_are_looked_up_and_never_called(tmp_path: Path) -> None:
     words = ["Izar", "Kochab"]
     setting = Setting(pool=load_pool("embedded_profiles"))
     tokenizer = world_tokenizer(setting, words)
     tokenizer.save_pretrained(tmp_path)
     assert all(len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1 for word in words)
-    traces = TraceDataset(str(tmp_path), setting.to_mapping(), 0, 1, 0.0, 0.0, words)
-    decoded = [
-        [str(tokenizer.decode(example["input_ids"])) for example in traces.sample_batch(step, 8)]
-        for step in range(20)
-    ]
-    trace, copy, *_ = decoded[0]
-    assert all(copy.count(word) == 2 for word in words), "a copy exercise repeats itself"
-    assert "<search>" in trace
-    assert not any(word in text for word in words for batch in decoded[1:] for text in batch)
+    traces = TraceDataset(
+        str(tmp_path), setting.to_mapping(), 0, 1, 0.0, 0.0, lookup_share=0.25, words=words
+    )
+    asked = Counter()
+    for step in range(20):
+        lookups, others = (batch := traces.sample_batch(step, 8))[:2], batch[2:]
+        for example in lookups:
+            read = [str(tokenizer.decode([token])).strip() for token in example["input_ids"]]
+            found = example["loss_mask"].index(1) - 1
+            listed = dict(zip(read[:found:2], read[1:found:2], strict=True))
+            assert listed
+            for key, value in zip(read[found::2], read[found + 1 :: 2], strict=True):
+                assert listed[key] == value
+                asked[value] += 1
+            assert example["loss_mask"][found:] == [0, 1] * 8, "what is found is learned"
+        rest = " ".join(str(tokenizer.decode(example["input_ids"])) for example in others)
+        assert not any(word in rest for word in words)
+    assert all(asked[word] > 5 for word in words)
 
 
 def test_calls_lean_to_who_is_said_to_know(tmp_path: Path) -> None:
@@ -128,6 +138,27 @@ def test_calls_lean_to_who_is_said_to_know(tmp_path: Path) -> None:
         shares[lean] = sum(knows) / len(knows)
     assert shares[0.0] == pytest.approx(0.5, abs=0.05)
     assert 0.6 < shares[1.0] < 0.8
+
+
+def test_calls_lean_to_the_cheapest_who_knows_where_prices_are_stated(tmp_path: Path) -> None:
+    pool = load_pool("embedded_profiles")
+    offer = OfferConfig(size=4, names=NAMES, price_jitter=3.0, held_out=["Pyxis", "Regor"])
+    setting = Setting(pool=pool, state_prices=True, offer=offer)
+    ranks = Counter()
+    for text in texts(setting, tmp_path, lean=1.0):
+        (listed,) = re.findall(r"LLMs: (.*)\.\n", text)
+        lines = [line.split() for line in listed.split(", ")]
+        price = {name: float(stated.removeprefix("$")) for stated, name, *_ in lines}
+        assert "e+" not in listed
+        for _, _, domain, llm, _ in CALL.findall(text):
+            cheap, dear = sorted(
+                (price[name], name) for _, name, *knows in lines if domain in knows
+            )
+            if cheap[0] < dear[0]:
+                ranks[{cheap[1]: 0, dear[1]: 1}.get(llm, 2)] += 1
+    shares = [ranks[rank] / ranks.total() for rank in range(3)]
+    weights = [math.exp(2), math.exp(1), 2]
+    assert shares == pytest.approx([weight / sum(weights) for weight in weights], abs=0.05)
 
 
 def test_scenes_are_drawn_by_their_random_numbers_alone() -> None:
