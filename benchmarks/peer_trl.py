@@ -1,14 +1,15 @@
-"""A GRPO step of ours beside one of TRL's GRPOTrainer, on the same policy, prompts and lengths.
+"""A GRPO step of ours beside one of TRL's GRPOTrainer, on the same policy and prompts.
 
     .venv/bin/python -m benchmarks.peer_trl
 
 Both have the quickstart's policy after its cold start, 128 samples a step in groups of 8, one turn
-of up to 48 tokens, a reward that calls nobody, two epochs over two mini-batches of 64, no KL, no
-entropy bonus, gradients clipped at 1, float32, and both cores. The learning rate is too small to
-change what is sampled, so that lengths stay alike. Ours has two ranks and a vLLM engine, TRL's is
-one process of two threads that samples by transformers' ``generate``, its default. Ours is timed as
-the run's metrics say it (``timing_s/step``), TRL's from the end of one batch's updates to the next;
-the median counts, without the first. The sides run one after the other.
+of 48 tokens (it never ends one itself), a reward that calls nobody, two epochs over two
+mini-batches of 64, no KL, no entropy bonus, gradients clipped at 1, float32, and both cores. The
+learning rate is too small to change what is sampled, so that lengths stay alike. Ours has two ranks
+and a vLLM engine, TRL's is one process of two threads that samples by transformers' ``generate``,
+its default. Ours is timed as the run's metrics say it (``timing_s/step``), TRL's from the end of
+one batch's updates to the next; the median counts, without the first. The sides run one after the
+other.
 
 TRL is installed on first use, from the package index, into ``build/trl``, over our own torch and
 transformers.
@@ -207,8 +208,8 @@ def make_environment() -> None:
     words = (python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))")
     site = Path(_run(list(words)).strip())
     (site / "ours.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
-    ours = [f"{package}=={version(package)}" for package in ("torch", "transformers")]
-    _run([python, "-m", "pip", "install", "--quiet", f"trl=={TRL}", *ours])
+    kept = [f"{package}=={version(package)}" for package in ("torch", "transformers")]
+    _run([python, "-m", "pip", "install", "--quiet", f"trl=={TRL}", *kept])
     stamp.touch()
 
 
