@@ -71,7 +71,9 @@ def test_one_rank_lost_is_one_clear_error_and_frees_everything(
     assert start()["first"].only_first() == 0, "the slots are free again"
 
 
-@ray.remote(num_cpus=1)
+@ray.remote(
+    num_cpus=1, max_calls=1
+)  # a process that served one would keep its threads for the next
 def threads_before_and_after(device: str, local_world_size: int) -> tuple[int, int]:
     info = RankInfo(0, 8, 0, device, "", 0, num_threads=3, local_world_size=local_world_size)
     before = torch.get_num_threads()
