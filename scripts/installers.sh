@@ -75,12 +75,3 @@ show_progress() { # process id, log, number of packages
   [[ -t 1 ]] && printf '\r\033[K'
   wait "$1"
 }
-
-# Python compiles a module when it is first imported and keeps the result, unless it is told not to:
-# then every process of a run would spend seconds on compiling these. pip has compiled already.
-compile_for_a_python_that_will_not() {
-  if [[ -z "${PYTHONDONTWRITEBYTECODE:-}" ]]; then return; fi
-  local site
-  site=$("$venv"/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-  "$venv"/bin/python -m compileall -q -j 0 "$site"/{torch,vllm,ray} >/dev/null 2>&1 || true
-}

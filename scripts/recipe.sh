@@ -1,6 +1,11 @@
 # Sourced by train.sh, test.sh and scripts: which recipe of configs/recipe is meant, and which
 # packages it needs.
 
+# Python keeps what it has compiled of a module, unless it is told not to; then each process of a run
+# would compile the libraries anew, for 4 to 6 s. It is kept in the packages' folder and in
+# __pycache__, which git ignores.
+unset PYTHONDONTWRITEBYTECODE
+
 has_gpu() { nvidia-smi -L >/dev/null 2>&1; }
 
 # An empty CUDA_VISIBLE_DEVICES hides all GPUs from a run.

@@ -121,7 +121,6 @@ if ! is_installed "$stamp"; then
     if [[ -n "$uv" ]]; then echo "uv cannot install them (see $log); trying pip"; fi
     install_by_pip "$python" "$lock_file" "$log"
   fi
-  compile_for_a_python_that_will_not
   if [[ $lock == cuda ]]; then
     warn_of_missing_compiler
     if has_gpu; then probe_torch; fi

@@ -331,6 +331,24 @@ def choose(copy: Path, command: str, **environment: str) -> list[str]:
     return result.stdout.split()
 
 
+def test_python_keeps_what_it_has_compiled_whatever_the_shell_says(copy: Path) -> None:
+    """Else each process of a run would compile the libraries anew."""
+    said = subprocess.run(
+        [
+            "bash",
+            "-c",
+            'source scripts/recipe.sh; "$0" -c "import sys; print(sys.flags)"',
+            sys.executable,
+        ],
+        cwd=copy,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "dont_write_bytecode=0" in said.stdout
+
+
 def test_without_a_gpu_there_is_one_environment(copy: Path) -> None:
     assert choose(copy, "") == ["quickstart", "cpu", ".venv"]
     assert choose(copy, "recipe=paper_qwen") == ["none", "cpu", ".venv"]
