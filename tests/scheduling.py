@@ -31,8 +31,20 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     FILES: (),
 }
-# Of the other files those that take minutes: they begin first, so that none is left for the end.
-LONGEST = ("test_weight_sync", "test_fsdp", "test_engine_recovery")
+# Of the other files those that take longest, in the order in which they begin, so that none is left
+# for the end.
+LONGEST = (
+    "test_weight_sync",
+    "test_stopped_runs",
+    "test_placement",
+    "test_families",
+    "test_single_controller",
+    "test_fsdp",
+    "test_compare",
+    "test_checkpoints",
+    "test_engine_recovery",
+    "test_slurm",
+)
 _GROUP_OF = {file: group for group, files in GROUPS.items() for file in files}
 
 
@@ -41,9 +53,10 @@ def group_of(path: PurePath) -> str:
     return _GROUP_OF.get(path.stem, UNIT if UNIT in path.parts else FILES)
 
 
-def order_of(path: PurePath) -> tuple[int, bool]:
+def order_of(path: PurePath) -> tuple[int, int]:
     """Its place: among the groups, and within one."""
-    return list(GROUPS).index(group_of(path)), path.stem not in LONGEST
+    within = LONGEST.index(path.stem) if path.stem in LONGEST else len(LONGEST)
+    return list(GROUPS).index(group_of(path)), within
 
 
 class SuiteScheduling(LoadScopeScheduling):

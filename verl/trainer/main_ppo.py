@@ -30,7 +30,7 @@ from verl.trainer.ppo.run_state import RunIdentity
 from verl.trainer.ppo.trainer import RayPPOTrainer
 from verl.trainer.run_folder import claim_run_folder
 from verl.utils.checkpoints import Checkpoint
-from verl.utils.dataset import Datasets, load_datasets
+from verl.utils.dataset import Datasets, load_datasets, load_tokenizer
 from verl.utils.device import require_vllm_build
 from verl.utils.redaction import redact
 from verl.utils.seeding import seed_everything
@@ -50,6 +50,10 @@ def main(overrides: list[str]) -> int:
     data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
     refuse_what_cannot_work(config, surroundings, plan.steps)
+    if surroundings.first_policy_config() is None:  # else the run itself makes its model
+        load_tokenizer(
+            config.actor_rollout_ref.model.path
+        )  # ends a run without one before Ray starts
     for line in surroundings.forecast_lines(plan):
         logger.info("%s of this run: %s", line.subject, line.found)
     identity = RunIdentity.of(config, len(data.train))

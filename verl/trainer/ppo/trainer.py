@@ -71,7 +71,6 @@ from verl.trainer.ppo.workers import Workers
 from verl.trainer.run_folder import PROFILE_FOLDER
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.dataset import Datasets, load_tokenizer, pad_token_id
-from verl.utils.plots import save_curves
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating
 
 logger = logging.getLogger(__name__)
@@ -174,6 +173,8 @@ class RayPPOTrainer:
                 with self.interruption.watching():
                     self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
+            from verl.utils.plots import save_curves  # takes a second to import
+
             with tolerating("curves.png was not drawn"):
                 metrics_file, image = self.output_dir / METRICS_FILE, self.output_dir / "curves.png"
                 save_curves(metrics_file, self.reports.charts(), image)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -14,11 +15,10 @@ from verl.workers.weight_transfer.buckets import plan_buckets
 from verl.workers.weight_transfer.buffers import HostBuffer
 from verl.workers.weight_transfer.sender import BucketSender, BufferPair
 
-pytest.importorskip("vllm")
-from vllm.model_executor.model_loader.reload import record_metadata_for_reloading
+if TYPE_CHECKING:  # importing vLLM takes seconds, which only the process that runs these pays
+    from verl.workers.weight_transfer.vllm_receiver import BucketTransferEngine
 
-from verl.workers.weight_transfer.vllm_receiver import BucketTransferEngine
-
+pytestmark = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 HIDDEN = 8
 NAMES = ("embed.weight", "query.weight", "key.weight", "value.weight", "norm.weight")
 
@@ -76,6 +76,8 @@ def _copy(param: torch.Tensor, loaded_weight: torch.Tensor) -> None:
 
 
 def engine_of(model: Model) -> BucketTransferEngine:
+    from verl.workers.weight_transfer.vllm_receiver import BucketTransferEngine
+
     engine = object.__new__(BucketTransferEngine)
     engine.model = model
     engine.device = torch.device("cpu")
@@ -109,6 +111,8 @@ def update(
 def test_a_layer_whose_parts_come_in_different_buckets_is_whole(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    from vllm.model_executor.model_loader.reload import record_metadata_for_reloading
+
     model = Model()
     record_metadata_for_reloading(model)
     engine, pair = engine_of(model), BufferPair(torch.device("cpu"))
