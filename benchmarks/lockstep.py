@@ -10,9 +10,10 @@ Prompts differ in a dozen tokens at their end, so what one loop leaves in the en
 spares the other next to nothing. Tokens decoded are those that the engine returned.
 
 With slow calls the agent loop runs once more as asynchronous training runs it
-(``trainer.async_level=1``): a step takes the trajectories that have ended, and leaves those that
-wait for a call to the next one; of each step's seconds the mean is taken, but for the first, which
-begins the trajectories of two. Nothing is trained between two steps.
+(``trainer.async_level=1``): a step takes the trajectories that have ended, up to two steps late,
+and leaves those that wait for a call to the next one, so that twice as many are under way. Questions
+come again under other seeds, and nothing is trained between two steps. The mean of five steps
+counts, after three in which trajectories pile up.
 
 The least time is that of the trajectory whose own calls take longest, or that of the compute alone
 (the agent loop without latency), whichever is longer. Goals are the project's own: 4 times as fast
@@ -49,7 +50,8 @@ from verl.utils.dataset import load_tokenizer
 from verl.utils.garbage import spare_the_collector
 from verl.workers.rollout.replicas import RolloutReplicas
 
-COUNTS, ROUNDS, STEPS = (64, 256), 3, 4
+COUNTS, ROUNDS = (64, 256), 3
+BEFORE, STEPS = 3, 5  # steps until as much is begun as is left, and those that are timed
 OPTIONS = RolloutOptions(temperature=1.0, seed=SEED)
 ENGINE = RolloutConfig(
     dtype="float32", enforce_eager=True, inline_engine=True, cpu_threads=2, max_num_seqs=256
@@ -90,7 +92,10 @@ def agent_loop(setting: Setting) -> Rollout:
 
 
 class Questions(PromptRequests):
-    """The benchmark's prompts over and over, each time under a name, and so a seed, of its own."""
+    """The benchmark's prompts over and over, each time under a name, and so a seed, of its own.
+
+    Has what sampling asks for, and no rows to go on from.
+    """
 
     def __init__(self, requests: Sequence[RolloutRequest]) -> None:
         self.options = OPTIONS
@@ -102,22 +107,27 @@ class Questions(PromptRequests):
         return [(row, [replace(one, uid=f"step{step}-{row}")]) for row, one in taken]
 
 
-def carried_over(setting: Setting) -> float:
-    """Seconds of a step that leaves slow trajectories to the next one."""
+def carried_over(setting: Setting) -> tuple[float, float]:
+    """Seconds and calls of a step that leaves slow trajectories to the next one."""
     agent = LLMGenerationManager(setting.engine, setting.tokenizer, setting.pool, LIMITS)
     count = len(setting.requests)
     # One step more than are taken, so that the last one, too, begins trajectories of the next.
-    prompts = PromptsUnderWay(Questions(setting.requests), agent, count, STEPS + 1, nullcontext)
+    last = BEFORE + STEPS
+    prompts = PromptsUnderWay(Questions(setting.requests), agent, count, last + 1, nullcontext)
+    start = calls = 0.0
     try:
-        ends = []
-        for step in range(1, STEPS + 1):
-            assert len(prompts.sample(step, count).trajectories) == count
-            ends.append(time.perf_counter())
+        for step in range(1, last + 1):
+            trajectories = prompts.sample(step, count).trajectories
+            assert not any(trajectory.excluded for trajectory in trajectories)
+            if step == BEFORE:
+                start = time.perf_counter()
+            elif step > BEFORE:
+                calls += sum(len(trajectory.record.calls) for trajectory in trajectories)
+        return (time.perf_counter() - start) / STEPS, calls / STEPS
     finally:
         prompts.close()
         agent.close()
         setting.engine.end_sessions()
-    return (ends[-1] - ends[0]) / (STEPS - 1)
 
 
 def compare(setting: Setting, latency: Latency, alone: dict[int, float], table: Table) -> Figures:
@@ -137,8 +147,9 @@ def compare(setting: Setting, latency: Latency, alone: dict[int, float], table: 
     figures = {f"times as fast as lock-step, {what}": plain.seconds / ours.seconds}
     if slow:
         figures[f"makespan over its bound, {what}"] = ours.seconds / least
-        a_step = carried_over(setting)
-        table.add_row(str(count), "slow", "agent loop, carried over", f"{a_step:.2f}", "", "", "")
+        a_step, calls = carried_over(setting)
+        words = (str(count), "slow", "agent loop, carried over", f"{a_step:.2f}", f"{calls:.0f}")
+        table.add_row(*words, "", "")
         figures[f"times as fast as lock-step, carried over, {what}"] = plain.seconds / a_step
     else:
         figures[f"tokens decoded per token kept, {what}"] = ours.decoded / ours.kept
@@ -162,7 +173,7 @@ def measure(counts: Sequence[int] = COUNTS) -> Figures:
             spare_the_collector()
             for latency in (NONE, SLOW):
                 source = SlowWorld(latency)
-                with slow_pool(latency, max(counts)) as pool:
+                with slow_pool(latency, 2 * max(counts)) as pool:
                     requests = requests_of(source, pool, max(counts))
                     setting = Setting(engine, tokenizer, pool, source, requests)
                     if latency is NONE:

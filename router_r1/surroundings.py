@@ -118,8 +118,8 @@ class RoutingSurroundings(Surroundings):
     def first_policy_config(self) -> Any | None:
         """The tiny policy's, where the cold start makes it."""
         cold_start = self._config.cold_start
-        path = self._config.actor_rollout_ref.model.path
-        if cold_start is None or path != cold_start.folder:
+        path = Path(self._config.actor_rollout_ref.model.path)
+        if cold_start is None or path.resolve() != Path(cold_start.folder).resolve():
             return None
         tokenizer = world_tokenizer(self._config.setting, cold_start.words)
         return policy_config(tokenizer, cold_start.policy)

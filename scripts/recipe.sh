@@ -1,9 +1,9 @@
 # Sourced by train.sh, test.sh and scripts: which recipe of configs/recipe is meant, and which
-# packages it needs.
+# packages it needs; and how Python runs there.
 
-# Python keeps what it has compiled of a module, unless it is told not to; then each process of a run
-# would compile the libraries anew, for 4 to 6 s. It is kept in the packages' folder and in
-# __pycache__, which git ignores.
+# Python keeps what it has compiled of a module, unless it is told not to; then each process would
+# compile the libraries anew, for 4 to 6 s. It is kept in the packages' folder and in __pycache__,
+# which git ignores. Commands that are not started by these scripts take what these have kept.
 unset PYTHONDONTWRITEBYTECODE
 
 has_gpu() { nvidia-smi -L >/dev/null 2>&1; }

@@ -1,8 +1,8 @@
 """Which tests share a process of ``pytest -n 2``, and in which order they begin.
 
 What is dear to start (a training run, an engine, a cluster) is started once, in one process; any
-other file may run in either. Training runs come first: they make the policy that engines start
-with, while the other process runs unit tests.
+other file may run in either. The training runs that share one come first: they make the policy that
+engines and later runs start with, while the other process runs unit tests.
 """
 
 from __future__ import annotations

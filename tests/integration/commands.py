@@ -14,8 +14,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _MARK = "ROUTER_R1_TEST_RUN"
-# A policy that knows the format and mostly copies right, in a third of the quickstart's steps:
-# heads that look one token back learn to copy sooner.
+# A policy that knows the format and copies two of three questions right, in a third of the
+# quickstart's steps: heads that look one token back learn to copy sooner.
 POLICY = ROOT / ".cache" / "cold_start_of_tests"
 # A run of two or three small steps; the cold start's policy comes from a cache that all runs share.
 SMALL = (

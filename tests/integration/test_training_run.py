@@ -216,13 +216,14 @@ def test_the_command_says_in_words_what_is_wrong(
 ) -> None:
     command = start(
         *(sys.executable, "-m", "verl.trainer.main_ppo", "recipe=quickstart", *overrides),
-        *(f"trainer.default_local_dir={tmp_path}", f"world.folder={tmp_path}/world"),
+        *(f"trainer.default_local_dir={tmp_path}/run", f"world.folder={tmp_path}/world"),
         HF_HUB_OFFLINE="1",
     )
     assert command.finish() == 2, command.output
     assert "Traceback" not in command.output
     for word in words:
         assert word in command.output.replace("\n", " ")
+    assert not (tmp_path / "run").exists(), "nothing has started"
     assert command.survivors() == []
 
 

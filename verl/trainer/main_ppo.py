@@ -50,10 +50,9 @@ def main(overrides: list[str]) -> int:
     data = load_datasets(config.data, task.messages, task.check_row)
     plan = PlannedRun.of(config, len(data.train), len(data.validation))
     refuse_what_cannot_work(config, surroundings, plan.steps)
-    if surroundings.first_policy_config() is None:  # else the run itself makes its model
-        load_tokenizer(
-            config.actor_rollout_ref.model.path
-        )  # ends a run without one before Ray starts
+    # A tokenizer that cannot be used ends the run before Ray starts; the run itself may make it.
+    if surroundings.first_policy_config() is None:
+        load_tokenizer(config.actor_rollout_ref.model.path)
     for line in surroundings.forecast_lines(plan):
         logger.info("%s of this run: %s", line.subject, line.found)
     identity = RunIdentity.of(config, len(data.train))

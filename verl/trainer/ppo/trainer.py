@@ -173,9 +173,9 @@ class RayPPOTrainer:
                 with self.interruption.watching():
                     self._train()
         if not trainer.val_only and "jsonl" in trainer.logger:
-            from verl.utils.plots import save_curves  # takes a second to import
-
             with tolerating("curves.png was not drawn"):
+                from verl.utils.plots import save_curves  # takes a second to import
+
                 metrics_file, image = self.output_dir / METRICS_FILE, self.output_dir / "curves.png"
                 save_curves(metrics_file, self.reports.charts(), image)
         first = None if trainer.val_only else progress.first_validation
