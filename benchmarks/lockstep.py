@@ -11,9 +11,9 @@ spares the other next to nothing. Tokens decoded are those that the engine retur
 
 With slow calls the agent loop runs once more as asynchronous training runs it
 (``trainer.async_level=1``): a step takes the trajectories that have ended, up to two steps late,
-and leaves those that wait for a call to the next one, so that twice as many are under way. Questions
-come again under other seeds, and nothing is trained between two steps. The mean of five steps
-counts, after three in which trajectories pile up.
+and leaves those that wait for a call to the next one, so that twice as many are under way. The
+questions come again under other seeds, and nothing is trained between two steps. The mean of five
+steps counts, after three in which trajectories pile up.
 
 The least time is that of the trajectory whose own calls take longest, or that of the compute alone
 (the agent loop without latency), whichever is longer. Goals are the project's own: 4 times as fast
