@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer
 
 from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE, END_OF_TEXT
 
@@ -25,8 +26,6 @@ def tokenizer_maker(folder: Path) -> MakeTokenizer:
     ``adds_bos`` it puts a BOS before what it encodes."""
 
     def make(template: str, *, adds_bos: bool = False) -> Any:
-        from transformers import AutoTokenizer  # takes seconds, for those who want a tokenizer
-
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.chat_template = template
         if adds_bos:

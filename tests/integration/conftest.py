@@ -12,7 +12,7 @@ from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.router import Router, open_router
 from router_r1.inference.settings import resolve
 from router_r1.pool.config import PoolConfig
-from router_r1.world.cold_start.training import _cache_key
+from router_r1.world.cold_start.training import is_made
 from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
@@ -101,7 +101,6 @@ def cold_start_folder(request: pytest.FixtureRequest) -> Path:
     """A policy that knows the format: the cache's if it is of today's code, else the one a run
     makes."""
     _, config = load_task_config(["recipe=quickstart", *SMALL])
-    kept = POLICY / "cold_start.json"
-    if not kept.is_file() or kept.read_text() != _cache_key(config.cold_start, config.setting):
+    if not is_made(config.cold_start, config.setting):
         request.getfixturevalue("cold_policy")
     return POLICY

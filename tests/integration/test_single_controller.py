@@ -81,7 +81,7 @@ def test_one_rank_lost_is_one_clear_error_and_frees_everything(
 @ray.remote(num_cpus=1, max_calls=1)
 def threads_of_a_rank(device: str, local_world_size: int) -> int:
     info = RankInfo(0, 8, 0, device, "", 0, num_threads=3, local_world_size=local_world_size)
-    torch.set_num_threads(1)  # as Ray leaves most workers, but not all
+    torch.set_num_threads(5)  # Ray leaves a worker one thread or more
     set_torch_threads(info)
     return torch.get_num_threads()
 

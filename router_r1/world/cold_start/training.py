@@ -35,18 +35,21 @@ def ensure_cold_start(config: ColdStartConfig, setting: Setting, trainer: Traine
         verl.trainer.sft.gate.GateError: if training does not reach the gate.
     """
     folder = Path(config.folder)
-    key = _cache_key(config, setting)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if (folder / _KEY_FILE).is_file() and (folder / _KEY_FILE).read_text(
-            encoding="utf-8"
-        ) == key:
+        if is_made(config, setting):
             logger.info("cold start: taken from %s", folder)
             return
         logger.info("cold start: teaching the tiny policy format and copying, not whom to ask")
         _make_policy(config, setting, trainer)
-        (folder / _KEY_FILE).write_text(key, encoding="utf-8")
+        (folder / _KEY_FILE).write_text(_cache_key(config, setting), encoding="utf-8")
+
+
+def is_made(config: ColdStartConfig, setting: Setting) -> bool:
+    """Whether ``config.folder`` holds the policy of these settings and of today's code."""
+    file = Path(config.folder) / _KEY_FILE
+    return file.is_file() and file.read_text(encoding="utf-8") == _cache_key(config, setting)
 
 
 def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConfig) -> None:

@@ -118,5 +118,7 @@ def test_the_first_policys_size_is_known_before_it_is_made() -> None:
     assert isinstance(task, RoutingTask)
     made = task.surroundings().first_policy_config()
     assert (made.hidden_size, made.num_hidden_layers) == (256, 2)
+    config.actor_rollout_ref.model.path = f"{config.cold_start.folder}/../cold_start"
+    assert task.surroundings().first_policy_config() is not None, "the same folder, said otherwise"
     task_class, config = load_task_config(["recipe=paper_qwen"])
     assert task_class(config).surroundings().first_policy_config() is None
