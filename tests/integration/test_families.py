@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.engine]
 STEPS = 2
 
 
-def train(model: Path, folder: Path) -> list[dict[str, Any]]:
-    """Two PPO steps on ``model``, packed on two ranks; the metrics of each."""
+def train(model: Path, folder: Path, ranks: int) -> list[dict[str, Any]]:
+    """Two PPO steps on ``model``, packed; the metrics of each."""
     task_class, config = load_task_config(
         [
             *("recipe=quickstart", "cold_start=null", f"actor_rollout_ref.model.path={model}"),
@@ -37,6 +37,7 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
             # Random text earns the same penalty everywhere, from which PPO alone learns nothing.
             "actor_rollout_ref.actor.entropy_coeff=0.01",
             *(f"trainer.total_training_steps={STEPS}", "trainer.test_freq=-1"),
+            f"trainer.n_gpus_per_node={ranks}",
             *("trainer.val_before_train=false", "data.val_data_num=4", "trainer.logger=[jsonl]"),
             *(f"trainer.default_local_dir={folder}", f"world.folder={folder}/world"),
             "world.train_questions=64",
@@ -58,12 +59,12 @@ def train(model: Path, folder: Path) -> list[dict[str, Any]]:
     return [metrics for metrics in map(json.loads, lines) if "critic/score/mean" in metrics]
 
 
-@pytest.mark.parametrize("family", ["qwen3", "llama3.2", "gemma3"])
+@pytest.mark.parametrize(("family", "ranks"), [("qwen3", 1), ("llama3.2", 1), ("gemma3", 2)])
 def test_a_family_trains_with_engine_and_critic(
-    family: str, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+    family: str, ranks: int, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
 ) -> None:
     model = create_family(family, tokenizer, tmp_path / "model")
-    steps = train(model, tmp_path / "run")
+    steps = train(model, tmp_path / "run", ranks)
     assert [metrics["step"] for metrics in steps] == list(range(1, STEPS + 1))
     for metrics in steps:
         assert metrics["rollout/log_prob_gap"] < 1e-5, "engine and trainer compute the same"

@@ -74,7 +74,7 @@ def test_one_rank_lost_is_one_clear_error_and_frees_everything(
         getattr(group["first"], method)(1)
     with pytest.raises(WorkerGroupError, match="is dead: rank 1 of 2"):
         group["first"].where()
-    assert start()["first"].only_first() == 0, "the slots are free again"
+    assert_all_slots_are_free()
 
 
 # A process each: one that served a call would keep its threads for the next.

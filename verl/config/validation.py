@@ -12,6 +12,8 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from verl.errors import UserError
 
 T = TypeVar("T")
+# Each schema as a config, which a merge copies: to make one takes as long as the merge.
+_DEFAULTS: dict[type, DictConfig] = {}
 
 
 class ConfigError(UserError, ValueError):
@@ -47,7 +49,9 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     """
     _check_keys(config, schema, prefix="")
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(schema), config)
+        if schema not in _DEFAULTS:
+            _DEFAULTS[schema] = OmegaConf.structured(schema)
+        merged = OmegaConf.merge(_DEFAULTS[schema], config)
         return typing.cast(T, OmegaConf.to_object(merged))
     except ConfigError:
         raise

@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from transformers import AutoConfig
+
 from verl.utils.unused_libraries import not_found
 
 if TYPE_CHECKING:  # importing vllm takes seconds and reads the environment
@@ -228,7 +230,19 @@ def _start(arguments: dict[str, Any], cpu_threads: int | None) -> LLMEngine:
         import torch
 
         torch.set_num_threads(cpu_threads)  # OpenMP keeps it for each thread that calls it
+    _import_model(arguments["model"])
     return LLMEngine.from_engine_args(EngineArgs(**arguments))
+
+
+def _import_model(path: str) -> None:
+    """Imports the classes of a model, which this process needs anyway. Where it finds no cache of
+    its own, vLLM would start a process to look at them, for 10 s of CPU time."""
+    from vllm import ModelRegistry
+
+    for architecture in AutoConfig.from_pretrained(path).architectures or ():
+        if architecture in ModelRegistry.models:
+            model_class = ModelRegistry.models[architecture].load_model_cls()
+            ModelRegistry.register_model(architecture, model_class)
 
 
 def _execute(command: _Command, done: Future[Any], engine: LLMEngine) -> None:

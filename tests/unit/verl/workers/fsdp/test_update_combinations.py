@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from tests.families import create_family
 from tests.fsdp_roles import Cut, GradientActor, batch_of
 from tests.reference_update import (
     ADVANTAGES,
@@ -59,12 +60,13 @@ def transformers_log_probs(model: Any, columns: Columns) -> torch.Tensor:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_step_of_every_combination_is_transformers_own(
-    policy_folder: Path, single_rank: RankInfo, loss: str
+    tokenizer: PreTrainedTokenizerFast, single_rank: RankInfo, tmp_path: Path, loss: str
 ) -> None:
+    folder = create_family("qwen2", tokenizer, tmp_path / "model")
     made = batch_of(ROWS).batch
     assert made is not None
     made = {name: values for name, values in made.items() if name != "rollout_weights"}
-    model: Any = AutoModelForCausalLM.from_pretrained(policy_folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     parameters = dict(model.named_parameters())
     x = transformers_log_probs(model, made)
     columns = scored(made, x.detach())
@@ -76,7 +78,7 @@ def test_a_step_of_every_combination_is_transformers_own(
                     use_kl_loss=True, kl_loss_coef=LOSS_KL, ppo_micro_batch_size=3, optim=OPTIM
                 )
                 workers[how.mode] = GradientActor(
-                    single_rank, Cut(3).model_config(policy_folder), config, 1.0, 10
+                    single_rank, Cut(3).model_config(folder), config, 1.0, 10
                 )
             batch = DataProto.from_dict(columns, {"uid": [i // 2 for i in range(ROWS)]})
             add_rollout_weights(batch, how.algorithm)
