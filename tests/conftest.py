@@ -1,11 +1,15 @@
-"""Fixtures that all tests share."""
+"""Fixtures that all tests share.
+
+The process that hands out tests to the others imports this file too, before they start: what takes
+seconds to import is imported where it is used.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,7 +18,9 @@ from router_r1.pool.loading import load_pool
 from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 from tests.scheduling import SuiteScheduling, order_of
-from tests.templates import MakeTokenizer, tokenizer_maker
+
+if TYPE_CHECKING:
+    from tests.templates import MakeTokenizer
 
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "fixtures"
 
@@ -65,6 +71,8 @@ def tokenizer(policy_folder: Path) -> Any:
 @pytest.fixture(scope="session")
 def make_tokenizer(policy_folder: Path) -> MakeTokenizer:
     """See :func:`tests.templates.tokenizer_maker`; of the world's tokenizer."""
+    from tests.templates import tokenizer_maker
+
     return tokenizer_maker(policy_folder)
 
 

@@ -1,31 +1,32 @@
-"""Fixtures of the tests with real processes."""
+"""Fixtures of the tests with real processes. As in tests/conftest.py, what takes seconds to import
+is imported where it is used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from router_r1.inference.arguments import RouterArguments
-from router_r1.inference.router import Router, open_router
-from router_r1.inference.settings import resolve
 from router_r1.pool.config import PoolConfig
-from router_r1.world.cold_start.training import is_made
 from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
 from tests.integration.chromium import chromium, chromium_path
 from tests.integration.commands import POLICY, SMALL, Command, start
-from tests.integration.serving import POOL_KEY, told
 from verl.config.ppo import RayConfig
-from verl.trainer.launch import load_task_config, ray_cluster
+
+if TYPE_CHECKING:
+    from router_r1.inference.router import Router
 
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
     """Real Ray, once for all tests."""
+    from verl.trainer.cluster import ray_cluster
+
     with ray_cluster(RayConfig(num_cpus=4), num_ranks=2):
         yield
 
@@ -49,6 +50,11 @@ def served_pool(embedded_pool: PoolConfig) -> Iterator[PoolConfig]:
 @pytest.fixture(scope="session")
 def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]:
     """A router that knows the format, on the one vLLM engine of all serving tests."""
+    from router_r1.inference.arguments import RouterArguments
+    from router_r1.inference.router import open_router
+    from router_r1.inference.settings import resolve
+    from tests.integration.serving import POOL_KEY
+
     arguments = RouterArguments(
         model_path=str(cold_start_folder), pool="embedded", api_key=POOL_KEY
     )
@@ -61,6 +67,8 @@ def router(cold_start_folder: Path, served_pool: PoolConfig) -> Iterator[Router]
 def told_router(router: Router) -> Iterator[Router]:
     """The same policy on the same engine, told in each prompt what cost counts: 0.3, if a question
     does not say it. It has not learned what that means."""
+    from tests.integration.serving import told
+
     with told(router, cost_coe=0.3) as one:
         yield one
 
@@ -100,6 +108,9 @@ def cold_policy(small_run: tuple[Command, Path]) -> Path:
 def cold_start_folder(request: pytest.FixtureRequest) -> Path:
     """A policy that knows the format: the cache's if it is of today's code, else the one a run
     makes."""
+    from router_r1.world.cold_start.training import is_made
+    from verl.trainer.launch import load_task_config
+
     _, config = load_task_config(["recipe=quickstart", *SMALL])
     if not is_made(config.cold_start, config.setting):
         request.getfixturevalue("cold_policy")
