@@ -41,8 +41,8 @@ def _beside_one_rank(path: Path, device: str, record: Callable[[str, Any], None]
     from verl.single_controller.resource_pool import RayResourcePool
     from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
     from verl.workers.fsdp.actor import ActorWorker
+    from verl.workers.rollout.publish import publish_weights
     from verl.workers.rollout.replicas import RolloutReplicas
-    from verl.workers.weight_transfer.publish import publish_weights
 
     dtype = "bfloat16" if device == "cuda" else "float32"
     model = ModelConfig(path=str(path), dtype=dtype, enable_gradient_checkpointing=False)

@@ -27,9 +27,9 @@ from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.trajectory import Segment, SegmentKind, Trajectory, collate
 from verl.workers.fsdp.actor import ActorWorker
+from verl.workers.rollout.publish import publish_weights, refresh_weights
 from verl.workers.rollout.replicas import RolloutEngineError, RolloutReplicas
 from verl.workers.weight_transfer.buckets import WeightFormat
-from verl.workers.weight_transfer.publish import publish_weights, refresh_weights
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.engine]
 logger = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
+from verl.workers.rollout.publish import publish_weights, refresh_weights
 from verl.workers.rollout.replicas import RolloutReplicas
-from verl.workers.weight_transfer.publish import publish_weights, refresh_weights
 
 logger = logging.getLogger(__name__)
 
