@@ -17,7 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from verl.trainer.check.step_time import Rates, Work
+from verl.forecast import Work
+from verl.trainer.check.step_time import Rates
 
 _SPREAD = 0.3  # standard deviation of the logarithm of a turn's length
 

@@ -25,13 +25,12 @@ from rich.table import Table
 
 from benchmarks.event_simulation import Simulated, simulate
 from benchmarks.figures import KEPT
+from verl.forecast import OutsideCalls, Work
 from verl.trainer.check.gpu_rates import TRAJECTORY_S, TURN_S
 from verl.trainer.check.step_time import (
     Bound,
-    OutsideCalls,
     Rates,
     StepTime,
-    Work,
     quota_for_overlap,
     quota_for_rollouts,
     rollout_time,

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from router_r1.config import RouterConfig
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.dollars import show_dollars
-from verl.trainer.check.plan import PlannedRun
-from verl.trainer.check.step_time import OutsideCalls, Work
-from verl.trainer.ppo.totals import RunningTotal
+from verl.forecast import OutsideCalls, PlannedRun, RunningTotal, Work
 from verl.utils.checklist import CheckLine, Verdict
 
 EXPECTED_CALLS = 1.4

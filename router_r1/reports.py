@@ -15,8 +15,8 @@ from router_r1.reward.cost import RewardScales
 from router_r1.summary import write_summary
 from router_r1.surroundings import RoutingSurroundings
 from verl.config.alarms import AlarmRule
+from verl.forecast import RunningTotal
 from verl.task import Reports, TrainingReport
-from verl.trainer.ppo.totals import RunningTotal
 from verl.utils.checkpoints import config_of_run
 from verl.utils.console import console
 

@@ -27,9 +27,8 @@ from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import simulated_pool
+from verl.forecast import PlannedRun, Work
 from verl.task import Surroundings
-from verl.trainer.check.plan import PlannedRun
-from verl.trainer.check.step_time import Work
 from verl.utils.checklist import CheckLine
 
 

@@ -21,10 +21,8 @@ import numpy as np
 from verl.columns import METRIC, REWARD, Column
 from verl.config.alarms import AlarmRule
 from verl.config.ppo import PPOConfig
+from verl.forecast import PlannedRun, RunningTotal, Work
 from verl.interfaces import GenerationEngine, RewardFunction, RolloutSource
-from verl.trainer.check.plan import PlannedRun
-from verl.trainer.check.step_time import Work
-from verl.trainer.ppo.totals import RunningTotal
 from verl.trajectory import AgentRecord
 from verl.utils.checklist import CheckLine
 from verl.utils.rows import Messages, Row, chat_messages

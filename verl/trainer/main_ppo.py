@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from verl.config.ppo import PPOConfig
+from verl.forecast import PlannedRun
 from verl.task import Task
-from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.run_checks import refuse_what_cannot_work
 from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device

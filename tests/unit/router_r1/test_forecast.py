@@ -16,7 +16,7 @@ from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions
 from router_r1.surroundings import RoutingSurroundings
-from verl.trainer.check.plan import PlannedRun
+from verl.forecast import PlannedRun
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import CheckLine, Verdict
 from verl.utils.dataset import DataError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
+from verl.forecast import PlannedRun
 from verl.task import Surroundings, Task
 from verl.trainer.check.cluster import inspect_cluster, joins_cluster
 from verl.trainer.check.data import load_rows, tokenizer_lines
@@ -14,7 +15,6 @@ from verl.trainer.check.memory_lines import memory_lines
 from verl.trainer.check.model_shape import ModelConfigError
 from verl.trainer.check.models import load_models
 from verl.trainer.check.phases import ESTIMATE_ERROR
-from verl.trainer.check.plan import PlannedRun
 from verl.trainer.check.software import compute_mode_line, software_lines
 from verl.trainer.check.table import show
 from verl.utils.checklist import CheckLine, Verdict, failures

@@ -7,10 +7,11 @@ written, the task says.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
+
+from verl.forecast import RunningTotal
 
 _WINDOW = 10  # observations that a rate is taken from
 AT_END = "_at_end"
@@ -21,23 +22,6 @@ class Kind(Enum):
 
     TRAINING = "training"
     VALIDATION = "validation"
-
-
-@dataclass(frozen=True)
-class RunningTotal:
-    """A metric that grows with every trajectory, validation's as well.
-
-    Attributes:
-        metric: its name among the task's metrics; the estimate is logged as ``{metric}_at_end``.
-        title: of the pair on the progress line.
-        form: writes an amount.
-        limit: that the run stops at; None for none.
-    """
-
-    metric: str
-    title: str
-    form: Callable[[float], str]
-    limit: float | None = None
 
 
 class Totals:

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from verl.config.ppo import PPOConfig
+from verl.forecast import PlannedRun
 from verl.protocol import DataProto
 from verl.task import Task, TrainingReport
-from verl.trainer.check.plan import PlannedRun
 from verl.trainer.interruption import Interruption, StopRequestedError
 from verl.trainer.nonfinite import NonFiniteGuard
 from verl.trainer.ppo.advantage import (

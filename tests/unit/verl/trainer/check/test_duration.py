@@ -10,12 +10,11 @@ import pytest
 from benchmarks.simulated_scaling import measured_rates
 from router_r1.config import RouterConfig
 from router_r1.forecast import expected_work
+from verl.forecast import PlannedRun, Work
 from verl.trainer.check.duration import duration_line
 from verl.trainer.check.gpu_rates import Card, Use, gpu_rates
 from verl.trainer.check.machine import Gpu, Machine
 from verl.trainer.check.models import RoleModel, load_models
-from verl.trainer.check.plan import PlannedRun
-from verl.trainer.check.step_time import Work
 from verl.trainer.launch import load_task_config
 from verl.utils.checklist import CheckLine, Verdict
 

@@ -9,12 +9,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.event_simulation import simulate
+from verl.forecast import OutsideCalls, Work
 from verl.trainer.check.step_time import (
     Bound,
     Links,
-    OutsideCalls,
     Rates,
-    Work,
     quota_for_overlap,
     quota_for_rollouts,
     rollout_time,

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from verl.trainer.ppo.totals import Kind, RunningTotal, Totals
+from verl.forecast import RunningTotal
+from verl.trainer.ppo.totals import Kind, Totals
 
 SPENT = RunningTotal("spent", "spent", "${:.2f}".format)
 
