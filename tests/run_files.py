@@ -9,7 +9,8 @@ import numpy as np
 
 from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord
-from verl.trainer.ppo.rollout_log import trajectories_file, write_trajectories
+from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.run_files import trajectories_file
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 
 

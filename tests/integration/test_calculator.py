@@ -13,8 +13,9 @@ from examples.calculator.task import Calculation, CalculatorTask
 from tests.integration.commands import ROOT
 from verl.config.ppo import PPOConfig
 from verl.trainer.launch import load_task_config
-from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, read_trajectories, trajectories_file
+from verl.trainer.ppo.rollout_log import read_trajectories
 from verl.trainer.ppo.trainer import RayPPOTrainer
+from verl.trainer.run_files import VALIDATION_FOLDER, trajectories_file
 from verl.utils.dataset import load_datasets
 from verl.utils.tracking import Tracking
 

@@ -13,12 +13,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from verl.trainer.check.machine import Machine
+from verl.trainer.machine import Machine
+from verl.trainer.run_files import ENVIRONMENT_FILE
 from verl.utils.checklist import GIB
 from verl.utils.files import write_text
 from verl.utils.tracking import tolerating
 
-ENVIRONMENT_FILE = "environment.json"
 _PACKAGES = (
     "flash-attn",
     "hydra-core",

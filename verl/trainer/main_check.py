@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from verl.trainer.check.machine import Machine
 from verl.trainer.check.run_checks import all_lines
 from verl.trainer.check.table import show
 from verl.trainer.launch import load_task_config, run_as_command
+from verl.trainer.machine import Machine
 from verl.utils.checklist import Verdict, failures
 from verl.utils.console import console
 

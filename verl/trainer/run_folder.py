@@ -16,17 +16,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
-from verl.trainer.environment import ENVIRONMENT_FILE
-from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_files
-from verl.trainer.ppo.run_state import TASK_STATE_FILE
-from verl.trainer.ppo.samples import SAMPLES_FOLDER
+from verl.trainer.run_files import (
+    ENVIRONMENT_FILE,
+    PROFILE_FOLDER,
+    SAMPLES_FOLDER,
+    TASK_STATE_FILE,
+    VALIDATION_FOLDER,
+    trajectories_files,
+)
 from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
 from verl.utils.files import write_text
 from verl.utils.tracking import METRICS_FILE
 
 logger = logging.getLogger(__name__)
-
-PROFILE_FOLDER = "profile"
 
 # What a run leaves; data files and recordings may lie beside it and stay.
 _ARTIFACTS = (

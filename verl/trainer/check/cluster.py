@@ -7,8 +7,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config.ppo import PPOConfig, RayConfig
-from verl.trainer.check.machine import Machine
 from verl.trainer.cluster import OWN, ClusterError, choose_address, live_nodes, ray_cluster
+from verl.trainer.machine import Machine
 from verl.utils.checklist import CheckLine, Verdict
 
 _ANSWER_TIMEOUT_S = 120.0

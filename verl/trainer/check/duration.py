@@ -8,10 +8,10 @@ from dataclasses import replace
 from verl.config.ppo import PPOConfig
 from verl.forecast import PlannedRun, Work
 from verl.trainer.check.gpu_rates import H100, Card, Use, gpu_rates
-from verl.trainer.check.machine import Machine
 from verl.trainer.check.models import RoleModel
 from verl.trainer.check.step_time import Rates, StepTime, rollout_time, step_time
-from verl.trainer.ppo.workers import Roles
+from verl.trainer.machine import Machine
+from verl.trainer.roles import Roles
 from verl.utils.checklist import CheckLine, Verdict
 
 _SUBJECT = "hours"

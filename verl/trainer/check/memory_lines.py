@@ -5,9 +5,9 @@ from __future__ import annotations
 from verl.config.ppo import PPOConfig
 from verl.trainer.check.gpu_memory import engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import host_phase
-from verl.trainer.check.machine import Machine
 from verl.trainer.check.models import RoleModel
 from verl.trainer.check.storage import disk_line, shm_line
+from verl.trainer.machine import Machine
 from verl.utils.checklist import CheckLine, Verdict
 
 _GPUS_KEY = "trainer.n_gpus_per_node"

@@ -8,7 +8,7 @@ from typing import Any
 from verl.config.ppo import PPOConfig
 from verl.trainer.check.model_shape import ModelShape, load_model_shape, measure
 from verl.trainer.check.workload import Workload
-from verl.trainer.ppo.workers import Roles
+from verl.trainer.roles import Roles
 
 MASTER = 4  # bytes of a parameter: float32
 GRADIENT = 4

@@ -10,13 +10,13 @@ from verl.task import Surroundings, Task
 from verl.trainer.check.cluster import inspect_cluster, joins_cluster
 from verl.trainer.check.data import load_rows, tokenizer_lines
 from verl.trainer.check.duration import duration_line
-from verl.trainer.check.machine import Machine
 from verl.trainer.check.memory_lines import memory_lines
 from verl.trainer.check.model_shape import ModelConfigError
 from verl.trainer.check.models import load_models
 from verl.trainer.check.phases import ESTIMATE_ERROR
 from verl.trainer.check.software import compute_mode_line, software_lines
 from verl.trainer.check.table import show
+from verl.trainer.machine import Machine
 from verl.utils.checklist import CheckLine, Verdict, failures
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from verl.trainer.check.machine import Machine
+from verl.trainer.machine import Machine
 from verl.utils.checklist import CheckLine, Verdict
 
 # The oldest driver that runs programs of a CUDA major version (NVIDIA's minor-version

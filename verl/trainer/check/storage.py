@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from verl.config.ppo import PPOConfig
-from verl.trainer.check.machine import Machine, free_disk
 from verl.trainer.check.models import ADAM, MASTER, RoleModel
+from verl.trainer.machine import Machine, free_disk
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
 
 # NCCL's channels between the GPUs of a node, and Ray's objects in flight.

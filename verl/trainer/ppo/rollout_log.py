@@ -7,7 +7,6 @@ what :func:`write_trajectories` wrote.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,24 +23,6 @@ from verl.trainer.evaluation.records import (
 )
 from verl.trajectory import RecordT, Trajectory
 from verl.utils.files import written_whole
-
-VALIDATION_FOLDER = "validation"
-_FILE = re.compile(r"step_(\d+)\.jsonl")
-
-
-def trajectories_file(folder: Path, step: int) -> Path:
-    """Where the trajectories of a step lie."""
-    return folder / f"step_{step}.jsonl"
-
-
-def trajectories_files(folder: Path) -> dict[int, Path]:
-    """Files by step, ascending; none for a folder that does not exist."""
-    found = {
-        int(match.group(1)): path
-        for path in folder.glob("step_*.jsonl")
-        if (match := _FILE.fullmatch(path.name))
-    }
-    return dict(sorted(found.items()))
 
 
 def write_trajectories(

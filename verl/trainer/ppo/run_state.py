@@ -17,12 +17,11 @@ import numpy as np
 from verl.algorithms.kl import AdaptiveKLController, FixedKLController
 from verl.config.ppo import PPOConfig
 from verl.task import Surroundings, ValidationResult
+from verl.trainer.run_files import TASK_STATE_FILE
 from verl.utils.files import write_text
 from verl.utils.redaction import redact
 from verl.utils.seeding import random_state, restore_random_state
 from verl.utils.tracking import tolerating
-
-TASK_STATE_FILE = "task_state.json"
 
 
 class Stateful(Protocol):

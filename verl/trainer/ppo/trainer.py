@@ -46,7 +46,7 @@ from verl.trainer.ppo.metrics import (
 )
 from verl.trainer.ppo.progress import Progress
 from verl.trainer.ppo.prompts_under_way import prompt_sampler
-from verl.trainer.ppo.rollout_log import VALIDATION_FOLDER, trajectories_file, write_trajectories
+from verl.trainer.ppo.rollout_log import write_trajectories
 from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
 from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.scored_rollout import ScoredRollout
@@ -68,7 +68,7 @@ from verl.trainer.ppo.validation import (
     validation_requests,
 )
 from verl.trainer.ppo.workers import Workers
-from verl.trainer.run_folder import PROFILE_FOLDER
+from verl.trainer.run_files import PROFILE_FOLDER, VALIDATION_FOLDER, trajectories_file
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.dataset import Datasets, load_tokenizer, pad_token_id
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating

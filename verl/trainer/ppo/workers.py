@@ -5,53 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from verl.algorithms import find_algorithm
 from verl.config.ppo import PPOConfig
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
 from verl.single_controller.worker_group import RayClassWithInit, RayWorkerGroup
+from verl.trainer.roles import Roles
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
 from verl.workers.rollout.publish import publish_weights, refresh_weights
 from verl.workers.rollout.replicas import RolloutReplicas
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What a configuration needs: which models, and groups of samples.
-
-    ``reference`` says whether its log-probs are needed, ``reference_worker`` whether a model of its
-    own gives them: a policy with adapters gives them without these.
-    """
-
-    critic: bool
-    reference: bool
-    reference_worker: bool
-    kl_in_reward: bool
-    groups: bool
-
-    @classmethod
-    def of(cls, config: PPOConfig) -> Roles:
-        """What the algorithm needs; a KL needs a reference, unless its coefficient is 0."""
-        settings = config.algorithm
-        algorithm = find_algorithm(settings.adv_estimator)
-        in_reward = bool(settings.use_kl_in_reward) and settings.kl_ctrl.kl_coef != 0
-        policy = config.actor_rollout_ref
-        reference = in_reward or policy.actor.has_kl_loss
-        return cls(
-            critic=algorithm.needs_critic,
-            reference=reference,
-            reference_worker=reference and not policy.model.lora.rank,
-            kl_in_reward=in_reward,
-            groups=algorithm.needs_groups or settings.filter_groups.enable,
-        )
 
 
 class Workers:

@@ -21,7 +21,7 @@ from verl.config.rollout import RolloutConfig
 from verl.config.validation import ConfigError
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages
-from verl.trainer.ppo.workers import Roles
+from verl.trainer.roles import Roles
 
 _CENTRED = '''
 """Rewards less their mean."""

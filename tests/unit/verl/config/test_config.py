@@ -12,7 +12,7 @@ from router_r1.pool.loading import load_pool
 from verl.config.sft import SFTConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import CONFIG_FOLDER, compose_config
-from verl.trainer.ppo.workers import Roles
+from verl.trainer.roles import Roles
 from verl.utils.redaction import REDACTED, redact
 from verl.workers.rollout.vllm_replica import ReplicaSettings
 

@@ -11,10 +11,10 @@ import pytest
 from router_r1.task import RoutingTask
 from verl.config.validation import ConfigError
 from verl.trainer import main_check, main_ppo
-from verl.trainer.check.machine import Gpu, Machine
 from verl.trainer.check.run_checks import ChecksFailedError, all_lines, choose_device
 from verl.trainer.check.table import show
 from verl.trainer.launch import load_task_config
+from verl.trainer.machine import Gpu, Machine
 from verl.utils.checklist import GIB, CheckLine, Verdict
 from verl.utils.console import console
 

@@ -16,7 +16,6 @@ from verl.config.model import LoraConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
-from verl.trainer.check.machine import Machine
 from verl.trainer.check.memory_lines import gpu_lines, memory_lines
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
 from verl.trainer.check.models import RoleModel, load_models
@@ -24,6 +23,7 @@ from verl.trainer.check.phases import Part, Phase
 from verl.trainer.check.storage import disk_line, saves, shm_line
 from verl.trainer.check.workload import Workload
 from verl.trainer.launch import load_task_config
+from verl.trainer.machine import Machine
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
 
 ON_GPU = (

@@ -13,9 +13,9 @@ from router_r1.forecast import expected_work
 from verl.forecast import PlannedRun, Work
 from verl.trainer.check.duration import duration_line
 from verl.trainer.check.gpu_rates import Card, Use, gpu_rates
-from verl.trainer.check.machine import Gpu, Machine
 from verl.trainer.check.models import RoleModel, load_models
 from verl.trainer.launch import load_task_config
+from verl.trainer.machine import Gpu, Machine
 from verl.utils.checklist import CheckLine, Verdict
 
 USE = Use(context=1000.0, max_sequences=256, graphs=False, offloads=False, sleeps=True)
