@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import find_by_file_name
+from verl.algorithms.found import find_by_file_name, names_of_files
 
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.base import Algorithm
 
 
-def find_algorithm(name: str) -> Algorithm:
-    """The algorithm of the file ``name``.
+def algorithm_names() -> tuple[str, ...]:
+    """What ``algorithm.adv_estimator`` may be."""
+    return names_of_files(__name__, __path__, "ALGORITHM")
 
-    Raises:
-        ConfigError: if there is no such file, or it holds none; it names those there are.
-    """
-    found: Algorithm = find_by_file_name(
-        __name__, __path__, "ALGORITHM", "algorithm.adv_estimator", name
-    )
+
+def find_algorithm(name: str) -> Algorithm:
+    """The algorithm of the file ``name``, which is one of :func:`algorithm_names`."""
+    found: Algorithm = find_by_file_name(__name__, "ALGORITHM", name)
     return found

@@ -14,7 +14,7 @@ import torch
 
 from verl.algorithms.kl import kl_penalty
 from verl.algorithms.policy_losses.base import PolicyLoss, PolicyTokens
-from verl.config.model import ActorConfig
+from verl.algorithms.settings import ActorLossSettings
 
 # Sums of weight x value, over the aggregation's total; the others are means over sampled tokens.
 AGGREGATED = ("pg_loss", "entropy_loss", "kl_loss")
@@ -45,7 +45,7 @@ class ActorTokens:
 
 
 def actor_terms(
-    tokens: ActorTokens, config: ActorConfig, policy_loss: PolicyLoss
+    tokens: ActorTokens, config: ActorLossSettings, policy_loss: PolicyLoss
 ) -> dict[str, torch.Tensor]:
     """The terms that a mini-batch's loss and metrics are made of, by name: some of ``TERMS``."""
     policy, weights = tokens.policy, tokens.weights
@@ -67,7 +67,7 @@ def actor_terms(
     return terms
 
 
-def weighted_loss(terms: dict[str, torch.Tensor], config: ActorConfig) -> torch.Tensor:
+def weighted_loss(terms: dict[str, torch.Tensor], config: ActorLossSettings) -> torch.Tensor:
     """The loss of the actor's terms; one with a coefficient of 0 gets no gradient at all."""
     loss = terms["pg_loss"]
     if config.entropy_coeff:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import torch
 
-from verl.config.model import ActorConfig
+from verl.algorithms.settings import ActorLossSettings
 
 
 class Counts(NamedTuple):
@@ -55,7 +55,9 @@ class Aggregation(NamedTuple):
     total: float
 
 
-def aggregation(response_mask: torch.Tensor, counts: Counts, config: ActorConfig) -> Aggregation:
+def aggregation(
+    response_mask: torch.Tensor, counts: Counts, config: ActorLossSettings
+) -> Aggregation:
     """As ``actor.loss_agg_mode`` says.
 
     Args:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-if TYPE_CHECKING:
-    from verl.config.algorithm import AlgorithmConfig
+from verl.algorithms.settings import AdvantageSettings
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Algorithm:
             loss, or else into the reward.
     """
 
-    advantages: Callable[[ScoredBatch, AlgorithmConfig], Advantages]
+    advantages: Callable[[ScoredBatch, AdvantageSettings], Advantages]
     needs_critic: bool = False
     needs_groups: bool = False
     needs_greedy_baseline: bool = False

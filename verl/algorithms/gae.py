@@ -6,7 +6,7 @@ import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
 from verl.algorithms.maths import masked_whiten
-from verl.config.algorithm import AlgorithmConfig
+from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_gae_advantage_return(
@@ -43,7 +43,7 @@ def compute_gae_advantage_return(
         return masked_whiten(advantages, mask), returns
 
 
-def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:
+def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:
     assert batch.values is not None
     return Advantages(
         *compute_gae_advantage_return(

@@ -8,7 +8,7 @@ import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
 from verl.algorithms.maths import group_rows
-from verl.config.algorithm import AlgorithmConfig
+from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_grpo_outcome_advantage(
@@ -40,7 +40,7 @@ def compute_grpo_outcome_advantage(
     return advantages, advantages
 
 
-def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:  # noqa: ARG001
+def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
     return Advantages(
         *compute_grpo_outcome_advantage(batch.token_level_rewards, batch.response_mask, batch.index)
     )

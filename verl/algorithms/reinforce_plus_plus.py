@@ -6,7 +6,7 @@ import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
 from verl.algorithms.maths import masked_whiten, returns_to_go
-from verl.config.algorithm import AlgorithmConfig
+from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_reinforce_plus_plus_outcome_advantage(
@@ -27,7 +27,7 @@ def compute_reinforce_plus_plus_outcome_advantage(
     return masked_whiten(returns, mask) * mask, returns
 
 
-def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:
+def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:
     return Advantages(
         *compute_reinforce_plus_plus_outcome_advantage(
             batch.token_level_rewards, batch.response_mask, config.gamma

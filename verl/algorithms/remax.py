@@ -6,7 +6,7 @@ import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
 from verl.algorithms.maths import returns_to_go
-from verl.config.algorithm import AlgorithmConfig
+from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_remax_outcome_advantage(
@@ -26,7 +26,7 @@ def compute_remax_outcome_advantage(
     return returns - reward_baselines.to(mask.dtype).unsqueeze(-1) * mask, returns
 
 
-def _advantages(batch: ScoredBatch, config: AlgorithmConfig) -> Advantages:  # noqa: ARG001
+def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
     assert batch.greedy_scores is not None
     return Advantages(
         *compute_remax_outcome_advantage(

@@ -16,14 +16,14 @@ import torch
 
 from verl.algorithms.losses import LOG_RATIO_LIMIT
 from verl.algorithms.maths import masked_mean
-from verl.config.algorithm import RolloutCorrectionConfig
+from verl.algorithms.settings import CorrectionSettings
 
 
 def correction_weights(
     old_log_prob: torch.Tensor,
     rollout_log_prob: torch.Tensor,
     response_mask: torch.Tensor,
-    config: RolloutCorrectionConfig,
+    config: CorrectionSettings,
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """Constant weights as ``algorithm.rollout_correction`` says, which has a level.
 

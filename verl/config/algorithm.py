@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verl.algorithms import find_algorithm
+from verl.algorithms import algorithm_names
 from verl.config.model import KL_ESTIMATORS
 from verl.config.validation import ConfigError, require_choice, require_positive
 
@@ -102,7 +102,7 @@ class AlgorithmConfig:
     rollout_log_probs_as_old: bool = False
 
     def __post_init__(self) -> None:
-        find_algorithm(self.adv_estimator)
+        require_choice("algorithm.adv_estimator", self.adv_estimator, algorithm_names())
         require_choice("algorithm.kl_penalty", self.kl_penalty, KL_ESTIMATORS)
         for name, value in (("gamma", self.gamma), ("lam", self.lam)):
             if not 0 <= value <= 1:

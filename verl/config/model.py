@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from verl.algorithms.policy_losses import find_policy_loss
+from verl.algorithms.policy_losses import policy_loss_names
 from verl.config.paths import MODEL
 from verl.config.validation import (
     ConfigError,
@@ -201,7 +201,7 @@ class ActorConfig:
         require_choice("actor.kl_loss_type", self.kl_loss_type, KL_ESTIMATORS)
 
     def _check_loss(self) -> None:
-        find_policy_loss(self.policy_loss)
+        require_choice("actor.policy_loss", self.policy_loss, policy_loss_names())
         require_choice("actor.loss_agg_mode", self.loss_agg_mode, AGGREGATIONS)
         if self.clip_ratio_low is not None and self.clip_ratio_low > 1:
             raise ConfigError(

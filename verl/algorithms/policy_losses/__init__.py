@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import find_by_file_name
+from verl.algorithms.found import find_by_file_name, names_of_files
 
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.policy_losses.base import PolicyLoss
 
 
-def find_policy_loss(name: str) -> PolicyLoss:
-    """The loss of the file ``name``.
+def policy_loss_names() -> tuple[str, ...]:
+    """What ``actor.policy_loss`` may be."""
+    return names_of_files(__name__, __path__, "POLICY_LOSS")
 
-    Raises:
-        ConfigError: if there is no such file, or it holds none; it names those there are.
-    """
-    found: PolicyLoss = find_by_file_name(
-        __name__, __path__, "POLICY_LOSS", "actor.policy_loss", name
-    )
+
+def find_policy_loss(name: str) -> PolicyLoss:
+    """The loss of the file ``name``, which is one of :func:`policy_loss_names`."""
+    found: PolicyLoss = find_by_file_name(__name__, "POLICY_LOSS", name)
     return found

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
-if TYPE_CHECKING:
-    from verl.config.model import ActorConfig
+from verl.algorithms.settings import PolicyLossSettings
 
 
 @dataclass(frozen=True)
@@ -42,4 +41,4 @@ class TokenLosses(NamedTuple):
     kl: torch.Tensor
 
 
-PolicyLoss = Callable[[PolicyTokens, "ActorConfig"], TokenLosses]
+PolicyLoss = Callable[[PolicyTokens, PolicyLossSettings], TokenLosses]

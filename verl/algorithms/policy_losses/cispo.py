@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from verl.algorithms.losses import bounded_log_ratio
 from verl.algorithms.policy_losses.base import PolicyTokens, TokenLosses
-
-if TYPE_CHECKING:
-    from verl.config.model import ActorConfig
+from verl.algorithms.settings import PolicyLossSettings
 
 
 def weighted_log_prob(tokens: PolicyTokens, low: float, high: float) -> TokenLosses:
@@ -23,7 +19,7 @@ def weighted_log_prob(tokens: PolicyTokens, low: float, high: float) -> TokenLos
     return TokenLosses(loss, (weight != ratio).to(ratio.dtype), -log_ratio)
 
 
-def _loss(tokens: PolicyTokens, config: ActorConfig) -> TokenLosses:
+def _loss(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
     return weighted_log_prob(tokens, *config.clip_bounds)
 
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from verl.algorithms.losses import bounded_log_ratio
 from verl.algorithms.policy_losses.base import PolicyTokens, TokenLosses
-
-if TYPE_CHECKING:
-    from verl.config.model import ActorConfig
+from verl.algorithms.settings import PolicyLossSettings
 
 
 def clipped_surrogate(
@@ -41,7 +37,7 @@ def clipped_surrogate(
     return TokenLosses(loss, (clipped > unclipped).to(ratio.dtype), -log_ratio)
 
 
-def _loss(tokens: PolicyTokens, config: ActorConfig) -> TokenLosses:
+def _loss(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
     low, high = config.clip_bounds
     return clipped_surrogate(
         tokens.old_log_prob, tokens.log_prob, tokens.advantages, low, high, config.clip_ratio_c

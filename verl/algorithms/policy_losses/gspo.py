@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from verl.algorithms.losses import bounded_log_ratio
 from verl.algorithms.maths import sequence_sums
 from verl.algorithms.policy_losses.base import PolicyTokens, TokenLosses
-
-if TYPE_CHECKING:
-    from verl.config.model import ActorConfig
+from verl.algorithms.settings import PolicyLossSettings
 
 
 def sequence_surrogate(tokens: PolicyTokens, low: float, high: float) -> TokenLosses:
@@ -34,7 +30,7 @@ def sequence_surrogate(tokens: PolicyTokens, low: float, high: float) -> TokenLo
     return TokenLosses(loss, (clipped > unclipped).to(ratio.dtype), -log_ratio)
 
 
-def _loss(tokens: PolicyTokens, config: ActorConfig) -> TokenLosses:
+def _loss(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
     return sequence_surrogate(tokens, *config.clip_bounds)
 
 
