@@ -10,7 +10,7 @@ _ROUTING = re.compile(r"\brout|search|LLM name|dollar|\bEM\b|\bF1\b|question", r
 
 
 def test_no_word_of_routing_stands_in_the_framework() -> None:
-    files = sorted((ROOT / "verl").rglob("*.py"))
+    files = [ROOT / "configs" / "ppo.yaml", *sorted((ROOT / "verl").rglob("*.py"))]
     assert len(files) > 100
     found = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
