@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,14 +52,8 @@ def steps_of(run: Path) -> list[Line]:
     return [line for line in lines if "timing_s/step" in line]
 
 
-def short_run(
-    folder: Path,
-    *overrides: str,
-    recipe: str = "quickstart",
-    watch: Callable[[int], None] = lambda _: None,
-) -> float:
-    """Trains a few steps; seconds from the launch to the first one. ``watch`` is called with the
-    run's process after those that do not count."""
+def short_run(folder: Path, *overrides: str, recipe: str = "quickstart") -> float:
+    """Trains a few steps; seconds from the launch to the first one."""
     with ray_cluster(RayConfig(num_cpus=2), num_ranks=2):
         first_policy()
     settings = (
@@ -84,10 +77,7 @@ def short_run(
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            first = _until_step(1, process, folder)
-            launched = time.monotonic() - float(first["timing_s/step"]) - start
-            _until_step(SKIPPED, process, folder)
-            watch(process.pid)
+            launched = _until_first_step(process, folder) - start
             process.wait()
         finally:
             process.terminate()
@@ -97,11 +87,11 @@ def short_run(
     return launched
 
 
-def _until_step(number: int, process: subprocess.Popen[bytes], folder: Path) -> Line:
-    """Its metrics, as soon as they are there."""
+def _until_first_step(process: subprocess.Popen[bytes], folder: Path) -> float:
+    """When the first step began, monotonic seconds."""
     while process.poll() is None:
-        if (folder / METRICS_FILE).is_file() and len(steps := steps_of(folder)) >= number:
-            return steps[number - 1]
+        if (folder / METRICS_FILE).is_file() and (steps := steps_of(folder)):
+            return time.monotonic() - float(steps[0]["timing_s/step"])
         time.sleep(0.05)
     raise RuntimeError((folder / "output").read_text(encoding="utf-8")[-2_000:])
 
