@@ -91,6 +91,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Command, Path]:
         "api_key=sk-planted-on-the-command-line",
         ROUTER_R1_API_KEY="sk-planted-in-the-environment",
         CUDA_VISIBLE_DEVICES="",
+        VLLM_CACHE_ROOT=str(folder / "vllm_cache"),
     )
     command.finish()
     return command, folder

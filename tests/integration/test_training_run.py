@@ -120,6 +120,12 @@ def test_the_engine_has_the_trainers_weights_at_every_step(
     assert max(gaps) < 1e-4
 
 
+def test_no_process_is_started_to_look_at_the_model(small_run: tuple[Command, Path]) -> None:
+    """vLLM would keep what such a process saw."""
+    _, folder = small_run
+    assert not (folder / "vllm_cache" / "modelinfos").exists()
+
+
 def test_checkpoints_are_hugging_faces(small_run: tuple[Command, Path], cold_policy: Path) -> None:
     _, folder = small_run
     step = folder / "checkpoints" / "global_step_3"
