@@ -147,8 +147,8 @@ COMMANDS: tuple[Command, ...] = (
             ("pool describe mine --output configs/pool/mine2.yaml", "draft descriptors"),
             ("pool export calls.sqlite calls.parquet", "a recording as a table"),
         ),
-        parser="router_r1.cli.pool:pool_parser",
-        main="router_r1.cli.pool:main",
+        parser="router_r1.pool.command:pool_parser",
+        main="router_r1.pool.command:main",
     ),
     ModuleCommand(
         "data",

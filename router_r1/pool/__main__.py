@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from router_r1.cli.pool import main
+from router_r1.pool.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

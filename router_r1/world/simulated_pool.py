@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.process import hosted_pool
@@ -32,3 +33,25 @@ def simulated_pool(
         "eval_entities": world.eval_entities,
     }
     return hosted_pool(pool, f"{__name__}:world_source", settings, time_scale, port)
+
+
+@contextmanager
+def reachable_pool(
+    pool: PoolConfig, world: WorldConfig | None = None, time_scale: float = 1.0
+) -> Iterator[PoolConfig]:
+    """The pool itself, or, if it is simulated and has no endpoint, with that of its own server,
+    which runs while the block does.
+
+    Args:
+        pool: as configured.
+        world: of the server; None for the default one.
+        time_scale: factor on the simulated latencies; 0 answers at once.
+
+    Raises:
+        ConfigError: as :func:`simulated_pool`.
+    """
+    if not pool.simulated or pool.api_base:
+        yield pool
+        return
+    with simulated_pool(pool, world or WorldConfig(), time_scale) as url:
+        yield replace(pool, api_base=url)

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from router_r1.cli.pool import main
 from router_r1.llm_agent.route_service import access_routing_pool
 from router_r1.pool.client import PoolClient
+from router_r1.pool.command import main
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from router_r1.cli.pool import main
 from router_r1.pool.client import PoolClient
+from router_r1.pool.command import main
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome

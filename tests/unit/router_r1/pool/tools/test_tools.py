@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from router_r1.cli.pool import main
 from router_r1.pool.client import PoolClient
+from router_r1.pool.command import main
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome

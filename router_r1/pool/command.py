@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from verl.errors import UserError
 from verl.utils.console import console, set_up_logging, show_error
 
-if TYPE_CHECKING:
-    from router_r1.pool.config import PoolConfig
+# What plays a simulated pool; by name, since the world builds on the pool.
+_REACHABLE = "router_r1.world.simulated_pool:reachable_pool"
 
 
 def pool_parser(prog: str = "router-r1 pool") -> argparse.ArgumentParser:
@@ -61,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         pool = load_pool(args.pool)
         if args.api_base:
             pool = replace(pool, api_base=args.api_base)
-        with _reachable(pool) as reachable:
+        with pkgutil.resolve_name(_REACHABLE)(pool) as reachable:
             if args.command == "check":
                 return 0 if asyncio.run(check_pool(reachable, ask=not args.no_calls)) else 1
             asyncio.run(draft_descriptors(reachable, args.writer, args.output))
@@ -69,16 +67,3 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         show_error(error)
         return 2
-
-
-@contextmanager
-def _reachable(pool: PoolConfig) -> Iterator[PoolConfig]:
-    """The pool itself, or, if it is simulated, with the server that simulates it."""
-    if not pool.simulated or pool.api_base:
-        yield pool
-        return
-    from router_r1.world.config import WorldConfig
-    from router_r1.world.simulated_pool import simulated_pool
-
-    with simulated_pool(pool, WorldConfig()) as url:
-        yield replace(pool, api_base=url)
