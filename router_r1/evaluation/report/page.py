@@ -16,9 +16,9 @@ from router_r1.evaluation.charts import HUES, comparison_svg, learning_curves
 from router_r1.evaluation.comparison_tables import comparison_tables
 from router_r1.evaluation.published import published_table
 from router_r1.evaluation.report.inputs import ReportInputs, read_inputs
-from router_r1.evaluation.report.reward_rule import RewardRule, known_pool, reward_rule
-from router_r1.evaluation.report.trajectories import encode
 from router_r1.evaluation.tables import Card
+from router_r1.evaluation.viewer.reward_rule import RewardRule, known_pool, reward_rule
+from router_r1.evaluation.viewer.trajectories import encode
 from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
 from verl.trainer.evaluation.summary import DatasetSummary
 from verl.utils.files import write_text

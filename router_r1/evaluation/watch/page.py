@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from router_r1.evaluation.report.reward_rule import known_pool, reward_rule
-from router_r1.evaluation.report.trajectories import detail_of, index_of
+from router_r1.evaluation.viewer.reward_rule import known_pool, reward_rule
+from router_r1.evaluation.viewer.trajectories import detail_of, index_of
 from router_r1.evaluation.watch.overview import overview
 from router_r1.evaluation.watch.run_state import RunState
 from router_r1.web.page import FIGURES_STYLE, THEME, TRAJECTORY_STYLE, inline_page
@@ -37,7 +37,7 @@ def describe(state: RunState) -> dict[str, Any]:
     Returns:
         ``phase``; ``progress``, a few words for the window's title; ``overview``, markup;
         ``samples``: None, or ``index`` and ``details`` as
-        :func:`router_r1.evaluation.report.trajectories.encode` describes them; and ``version``,
+        :func:`router_r1.evaluation.viewer.trajectories.encode` describes them; and ``version``,
         which differs whenever any of these does.
     """
     total = f"/{state.total_steps}" if state.total_steps else ""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_r1.evaluation.report.segments import split_response
+from router_r1.evaluation.viewer.segments import split_response
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.llm_agent.prompt import STYLES, build_prompt_template
 from router_r1.llm_agent.trajectory import RoutedTrajectory

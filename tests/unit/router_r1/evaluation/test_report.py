@@ -29,15 +29,15 @@ from router_r1.evaluation.frames import (
 )
 from router_r1.evaluation.published import published_figures
 from router_r1.evaluation.report.page import write_report
-from router_r1.evaluation.report.reward_rule import (
+from router_r1.evaluation.score_tables import summaries_of
+from router_r1.evaluation.viewer.reward_rule import (
     branch_of,
     follows,
     format_fault,
     reward_rule,
 )
-from router_r1.evaluation.report.segments import split_response
-from router_r1.evaluation.report.trajectories import encode
-from router_r1.evaluation.score_tables import summaries_of
+from router_r1.evaluation.viewer.segments import split_response
+from router_r1.evaluation.viewer.trajectories import encode
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import combine
 from router_r1.reward.cost import RewardScales

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from router_r1.evaluation.frames import RoutedRecord, called_llm, llm_names
-from router_r1.evaluation.report.reward_rule import RewardRule, branch_of, follows, format_fault
-from router_r1.evaluation.report.segments import OBSERVATION, split_response
+from router_r1.evaluation.viewer.reward_rule import RewardRule, branch_of, follows, format_fault
+from router_r1.evaluation.viewer.segments import OBSERVATION, split_response
 from router_r1.llm_agent.trajectory import Call
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import Outcome
