@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,14 @@ def steps_of(run: Path) -> list[Line]:
     return [line for line in lines if "timing_s/step" in line]
 
 
-def short_run(folder: Path, *overrides: str, recipe: str = "quickstart") -> float:
-    """Trains a few steps; seconds from the launch to the first one."""
+def short_run(
+    folder: Path,
+    *overrides: str,
+    recipe: str = "quickstart",
+    watch: Callable[[int], None] = lambda _: None,
+) -> float:
+    """Trains a few steps; seconds from the launch to the first one. ``watch`` is called with the
+    run's process after those that do not count."""
     with ray_cluster(RayConfig(num_cpus=2), num_ranks=2):
         first_policy()
     settings = (
@@ -77,7 +84,10 @@ def short_run(folder: Path, *overrides: str, recipe: str = "quickstart") -> floa
         start = time.monotonic()
         process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
         try:
-            launched = _until_first_step(process, folder) - start
+            first = _until_step(1, process, folder)
+            launched = time.monotonic() - float(first["timing_s/step"]) - start
+            _until_step(SKIPPED, process, folder)
+            watch(process.pid)
             process.wait()
         finally:
             process.terminate()
@@ -87,11 +97,11 @@ def short_run(folder: Path, *overrides: str, recipe: str = "quickstart") -> floa
     return launched
 
 
-def _until_first_step(process: subprocess.Popen[bytes], folder: Path) -> float:
-    """When the first step began, monotonic seconds."""
+def _until_step(number: int, process: subprocess.Popen[bytes], folder: Path) -> Line:
+    """Its metrics, as soon as they are there."""
     while process.poll() is None:
-        if (folder / METRICS_FILE).is_file() and (steps := steps_of(folder)):
-            return time.monotonic() - float(steps[0]["timing_s/step"])
+        if (folder / METRICS_FILE).is_file() and len(steps := steps_of(folder)) >= number:
+            return steps[number - 1]
         time.sleep(0.05)
     raise RuntimeError((folder / "output").read_text(encoding="utf-8")[-2_000:])
 
