@@ -310,16 +310,14 @@ def test_an_engine_that_dies_comes_back_with_the_present_weights(setup: Setup) -
     engine, before = setup.engine, setup.engine.restarts
     change(setup)
     expected = generate(engine, LONG)
-    for name in (REPLICA,) if setup.case.inline else (REPLICA, CORE):
-        lost = processes(CORE)
-        assert_same(rollout_losing(name, engine), expected)
-        assert [process for process in lost if process.is_running()] == []
+    assert_same(rollout_losing(REPLICA if setup.case.inline else CORE, engine), expected)
+    assert engine.restarts == before + 1
     if setup.case.inline:
         for process in processes(REPLICA):
             process.kill()
         publish_weights(setup.actor, engine)
         assert_same(generate(engine, LONG), expected)
-    assert engine.restarts == before + 2
+        assert engine.restarts == before + 2
 
 
 def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:
@@ -327,6 +325,17 @@ def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:
     setup.actor.close_weight_update()
     assert [rank.exported for rank in opened] == ["cpu", None]
     assert opened[0].num_buckets > 10
+
+
+@pytest.mark.usefixtures("setup")
+@pytest.mark.parametrize("setup", CASES[1:2], indirect=True, ids=str)
+def test_an_engines_own_processes_end_with_its_actor() -> None:
+    """The last test of this engine, which nothing starts again."""
+    (core,) = processes(CORE)
+    (worker,) = core.children()
+    for process in processes(REPLICA):
+        process.kill()
+    assert psutil.wait_procs([core, worker], timeout=30)[1] == []
 
 
 def test_a_dead_engine_is_one_clear_error(policy_folder: Path, tmp_path: Path) -> None:
