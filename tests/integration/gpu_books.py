@@ -37,7 +37,7 @@ class Machines:
             return
         cluster = Cluster()
         for _ in range(self.nodes):
-            cluster.add_node(num_cpus=2, num_gpus=self.gpus)
+            cluster.add_node(num_cpus=2, num_gpus=self.gpus, include_dashboard=False)
         ray.init(address=cluster.address)
 
 
