@@ -26,7 +26,7 @@ from router_r1.world.cold_start.policy import policy_config, world_tokenizer
 from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.simulated_llm import World
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from verl.forecast import PlannedRun, Work
 from verl.task import Surroundings
 from verl.utils.checklist import CheckLine
@@ -63,7 +63,7 @@ class RoutingSurroundings(Surroundings):
             DataError: for the corpus of a tool that cannot be used.
         """
         check_tools(self.pool)
-        if not self._starts_pool:
+        if not self.pool.needs_server:
             asyncio.run(check_endpoints(self.pool, self._config.api_key))
         self.write_missing_data()
 
@@ -85,21 +85,13 @@ class RoutingSurroundings(Surroundings):
         """With the pool's limits."""
         return expected_work(self._config, self.pool, trajectories)
 
-    @property
-    def _starts_pool(self) -> bool:
-        return self.pool.simulated and self.pool.api_base is None
-
     @contextmanager
     def running(self) -> Iterator[None]:
         """Starts the embedded world's pool, and closes what is open in the end."""
         world = self._config.world
+        time_scale = world.time_scale if world is not None else 1.0
         try:
-            if not self._starts_pool:
-                yield
-                return
-            assert world is not None
-            with simulated_pool(self.pool, world, world.time_scale) as url:
-                self.pool = replace(self.pool, api_base=url)
+            with reachable_pool(self.pool, world, time_scale) as self.pool:
                 yield
         finally:
             if self.agent is not None:

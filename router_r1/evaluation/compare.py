@@ -37,10 +37,9 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
 from router_r1.pool.tools.bm25 import BM25
-from router_r1.world.config import WorldConfig
 from router_r1.world.corpus import world_corpus
 from router_r1.world.oracle import Oracle
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.launch import run_as_command
@@ -61,9 +60,8 @@ async def running_pool(
     """
     pool, world = benchmark.pool, benchmark.world
     async with AsyncExitStack() as stack:
-        if pool.simulated and pool.api_base is None:
-            config = world.config if world is not None else WorldConfig()
-            pool = replace(pool, api_base=stack.enter_context(simulated_pool(pool, config)))
+        config = world.config if world is not None else None
+        pool = stack.enter_context(reachable_pool(pool, config))
         if world is not None and retriever is None:
             index = BM25(world_corpus(world.knowledge))
             url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))

@@ -56,7 +56,7 @@ def _questions(namespace: argparse.Namespace, settings: RouterSettings) -> list[
         return read_questions(namespace.questions_file)
     if stdin_has_questions():
         return read_questions(STDIN)
-    if not settings.starts_pool:
+    if not settings.pool.needs_server:
         raise UserError("what is the question? Pass --question, --questions_file or --interactive")
     questions = Knowledge(settings.world).questions("test")
     example = next(question for question in questions if len(question.hops) > 1)

@@ -26,7 +26,7 @@ from router_r1.pool.client import check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.tools.member import check_tools
 from router_r1.preference import FIELD, CostPreference
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from verl.errors import UserError
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
@@ -136,15 +136,13 @@ def open_router(settings: RouterSettings) -> Iterator[Router]:
         UserError: if the pool does not answer, or a tool's corpus or the model cannot be used.
     """
     with ExitStack() as stack:
-        pool = settings.pool
+        pool, world = settings.pool, settings.world
         check_tools(pool)
-        if settings.starts_pool:
-            world = settings.world
-            url = stack.enter_context(simulated_pool(pool, world, world.time_scale))
-            settings = replace(settings, pool=replace(pool, api_base=url))
-        else:
+        if not pool.needs_server:
             warn_without_key(pool, settings.api_key)
             asyncio.run(check_endpoints(pool, settings.api_key))
+        pool = stack.enter_context(reachable_pool(pool, world, world.time_scale))
+        settings = replace(settings, pool=pool)
         tokenizer = load_tokenizer(settings.model_path)
         logger.info("starting %s with %s", settings.engine, settings.model_path)
         engine = start_engine(

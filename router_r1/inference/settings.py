@@ -74,11 +74,6 @@ class RouterSettings:
     max_start_length: int
     options: RolloutOptions
 
-    @property
-    def starts_pool(self) -> bool:
-        """Whether the pool's server is started with the router."""
-        return self.pool.simulated and self.pool.api_base is None
-
 
 def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSettings:
     """The settings that the arguments mean; ``root`` is where a trained model is sought (None: in

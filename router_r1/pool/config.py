@@ -270,6 +270,11 @@ class PoolConfig:
         return [llm for llm in self.llms if llm.in_prompt]
 
     @property
+    def needs_server(self) -> bool:
+        """Whether it is simulated and has no endpoint, so that its own server is to be started."""
+        return self.simulated and self.api_base is None
+
+    @property
     def simulated_names(self) -> list[str]:
         """Of a simulated pool, the LLMs that the embedded world plays: all without a URL."""
         return [llm.name for llm in self.llms if llm.base_url is None and not llm.is_tool]

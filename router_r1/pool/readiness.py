@@ -30,7 +30,7 @@ def _tool_line(member: LLMConfig) -> CheckLine:
 
 
 def _endpoint_lines(pool: PoolConfig, api_key: str | None) -> list[CheckLine]:
-    if pool.simulated and pool.api_base is None:
+    if pool.needs_server:
         return [CheckLine("pool", Verdict.OK, f"{pool.name}: simulated, started by the run")]
     endpoints: dict[tuple[str, str], list[LLMConfig]] = {}
     for llm in pool.llms:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 from router_r1.pool.config import PoolConfig
@@ -16,23 +16,6 @@ from router_r1.world.simulated_llm import World
 def world_source(llms: Sequence[str], **settings: int) -> World:
     """What the hosting process replies from: ``settings`` are fields of :class:`WorldConfig`."""
     return World(WorldConfig(**settings), llms)
-
-
-def simulated_pool(
-    pool: PoolConfig, world: WorldConfig, time_scale: float = 1.0, port: int = 0
-) -> AbstractContextManager[str]:
-    """Starts the pool's server, yields its base URL, ends it; see :func:`hosted_pool`.
-
-    Raises:
-        ConfigError: if the pool has an LLM that no simulated one is named like.
-    """
-    settings = {
-        "llms": list(find_llms(pool.simulated_names)),
-        "seed": world.seed,
-        "train_entities": world.train_entities,
-        "eval_entities": world.eval_entities,
-    }
-    return hosted_pool(pool, f"{__name__}:world_source", settings, time_scale, port)
 
 
 @contextmanager
@@ -48,10 +31,18 @@ def reachable_pool(
         time_scale: factor on the simulated latencies; 0 answers at once.
 
     Raises:
-        ConfigError: as :func:`simulated_pool`.
+        ConfigError: if the pool has an LLM that no simulated one is named like.
+        RuntimeError: if the server does not start.
     """
-    if not pool.simulated or pool.api_base:
+    if not pool.needs_server:
         yield pool
         return
-    with simulated_pool(pool, world or WorldConfig(), time_scale) as url:
+    world = world or WorldConfig()
+    settings = {
+        "llms": list(find_llms(pool.simulated_names)),
+        "seed": world.seed,
+        "train_entities": world.train_entities,
+        "eval_entities": world.eval_entities,
+    }
+    with hosted_pool(pool, f"{__name__}:world_source", settings, time_scale) as url:
         yield replace(pool, api_base=url)

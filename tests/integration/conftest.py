@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from router_r1.pool.config import PoolConfig
-from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from tests.integration.chromium import chromium, chromium_path
 from tests.integration.commands import POLICY, SMALL, Command, start
 from verl.config.ppo import RayConfig
@@ -43,8 +42,9 @@ def devtools() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def served_pool(embedded_pool: PoolConfig) -> Iterator[PoolConfig]:
     """The embedded pool behind its real HTTP server, answering without delay."""
-    with simulated_pool(embedded_pool, WorldConfig(), time_scale=0.0) as url:
-        yield replace(embedded_pool, api_base=url, request_timeout_s=2.0, retry_backoff_s=0.01)
+    pool = replace(embedded_pool, request_timeout_s=2.0, retry_backoff_s=0.01)
+    with reachable_pool(pool, time_scale=0.0) as served:
+        yield served
 
 
 @pytest.fixture(scope="session")

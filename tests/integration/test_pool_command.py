@@ -17,8 +17,7 @@ from router_r1.pool.command import main
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
-from router_r1.world.config import WorldConfig
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from tests.integration.faults import fault
 
 QUERY = "the director of Nobody Known"
@@ -32,8 +31,8 @@ def llm(name: str, model: str, **more: object) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def second_pool(embedded_pool: PoolConfig) -> Iterator[PoolConfig]:
     """Another server."""
-    with simulated_pool(embedded_pool, WorldConfig(), time_scale=0.0) as url:
-        yield replace(embedded_pool, api_base=url)
+    with reachable_pool(embedded_pool, time_scale=0.0) as pool:
+        yield pool
 
 
 @pytest.fixture

@@ -19,9 +19,8 @@ from router_r1.pool.offer import OfferConfig, Offers
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.reply import estimate_tokens
-from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
-from router_r1.world.simulated_pool import simulated_pool
+from router_r1.world.simulated_pool import reachable_pool
 from tests.integration.faults import CHAOS, fault, faults
 
 
@@ -353,8 +352,7 @@ def test_a_reachable_pool_passes(served_pool: PoolConfig) -> None:
 
 
 def test_a_dead_server_fails_calls_and_raises_nothing(embedded_pool: PoolConfig) -> None:
-    with simulated_pool(embedded_pool, WorldConfig(), time_scale=0.0) as url:
-        pool = replace(embedded_pool, api_base=url, retry_backoff_s=0.01)
+    with reachable_pool(replace(embedded_pool, retry_backoff_s=0.01), time_scale=0.0) as pool:
         (alive,) = ask_all(pool, [("Atlas", "the director of Nobody Known")])
     (dead,) = ask_all(pool, [("Atlas", "the director of Nobody Known")])
     assert (alive.outcome, dead.outcome) == (Outcome.OK, Outcome.CONNECTION_ERROR)

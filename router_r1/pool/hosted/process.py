@@ -33,7 +33,6 @@ def hosted_pool(
     source: str,
     settings: Mapping[str, object],
     time_scale: float = 1.0,
-    port: int = 0,
 ) -> Iterator[str]:
     """Starts the server, yields its base URL, ends it.
 
@@ -43,7 +42,6 @@ def hosted_pool(
             :class:`~router_r1.pool.hosted.server.ReplySource`.
         settings: the function's keyword arguments; JSON can hold them.
         time_scale: factor on the simulated latencies; 0 answers at once.
-        port: 0 takes a free one.
 
     Raises:
         RuntimeError: if the server does not start; with what it printed.
@@ -56,7 +54,7 @@ def hosted_pool(
             *(sys.executable, "-m", "router_r1.pool.hosted.process"),
             *("--source", source, "--settings", json.dumps(dict(settings))),
             *("--models", json.dumps(models), "--ready-file", str(ready_file)),
-            *("--time-scale", str(time_scale), "--port", str(port)),
+            *("--time-scale", str(time_scale)),
         ]
         # A session of its own: Ctrl-C reaches us, and we end the server when we are done with it.
         with log.open("w", encoding="utf-8") as output:
@@ -93,18 +91,17 @@ def main() -> None:
     parser.add_argument("--source", required=True, help="module:function of the replies' source")
     parser.add_argument("--settings", type=json.loads, default={}, help="its arguments")
     parser.add_argument("--models", type=json.loads, required=True, help="API model to LLM name")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--ready-file", type=Path, required=True, help="gets the base URL")
     parser.add_argument("--time-scale", type=float, default=1.0, help="factor on latencies")
     args = parser.parse_args()
     source = pkgutil.resolve_name(args.source)(**args.settings)
     server = SimulatedPoolServer(source, args.models, args.time_scale)
-    asyncio.run(_serve(server, args.port, args.ready_file))
+    asyncio.run(_serve(server, args.ready_file))
 
 
-async def _serve(server: SimulatedPoolServer, port: int, ready_file: Path) -> None:
+async def _serve(server: SimulatedPoolServer, ready_file: Path) -> None:
     parent = os.getppid()
-    async with listening(server.application(), port) as url:
+    async with listening(server.application()) as url:
         write_text(ready_file, url)
         while os.getppid() == parent:
             await asyncio.sleep(1.0)

@@ -22,6 +22,7 @@ from router_r1.pool.config import QUERY_MARKER
 from router_r1.pool.hosted.faults import FAULT_KINDS, Faults, change_text, respond
 
 logger = logging.getLogger(__name__)
+_HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -164,14 +165,12 @@ def _completion(model: str, text: str, reply: SimulatedReply) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def listening(
-    app: web.Application, port: int = 0, host: str = "127.0.0.1"
-) -> AsyncIterator[str]:
-    """Serves while the block runs; yields the base URL. Port 0 takes a free one."""
+async def listening(app: web.Application) -> AsyncIterator[str]:
+    """Serves on a free port of this machine while the block runs; yields the base URL."""
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host, port).start()
-        yield f"http://{host}:{runner.addresses[0][1]}/v1"
+        await web.TCPSite(runner, _HOST, 0).start()
+        yield f"http://{_HOST}:{runner.addresses[0][1]}/v1"
     finally:
         await runner.cleanup()

@@ -88,10 +88,10 @@ def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
     assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (3, 512)
     assert (settings.rollout.dtype, settings.device) == ("float32", "cpu")
     assert settings.options.temperature == 0.0
-    assert settings.starts_pool
+    assert settings.pool.needs_server
     elsewhere = resolve(RouterArguments(api_base="http://x/v1"), tmp_path)
     assert elsewhere.pool.api_base == "http://x/v1"
-    assert not elsewhere.starts_pool
+    assert not elsewhere.pool.needs_server
 
 
 def test_a_cold_start_brings_the_pool_that_it_was_made_for(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_cold_start_brings_the_pool_that_it_was_made_for(tmp_path: Path) -> No
     settings = resolve(RouterArguments(model_path=str(tmp_path)))
     assert settings.pool.name == "embedded_tiers"
     assert settings.prompt_style == "compact"
-    assert settings.starts_pool
+    assert settings.pool.needs_server
     other = resolve(RouterArguments(model_path=str(tmp_path), pool="embedded"))
     assert other.pool.name == "embedded"
 
@@ -147,7 +147,7 @@ def test_any_other_model_gets_the_papers_settings(model: str, style: str) -> Non
     assert (settings.pool.name, settings.prompt_style) == ("paper", style)
     assert (settings.limits.max_turns, settings.limits.max_response_length) == (2, 1024)
     assert settings.max_start_length == 2048
-    assert not settings.starts_pool
+    assert not settings.pool.needs_server
 
 
 def test_a_checkpoint_brings_the_settings_of_its_run(tmp_path: Path) -> None:
