@@ -97,25 +97,13 @@ class RolloutOptions(Sampling):
     @classmethod
     def of(cls, sampling: Sampling, seed: int | None) -> RolloutOptions:
         """As ``sampling`` says."""
-        return cls(
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=seed,
-        )
+        return cls(**sampling.as_keywords(), seed=seed)
 
     def generation(
         self, max_tokens: int, stop: tuple[str, ...], seed: int | None
     ) -> SamplingParams:
         """Of one generation of the rollout; for the arguments see :class:`SamplingParams`."""
-        return SamplingParams(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_tokens=max_tokens,
-            stop=stop,
-            seed=seed,
-        )
+        return SamplingParams(**self.as_keywords(), max_tokens=max_tokens, stop=stop, seed=seed)
 
 
 class RolloutSource(Protocol):

@@ -14,7 +14,7 @@ from typing import Any, Self
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.tags import ROUTE_TAGS
 from verl.config.rollout import ENGINES
-from verl.config.sampling import require_sampling
+from verl.config.sampling import Sampling, require_sampling
 from verl.config.validation import ConfigError, require_positive
 
 _ASKING = """\
@@ -42,7 +42,7 @@ class RouterArguments:
     cost_coe: float | None = None
     chat_template_options: dict[str, Any] | None = None
     temperature: float = 0.0
-    top_p: float = 1.0
+    top_p: float = Sampling.top_p
     seed: int = 0
     max_turns: int | None = None
     max_start_length: int | None = None

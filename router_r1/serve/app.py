@@ -201,12 +201,12 @@ class RouterServer:
         longest, tags = router.settings.max_start_length, router.settings.tags
         fitted = fit_conversation(chat.conversation, router.prompt_length, longest, tags)
         rollout = router.request(fitted.question, chat.cost_coe)
-        if chat.seed is not None:  # the noise hangs on seed and uid: not on who asked before
+        if "seed" in chat.options:  # the noise hangs on seed and uid: not on who asked before
             rollout = replace(rollout, uid=_SEEDED)
         identifier = f"chatcmpl-{uuid.uuid4().hex}"
         warnings = (*fitted.warnings, *chat.warnings)
         completion = Completion(identifier, self._config.model_name, warnings)
-        options = self._options(chat)
+        options = replace(router.settings.options, **chat.options)
         async with self._admission.slot():
             if chat.stream:
                 return await self._stream(request, chat, completion, rollout, options)
@@ -220,17 +220,6 @@ class RouterServer:
         async with self._admission.slot():
             selection = await select_llm(self._router, asked, self.metrics.count_call)
         return web.json_response(selection.body(asked.warnings))
-
-    def _options(self, chat: ChatRequest) -> RolloutOptions:
-        own = self._router.settings.options
-        return replace(
-            own,
-            temperature=own.temperature if chat.temperature is None else chat.temperature,
-            top_p=own.top_p if chat.top_p is None else chat.top_p,
-            top_k=own.top_k if chat.top_k is None else chat.top_k,
-            max_tokens=chat.max_tokens,
-            seed=own.seed if chat.seed is None else chat.seed,
-        )
 
     async def _stream(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -19,6 +19,7 @@ from router_r1.inference.record import final_answer, sampled_tokens
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import Conversation, read_conversation
 from router_r1.serve.errors import APIError, malformed, unknown_model
+from verl.interfaces import RolloutOptions
 from verl.trajectory import Trajectory, TrajectoryStatus
 
 MAX_TEMPERATURE = 2.0
@@ -40,6 +41,8 @@ _FIXED: dict[str, tuple[Any, ...]] = {
 }
 # About the caller or the transport; they have no say in the result.
 _HARMLESS = frozenset({"user", "metadata", "store", "service_tier", "safety_identifier"})
+# Fields of a request that have the names and meanings of the rollout's options.
+_OPTIONS = {option.name for option in fields(RolloutOptions)}
 _MAX_SEED = 2**63 - 1
 _SHOWN_CHARACTERS = 64
 _AT_LEAST_1 = "must be a whole number, 1 or more"
@@ -48,17 +51,16 @@ _COST_COE = "a number from 0 to 1, what cost counts beside a right answer"
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """What a client asks for; None leaves a value to the server's own settings.
+    """What a client asks for.
 
     Attributes:
         model: its name.
         conversation: from which the router's question is made (:mod:`router_r1.serve.fitting`).
         stream, include_usage: whether to stream, and to end the stream with the usage.
-        temperature, top_p, top_k: sampling; a ``top_k`` of -1 is off.
-        max_tokens: bound of the trajectory after its prompt, replies included.
+        options: those of :class:`RolloutOptions` that it sets; the others are the server's own.
+            Equal requests with equal seeds are sampled alike.
         cost_coe: what cost counts beside a right answer, in [0, 1]; from the field of that name, or
-            from the model's (see :meth:`of_model`).
-        seed: equal requests with equal seeds are sampled alike; None leaves it to chance.
+            from the model's (see :meth:`of_model`); None leaves it to the server's own settings.
         warnings: fields that are ignored.
     """
 
@@ -66,11 +68,7 @@ class ChatRequest:
     conversation: Conversation
     stream: bool = False
     include_usage: bool = False
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    top_k: int | None = None
-    seed: int | None = None
+    options: dict[str, Any] = field(default_factory=dict)
     cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -131,9 +129,9 @@ class _Body(BaseModel, strict=True):
 
 
 _WANTED = {
-    name: field.description
+    name: read.description
     for model in (_Body, _StreamOptions)
-    for name, field in model.model_fields.items()
+    for name, read in model.model_fields.items()
 }
 
 
@@ -167,16 +165,17 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     for name, allowed in _FIXED.items():
         if (value := data.get(name)) is not None and not _is_one_of(value, allowed):
             raise APIError(400, f"{name} is not supported", "unsupported_parameter", param=name)
+    options = read.model_dump(include=_OPTIONS, exclude_none=True)
+    if read.max_completion_tokens is not None:
+        options["max_tokens"] = read.max_completion_tokens
+    if read.top_k == 0:  # servers differ in what switches it off
+        options["top_k"] = -1
     return ChatRequest(
         model=read.model,
         conversation=read_conversation(read.messages),
         stream=bool(read.stream),
         include_usage=bool(read.stream_options and read.stream_options.include_usage),
-        temperature=read.temperature,
-        top_p=read.top_p,
-        max_tokens=read.max_completion_tokens or read.max_tokens,
-        top_k=-1 if read.top_k == 0 else read.top_k,  # servers differ in what switches it off
-        seed=read.seed,
+        options=options,
         cost_coe=read.cost_coe,
         warnings=unknown_fields(data, _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS),
     )

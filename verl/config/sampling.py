@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from verl.config.validation import ConfigError
 
@@ -23,6 +24,10 @@ class Sampling:
 
     def __post_init__(self) -> None:
         require_sampling(self.temperature, self.top_p)
+
+    def as_keywords(self) -> dict[str, Any]:
+        """The attributes above by name, without those that a subclass adds."""
+        return {field.name: getattr(self, field.name) for field in fields(Sampling)}
 
 
 def require_sampling(temperature: float, top_p: float, prefix: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from router_r1.serve.protocol import ChatRequest, parse_chat_request
 from router_r1.serve.reasoning import ReasoningObserver
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.errors import UserError
+from verl.interfaces import RolloutOptions
 
 USER = {"role": "user", "content": "Who is x?"}
 
@@ -161,7 +163,7 @@ def test_fields_that_nobody_knows_are_listed_and_the_callers_own_are_not() -> No
 
 @pytest.mark.parametrize(("given", "read"), [(5, 5), (1, 1), (-1, -1), (0, -1), (None, None)])
 def test_top_k_is_read_and_0_switches_it_off_too(given: int | None, read: int | None) -> None:
-    assert parse(top_k=given).top_k == read
+    assert parse(top_k=given).options.get("top_k") == read
 
 
 def test_every_option_is_read() -> None:
@@ -181,7 +183,20 @@ def test_every_option_is_read() -> None:
         seed=-3,
         cost_coe=0.25,
         user="me",
-    ) == ChatRequest("m", Conversation("Who is x?"), True, True, 1.0, 0.5, 7, 9, -3, 0.25)
+    ) == ChatRequest(
+        "m",
+        Conversation("Who is x?"),
+        stream=True,
+        include_usage=True,
+        options={"temperature": 1.0, "top_p": 0.5, "max_tokens": 7, "top_k": 9, "seed": -3},
+        cost_coe=0.25,
+    )
+
+
+def test_what_a_client_sets_goes_over_the_servers_own_options() -> None:
+    own = RolloutOptions(temperature=0.7, seed=3)
+    asked = parse(top_p=0.5, top_k=None, max_tokens=9).options
+    assert replace(own, **asked) == RolloutOptions(temperature=0.7, top_p=0.5, max_tokens=9, seed=3)
 
 
 @pytest.mark.parametrize(
