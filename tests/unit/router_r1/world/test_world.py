@@ -1,23 +1,13 @@
 from __future__ import annotations
 
 import random
-import re
-from collections import Counter
-from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from router_r1.pool.config import PoolConfig
-from router_r1.reward import CostNormalizer, exact_match, extract_answer, format_reward
-from router_r1.tags import Tags
-from router_r1.world.cold_start.policy import world_tokenizer
-from router_r1.world.cold_start.setting import Setting
-from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.reward import CostNormalizer, exact_match
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import DOMAINS, SPLITS, Question
 from router_r1.world.oracle import Oracle
@@ -28,23 +18,6 @@ from verl.config.validation import ConfigError
 @pytest.fixture(scope="module")
 def oracle(world: World, embedded_pool: PoolConfig) -> Oracle:
     return Oracle(world, embedded_pool.prices(), world.knowledge.questions("validation"))
-
-
-@pytest.fixture(scope="module")
-def traces(policy_folder: Path, embedded_pool: PoolConfig) -> TraceDataset:
-    setting = Setting(pool=embedded_pool)
-    return TraceDataset(str(policy_folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
-
-
-@pytest.fixture(scope="module")
-def route_traces(
-    embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory
-) -> TraceDataset:
-    """Of a policy that calls with <route>."""
-    folder = tmp_path_factory.mktemp("route")
-    setting = Setting(pool=embedded_pool, route_tag="route")
-    world_tokenizer(setting).save_pretrained(folder)
-    return TraceDataset(str(folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
 
 
 def test_same_seed_same_world(world: World) -> None:
@@ -181,106 +154,9 @@ def test_the_oracle_weighs_cost_as_the_reward_does(oracle: Oracle) -> None:
     assert oracle.oracle(0.9).cost < oracle.oracle(0.0).cost
 
 
-def test_what_is_learned_about_choosing_an_llm_does_not_change_how_its_name_is_read(
-    policy_folder: Path,
-) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(policy_folder)
-    model = AutoModelForCausalLM.from_pretrained(policy_folder)
-    (name,) = tokenizer.encode(" Draco", add_special_tokens=False)
-    ids = tokenizer("<think> for sport Draco", return_tensors="pt").input_ids
-    assert name in ids[0]
-    with torch.no_grad():
-        before = model(ids).logits
-        model.get_output_embeddings().weight[name] += 1.0
-        change = model(ids).logits - before
-    assert change[..., name].abs().min() > 0
-    change[..., name] = 0
-    assert change.abs().max() == 0
-
-
 def test_a_split_too_small_for_its_questions_is_refused() -> None:
     tiny = World(WorldConfig(eval_entities=2, validation_questions=300))
     with pytest.raises(ConfigError, match=r"eval_entities"):
         tiny.knowledge.questions("validation")
     with pytest.raises(ConfigError, match="train, validation, test"):
         tiny.knowledge.questions("dev")
-
-
-def decode(traces: TraceDataset, example: dict[str, list[int]], mask: int) -> str:
-    tokens = zip(example["input_ids"], example["loss_mask"], strict=True)
-    return str(traces._tokenizer.decode([token for token, m in tokens if m == mask]))
-
-
-def test_traces_route_at_random_whatever_the_domain(
-    traces: TraceDataset, embedded_pool: PoolConfig
-) -> None:
-    """Chi-square of (domain, LLM) counts against the uniform distribution, at p = 1e-6."""
-    counts: dict[str, Counter[str]] = {domain: Counter() for domain in DOMAINS}
-    for step in range(20, 60):
-        for example in traces.sample_batch(step, 32):
-            for domain, llm in re.findall(r"for (\w+) (\w+)</think>", decode(traces, example, 1)):
-                counts[domain][llm] += 1
-    names = [llm.name for llm in embedded_pool.offered]
-    for domain, counter in counts.items():
-        expected = sum(counter.values()) / len(names)
-        assert expected > 30
-        chi_square = sum((counter[name] - expected) ** 2 / expected for name in names)
-        assert chi_square < 37.3, (domain, counter)  # 5 degrees of freedom
-
-
-def test_llms_are_drawn_equally_often_within_a_batch(
-    traces: TraceDataset, embedded_pool: PoolConfig
-) -> None:
-    for step in (0, 20, 21):
-        texts = [decode(traces, example, 1) for example in traces.sample_batch(step, 32)]
-        called = Counter(re.findall(r"for \w+ (\w+)</think>", " ".join(texts)))
-        assert set(called) == {llm.name for llm in embedded_pool.offered}
-        assert max(called.values()) - min(called.values()) <= 1
-
-
-def test_traces_are_well_formed_and_know_no_held_out_entity(
-    traces: TraceDataset, world: World
-) -> None:
-    knowledge = world.knowledge
-    held_out = {
-        name
-        for split in ("validation", "test")
-        for name in (*knowledge.persons[split], *chain(*knowledge.subjects[split].values()))
-    }
-    for step in (0, 5, 20, 21):
-        for example in traces.sample_batch(step, 32):
-            assert len(example["input_ids"]) == len(example["loss_mask"])
-            whole = traces._tokenizer.decode(example["input_ids"])
-            assert not any(name in whole for name in held_out)
-            own = decode(traces, example, 1)
-            if "<answer>" in own:
-                assert "<information>" not in own
-                text = whole[whole.index("<think> for") :] if "<think> for" in whole else whole
-                assert extract_answer(text) is not None
-
-
-def test_a_full_trace_earns_the_format_reward(
-    traces: TraceDataset, embedded_pool: PoolConfig
-) -> None:
-    for example in traces.sample_batch(20, 32):
-        first = example["loss_mask"].index(1)
-        response = traces._tokenizer.decode(example["input_ids"][first:])
-        assert format_reward(response, embedded_pool) == 0.0, response
-
-
-def test_traces_call_with_the_tag_that_is_set(
-    traces: TraceDataset, route_traces: TraceDataset, embedded_pool: PoolConfig
-) -> None:
-    for example, as_search in zip(
-        route_traces.sample_batch(20, 16), traces.sample_batch(20, 16), strict=True
-    ):
-        first = example["loss_mask"].index(1)
-        response = route_traces._tokenizer.decode(example["input_ids"][first:])
-        assert format_reward(response, embedded_pool, tags=Tags("route")) == 0.0
-        searching = traces._tokenizer.decode(as_search["input_ids"][first:])
-        assert response == searching.replace("search>", "route>")
-        assert len(example["input_ids"]) == len(as_search["input_ids"]), "one token a tag"
-
-
-def test_traces_are_a_function_of_seed_and_step(traces: TraceDataset) -> None:
-    assert traces.sample_batch(3, 8) == traces.sample_batch(3, 8) != traces.sample_batch(4, 8)

@@ -1,4 +1,4 @@
-"""The evaluation report: what enters the page is what the records say, and nothing else."""
+"""What the pages say of a trajectory: its blocks, the branch of its reward, and all its fields."""
 
 from __future__ import annotations
 
@@ -6,73 +6,26 @@ import base64
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import zlib
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_r1.evaluation.comparison import EvaluationFileError
-from router_r1.evaluation.frames import (
-    RoutedRecord,
-    called_llm,
-    calls_by,
-    calls_by_domain,
-    calls_frame,
-    llm_names,
-    llm_use,
-)
-from router_r1.evaluation.published import published_figures
-from router_r1.evaluation.report.page import write_report
-from router_r1.evaluation.score_tables import summaries_of
-from router_r1.evaluation.viewer.reward_rule import (
-    branch_of,
-    follows,
-    format_fault,
-    reward_rule,
-)
+from router_r1.evaluation.viewer.reward_rule import branch_of, follows, format_fault, reward_rule
 from router_r1.evaluation.viewer.segments import split_response
 from router_r1.evaluation.viewer.trajectories import encode
-from router_r1.pool.config import PoolConfig
 from router_r1.reward import combine
 from router_r1.reward.cost import RewardScales
-from router_r1.world.simulated_llm import World
-from tests.conftest import REFERENCE
 from tests.routed import call, routed
-from tests.world_records import HOSTILE, world_records
-from verl.trainer.evaluation.records import RecordError, write_parquet
-from verl.trainer.evaluation.summary import summarise
 
-COST_COE = 0.3
-
-
-@pytest.fixture(scope="module")
-def records(world: World, embedded_pool: PoolConfig) -> list[RoutedRecord]:
-    return world_records(world, embedded_pool, 2600, COST_COE)
+COST_COE = 0.3  # of the records
 
 
 def unpack(text: str) -> Any:
     return json.loads(zlib.decompress(base64.b64decode(text)))
-
-
-def write_evaluation(folder: Path, records: list[RoutedRecord], **files: Any) -> Path:
-    """An evaluation's folder; ``files`` are JSON contents by name without suffix."""
-    write_parquet(folder / "questions.parquet", records)
-    for name, content in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(content))
-    return folder
-
-
-def comparison(**row: Any) -> dict[str, Any]:
-    base = {"kind": "learned", "em": 0.5, "f1": 0.5, "cost": 20.0, "dollars": 2e-5, "calls": 1.0}
-    base |= {"name": "kNN", "em_low": 0.4, "em_high": 0.6, "by_source": {}}
-    point = {"cost_coe": 0.3, "em": 0.6, "cost": 15.0, "dollars": 1.5e-5, "calls": 1.0}
-    return {"title": "Test questions", "rows": [base | row], "sweep": [point]}
 
 
 # -- the response's blocks -----------------------------------------------------------------------
@@ -299,147 +252,3 @@ def test_numbers_that_json_lacks_are_missing_not_an_error(records, embedded_pool
     encoded = encode(odd, reward_rule(odd, {}), embedded_pool, size_limit=10_000_000)
     assert unpack(encoded.chunks[0])[0]["cost_reward"] is None
     assert unpack(encoded.index)["rows"]["question"] == ["lone surrogate ?"]
-
-
-# -- figures -------------------------------------------------------------------------------------
-
-
-def test_headline_figures_are_those_of_the_summary(records):
-    ours = summaries_of(records)
-    for mine, reference in zip(ours, summarise(records, "em"), strict=True):
-        assert (mine.data_source, mine.prompts) == (reference.data_source, reference.prompts)
-        for column in ("em", "f1", "cost", "dollars", "route_cnt", "num_turns"):
-            assert mine.estimates[column] == reference.estimates[column]
-    broken = sum(r.scores["format"] < 0 for r in records if r.data_source == "world_onehop")
-    count = sum(r.data_source == "world_onehop" for r in records)
-    onehop = next(s for s in ours if s.data_source == "world_onehop")
-    assert onehop.estimates["format_failure"].mean == pytest.approx(broken / count, rel=0.2)
-
-
-def test_calls_add_up_however_they_are_grouped(records):
-    calls = sum(len(record.trajectory.calls) for record in records)
-    llms = llm_names(records)
-    frame = calls_frame({0: records})
-    use = llm_use(frame, llms)
-    assert list(use.index) == llms
-    assert use["calls"].sum() == len(frame) == calls
-    assert use["failed"].sum() == sum(r.trajectory.failed_calls for r in records)
-    assert use["cost_share"].sum() == pytest.approx(1.0)
-    by_source, by_domain = calls_by(frame, "source", llms), calls_by_domain(frame, llms)
-    assert list(by_source.index) == list(dict.fromkeys(r.data_source for r in records))
-    assert by_domain.sum(axis=1).is_monotonic_decreasing
-    for groups in (by_source, by_domain):
-        assert list(groups.columns) == llms
-        assert groups.to_numpy().sum() == calls
-
-
-def test_an_llm_that_nobody_asked_or_that_only_failed_has_its_line(records):
-    failed = next(r for r in records if r.trajectory.failed_calls)
-    asked = called_llm(failed.trajectory.calls[0])
-    use = llm_use(calls_frame({0: [failed]}).head(1), ["Idle", asked])
-    assert use.loc["Idle", "calls"] == use.loc["Idle", "tokens"] == 0
-    assert (use.loc[asked, "calls"], use.loc[asked, "failed"]) == (1, 1)
-    assert use["latency_s"].isna().all()
-    assert calls_frame({0: []}).empty
-
-
-def test_names_that_the_policy_invented_count_as_one(records):
-    assert "Zodiac" in {made.result.llm for record in records for made in record.trajectory.calls}
-    names = llm_names(records)
-    assert names[-1] == "unknown name"
-    assert "Zodiac" not in names
-
-
-def test_published_figures_are_those_of_the_transcription():
-    path = REFERENCE.parent / "spec" / "paper_results.md"
-    if not path.is_file():
-        pytest.skip(f"reference {path} is not on this machine")
-    lines = [line.strip("| \n").split(" | ") for line in path.read_text().splitlines()]
-    em = {cells[0].replace("**", ""): cells[1:8] for cells in lines if len(cells) == 9}
-    cost = {cells[0]: cells[1:] for cells in lines if len(cells) == 5}
-    published = published_figures()
-    benchmarks = published.filter(regex="^em ").columns
-    priced = [name for name in published.columns if name.startswith("cost ")]
-    for method, row in published.iterrows():
-        if method in em:
-            assert list(row[benchmarks]) == [float(value) for value in em[method]]
-        coefficient = method.rsplit(" ", 1)[-1] if "coefficient" in method else "0.0"
-        ours = method.startswith("Router-R1")
-        name = f"Router-R1 \N{GREEK SMALL LETTER ALPHA}={coefficient}" if ours else method
-        if row[priced].notna().any() and name in cost:
-            sources = [column.removeprefix("cost ") for column in priced]
-            pairs = [f"{row[f'em {s}']:.3f} / {row[f'cost {s}']:.1f}" for s in sources]
-            assert pairs == cost[name]
-
-
-# -- the page ------------------------------------------------------------------------------------
-
-
-def test_the_page_runs_its_own_script_only_and_loads_nothing(tmp_path, records):
-    hostile_name = {"model": HOSTILE, "pool": "embedded", "sampling": {"temperature": 0.0}}
-    hostile = [replace(records[0], data_source=HOSTILE, prompt=HOSTILE), *records[1:30]]
-    folder = write_evaluation(
-        tmp_path, hostile, results=hostile_name, comparison=comparison(name=HOSTILE)
-    )
-    page = write_report(folder).read_text()
-    scripts = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
-    assert len(scripts) == 1
-    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
-    assert f"script-src &#39;sha256-{digest}&#39;" in page
-    assert "window.pwned=1</script>" not in page
-    assert "&lt;script&gt;window.pwned=1" in page
-    assert not re.search(r"(src|href)=[\"'](?!#|data:)", page)
-    assert not list(folder.glob(".*tmp*"))
-
-
-def test_published_figures_stand_beside_ours_where_the_benchmark_was_run(tmp_path, records):
-    ours = write_evaluation(tmp_path / "a", records[:50])
-    assert 'id="published"' not in write_report(ours).read_text()
-    renamed = [replace(record, data_source="nq") for record in records[:50]]
-    page = write_report(write_evaluation(tmp_path / "b", renamed)).read_text()
-    table = page[page.index('id="published"') :]
-    assert "not measured here" in table
-    assert table.count(">published</span>") == len(published_figures()) + 1
-    assert "0.388" in table
-    assert "EM musique" not in table
-
-
-def test_learning_curves_come_from_the_runs_folder(tmp_path, records):
-    folder = write_evaluation(tmp_path / "run" / "eval", records[:10])
-    assert 'id="learning"' not in write_report(folder).read_text()
-    metrics = folder.parent / "metrics.jsonl"
-    rows = [{"step": step, "critic/score/mean": step / 10} for step in range(10)]
-    metrics.write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 10, "cri')
-    page = write_report(folder).read_text()
-    assert 'id="learning"' in page
-    assert "<h1>run</h1>" in page
-
-
-def test_a_file_that_cannot_be_used_is_named(tmp_path, records):
-    with pytest.raises(RecordError, match=r"questions\.parquet"):
-        write_report(tmp_path)
-    folder = write_evaluation(tmp_path, records[:3], comparison={"title": "x"})
-    with pytest.raises(EvaluationFileError, match=r"comparison\.json"):
-        write_report(folder)
-    (folder / "comparison.json").unlink()
-    (folder / "results.json").write_text("{")
-    with pytest.raises(EvaluationFileError, match=r"results\.json"):
-        write_report(folder)
-    write_parquet(folder / "questions.parquet", [])
-    with pytest.raises(RecordError, match="no record"):
-        write_report(folder)
-
-
-def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, records):
-    def run(folder: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "router_r1.evaluation.report", str(folder)]
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
-    folder = write_evaluation(tmp_path / "eval", records[:5])
-    done = run(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (folder / "report.html").is_file()
-    failed = run(tmp_path / "nowhere")
-    assert failed.returncode == 2
-    assert "questions.parquet" in failed.stdout
-    assert "Traceback" not in failed.stdout + failed.stderr

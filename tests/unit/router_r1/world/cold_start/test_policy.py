@@ -60,3 +60,20 @@ def test_embeddings_are_as_wide_as_is_said(tmp_path: Path) -> None:
 def test_heads_that_there_are_not_are_refused(places: list[int], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         PolicySize(look_back=places)
+
+
+def test_what_is_learned_about_choosing_an_llm_does_not_change_how_its_name_is_read(
+    policy_folder: Path,
+) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(policy_folder)
+    model = Qwen2ForCausalLM.from_pretrained(policy_folder)
+    (name,) = tokenizer.encode(" Draco", add_special_tokens=False)
+    ids = tokenizer("<think> for sport Draco", return_tensors="pt").input_ids
+    assert name in ids[0]
+    with torch.no_grad():
+        before = model(ids).logits
+        model.get_output_embeddings().weight[name] += 1.0
+        change = model(ids).logits - before
+    assert change[..., name].abs().min() > 0
+    change[..., name] = 0
+    assert change.abs().max() == 0
