@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +21,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.pool.recording import RecordingConfig
 from router_r1.world.simulated_pool import reachable_pool
+from tests.integration.commands import ROOT
 from tests.integration.faults import fault
 
 QUERY = "the director of Nobody Known"
@@ -173,3 +177,19 @@ def test_the_pools_that_come_along_are_valid(name: str) -> None:
     for offered in pool.offered:
         assert pool.resolve(offered.name) is offered
         assert offered.descriptor
+
+
+def test_a_pool_of_any_script_is_checked_in_an_ascii_locale(tmp_path: Path) -> None:
+    pool = "name: p\napi_base: http://127.0.0.1:9/v1\nllms: [{name: 模型, model: é, %s: 1}]\n"
+    (tmp_path / "p.yaml").write_text(pool % "completion_price", encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-m", "router_r1.pool", "check", "--no_calls", str(tmp_path / "p.yaml")],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
+        capture_output=True,
+        encoding="ascii",
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "Pool p at http://127.0.0.1:9/v1" in run.stdout
+    assert "no descriptor: ??" in run.stdout

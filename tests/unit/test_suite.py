@@ -1,13 +1,15 @@
-"""What pytest and ``tests/scheduling.py`` want of the files of tests."""
+"""What pytest, ``tests/scheduling.py`` and the layers want of the files of tests."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 from tests.scheduling import GROUPS, LONGEST
 
-NAMES = Counter(path.stem for path in Path(__file__).parents[1].rglob("test_*.py"))
+TESTS = Path(__file__).parents[1]
+NAMES = Counter(path.stem for path in TESTS.rglob("test_*.py"))
 
 
 def test_each_file_has_a_name_of_its_own() -> None:
@@ -18,3 +20,10 @@ def test_each_file_has_a_name_of_its_own() -> None:
 def test_what_is_scheduled_is_there() -> None:
     scheduled = {*LONGEST, *(file for files in GROUPS.values() for file in files)}
     assert scheduled - NAMES.keys() == set()
+
+
+def test_tests_of_the_framework_import_nothing_of_the_agent() -> None:
+    importing = re.compile(r"^\s*(?:from|import) router_r1\b", re.MULTILINE)
+    files = list((TESTS / "unit" / "verl").rglob("*.py"))
+    assert files
+    assert [path.name for path in files if importing.search(path.read_text("utf-8"))] == []

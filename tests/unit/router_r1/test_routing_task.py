@@ -14,6 +14,7 @@ from router_r1.pool.loading import load_pool
 from router_r1.task import RoutingTask
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
+from verl.trainer.ppo.alarms import Alarms
 from verl.utils.dataset import PromptDataset
 
 ROW = {
@@ -134,3 +135,30 @@ def test_template_options_reach_the_rollouts(tokenizer: Any) -> None:
     given = task("recipe=quickstart", "data.apply_chat_template_kwargs.enable_thinking=false")
     with pytest.raises(ConfigError, match=r"apply_chat_template_kwargs\.enable_thinking"):
         given.agent(None, tokenizer)  # type: ignore[arg-type]
+
+
+def test_rules_come_from_the_command_line_and_the_task() -> None:
+    routing = task(
+        "recipe=quickstart",
+        "trainer.alarms.rules=[{metric: reward/route_cnt, below: 0.5}]",
+        "trainer.alarms.early_steps=1",
+        "trainer.alarms.window=1",
+    )
+    alarms = Alarms(routing.config.trainer.alarms, routing.reports().alarm_rules())
+    assert not alarms.check(1, {"reward/route_cnt": 1.5, "reward/format_failure": 0.0})
+    assert not alarms.check(2, {"reward/route_cnt": 5.0, "reward/format_failure": 0.1})
+    (warning,) = alarms.check(3, {"reward/route_cnt": 0.4, "reward/format_failure": 0.1})
+    assert "reward/route_cnt has left its normal range at step 3" in warning
+    (warning,) = alarms.check(4, {"reward/route_cnt": 0.4, "reward/format_failure": 0.5})
+    assert "reward/format_failure" in warning
+
+
+def test_the_first_policys_size_is_known_before_it_is_made() -> None:
+    quickstart = task("recipe=quickstart")
+    config, made = quickstart.config, quickstart.surroundings().first_policy_config()
+    assert (made.hidden_size, made.num_hidden_layers) == (256, 2)
+    config.actor_rollout_ref.model.path = f"{config.cold_start.folder}/../cold_start"
+    assert quickstart.surroundings().first_policy_config() is not None, (
+        "the same folder, said otherwise"
+    )
+    assert task("recipe=paper_qwen").surroundings().first_policy_config() is None

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -373,3 +374,9 @@ def test_a_reader_that_goes_away_raises_and_does_not_end_the_process() -> None:
 
     with pytest.raises(BrokenPipeError):
         ResultConsole(Closed()).print("x")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
+def test_a_router_trained_on_gpus_can_be_asked_without_one() -> None:
+    settings = resolve(RouterArguments(model_path="Qwen/Qwen2.5-3B-Instruct"))
+    assert settings.device == "cpu"

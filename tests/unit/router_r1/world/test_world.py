@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 from router_r1.pool.config import PoolConfig
 from router_r1.reward import CostNormalizer, exact_match
 from router_r1.world.config import WorldConfig
+from router_r1.world.dataset import write_world
 from router_r1.world.knowledge import DOMAINS, SPLITS, Question
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import UNKNOWN_REPLY, World
 from verl.config.validation import ConfigError
+from verl.utils.dataset import DataError, PromptDataset, ground_truth
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,22 @@ def test_a_split_too_small_for_its_questions_is_refused() -> None:
         tiny.knowledge.questions("validation")
     with pytest.raises(ConfigError, match="train, validation, test"):
         tiny.knowledge.questions("dev")
+
+
+def test_world_files_have_the_rows_that_training_reads(
+    embedded_pool: PoolConfig, tokenizer: Any, tmp_path: Path
+) -> None:
+    small = WorldConfig(train_questions=50, validation_questions=20, test_questions=20)
+    files = write_world(World(small), embedded_pool, tmp_path)
+    data = PromptDataset([str(files["train"])], "prompt")
+    assert len(data) == 50
+    row = data.rows[0]
+    assert row["ability"] == "fact-reasoning"
+    assert row["data_source"] in ("world_onehop", "world_twohop")
+    assert row["reward_model"]["style"] == "rule"
+    assert row["extra_info"]["split"] == "train"
+    assert ground_truth(row)[0] not in row["prompt"][0]["content"]
+    assert row["prompt"][0]["content"].rstrip().endswith("?")
+    data.check_lengths(tokenizer, 256)
+    with pytest.raises(DataError, match="max_start_length=20"):
+        data.check_lengths(tokenizer, 20)

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE
-from tests.templates import THINKING_TEMPLATE, MakeTokenizer
-from tests.unit.verl.utils.test_rows import ROW, write
+from tests.data_rows import ROW, write
+from tests.templates import CHAT_TEMPLATE, THINKING_TEMPLATE, MakeTokenizer
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
 from verl.utils.chat_template import ChatTemplate

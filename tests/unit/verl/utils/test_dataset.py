@@ -7,51 +7,34 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from router_r1.pool.config import PoolConfig
-from router_r1.world.config import WorldConfig
-from router_r1.world.dataset import write_world
-from router_r1.world.simulated_llm import World
+from tests.data_rows import ROW, write
 from verl.config.ppo import DataConfig
 from verl.utils.dataset import (
     DataError,
     PromptDataset,
     epoch_batches,
-    ground_truth,
     load_datasets,
     require_chat_template,
 )
 
 
 @pytest.fixture(scope="module")
-def files(embedded_pool: PoolConfig, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    small = WorldConfig(train_questions=50, validation_questions=20, test_questions=20)
-    return write_world(World(small), embedded_pool, tmp_path_factory.mktemp("world"))
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """50 rows to train on, 20 of a test."""
+    folder = tmp_path_factory.mktemp("rows")
+    return {
+        name: write(folder / f"{name}.parquet", [ROW] * count)
+        for name, count in (("train", 50), ("test", 20))
+    }
 
 
-def test_world_files_have_the_rows_that_training_reads(
-    files: dict[str, Path], tokenizer: Any
-) -> None:
-    data = PromptDataset([str(files["train"])], "prompt")
-    assert len(data) == 50
-    row = data.rows[0]
-    assert row["ability"] == "fact-reasoning"
-    assert row["data_source"] in ("world_onehop", "world_twohop")
-    assert row["reward_model"]["style"] == "rule"
-    assert row["extra_info"]["split"] == "train"
-    assert ground_truth(row)[0] not in row["prompt"][0]["content"]
-    assert row["prompt"][0]["content"].rstrip().endswith("?")
-    data.check_lengths(tokenizer, 256)
-    with pytest.raises(DataError, match="max_start_length=20"):
-        data.check_lengths(tokenizer, 20)
-
-
-def test_files_are_joined_and_limited(files: dict[str, Path]) -> None:
-    paths = [str(files["train"]), str(files["test"])]
+def test_files_are_joined_and_limited(files: dict[str, str]) -> None:
+    paths = [files["train"], files["test"]]
     assert len(PromptDataset(paths, "prompt")) == 70
     assert len(PromptDataset(paths, "prompt", 7)) == 7
 
 
-def test_bad_files_are_named(files: dict[str, Path], tmp_path: Path) -> None:
+def test_bad_files_are_named(files: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such data file: .*gone\.parquet"):
         PromptDataset([str(tmp_path / "gone.parquet")], "prompt")
     with pytest.raises(DataError, match="no data file given"):
@@ -66,16 +49,16 @@ def test_bad_files_are_named(files: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lacks the columns reward_model; it has data_source"):
         PromptDataset([str(narrow)], "prompt")
     with pytest.raises(DataError, match="lacks the columns messages"):
-        PromptDataset([str(files["train"])], "messages")
+        PromptDataset([files["train"]], "messages")
     empty = tmp_path / "empty.parquet"
     frame.head(0).to_parquet(empty)
     with pytest.raises(DataError, match="has no rows"):
         PromptDataset([str(empty)], "prompt")
 
 
-def test_a_batch_needs_enough_rows(files: dict[str, Path]) -> None:
+def test_a_batch_needs_enough_rows(files: dict[str, str]) -> None:
     config = DataConfig(
-        train_files=[str(files["train"])], val_files=[str(files["test"])], train_batch_size=51
+        train_files=[files["train"]], val_files=[files["test"]], train_batch_size=51
     )
     with pytest.raises(DataError, match="50 training rows are fewer"):
         load_datasets(config)

@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from router_r1.inference.arguments import RouterArguments
-from router_r1.inference.settings import resolve
 from verl.utils import device
 from verl.utils.device import (
     DeviceError,
@@ -82,9 +80,3 @@ def test_this_environments_vllm_is_seen_as_vllm_sees_it() -> None:
     build = installed_vllm_build()
     assert build is not None
     require_vllm_build("cpu" if current_platform.is_cpu() else "cuda")
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU that torch can use")
-def test_a_router_trained_on_gpus_can_be_asked_without_one() -> None:
-    settings = resolve(RouterArguments(model_path="Qwen/Qwen2.5-3B-Instruct"))
-    assert settings.device == "cpu"

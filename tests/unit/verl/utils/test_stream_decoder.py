@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import ByteLevelBPETokenizer
 
-from router_r1.world.cold_start.tokenizer import build_tokenizer
 from verl.utils.stream_decoder import StreamDecoder
 
-TOKENIZER: Any = build_tokenizer(["Who is the director of x?", "user\nassistant\n\n"])
-VOCABULARY = len(TOKENIZER)
+TOKENIZER = ByteLevelBPETokenizer()
+TOKENIZER.train_from_iterator(["Who is the director of x?"] * 2, show_progress=False)
+VOCABULARY = TOKENIZER.get_vocab_size()
 
 
 def pieces_of(ids: list[int], sizes: list[int]) -> list[str]:
@@ -27,8 +26,8 @@ def pieces_of(ids: list[int], sizes: list[int]) -> list[str]:
 @settings(max_examples=200, deadline=None)
 @given(st.text(), st.lists(st.integers(0, 4), max_size=30))
 def test_no_piece_ends_within_a_character(text: str, sizes: list[int]) -> None:
-    text = text.replace("\ufffd", "?").replace("<|", "<")
-    ids = TOKENIZER.encode(text, add_special_tokens=False)
+    text = text.replace("\ufffd", "?")
+    ids = TOKENIZER.encode(text).ids
     pieces = pieces_of(ids, sizes)
     assert "".join(pieces) == text
     assert not any("\ufffd" in piece for piece in pieces)
@@ -43,7 +42,7 @@ def test_any_ids_come_out_as_the_decoded_whole(ids: list[int], sizes: list[int])
 
 
 def test_a_character_of_four_tokens_comes_at_once() -> None:
-    ids = TOKENIZER.encode("a\U0001f600b", add_special_tokens=False)
+    ids = TOKENIZER.encode("a\U0001f600b").ids
     assert len(ids) == 6
     decoder = StreamDecoder(TOKENIZER.decode)
     assert [decoder.push([i]) for i in ids] == ["a", "", "", "", "\U0001f600", "b"]

@@ -131,22 +131,6 @@ def test_children_of_a_command_get_surroundings_that_work(tmp_path: Path) -> Non
     assert "TMPDIR is too long for the paths of sockets" in " ".join(run.stdout.split())
 
 
-def test_a_pool_of_any_script_is_checked_in_an_ascii_locale(tmp_path: Path) -> None:
-    pool = "name: p\napi_base: http://127.0.0.1:9/v1\nllms: [{name: 模型, model: é, %s: 1}]\n"
-    (tmp_path / "p.yaml").write_text(pool % "completion_price", encoding="utf-8")
-    run = subprocess.run(
-        [sys.executable, "-m", "router_r1.pool", "check", "--no_calls", str(tmp_path / "p.yaml")],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"},
-        capture_output=True,
-        encoding="ascii",
-        timeout=120,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "Pool p at http://127.0.0.1:9/v1" in run.stdout
-    assert "no descriptor: ??" in run.stdout
-
-
 def test_a_ray_without_a_home_for_its_token_gets_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.task import RoutingTask
 from verl.config.validation import ConfigError
 from verl.trainer import main_check, main_ppo
 from verl.trainer.check.run_checks import ChecksFailedError, all_lines, choose_device
@@ -110,15 +109,3 @@ def test_auto_takes_the_gpu_where_there_is_one() -> None:
     with_gpu = Machine(described=False, gpus=(Gpu("card", 80 * GIB),), ram_bytes=None)
     without = Machine(described=False, gpus=(), ram_bytes=None)
     assert (choose_device(config, with_gpu), choose_device(config, without)) == ("cuda", "cpu")
-
-
-def test_the_first_policys_size_is_known_before_it_is_made() -> None:
-    task_class, config = load_task_config(["recipe=quickstart"])
-    task = task_class(config)
-    assert isinstance(task, RoutingTask)
-    made = task.surroundings().first_policy_config()
-    assert (made.hidden_size, made.num_hidden_layers) == (256, 2)
-    config.actor_rollout_ref.model.path = f"{config.cold_start.folder}/../cold_start"
-    assert task.surroundings().first_policy_config() is not None, "the same folder, said otherwise"
-    task_class, config = load_task_config(["recipe=paper_qwen"])
-    assert task_class(config).surroundings().first_policy_config() is None

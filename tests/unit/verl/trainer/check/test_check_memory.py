@@ -10,9 +10,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from router_r1.config import RouterConfig
-from router_r1.task import RoutingTask
 from verl.config.model import LoraConfig
+from verl.config.ppo import PPOConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
@@ -41,8 +40,8 @@ MEASURED_LENGTH = ("data.max_prompt_length=144", "data.max_start_length=128")
 
 
 @functools.cache
-def load(*overrides: str) -> RouterConfig:
-    config: RouterConfig = load_task_config(list(overrides))[1]
+def load(*overrides: str) -> PPOConfig:
+    config: PPOConfig = load_task_config(list(overrides))[1]
     return config
 
 
@@ -314,8 +313,8 @@ def test_offloaded_models_are_in_main_memory() -> None:
 
 
 def quickstart_host(*overrides: str) -> Phase:
-    config = load("recipe=quickstart", *overrides)
-    models = load_models(config, RoutingTask(config).surroundings().first_policy_config())
+    task_class, config = load_task_config(["recipe=quickstart", *overrides])
+    models = load_models(config, task_class(config).surroundings().first_policy_config())
     return host_phase(config, models, "cpu")
 
 

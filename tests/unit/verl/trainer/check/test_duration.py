@@ -8,9 +8,8 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.simulated_scaling import measured_rates
-from router_r1.config import RouterConfig
-from router_r1.forecast import expected_work
-from verl.forecast import PlannedRun, Work
+from verl.config.ppo import PPOConfig
+from verl.forecast import OutsideCalls, PlannedRun, Work
 from verl.trainer.check.duration import duration_line
 from verl.trainer.check.gpu_rates import Card, Use, gpu_rates
 from verl.trainer.check.models import RoleModel, load_models
@@ -23,8 +22,8 @@ PLAN = PlannedRun(steps=100, training=6400, validations=3, validation=600)
 H100 = "NVIDIA H100 80GB HBM3"
 
 
-def load(*overrides: str) -> tuple[RouterConfig, list[RoleModel]]:
-    config: RouterConfig = load_task_config(["recipe=paper_qwen", *overrides])[1]
+def load(*overrides: str) -> tuple[PPOConfig, list[RoleModel]]:
+    config: PPOConfig = load_task_config(["recipe=paper_qwen", *overrides])[1]
     return config, load_models(config)
 
 
@@ -32,13 +31,15 @@ def machine(name: str) -> Machine:
     return Machine(described=False, gpus=(Gpu(name, 80e9),) * 8, ram_bytes=None)
 
 
+def work(trajectories: int, at_once: int = 192) -> Work:
+    """Two calls a trajectory, of which so many are served at once."""
+    calls = OutsideCalls(each=2.0, median_s=1.5, p99_s=10.0, at_once=at_once)
+    return Work(trajectories, calls, prompt_tokens=500, turn_tokens=150, observation_tokens=200)
+
+
 def line(*overrides: str, name: str = H100, plan: PlannedRun = PLAN) -> CheckLine:
     config, models = load(*overrides)
-
-    def expected(trajectories: int) -> Work:
-        return expected_work(config, config.pool, trajectories)
-
-    found = duration_line(config, models, machine(name), plan, expected)
+    found = duration_line(config, models, machine(name), plan, work)
     assert found is not None
     return found
 
@@ -136,14 +137,8 @@ def test_what_makes_a_run_faster_makes_it_shorter() -> None:
 
 def test_a_quota_that_is_too_small_is_what_a_step_waits_for() -> None:
     assert "for the slowest calls" in line().found
-    config, models = load()
-    narrow = [replace(llm, concurrency=1) for llm in config.pool.llms]
-
-    def expected(trajectories: int) -> Work:
-        return expected_work(config, replace(config.pool, llms=narrow), trajectories)
-
     plan = replace(PLAN, training=100 * 4096)
-    found = duration_line(config, models, machine(H100), plan, expected)
+    found = duration_line(*load(), machine(H100), plan, lambda n: work(n, at_once=6))
     assert found is not None
     assert "for the quota" in found.found
 
@@ -155,14 +150,10 @@ def test_what_is_not_known_is_said() -> None:
     config, models = load()
     assert duration_line(config, models, machine(H100), PLAN, lambda _: None) is None
     bare = Machine(described=False, gpus=(), ram_bytes=None)
-    asked = duration_line(
-        config, models, bare, PLAN, lambda n: expected_work(config, config.pool, n)
-    )
+    asked = duration_line(config, models, bare, PLAN, work)
     assert asked is not None
     assert asked.verdict is Verdict.UNKNOWN
     described = Machine.parse("4x80")
-    told = duration_line(
-        config, models, described, PLAN, lambda n: expected_work(config, config.pool, n)
-    )
+    told = duration_line(config, models, described, PLAN, work)
     assert told is not None
     assert "as H100s" in told.found

@@ -3,25 +3,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_r1.config import RouterConfig
-from router_r1.evaluation.frames import RoutedRecord
-from router_r1.evaluation.published import published_figures
-from router_r1.evaluation.score_tables import print_results
-from router_r1.llm_agent.trajectory import RoutedTrajectory
-from router_r1.pool.config import PoolConfig
-from router_r1.reward.manager import RewardConfig, RoutingRewardFunction
-from tests.routed import call, routed
-from verl.config.validation import to_dataclass
 from verl.errors import UserError
-from verl.interfaces import RolloutOptions, RolloutRequest
+from verl.interfaces import RewardOutput, RolloutOptions, RolloutRequest
+from verl.protocol import DataProto
 from verl.trainer.evaluation.generate import TRAJECTORIES, generate, prepare_folder
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
@@ -32,14 +25,40 @@ from verl.trainer.evaluation.records import (
     read_parquet,
     write_parquet,
 )
-from verl.trainer.evaluation.score import RESULTS, score_folder, score_records, scored_file
+from verl.trainer.evaluation.score import score_folder, scored_file
 from verl.trainer.evaluation.summary import summarise
-from verl.trainer.launch import compose_config
+from verl.trainer.launch import load_task_config
 from verl.trajectory import AgentRecord, Trajectory, TrajectoryStatus
-from verl.utils.checkpoints import actor_to_score, load_reward_state
+from verl.utils.checkpoints import actor_to_score
 
 
-def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) -> RoutedRecord:
+@dataclass(frozen=True)
+class Told(AgentRecord):
+    """What an agent tells."""
+
+    text: str
+    price: float = 1.5
+
+
+class RightText:
+    """A reward: 1 for a text that is the answer."""
+
+    def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
+        assert validate
+        rows = zip(*(batch.non_tensor_batch[c] for c in ("record", "ground_truth")), strict=True)
+        right = np.array([float(told.text in truth) for told, truth in rows])
+        return RewardOutput(right, {"metric": right, "em": right})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        assert state == {}
+
+
+def record(
+    row: int = 0, sample: int = 0, source: str = "a", text: str = "é\n", **scores: float
+) -> EvaluationRecord[Told]:
     return EvaluationRecord(
         uid=f"{source}/{row}",
         sample_index=sample,
@@ -47,32 +66,20 @@ def record(row: int = 0, sample: int = 0, source: str = "a", **scores: float) ->
         prompt=f"who is {row}?",
         ground_truth=[f"answer {row}", "b"],
         status="answered",
-        trajectory=routed(["<think>é\n</think>", "b"], [call(cost=1.5)]),
+        trajectory=Told(text),
         scores=scores,
     )
 
 
-def answered(
-    row: int, answer: str, pool: PoolConfig, source: str = "a", cost: float = 30.0
-) -> RoutedRecord:
-    """A well-formed trajectory with one call."""
-    llm = pool.llms[0].name
-    turns = (
-        f"<think> x</think><search> {llm}: who is {row}</search>",
-        f"<think> y</think><answer> {answer}</answer>",
-    )
-    return replace(record(row, source=source), trajectory=routed(turns, [call(llm, "z", cost)]))
-
-
 def test_a_log_keeps_every_record(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.jsonl"
-    assert read_log(path, RoutedTrajectory) == []
+    assert read_log(path, Told) == []
     for first in (0, 3):  # a second session appends
         log = RecordLog(path)
         for row in range(first, first + 3):
             log.append(record(row))
         log.close()
-    assert read_log(path, RoutedTrajectory) == [record(row) for row in range(6)]
+    assert read_log(path, Told) == [record(row) for row in range(6)]
     assert read_keys(path) == {(f"a/{row}", 0) for row in range(6)}
 
 
@@ -84,29 +91,29 @@ def test_a_line_cut_by_a_crash_is_dropped_and_written_again(tmp_path: Path, cut:
         log.append(record(row))
     log.close()
     path.write_bytes(path.read_bytes()[:-cut])
-    assert read_log(path, RoutedTrajectory) == [record(0), record(1)]
+    assert read_log(path, Told) == [record(0), record(1)]
     log = RecordLog(path)
     log.append(record(2))
     log.close()
-    assert read_log(path, RoutedTrajectory) == [record(row) for row in range(3)]
+    assert read_log(path, Told) == [record(row) for row in range(3)]
 
 
 def test_a_log_of_something_else_is_named(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"uid": "x"}\n')
     with pytest.raises(RecordError, match="line 1 is no evaluation record"):
-        read_log(path, RoutedTrajectory)
+        read_log(path, Told)
 
 
 def test_parquet_gives_back_what_went_in(tmp_path: Path) -> None:
     records = [record(0, em=1.0), record(1, f1=0.5, reward=-1.0), record(2)]
     write_parquet(tmp_path / "q.parquet", records)
-    assert read_parquet(tmp_path / "q.parquet", RoutedTrajectory) == records
+    assert read_parquet(tmp_path / "q.parquet", Told) == records
     with pytest.raises(RecordError, match="no such file"):
-        read_parquet(tmp_path / "gone.parquet", RoutedTrajectory)
+        read_parquet(tmp_path / "gone.parquet", Told)
     (tmp_path / "bad.parquet").write_text("x")
     with pytest.raises(RecordError, match="no file of evaluation records"):
-        read_parquet(tmp_path / "bad.parquet", RoutedTrajectory)
+        read_parquet(tmp_path / "bad.parquet", Told)
 
 
 def test_means_are_over_questions_and_the_average_over_datasets() -> None:
@@ -151,127 +158,35 @@ def test_an_interval_holds_its_mean(values: list[float]) -> None:
     assert min(values) - 1e-9 <= estimate.low <= estimate.high <= max(values) + 1e-9
 
 
-def test_scoring_is_the_rewards_and_counts_every_record(
-    tmp_path: Path, embedded_pool: PoolConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
-    records = [
-        answered(2, "answer 2", embedded_pool, "b"),
-        answered(1, "wrong", embedded_pool),
-        answered(0, "answer 0", embedded_pool),
-    ]
+def test_scores_are_the_rewards_in_order_of_the_questions(tmp_path: Path) -> None:
     log = RecordLog(tmp_path / "log.jsonl")
-    for one in records:
+    for one in (record(1, text="wrong"), record(0, text="answer 0")):
         log.append(one)
     log.close()
-    facts = {"model": "m", "pool": "embedded"}
-    summaries = score_folder(
-        tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, facts, "em"
-    )
-    scored = read_parquet(scored_file(tmp_path, RoutedTrajectory), RoutedTrajectory)
-    assert [r.uid for r in scored] == ["a/0", "a/1", "b/2"]
-    assert [r.scores["em"] for r in scored] == [1.0, 0.0, 1.0]
-    assert [r.scores["reward"] for r in scored] == [1.0, 0.0, 1.0]
-    results = json.loads((tmp_path / RESULTS).read_text())
-    assert results["model"] == "m"
-    assert [s["data_source"] for s in results["summaries"]] == ["a", "b", "all"]
-    assert results["summaries"][-1]["estimates"]["em"]["mean"] == summaries[-1].estimates["em"].mean
-    print_results(tmp_path)
-    shown = capsys.readouterr().out
-    for words in ("EM", "average", "0.750", "Format failures", "95%"):
-        assert words in shown
+    score_folder(tmp_path / "log.jsonl", Told, tmp_path, RightText(), {}, "em")
+    scored = read_parquet(scored_file(tmp_path, Told), Told)
+    assert [(one.uid, one.scores["em"]) for one in scored] == [("a/0", 1.0), ("a/1", 0.0)]
 
 
-def test_the_table_of_the_papers_benchmarks_is_whole_at_the_width_of_a_log(
-    tmp_path: Path, embedded_pool: PoolConfig, capsys: pytest.CaptureFixture[str]
-) -> None:
-    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
-    log = RecordLog(tmp_path / "log.jsonl")
-    published = published_figures().filter(regex="^em ")
-    benchmarks = [column.removeprefix("em ") for column in published]
-    for source in benchmarks:
-        for row in range(4):
-            for sample in range(4):
-                answer = f"answer {row}" if (row + sample) % 3 else "wrong"
-                one = answered(row, answer, embedded_pool, source)
-                log.append(replace(one, sample_index=sample))
-    log.close()
-    score_folder(
-        tmp_path / "log.jsonl",
-        RoutedTrajectory,
-        tmp_path,
-        reward,
-        {"model": "m", "pool": "embedded"},
-        "em",
-    )
-    print_results(tmp_path)
-    shown = capsys.readouterr().out
-    assert max(len(line) for line in shown.splitlines()) <= 120
-    assert "…" not in shown
-    for words in (
-        *benchmarks,
-        "avg@4",
-        "pass@4",
-        "4 questions \N{MULTIPLICATION SIGN} 4",
-        "28 questions",
-    ):
-        assert words in shown
-    for summary in json.loads((tmp_path / RESULTS).read_text())["summaries"]:
-        for name in ("em", "f1", "pass@4"):
-            estimate = summary["estimates"][name]
-            assert f"{estimate['low']:.3f}–{estimate['high']:.3f}" in shown  # noqa: RUF001
-
-
-def test_fewer_questions_and_samples_can_be_scored_than_are_there(
-    tmp_path: Path, embedded_pool: PoolConfig
-) -> None:
-    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+def test_fewer_questions_and_samples_can_be_scored_than_are_there(tmp_path: Path) -> None:
     log = RecordLog(tmp_path / "log.jsonl")
     for row in range(4):
         for sample in range(3):
-            one = answered(row, f"answer {row}", embedded_pool)
-            log.append(replace(one, sample_index=sample))
+            log.append(record(row, sample))
     log.close()
 
     def scored(**wanted: int) -> list[tuple[str, int]]:
-        score_folder(tmp_path / "log.jsonl", RoutedTrajectory, tmp_path, reward, {}, "em", **wanted)
-        return [
-            record.key
-            for record in read_parquet(scored_file(tmp_path, RoutedTrajectory), RoutedTrajectory)
-        ]
+        score_folder(tmp_path / "log.jsonl", Told, tmp_path, RightText(), {}, "em", **wanted)
+        return [record.key for record in read_parquet(scored_file(tmp_path, Told), Told)]
 
     assert len(scored()) == 12
     assert scored(limit=2, n_samples=1) == [("a/0", 0), ("a/1", 0)]
     assert scored(n_samples=2)[:3] == [("a/0", 0), ("a/0", 1), ("a/1", 0)]
 
 
-def test_nothing_to_score_says_what_to_do(tmp_path: Path, embedded_pool: PoolConfig) -> None:
-    reward = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.0)
+def test_nothing_to_score_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="main_generation first"):
-        score_folder(tmp_path / "gone.jsonl", RoutedTrajectory, tmp_path, reward, {}, None)
-
-
-def test_the_cost_window_travels_with_the_checkpoint(
-    tmp_path: Path, embedded_pool: PoolConfig
-) -> None:
-    """Evaluation sees the costs that training saw, and leaves them as they are."""
-    trained = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.9)
-    dear = [answered(i, f"answer {i}", embedded_pool, cost=float(i * i)) for i in range(20)]
-    score_records(dear, trained)  # validation: no window yet
-    assert trained.state_dict()["normalizer"]["roots"] == []
-    for one in dear:
-        trained._normalizer(one.trajectory.cost)
-    actor = tmp_path / "global_step_5" / "actor"
-    actor.mkdir(parents=True)
-    (actor.parent / "reward.json").write_text(json.dumps(trained.state_dict()), "utf-8")
-    fresh = RoutingRewardFunction(RewardConfig(), embedded_pool, "em", 0.9)
-    unaware = [r.scores["cost_reward"] for r in score_records(dear, fresh)]
-    load_reward_state(actor, fresh)
-    aware = [r.scores["cost_reward"] for r in score_records(dear, fresh)]
-    assert set(unaware) == {0.5}
-    assert aware == [r.scores["cost_reward"] for r in score_records(dear, trained)]
-    assert aware[0] == 1.0
-    assert aware[-1] == 0.0
+        score_folder(tmp_path / "gone.jsonl", Told, tmp_path, RightText(), {}, None)
 
 
 def test_the_newest_checkpoint_is_scored(tmp_path: Path) -> None:
@@ -294,8 +209,8 @@ def test_trajectories_of_another_seed_are_kept_apart_where_tokens_are_sampled(
             *("recipe=quickstart", f"evaluation.folder={tmp_path}", f"trainer.seed={seed}"),
             f"actor_rollout_ref.rollout.val.temperature={temperature}",
         )
-        config = to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
-        prepare_folder(config, Path("model"), RoutedTrajectory)
+        _, config = load_task_config(overrides)
+        prepare_folder(config, Path("model"), Told)
         (tmp_path / TRAJECTORIES).touch()
     assert (tmp_path / f"replaced_{TRAJECTORIES}").exists() is starts_anew
 
@@ -304,13 +219,13 @@ def test_trajectories_of_another_form_are_set_aside(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     overrides = ("recipe=quickstart", f"evaluation.folder={tmp_path}")
-    config = to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
-    for record_class in (AgentRecord, RoutedTrajectory, RoutedTrajectory):
+    _, config = load_task_config(overrides)
+    for record_class in (AgentRecord, Told, Told):
         (tmp_path / TRAJECTORIES).write_text(record_class.__name__)
         with caplog.at_level("INFO"):
             prepare_folder(config, Path("model"), record_class)
     aside = tmp_path / f"replaced_{TRAJECTORIES}"
-    assert aside.read_text() == "RoutedTrajectory"
+    assert aside.read_text() == "Told"
     assert caplog.text.count(str(aside)) == 2, "the first found other settings, the last the same"
 
 
@@ -319,10 +234,10 @@ def test_a_log_of_an_older_form_is_refused_and_says_what_to_do(tmp_path: Path) -
     log.append(record(0))
     log.close()
     line = json.loads((tmp_path / "log.jsonl").read_text())
-    del line["extras"]["turns"]
+    del line["extras"]["text"]
     (tmp_path / "log.jsonl").write_text(json.dumps(line) + "\n")
-    with pytest.raises(RecordError, match=r"line 1.*'turns'.*main_generation sets the file aside"):
-        read_log(tmp_path / "log.jsonl", RoutedTrajectory)
+    with pytest.raises(RecordError, match=r"line 1.*'text'.*main_generation sets the file aside"):
+        read_log(tmp_path / "log.jsonl", Told)
 
 
 CHAT = [{"role": "user", "content": "Who?"}]

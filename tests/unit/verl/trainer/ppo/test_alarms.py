@@ -13,10 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router_r1.task import RoutingTask
 from verl.config.alarms import AlarmRule, AlarmsConfig
 from verl.config.validation import ConfigError
-from verl.trainer.launch import load_task_config
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.metrics import group_metrics
 
@@ -112,24 +110,6 @@ def test_the_users_rule_takes_the_place_of_ours_and_one_without_bounds_is_silent
         assert steps == expected
     off = Alarms(AlarmsConfig(enabled=False, early_steps=1, window=1))
     assert not any(off.check(i, metrics) for i, metrics in enumerate(falling))
-
-
-def test_rules_come_from_the_command_line_and_the_task() -> None:
-    overrides = [
-        "recipe=quickstart",
-        "trainer.alarms.rules=[{metric: reward/route_cnt, below: 0.5}]",
-        "trainer.alarms.early_steps=1",
-        "trainer.alarms.window=1",
-    ]
-    task_class, config = load_task_config(overrides)
-    assert task_class is RoutingTask
-    alarms = Alarms(config.trainer.alarms, task_class(config).reports().alarm_rules())
-    assert not alarms.check(1, {"reward/route_cnt": 1.5, "reward/format_failure": 0.0})
-    assert not alarms.check(2, {"reward/route_cnt": 5.0, "reward/format_failure": 0.1})
-    (warning,) = alarms.check(3, {"reward/route_cnt": 0.4, "reward/format_failure": 0.1})
-    assert "reward/route_cnt has left its normal range at step 3" in warning
-    (warning,) = alarms.check(4, {"reward/route_cnt": 0.4, "reward/format_failure": 0.5})
-    assert "reward/format_failure" in warning
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from router_r1.task import RoutingTask
 from verl.algorithms.kl import AdaptiveKLController, FixedKLController
 from verl.config.ppo import TrainerConfig
 from verl.task import ValidationResult
@@ -29,6 +28,7 @@ CONFIG: dict[str, Any] = {
     "trainer": {"seed": 42, "save_freq": 5, "n_gpus_per_node": 4, "total_training_steps": 40},
 }
 RUN = RunIdentity(CONFIG, 40, 100)
+FREE = ("pool.budget_usd",)  # of the task's
 
 
 def changed(key: str, value: Any) -> RunIdentity:
@@ -55,7 +55,7 @@ def leave(folder: Path, step: int, identity: RunIdentity = RUN, whole: bool = Tr
 
 def start(folder: Path, identity: RunIdentity = RUN, resume: str = "auto") -> Path | None:
     trainer = TrainerConfig(default_local_dir=str(folder), resume=resume)
-    found = find_start(trainer, identity, RoutingTask.free_config_keys)
+    found = find_start(trainer, identity, FREE)
     return None if found is None else found.folder
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from router_r1.world.cold_start.tokenizer import CHAT_TEMPLATE
-from tests.templates import THINKING_TEMPLATE, MakeTokenizer
+from tests.templates import CHAT_TEMPLATE, THINKING_TEMPLATE, MakeTokenizer
 from verl.config.sft import SFTConfig, SFTDataConfig
 from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import compose_config
