@@ -19,7 +19,7 @@ from router_r1.world.cold_start.setting import Setting
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from router_r1.world.llms import find_llms
 from verl.config.ppo import PPOConfig
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import POSITIVE, ConfigError, require_choice, require_ranges
 
 
 @dataclass
@@ -47,7 +47,7 @@ class RouterConfig(PPOConfig):
         cold_start: makes the policy before training; needs ``world``.
     """
 
-    max_turns: int = 4
+    max_turns: int = field(default=4, metadata=POSITIVE)
     prompt_style: str | None = "qwen"
     route_tag: str = "search"
     reward_metric: str = "em"
@@ -103,7 +103,7 @@ class RouterConfig(PPOConfig):
         require_choice("reward_metric", self.reward_metric, ("em", "f1"))
         if self.prompt_style is not None:
             require_choice("prompt_style", self.prompt_style, STYLES)
-        require_positive(max_turns=self.max_turns)
+        require_ranges(self, "")
         self._check_cost_coe()
         self._check_prompts()
         if self.reward.cost_unit == "dollars" and not any(self.pool.prompt_prices().values()):

@@ -8,14 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from router_r1.llm_agent.prompt import STYLES
 from router_r1.tags import ROUTE_TAGS
 from verl.config.rollout import ENGINES
-from verl.config.sampling import Sampling, require_sampling
-from verl.config.validation import ConfigError, require_positive
+from verl.config.sampling import Sampling
+from verl.config.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    SHARE_ABOVE_0,
+    require_ranges,
+)
 
 _ASKING = """\
 With no arguments: the newest trained model answers an example question of the embedded world.
@@ -39,23 +45,19 @@ class RouterArguments:
     device: str | None = None
     prompt_style: str | None = None
     route_tag: str | None = None
-    cost_coe: float | None = None
+    cost_coe: float | None = field(default=None, metadata=SHARE)
     chat_template_options: dict[str, Any] | None = None
-    temperature: float = 0.0
-    top_p: float = Sampling.top_p
+    temperature: float = field(default=0.0, metadata=NOT_NEGATIVE)
+    top_p: float = field(default=Sampling.top_p, metadata=SHARE_ABOVE_0)
     seed: int = 0
-    max_turns: int | None = None
-    max_start_length: int | None = None
-    max_prompt_length: int | None = None
-    max_response_length: int | None = None
-    max_obs_length: int | None = None
+    max_turns: int | None = field(default=None, metadata=POSITIVE)
+    max_start_length: int | None = field(default=None, metadata=POSITIVE)
+    max_prompt_length: int | None = field(default=None, metadata=POSITIVE)
+    max_response_length: int | None = field(default=None, metadata=POSITIVE)
+    max_obs_length: int | None = field(default=None, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        require_sampling(self.temperature, self.top_p, prefix="--")
-        if self.cost_coe is not None and not 0.0 <= self.cost_coe <= 1.0:
-            raise ConfigError(f"--cost_coe must be in [0, 1], got {self.cost_coe}")
-        lengths = [field.name for field in fields(self) if field.name.startswith("max_")]
-        require_positive(**{f"--{name}": getattr(self, name) for name in lengths})
+        require_ranges(self, prefix="--")
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
@@ -64,7 +66,7 @@ class RouterArguments:
         Raises:
             ConfigError: for a value out of its range.
         """
-        return cls(**{field.name: getattr(namespace, field.name) for field in fields(cls)})
+        return cls(**{own.name: getattr(namespace, own.name) for own in fields(cls)})
 
 
 def asking_parser(prog: str = "infer_vllm.py") -> argparse.ArgumentParser:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.config.validation import require_positive
+from verl.config.validation import POSITIVE, require_ranges
 
 _NOT_SENT = (
     Outcome.UNKNOWN_LLM,
@@ -29,13 +29,11 @@ class QuestionLimit:
             still fits; null for no limit.
     """
 
-    calls: int | None = None
-    usd: float | None = None
+    calls: int | None = field(default=None, metadata=POSITIVE)
+    usd: float | None = field(default=None, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{"question_limit.calls": self.calls, "question_limit.usd": self.usd},
-        )
+        require_ranges(self, "question_limit.")
 
     @property
     def is_set(self) -> bool:

@@ -21,7 +21,13 @@ from router_r1.pool.original_names import resolve_original_name
 from router_r1.pool.recording import RecordingConfig
 from router_r1.pool.request_options import RequestOptions
 from verl.config.paths import PATH
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    ConfigError,
+    require_choice,
+    require_ranges,
+)
 
 QUERY_MARKER = "Question for you: "
 LLM, SEARCH, CALCULATOR = KINDS = ("llm", "search", "calculator")
@@ -71,15 +77,15 @@ class LLMConfig:
     aliases: list[str] = field(default_factory=list)
     in_prompt: bool = True
     temperature: float = 0.0
-    max_tokens: int = 512
+    max_tokens: int = field(default=512, metadata=POSITIVE)
     base_url: str | None = None
     api_key_env: str | None = None
-    concurrency: int = 32
-    requests_per_minute: float | None = None
+    concurrency: int = field(default=32, metadata=POSITIVE)
+    requests_per_minute: float | None = field(default=None, metadata=POSITIVE)
     request: RequestOptions = field(default_factory=RequestOptions)
     kind: str = LLM
     corpus: str | None = field(default=None, metadata=PATH)
-    passages: int = 3
+    passages: int = field(default=3, metadata=POSITIVE)
 
     @property
     def is_tool(self) -> bool:
@@ -88,14 +94,7 @@ class LLMConfig:
 
     def __post_init__(self) -> None:
         require_choice(f"pool LLM {self.name}: kind", self.kind, KINDS)
-        require_positive(
-            **{
-                f"pool LLM {self.name}: concurrency": self.concurrency,
-                f"pool LLM {self.name}: max_tokens": self.max_tokens,
-                f"pool LLM {self.name}: passages": self.passages,
-                f"pool LLM {self.name}: requests_per_minute": self.requests_per_minute,
-            }
-        )
+        require_ranges(self, f"pool LLM {self.name}: ")
         for price in (self.completion_price, self.prompt_price):
             if not 0 <= price < math.inf:  # NaN would switch the budget off
                 raise ConfigError(
@@ -174,30 +173,20 @@ class PoolConfig:
     simulated: bool = False
     name_matching: str = "exact"
     instruction: str = DEFAULT_INSTRUCTION
-    request_timeout_s: float = 60.0
-    queue_timeout_s: float = 600.0
-    max_retries: int = 3
-    retry_backoff_s: float = 0.5
-    breaker_failures: int = 16
-    breaker_cooldown_s: float = 10.0
-    budget_usd: float | None = None
+    request_timeout_s: float = field(default=60.0, metadata=POSITIVE)
+    queue_timeout_s: float = field(default=600.0, metadata=POSITIVE)
+    max_retries: int = field(default=3, metadata=NOT_NEGATIVE)
+    retry_backoff_s: float = field(default=0.5, metadata=NOT_NEGATIVE)
+    breaker_failures: int = field(default=16, metadata=POSITIVE)
+    breaker_cooldown_s: float = field(default=10.0, metadata=POSITIVE)
+    budget_usd: float | None = field(default=None, metadata=POSITIVE)
     share_equal_calls: bool = False
     recording: RecordingConfig = field(default_factory=RecordingConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
 
     def __post_init__(self) -> None:
         require_choice("pool.name_matching", self.name_matching, ("exact", "original"))
-        require_positive(
-            **{
-                "pool.request_timeout_s": self.request_timeout_s,
-                "pool.queue_timeout_s": self.queue_timeout_s,
-                "pool.breaker_failures": self.breaker_failures,
-                "pool.breaker_cooldown_s": self.breaker_cooldown_s,
-                "pool.budget_usd": self.budget_usd,
-            }
-        )
-        if self.max_retries < 0 or self.retry_backoff_s < 0:
-            raise ConfigError("pool.max_retries and pool.retry_backoff_s must not be negative")
+        require_ranges(self, "pool.")
         unbounded = [llm.name for llm in self.llms if "max_tokens" in llm.request.omit]
         if unbounded and self.budget_usd is not None:
             raise ConfigError(

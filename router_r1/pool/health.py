@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.config.validation import ConfigError, require_positive
+from verl.config.validation import POSITIVE, SHARE, require_ranges
 
 # Decided by the policy's words or by a setting.
 _NOT_THE_POOLS = (Outcome.UNKNOWN_LLM, Outcome.BUDGET, Outcome.QUESTION_LIMIT)
@@ -34,21 +34,12 @@ class HealthConfig:
             rollouts, end the run; null switches this limit off.
     """
 
-    max_failed_share: float = 0.5
-    failed_rollouts: int = 3
-    refusals: int | None = 8
+    max_failed_share: float = field(default=0.5, metadata=SHARE)
+    failed_rollouts: int = field(default=3, metadata=POSITIVE)
+    refusals: int | None = field(default=8, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.max_failed_share <= 1.0:
-            raise ConfigError(
-                f"pool.health.max_failed_share must be in [0, 1], got {self.max_failed_share}"
-            )
-        require_positive(
-            **{
-                "pool.health.failed_rollouts": self.failed_rollouts,
-                "pool.health.refusals": self.refusals,
-            }
-        )
+        require_ranges(self, "pool.health.")
 
 
 @dataclass

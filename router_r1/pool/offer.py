@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Any
 
 from router_r1.pool.config import LLMConfig, PoolConfig
-from verl.config.validation import ConfigError, require_positive
+from verl.config.validation import POSITIVE, ConfigError, require_ranges
 from verl.utils.rows import extra_info
 
 
@@ -37,14 +37,14 @@ class OfferConfig:
         held_out: LLMs that are never offered; a later evaluation's own settings may offer them.
     """
 
-    size: int | None = None
+    size: int | None = field(default=None, metadata=POSITIVE)
     by_tier: bool = False
     names: list[str] = field(default_factory=list)
     price_jitter: float = 0.0
     held_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_positive(**{"offer.size": self.size})
+        require_ranges(self, "offer.")
         if self.by_tier and self.size is None:
             raise ConfigError("offer.by_tier=true cuts the pool into offer.size tiers; set it")
         if not 0.0 <= self.price_jitter <= 3.0:

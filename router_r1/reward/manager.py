@@ -30,7 +30,7 @@ from router_r1.reward.joined import REWARD_FORMS, combine
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
 from router_r1.reward.outcome_function import check_name, find_outcome_class, judge
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import POSITIVE, SHARE, ConfigError, require_choice, require_ranges
 from verl.interfaces import RewardOutput
 
 if TYPE_CHECKING:
@@ -64,8 +64,8 @@ class RewardConfig:
     form: str = "hierarchical"
     cost_unit: str = "completion"
     cost_reference: str = "window"
-    cost_window: int = 1000
-    latency_coe: float = 0.0
+    cost_window: int = field(default=1000, metadata=POSITIVE)
+    latency_coe: float = field(default=0.0, metadata=SHARE)
     normalization: str = "paper"
     function: str | None = None
     function_args: dict[str, Any] = field(default_factory=dict)
@@ -75,9 +75,7 @@ class RewardConfig:
         require_choice("reward.form", self.form, REWARD_FORMS)
         require_choice("reward.cost_unit", self.cost_unit, COST_UNITS)
         require_choice("reward.cost_reference", self.cost_reference, COST_REFERENCES)
-        require_positive(**{"reward.cost_window": self.cost_window})
-        if not 0.0 <= self.latency_coe <= 1.0:
-            raise ConfigError(f"reward.latency_coe must be in [0, 1], got {self.latency_coe}")
+        require_ranges(self, "reward.")
         if self.function is not None:
             check_name(self.function)
         elif self.function_args:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from router_r1.inference.arguments import add_router_arguments
-from verl.config.validation import ConfigError, require_positive
+from verl.config.validation import NOT_NEGATIVE, POSITIVE, require_ranges
 from verl.errors import UserError
 
 KEY_VARIABLE = "ROUTER_R1_SERVE_KEY"
@@ -40,10 +40,13 @@ class ServerConfig:
     port: int = 8000
     model_name: str = "router-r1"
     api_key: str | None = None
-    max_concurrency: int = 64
-    max_queue: int = 256
+    max_concurrency: int = field(default=64, metadata=POSITIVE)
+    max_queue: int = field(default=256, metadata=NOT_NEGATIVE)
     max_body_bytes: int = 1 << 20
-    shutdown_grace_s: float = 30.0
+    shutdown_grace_s: float = field(default=30.0, metadata=POSITIVE)
+
+    def __post_init__(self) -> None:
+        require_ranges(self, prefix="--")
 
 
 def serving_parser(prog: str = "python -m router_r1.serve") -> argparse.ArgumentParser:
@@ -87,29 +90,21 @@ def server_config(namespace: argparse.Namespace) -> ServerConfig:
     Raises:
         UserError: for a value out of range, or an open door: a host beyond loopback without key.
     """
-    require_positive(
-        **{
-            "--max_concurrency": namespace.max_concurrency,
-            "--shutdown_grace_s": namespace.shutdown_grace_s,
-        }
-    )
-    if namespace.max_queue < 0:
-        raise ConfigError(f"--max_queue must be >= 0, got {namespace.max_queue}")
-    key = os.environ.get(KEY_VARIABLE) or None
-    if key is None and not _is_loopback(namespace.host):
-        raise UserError(
-            f"--host {namespace.host} is open to other machines and there is no key: set "
-            f"{KEY_VARIABLE}, or serve on 127.0.0.1"
-        )
-    return ServerConfig(
+    config = ServerConfig(
         host=namespace.host,
         port=namespace.port,
         model_name=namespace.served_model_name,
-        api_key=key,
+        api_key=os.environ.get(KEY_VARIABLE) or None,
         max_concurrency=namespace.max_concurrency,
         max_queue=namespace.max_queue,
         shutdown_grace_s=namespace.shutdown_grace_s,
     )
+    if config.api_key is None and not _is_loopback(config.host):
+        raise UserError(
+            f"--host {config.host} is open to other machines and there is no key: set "
+            f"{KEY_VARIABLE}, or serve on 127.0.0.1"
+        )
+    return config
 
 
 def _is_loopback(host: str) -> bool:

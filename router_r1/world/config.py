@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from verl.config.paths import PATH
-from verl.config.validation import ConfigError, require_positive
+from verl.config.validation import POSITIVE, SHARE, ConfigError, require_ranges
 
 
 @dataclass
@@ -25,11 +25,10 @@ class WorldConfig:
     train_questions: int = 6000
     validation_questions: int = 400
     test_questions: int = 400
-    two_hop_share: float = 0.4
+    two_hop_share: float = field(default=0.4, metadata=SHARE)
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.two_hop_share <= 1.0:
-            raise ConfigError(f"world.two_hop_share must be in [0, 1], got {self.two_hop_share}")
+        require_ranges(self, "world.")
 
 
 @dataclass
@@ -59,18 +58,13 @@ class PolicySize:
     intermediate_size: int = 256
     num_hidden_layers: int = 2
     num_attention_heads: int = 8
-    initializer_range: float = 0.06
-    embedding_range: float | None = None
+    initializer_range: float = field(default=0.06, metadata=POSITIVE)
+    embedding_range: float | None = field(default=None, metadata=POSITIVE)
     look_back: list[int] = field(default_factory=list)
     max_position_embeddings: int = 2048
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{
-                "cold_start.policy.initializer_range": self.initializer_range,
-                "cold_start.policy.embedding_range": self.embedding_range,
-            }
-        )
+        require_ranges(self, "cold_start.policy.")
         if len(self.look_back) > self.num_attention_heads:
             raise ConfigError(
                 f"cold_start.policy.look_back is of {len(self.look_back)} heads, but the policy "
@@ -117,8 +111,8 @@ class ColdStartConfig:
 
     folder: str = field(default=".cache/cold_start", metadata=PATH)
     seed: int = 0
-    steps: int = 360
-    batch_size: int = 32
+    steps: int = field(default=360, metadata=POSITIVE)
+    batch_size: int = field(default=32, metadata=POSITIVE)
     lr: float = 3e-3
     copy_steps: int = 100
     no_reply_share: float = 0.04
@@ -138,6 +132,4 @@ class ColdStartConfig:
             raise ConfigError(
                 "cold_start.words stand in lookup exercises only; set cold_start.lookup_share"
             )
-        require_positive(
-            **{"cold_start.steps": self.steps, "cold_start.batch_size": self.batch_size}
-        )
+        require_ranges(self, "cold_start.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from verl.config.validation import ConfigError, require_positive
+from verl.config.validation import POSITIVE, ConfigError, require_ranges
 
 
 @dataclass
@@ -53,14 +53,9 @@ class AlarmsConfig:
     """
 
     enabled: bool = True
-    early_steps: int = 5
-    window: int = 3
+    early_steps: int = field(default=5, metadata=POSITIVE)
+    window: int = field(default=3, metadata=POSITIVE)
     rules: list[AlarmRule] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{
-                "trainer.alarms.early_steps": self.early_steps,
-                "trainer.alarms.window": self.window,
-            }
-        )
+        require_ranges(self, "trainer.alarms.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from verl.algorithms import algorithm_names
 from verl.config.model import KL_ESTIMATORS
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import POSITIVE, SHARE, ConfigError, require_choice, require_ranges
 
 
 @dataclass
@@ -37,12 +37,10 @@ class FilterGroupsConfig:
 
     enable: bool = False
     metric: str = "score"
-    max_num_gen_batches: int = 4
+    max_num_gen_batches: int = field(default=4, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{"algorithm.filter_groups.max_num_gen_batches": self.max_num_gen_batches}
-        )
+        require_ranges(self, "algorithm.filter_groups.")
 
 
 @dataclass
@@ -91,8 +89,8 @@ class AlgorithmConfig:
     """
 
     adv_estimator: str = "gae"
-    gamma: float = 1.0
-    lam: float = 1.0
+    gamma: float = field(default=1.0, metadata=SHARE)
+    lam: float = field(default=1.0, metadata=SHARE)
     use_kl_in_reward: bool | None = None
     kl_penalty: str = "kl"
     kl_ctrl: KLControlConfig = field(default_factory=KLControlConfig)
@@ -104,9 +102,7 @@ class AlgorithmConfig:
     def __post_init__(self) -> None:
         require_choice("algorithm.adv_estimator", self.adv_estimator, algorithm_names())
         require_choice("algorithm.kl_penalty", self.kl_penalty, KL_ESTIMATORS)
-        for name, value in (("gamma", self.gamma), ("lam", self.lam)):
-            if not 0 <= value <= 1:
-                raise ConfigError(f"algorithm.{name} must be in [0, 1], got {value}")
+        require_ranges(self, "algorithm.")
         if self.rollout_log_probs_as_old and self.rollout_correction.level is not None:
             raise ConfigError(
                 "algorithm.rollout_correction does nothing with "

@@ -9,10 +9,12 @@ from omegaconf import MISSING
 from verl.algorithms.policy_losses import policy_loss_names
 from verl.config.paths import MODEL
 from verl.config.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
     ConfigError,
     require_choice,
-    require_not_negative,
-    require_positive,
+    require_ranges,
 )
 
 # Of LoraConfig.target_modules: every linear layer of the decoder layers.
@@ -42,13 +44,13 @@ class LoraConfig:
     """
 
     rank: int = 0
-    alpha: int = 32
+    alpha: int = field(default=32, metadata=POSITIVE)
     target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
 
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise ConfigError(f"model.lora.rank must be >= 0 (0 is off), got {self.rank}")
-        require_positive(**{"model.lora.alpha": self.alpha})
+        require_ranges(self, "model.lora.")
         if not self.target_modules or (
             ALL_LINEAR in self.target_modules and len(self.target_modules) > 1
         ):
@@ -80,7 +82,7 @@ class ModelConfig:
     enable_gradient_checkpointing: bool = True
     use_remove_padding: bool = True
     attn_implementation: str = "auto"
-    logits_chunk_tokens: int = 2048
+    logits_chunk_tokens: int = field(default=2048, metadata=POSITIVE)
     torch_compile: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
 
@@ -96,7 +98,7 @@ class ModelConfig:
                 "model.attn_implementation=varlen is for packed sequences; set "
                 "model.use_remove_padding=true or choose sdpa"
             )
-        require_positive(**{"model.logits_chunk_tokens": self.logits_chunk_tokens})
+        require_ranges(self, "model.")
 
 
 @dataclass
@@ -119,24 +121,22 @@ class OptimConfig:
         grad_clip: global gradient norm limit.
     """
 
-    lr: float = 1e-6
+    lr: float = field(default=1e-6, metadata=POSITIVE)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     lr_warmup_steps: int = 0
     warmup_style: str = "constant"
-    min_lr_ratio: float = 0.0
-    grad_clip: float = 1.0
+    min_lr_ratio: float = field(default=0.0, metadata=SHARE)
+    grad_clip: float = field(default=1.0, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        require_positive(**{"optim.lr": self.lr, "optim.grad_clip": self.grad_clip})
+        require_ranges(self, "optim.")
         require_choice("optim.warmup_style", self.warmup_style, ("constant", "linear", "cosine"))
-        if not 0.0 <= self.min_lr_ratio <= 1.0:
-            raise ConfigError(f"optim.min_lr_ratio must be in [0, 1], got {self.min_lr_ratio}")
 
 
 @dataclass
-class ActorConfig:
-    """The policy's update.
+class UpdateConfig:
+    """What the updates of policy and value model have in common.
 
     Attributes:
         ppo_mini_batch_size: trajectories per optimizer step, over all ranks.
@@ -144,6 +144,22 @@ class ActorConfig:
             ``use_dynamic_bsz`` is off.
         use_dynamic_bsz: fill micro-batches by tokens instead.
         ppo_max_token_len_per_gpu: tokens per forward pass and rank when it is on.
+    """
+
+    ppo_mini_batch_size: int = field(default=32, metadata=POSITIVE)
+    ppo_micro_batch_size: int = field(default=8, metadata=POSITIVE)
+    use_dynamic_bsz: bool = True
+    ppo_max_token_len_per_gpu: int = field(default=16384, metadata=POSITIVE)
+    ppo_epochs: int = field(default=1, metadata=POSITIVE)
+    shuffle: bool = True
+    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
+
+
+@dataclass
+class ActorConfig(UpdateConfig):
+    """The policy's update.
+
+    Attributes:
         policy_loss: a file of :mod:`verl.algorithms.policy_losses`: clip, gspo or cispo.
         clip_ratio: PPO's epsilon.
         clip_ratio_low, clip_ratio_high: bounds of the ratio, 1 - low and 1 + high, where they
@@ -159,40 +175,22 @@ class ActorConfig:
             the original's.
     """
 
-    ppo_mini_batch_size: int = 32
-    ppo_micro_batch_size: int = 8
-    use_dynamic_bsz: bool = True
-    ppo_max_token_len_per_gpu: int = 16384
-    ppo_epochs: int = 1
     policy_loss: str = "clip"
-    clip_ratio: float = 0.2
-    clip_ratio_low: float | None = None
-    clip_ratio_high: float | None = None
+    clip_ratio: float = field(default=0.2, metadata=POSITIVE)
+    clip_ratio_low: float | None = field(default=None, metadata=POSITIVE)
+    clip_ratio_high: float | None = field(default=None, metadata=POSITIVE)
     clip_ratio_c: float | None = None
     loss_agg_mode: str = "token-mean"
-    loss_agg_horizon: int | None = None
+    loss_agg_horizon: int | None = field(default=None, metadata=POSITIVE)
     entropy_coeff: float = 0.001
     use_kl_loss: bool | None = None
     kl_loss_coef: float = 0.001
     kl_loss_type: str = "low_var_kl"
-    shuffle: bool = True
     state_masking: bool = True
     optim: OptimConfig = field(default_factory=OptimConfig)
-    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{
-                "actor.ppo_mini_batch_size": self.ppo_mini_batch_size,
-                "actor.ppo_micro_batch_size": self.ppo_micro_batch_size,
-                "actor.ppo_max_token_len_per_gpu": self.ppo_max_token_len_per_gpu,
-                "actor.ppo_epochs": self.ppo_epochs,
-                "actor.clip_ratio": self.clip_ratio,
-                "actor.clip_ratio_low": self.clip_ratio_low,
-                "actor.clip_ratio_high": self.clip_ratio_high,
-                "actor.loss_agg_horizon": self.loss_agg_horizon,
-            }
-        )
+        require_ranges(self, "actor.")
         self._check_loss()
         if not self.state_masking:
             raise ConfigError(
@@ -253,8 +251,8 @@ class ReferenceConfig:
 
 
 @dataclass
-class CriticConfig:
-    """The value model and its update (fields as in :class:`ActorConfig`).
+class CriticConfig(UpdateConfig):
+    """The value model and its update.
 
     ``model.path`` defaults to the actor's path in the YAML.
 
@@ -265,24 +263,9 @@ class CriticConfig:
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
-    ppo_mini_batch_size: int = 32
-    ppo_micro_batch_size: int = 8
-    use_dynamic_bsz: bool = True
-    ppo_max_token_len_per_gpu: int = 16384
-    ppo_epochs: int = 1
-    warmup_steps: int = 0
-    cliprange_value: float = 0.5
-    shuffle: bool = True
+    warmup_steps: int = field(default=0, metadata=NOT_NEGATIVE)
+    cliprange_value: float = field(default=0.5, metadata=POSITIVE)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-    fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{
-                "critic.ppo_mini_batch_size": self.ppo_mini_batch_size,
-                "critic.ppo_micro_batch_size": self.ppo_micro_batch_size,
-                "critic.ppo_epochs": self.ppo_epochs,
-                "critic.cliprange_value": self.cliprange_value,
-            }
-        )
-        require_not_negative(**{"critic.warmup_steps": self.warmup_steps})
+        require_ranges(self, "critic.")

@@ -16,10 +16,11 @@ from verl.config.profiler import ProfilerConfig
 from verl.config.rollout import RolloutConfig
 from verl.config.saving import AUTO, EXPORTS, KeepBestConfig
 from verl.config.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
     ConfigError,
     require_choice,
-    require_not_negative,
-    require_positive,
+    require_ranges,
 )
 
 
@@ -44,30 +45,19 @@ class DataConfig:
     train_files: list[str] = MISSING
     val_files: list[str] = MISSING
     prompt_key: str = "prompt"
-    train_batch_size: int = 64
-    val_batch_size: int | None = None
-    train_data_num: int | None = None
-    val_data_num: int | None = None
-    max_prompt_length: int = 4096
-    max_response_length: int = 1024
-    max_start_length: int = 2048
-    max_obs_length: int = 600
+    train_batch_size: int = field(default=64, metadata=POSITIVE)
+    val_batch_size: int | None = field(default=None, metadata=POSITIVE)
+    train_data_num: int | None = field(default=None, metadata=POSITIVE)
+    val_data_num: int | None = field(default=None, metadata=POSITIVE)
+    max_prompt_length: int = field(default=4096, metadata=POSITIVE)
+    max_response_length: int = field(default=1024, metadata=POSITIVE)
+    max_start_length: int = field(default=2048, metadata=POSITIVE)
+    max_obs_length: int = field(default=600, metadata=POSITIVE)
     shuffle_train_dataloader: bool = True
     apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_positive(
-            **{
-                "data.train_batch_size": self.train_batch_size,
-                "data.val_batch_size": self.val_batch_size,
-                "data.train_data_num": self.train_data_num,
-                "data.val_data_num": self.val_data_num,
-                "data.max_prompt_length": self.max_prompt_length,
-                "data.max_response_length": self.max_response_length,
-                "data.max_start_length": self.max_start_length,
-                "data.max_obs_length": self.max_obs_length,
-            }
-        )
+        require_ranges(self, "data.")
         if self.max_start_length > self.max_prompt_length:
             raise ConfigError(
                 f"data.max_start_length ({self.max_start_length}) must not exceed "
@@ -84,13 +74,11 @@ class SamplesConfig:
         keep_steps: of so many newest steps; older files are removed.
     """
 
-    per_step: int = 4
-    keep_steps: int = 20
+    per_step: int = field(default=4, metadata=NOT_NEGATIVE)
+    keep_steps: int = field(default=20, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
-        if self.per_step < 0:
-            raise ConfigError(f"trainer.samples.per_step must be >= 0, got {self.per_step}")
-        require_positive(**{"trainer.samples.keep_steps": self.keep_steps})
+        require_ranges(self, "trainer.samples.")
 
 
 @dataclass
@@ -132,24 +120,24 @@ class TrainerConfig:
 
     project_name: str = "verl"
     experiment_name: str = "ppo"
-    total_epochs: int = 15
-    total_training_steps: int | None = None
+    total_epochs: int = field(default=15, metadata=POSITIVE)
+    total_training_steps: int | None = field(default=None, metadata=POSITIVE)
     async_level: int = 0
     save_freq: int = -1
-    max_ckpt_to_keep: int | None = None
+    max_ckpt_to_keep: int | None = field(default=None, metadata=POSITIVE)
     keep_best: KeepBestConfig | None = None
     save_hf: str = "always"
     resume: str = field(default=AUTO, metadata=MODEL)  # a word, or a folder
-    max_nonfinite_steps: int | None = 10
-    max_restarts: int = 1
+    max_nonfinite_steps: int | None = field(default=10, metadata=POSITIVE)
+    max_restarts: int = field(default=1, metadata=NOT_NEGATIVE)
     test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
-    nnodes: int = 1
-    n_gpus_per_node: int = 1
+    nnodes: int = field(default=1, metadata=POSITIVE)
+    n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
     device: str = "auto"
     cpu_threads: int = 1
-    start_timeout_s: float = 1800.0
+    start_timeout_s: float = field(default=1800.0, metadata=POSITIVE)
     default_local_dir: str = field(default="outputs/${trainer.experiment_name}", metadata=PATH)
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
     seed: int = 42
@@ -162,22 +150,11 @@ class TrainerConfig:
         if self.async_level not in (0, 1):
             raise ConfigError(f"trainer.async_level must be 0 or 1, got {self.async_level}")
         require_choice("trainer.save_hf", self.save_hf, EXPORTS)
-        require_not_negative(**{"trainer.max_restarts": self.max_restarts})
         if not self.resume:
             raise ConfigError('trainer.resume must be "auto", "never" or a folder')
         for name in self.logger:
             require_choice("trainer.logger", name, ("console", "jsonl", "wandb", "tensorboard"))
-        require_positive(
-            **{
-                "trainer.nnodes": self.nnodes,
-                "trainer.n_gpus_per_node": self.n_gpus_per_node,
-                "trainer.start_timeout_s": self.start_timeout_s,
-                "trainer.total_epochs": self.total_epochs,
-                "trainer.total_training_steps": self.total_training_steps,
-                "trainer.max_ckpt_to_keep": self.max_ckpt_to_keep,
-                "trainer.max_nonfinite_steps": self.max_nonfinite_steps,
-            }
-        )
+        require_ranges(self, "trainer.")
         self.profiler.check_ranks(self.nnodes * self.n_gpus_per_node)
 
 
@@ -213,15 +190,15 @@ class EvaluationConfig:
     """
 
     files: list[str] | None = None
-    limit: int | None = None
+    limit: int | None = field(default=None, metadata=POSITIVE)
     model_path: str | None = field(default=None, metadata=MODEL)
     checkpoint: str = "newest"
-    n_samples: int = 1
+    n_samples: int = field(default=1, metadata=POSITIVE)
     folder: str = field(default="${trainer.default_local_dir}/eval", metadata=PATH)
     resume: bool = True
 
     def __post_init__(self) -> None:
-        require_positive(**{"evaluation.n_samples": self.n_samples, "evaluation.limit": self.limit})
+        require_ranges(self, "evaluation.")
         require_choice("evaluation.checkpoint", self.checkpoint, ("newest", "best"))
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 from verl.config.sampling import Sampling
 from verl.config.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
     ConfigError,
     require_choice,
-    require_not_negative,
-    require_positive,
+    require_ranges,
 )
 
 # What generates in this process: vLLM, or transformers for a tiny model.
@@ -45,43 +46,32 @@ class RolloutConfig(Sampling):
         val: sampling in validation.
     """
 
+    temperature: float = field(default=1.0, metadata=POSITIVE)
     name: str = "vllm"
     dtype: str = "bfloat16"
-    tensor_model_parallel_size: int = 1
+    tensor_model_parallel_size: int = field(default=1, metadata=POSITIVE)
     num_replicas: int = -1
     gpu_memory_utilization: float = 0.6
     cpu_kv_cache_gib: int = 1
     cpu_threads: int = 1
     max_model_len: int | None = None
-    max_num_seqs: int = 256
+    max_num_seqs: int = field(default=256, metadata=POSITIVE)
     enforce_eager: bool = False
     inline_engine: bool = False
-    start_timeout_s: float = 1800.0
-    generation_timeout_s: float | None = 1800.0
-    max_restarts: int = 10
+    start_timeout_s: float = field(default=1800.0, metadata=POSITIVE)
+    generation_timeout_s: float | None = field(default=1800.0, metadata=POSITIVE)
+    max_restarts: int = field(default=10, metadata=NOT_NEGATIVE)
     free_cache_engine: bool = True
-    update_weights_bucket_megabytes: int = 512
-    n_agent: int = 1
+    update_weights_bucket_megabytes: int = field(default=512, metadata=POSITIVE)
+    n_agent: int = field(default=1, metadata=POSITIVE)
     val: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         require_choice("rollout.name", self.name, ("vllm",))
         require_choice("rollout.dtype", self.dtype, ("float32", "bfloat16"))
-        require_positive(
-            **{
-                "rollout.tensor_model_parallel_size": self.tensor_model_parallel_size,
-                "rollout.n_agent": self.n_agent,
-                "rollout.temperature": self.temperature,
-                "rollout.max_num_seqs": self.max_num_seqs,
-                "rollout.start_timeout_s": self.start_timeout_s,
-                "rollout.generation_timeout_s": self.generation_timeout_s,
-                "rollout.update_weights_bucket_megabytes": self.update_weights_bucket_megabytes,
-            }
-        )
-        require_not_negative(**{"rollout.max_restarts": self.max_restarts})
-        if self.num_replicas != -1:
-            require_positive(**{"rollout.num_replicas": self.num_replicas})
+        require_ranges(self, "rollout.")
+        if self.num_replicas < 1 and self.num_replicas != -1:
+            raise ConfigError(f"rollout.num_replicas must be > 0 or -1, got {self.num_replicas}")
 
     def check_device(self, device: str) -> None:
         """Refuses what cannot run on ``device``, and with "auto" what can run on none.

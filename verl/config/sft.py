@@ -11,7 +11,7 @@ from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.config.paths import PATH
 from verl.config.ppo import RayConfig
 from verl.config.saving import AUTO, NEVER
-from verl.config.validation import ConfigError, require_choice, require_positive
+from verl.config.validation import POSITIVE, ConfigError, require_choice, require_ranges
 
 _COMPONENT_STEPS = 300
 
@@ -46,7 +46,7 @@ class SFTDataConfig:
     train_files: list[str] = field(default_factory=list, metadata=PATH)
     val_files: list[str] = field(default_factory=list, metadata=PATH)
     messages_key: str = "messages"
-    max_length: int = 4096
+    max_length: int = field(default=4096, metadata=POSITIVE)
     drop_overlong: bool = False
     shuffle: bool = True
     apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class SFTDataConfig:
     args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_positive(**{"data.max_length": self.max_length})
+        require_ranges(self, "data.")
 
 
 @dataclass
@@ -82,17 +82,17 @@ class SFTTrainerConfig:
 
     output_dir: str = field(default=MISSING, metadata=PATH)
     run_dir: str | None = field(default=None, metadata=PATH)
-    steps: int | None = None
-    epochs: int | None = None
-    batch_size: int = 32
-    max_token_len_per_gpu: int = 16384
-    gate_freq: int = 50
+    steps: int | None = field(default=None, metadata=POSITIVE)
+    epochs: int | None = field(default=None, metadata=POSITIVE)
+    batch_size: int = field(default=32, metadata=POSITIVE)
+    max_token_len_per_gpu: int = field(default=16384, metadata=POSITIVE)
+    gate_freq: int = field(default=50, metadata=POSITIVE)
     test_freq: int = -1
     save_freq: int = -1
-    max_ckpt_to_keep: int | None = 1
-    max_nonfinite_steps: int | None = 10
+    max_ckpt_to_keep: int | None = field(default=1, metadata=POSITIVE)
+    max_nonfinite_steps: int | None = field(default=10, metadata=POSITIVE)
     resume: str = AUTO
-    n_gpus_per_node: int = 1
+    n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
     nnodes: int = 1
     device: str = "auto"
     cpu_threads: int = 1
@@ -101,18 +101,7 @@ class SFTTrainerConfig:
     def __post_init__(self) -> None:
         require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
         require_choice("trainer.resume", self.resume, (AUTO, NEVER))
-        require_positive(
-            **{
-                "trainer.steps": self.steps,
-                "trainer.epochs": self.epochs,
-                "trainer.batch_size": self.batch_size,
-                "trainer.max_token_len_per_gpu": self.max_token_len_per_gpu,
-                "trainer.gate_freq": self.gate_freq,
-                "trainer.max_ckpt_to_keep": self.max_ckpt_to_keep,
-                "trainer.max_nonfinite_steps": self.max_nonfinite_steps,
-                "trainer.n_gpus_per_node": self.n_gpus_per_node,
-            }
-        )
+        require_ranges(self, "trainer.")
         ranks = self.nnodes * self.n_gpus_per_node
         if self.batch_size % ranks:
             raise ConfigError(

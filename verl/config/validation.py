@@ -1,10 +1,15 @@
-"""From YAML to typed dataclasses: a wrong key or value dies at once, naming what is allowed."""
+"""From YAML to typed dataclasses: a wrong key or value dies at once, naming what is allowed.
+
+A dataclass marks the range of a number beside its default, as in
+``field(default=64, metadata=POSITIVE)``, and its ``__post_init__`` calls :func:`require_ranges`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -12,6 +17,17 @@ from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBas
 from verl.errors import UserError
 
 T = TypeVar("T")
+_RANGE: Final = "range"
+POSITIVE: Final = {_RANGE: "> 0"}
+NOT_NEGATIVE: Final = {_RANGE: ">= 0"}
+SHARE: Final = {_RANGE: "in [0, 1]"}
+SHARE_ABOVE_0: Final = {_RANGE: "in (0, 1]"}
+_HOLDS: dict[str, Callable[[float], bool]] = {
+    "> 0": lambda value: value > 0,
+    ">= 0": lambda value: value >= 0,
+    "in [0, 1]": lambda value: 0 <= value <= 1,
+    "in (0, 1]": lambda value: 0 < value <= 1,
+}
 # Each schema as a config, which a merge copies: to make one takes as long as the merge.
 _DEFAULTS: dict[type, DictConfig] = {}
 
@@ -26,18 +42,18 @@ def require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value!r} is not allowed; choose one of: {', '.join(allowed)}")
 
 
-def require_positive(**values: float | None) -> None:
-    """Raises :class:`ConfigError` for the first value that is not > 0 (None is skipped)."""
-    for key, value in values.items():
-        if value is not None and not value > 0:
-            raise ConfigError(f"{key} must be > 0, got {value}")
+def require_ranges(config: Any, prefix: str) -> None:
+    """Raises :class:`ConfigError` for the first field of a dataclass that is out of its range.
 
+    A field has one by its metadata: such as ``POSITIVE``; None is in all.
 
-def require_not_negative(**values: float) -> None:
-    """Raises :class:`ConfigError` for the first value that is not >= 0."""
-    for key, value in values.items():
-        if not value >= 0:
-            raise ConfigError(f"{key} must be >= 0, got {value}")
+    Args:
+        prefix: goes before the field's name in the message.
+    """
+    for field in dataclasses.fields(config):
+        value, wanted = getattr(config, field.name), field.metadata.get(_RANGE)
+        if wanted is not None and value is not None and not _HOLDS[wanted](value):
+            raise ConfigError(f"{prefix}{field.name} must be {wanted}, got {value}")
 
 
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from router_r1.config import RouterConfig
+from router_r1.inference.arguments import RouterArguments
+from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.serve.config import ServerConfig
+from tests.marked_ranges import marked_fields
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import CONFIG_FOLDER, compose_config, load_task_config
@@ -112,3 +117,22 @@ def test_paths_start_from_the_working_folder(
 def test_a_first_policy_is_a_folder_that_is_to_come(tmp_path: Path) -> None:
     config = load_in(tmp_path, "recipe=quickstart", "cold_start.folder=work/policy")
     assert config.actor_rollout_ref.model.path == f"{tmp_path}/work/policy"
+
+
+OWN = {"name": "A", "model": "a", "completion_price": 1.0}
+NEEDED: dict[type, dict[str, Any]] = {
+    LLMConfig: OWN,
+    PoolConfig: {"name": "mine", "llms": [LLMConfig(**OWN)]},
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "name"),
+    [
+        *(own for own in marked_fields(RouterConfig) if own[0].__module__.startswith("router_r1")),
+        *marked_fields(RouterArguments, ServerConfig),
+    ],
+)
+def test_a_number_of_the_routers_out_of_its_range_is_refused(schema: type, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must be .*, got -1"):
+        schema(**{**NEEDED.get(schema, {}), name: -1})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from verl.config.model import ActorConfig, CriticConfig
+from verl.config.model import UpdateConfig
 from verl.config.ppo import PPOConfig
 
 
@@ -26,7 +26,7 @@ class Workload:
     key: str
 
     @classmethod
-    def of(cls, config: PPOConfig, role: ActorConfig | CriticConfig, prefix: str) -> Workload:
+    def of(cls, config: PPOConfig, role: UpdateConfig, prefix: str) -> Workload:
         """Of the actor's or critic's config, which lies under ``prefix`` (ends with a dot)."""
         ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
         samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n_agent

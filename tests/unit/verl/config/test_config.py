@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.marked_ranges import marked_fields
 from verl.config.ppo import PPOConfig
 from verl.config.sft import SFTConfig
 from verl.config.validation import ConfigError, to_dataclass
@@ -186,3 +187,9 @@ def test_a_broken_file_of_the_configuration_is_one_line(
     monkeypatch.setattr("verl.trainer.launch.CONFIG_FOLDER", tmp_path)
     with pytest.raises(ConfigError, match=r"no YAML file: .*root\.yaml\", line 2"):
         compose_config("root", [])
+
+
+@pytest.mark.parametrize(("schema", "name"), marked_fields(PPOConfig, SFTConfig))
+def test_a_number_out_of_its_range_is_refused(schema: type, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{name} must be .*, got -1"):
+        schema(**{name: -1})
