@@ -82,7 +82,32 @@ class SamplesConfig:
 
 
 @dataclass
-class TrainerConfig:
+class RanksConfig:
+    """One process a GPU, or so many on CPU.
+
+    Attributes:
+        nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
+        device: "cpu", "cuda", or "auto": "cuda" where the Ray cluster has a GPU.
+        cpu_threads: torch threads of each worker process (CPU).
+    """
+
+    nnodes: int = field(default=1, metadata=POSITIVE)
+    n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
+    device: str = "auto"
+    cpu_threads: int = 1
+
+    def __post_init__(self) -> None:
+        require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        require_ranges(self, "trainer.")
+
+    @property
+    def ranks(self) -> int:
+        """Worker processes."""
+        return self.nnodes * self.n_gpus_per_node
+
+
+@dataclass
+class TrainerConfig(RanksConfig):
     """The run.
 
     Attributes:
@@ -106,9 +131,6 @@ class TrainerConfig:
             after one of its worker processes has died or failed; 0 ends it then.
         val_before_train: validate the untrained policy.
         val_only: validate and stop.
-        nnodes, n_gpus_per_node: worker processes = product; on CPU "gpus" are CPU ranks.
-        device: "cpu", "cuda", or "auto": "cuda" where the Ray cluster has a GPU.
-        cpu_threads: torch threads of each worker process (CPU).
         start_timeout_s: how long the worker processes may take to start and load, seconds.
         default_local_dir: where the run writes.
         logger: any of console, jsonl, wandb, tensorboard.
@@ -133,10 +155,6 @@ class TrainerConfig:
     test_freq: int = -1
     val_before_train: bool = True
     val_only: bool = False
-    nnodes: int = field(default=1, metadata=POSITIVE)
-    n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
-    device: str = "auto"
-    cpu_threads: int = 1
     start_timeout_s: float = field(default=1800.0, metadata=POSITIVE)
     default_local_dir: str = field(default="outputs/${trainer.experiment_name}", metadata=PATH)
     logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
@@ -146,7 +164,7 @@ class TrainerConfig:
     profiler: ProfilerConfig = field(default_factory=ProfilerConfig)
 
     def __post_init__(self) -> None:
-        require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        super().__post_init__()
         if self.async_level not in (0, 1):
             raise ConfigError(f"trainer.async_level must be 0 or 1, got {self.async_level}")
         require_choice("trainer.save_hf", self.save_hf, EXPORTS)
@@ -154,8 +172,7 @@ class TrainerConfig:
             raise ConfigError('trainer.resume must be "auto", "never" or a folder')
         for name in self.logger:
             require_choice("trainer.logger", name, ("console", "jsonl", "wandb", "tensorboard"))
-        require_ranges(self, "trainer.")
-        self.profiler.check_ranks(self.nnodes * self.n_gpus_per_node)
+        self.profiler.check_ranks(self.ranks)
 
 
 @dataclass
@@ -334,8 +351,7 @@ def _check_async(config: Any) -> None:
 
 def _check_divisible(config: Any) -> None:
     """Batches must split evenly: into mini-batches, and mini-batches over ranks."""
-    world_size = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    actor = config.actor_rollout_ref.actor
+    ranks, actor = config.trainer.ranks, config.actor_rollout_ref.actor
     samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n_agent
     for key, size in (
         ("actor_rollout_ref.actor.ppo_mini_batch_size", actor.ppo_mini_batch_size),
@@ -346,8 +362,8 @@ def _check_divisible(config: Any) -> None:
                 f"data.train_batch_size x rollout.n_agent = {samples} is not divisible by "
                 f"{key} = {size}"
             )
-        if size % world_size:
-            raise ConfigError(f"{key} = {size} is not divisible by the {world_size} ranks")
+        if size % ranks:
+            raise ConfigError(f"{key} = {size} is not divisible by the {ranks} ranks")
 
 
 def _check_engines(config: Any) -> None:
@@ -356,7 +372,7 @@ def _check_engines(config: Any) -> None:
     rollout.check_device(trainer.device)
     if trainer.device == "cpu":
         return
-    size, gpus = rollout.tensor_model_parallel_size, trainer.nnodes * trainer.n_gpus_per_node
+    size, gpus = rollout.tensor_model_parallel_size, trainer.ranks
     if trainer.n_gpus_per_node % size:
         raise ConfigError(
             f"actor_rollout_ref.rollout.tensor_model_parallel_size={size} does not divide "

@@ -9,7 +9,7 @@ from omegaconf import MISSING
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.config.paths import PATH
-from verl.config.ppo import RayConfig
+from verl.config.ppo import RanksConfig, RayConfig
 from verl.config.saving import AUTO, NEVER
 from verl.config.validation import POSITIVE, ConfigError, require_choice, require_ranges
 
@@ -58,7 +58,7 @@ class SFTDataConfig:
 
 
 @dataclass
-class SFTTrainerConfig:
+class SFTTrainerConfig(RanksConfig):
     """The run.
 
     Attributes:
@@ -92,20 +92,14 @@ class SFTTrainerConfig:
     max_ckpt_to_keep: int | None = field(default=1, metadata=POSITIVE)
     max_nonfinite_steps: int | None = field(default=10, metadata=POSITIVE)
     resume: str = AUTO
-    n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
-    nnodes: int = 1
-    device: str = "auto"
-    cpu_threads: int = 1
     seed: int = 42
 
     def __post_init__(self) -> None:
-        require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
+        super().__post_init__()
         require_choice("trainer.resume", self.resume, (AUTO, NEVER))
-        require_ranges(self, "trainer.")
-        ranks = self.nnodes * self.n_gpus_per_node
-        if self.batch_size % ranks:
+        if self.batch_size % self.ranks:
             raise ConfigError(
-                f"trainer.batch_size={self.batch_size} is not divisible by the {ranks} ranks"
+                f"trainer.batch_size={self.batch_size} is not divisible by the {self.ranks} ranks"
             )
         if self.steps is not None and self.epochs is not None:
             raise ConfigError(

@@ -96,7 +96,7 @@ def _train(
     trainer_config, surroundings = config.trainer, task.surroundings()
     seed_everything(trainer_config.seed)
     output_dir = Path(trainer_config.default_local_dir)
-    num_ranks = trainer_config.nnodes * trainer_config.n_gpus_per_node
+    num_ranks = trainer_config.ranks
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
     with (
         claim_run_folder(output_dir, models, find) as start_from,

@@ -209,7 +209,7 @@ def main(overrides: list[str]) -> int:
     config = to_dataclass(compose_config("sft_trainer", overrides), SFTConfig)
     make_paths_absolute(config)
     seed_everything(config.trainer.seed)
-    with ray_cluster(config.ray, config.trainer.nnodes * config.trainer.n_gpus_per_node):
+    with ray_cluster(config.ray, config.trainer.ranks):
         try:
             run_sft(config)
         except StopRequestedError:

@@ -26,7 +26,7 @@ def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]
         The lines, and the node, with all of its cards; without a GPU in the cluster the weakest
         of all nodes, and None if the cluster cannot be asked.
     """
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = config.trainer.ranks
     try:
         with ray_cluster(config.ray, ranks):
             have, free = ray.cluster_resources(), ray.available_resources()

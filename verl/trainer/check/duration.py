@@ -41,7 +41,7 @@ def duration_line(
     card = Card.of(H100 if machine.described else machine.gpus[0].name)
     if card is None:
         return replace(unknown, found=f"no rates are known of {machine.gpus[0].name}")
-    gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    gpus = config.trainer.ranks
     parts, seconds = [], 0.0
     if plan.steps and (work := expected(plan.training // plan.steps)):
         rates = _rates(config, models[0], card, work)

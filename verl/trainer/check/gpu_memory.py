@@ -46,7 +46,7 @@ _FREE_KEY = "actor_rollout_ref.rollout.free_cache_engine=true"
 
 def gpu_phases(config: PPOConfig, models: list[RoleModel], gpu_bytes: float) -> list[Phase]:
     """The phases of a training step on one GPU of ``gpu_bytes``."""
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = config.trainer.ranks
     resting = [Part("contexts", CONTEXTS), *(_resting(model, ranks) for model in models)]
     rollout = config.actor_rollout_ref.rollout
     engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY, True)

@@ -80,7 +80,7 @@ def _offloaded(model: RoleModel, share: float) -> Part:
 
 def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
     trainer, rollout = config.trainer, config.actor_rollout_ref.rollout
-    ranks, on_node = trainer.nnodes * trainer.n_gpus_per_node, trainer.n_gpus_per_node
+    ranks, on_node = trainer.ranks, trainer.n_gpus_per_node
     shards = sum(
         (MASTER * model.masters + (ADAM + GRADIENT) * model.trainable) / ranks for model in models
     )

@@ -107,7 +107,7 @@ def _cpu_lines(config: PPOConfig, machine: Machine) -> list[CheckLine]:
     """Ray's CPUs on this machine: a rank takes one, with a GPU as well."""
     if machine.cpus is None:
         return []
-    ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    ranks = config.trainer.ranks
     slots = config.ray.num_cpus or max(machine.cpus, ranks)
     enough = slots >= ranks
     return [

@@ -28,7 +28,7 @@ class Workload:
     @classmethod
     def of(cls, config: PPOConfig, role: UpdateConfig, prefix: str) -> Workload:
         """Of the actor's or critic's config, which lies under ``prefix`` (ends with a dot)."""
-        ranks = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        ranks = config.trainer.ranks
         samples = config.data.train_batch_size * config.actor_rollout_ref.rollout.n_agent
         longest = config.data.max_prompt_length
 
