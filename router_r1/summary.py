@@ -162,29 +162,27 @@ def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[s
     return rows
 
 
-def _print_by_cost_coe(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="By what cost counts", title_justify="left")
-    table.add_column("cost_coe")
-    for column in ("questions", "EM", "cost", "reward", "oracle's EM", "its cost"):
+def _table(title: str, names: str, *figures: str) -> Table:
+    """An empty table with a column of names and columns of figures."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(names)
+    for column in figures:
         table.add_column(column, justify="right")
+    return table
+
+
+def _print_by_cost_coe(rows: list[dict[str, Any]]) -> None:
+    columns = ("questions", "EM", "cost", "reward", "oracle's EM", "its cost")
+    table = _table("By what cost counts", "cost_coe", *columns)
     for row in rows:
-        figures = (
-            row["em"],
-            row["cost"],
-            row["reward"],
-            row.get("oracle_em"),
-            row.get("oracle_cost"),
-        )
+        figures = (row.get(n) for n in ("em", "cost", "reward", "oracle_em", "oracle_cost"))
         cells = ("" if figure is None else f"{figure:.3f}" for figure in figures)
         table.add_row(f"{row['cost_coe']:g}", str(row["questions"]), *cells)
     console.print(table)
 
 
 def _print_table(rows: dict[str, dict[str, float] | None], best_llm: str) -> None:
-    table = Table(title="Validation questions", title_justify="left")
-    table.add_column("router")
-    for column in ("EM", "F1", "cost", "calls"):
-        table.add_column(column, justify="right")
+    table = _table("Validation questions", "router", "EM", "F1", "cost", "calls")
     for key, label in _LABELS.items():
         row = rows[key]
         if row is None:
@@ -197,10 +195,8 @@ def _print_table(rows: dict[str, dict[str, float] | None], best_llm: str) -> Non
 
 def _print_spending(ledger: Ledger, budget_usd: float | None) -> None:
     """Every call of the run: training and validation."""
-    table = Table(title="Spending of the whole run", title_justify="left")
-    table.add_column("LLM")
-    for column in ("calls", "answered", "prompt tokens", "completion tokens", "$"):
-        table.add_column(column, justify="right")
+    columns = ("calls", "answered", "prompt tokens", "completion tokens", "$")
+    table = _table("Spending of the whole run", "LLM", *columns)
     asked = {name: account for name, account in ledger.accounts.items() if account.calls}
     for name, account in asked.items():
         table.add_row(name, *_spending_cells(account))
