@@ -15,7 +15,7 @@ import numpy as np
 
 from verl.config.sampling import Sampling
 
-if TYPE_CHECKING:  # they bring torch, which reading data and computing rewards do without
+if TYPE_CHECKING:  # DataProto brings torch, which reading data and computing rewards do without
     from verl.protocol import DataProto
     from verl.trajectory import Trajectory
 

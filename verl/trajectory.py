@@ -18,12 +18,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
-import torch
 
-from verl.protocol import DataProto
+if TYPE_CHECKING:  # imported where tensors are made: it takes seconds, and few who read need them
+    import torch
+
+    from verl.protocol import DataProto
 
 
 class SegmentKind(StrEnum):
@@ -176,6 +178,8 @@ def _pad(
 ) -> torch.Tensor:
     """(rows, longest), filled up with ``value``; all rows in one go, since a tensor of each takes
     most of a large batch's time."""
+    import torch
+
     real = _real(rows, left)
     flat = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=dtype)
     return torch.full(real.shape, value, dtype=dtype).masked_scatter_(real, flat)
@@ -183,6 +187,8 @@ def _pad(
 
 def _real(rows: Sequence[Sequence[float]], left: bool) -> torch.Tensor:
     """Where padded rows hold something, (rows, longest) bool; at least one column."""
+    import torch
+
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(-1)
     width = max(int(lengths.max()), 1)
     columns = torch.arange(width)
@@ -203,6 +209,10 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
 
     and non-tensor ``uid``, ``status`` and ``record`` (object arrays of length B).
     """
+    import torch
+
+    from verl.protocol import DataProto
+
     if not trajectories:
         raise ValueError("cannot collate an empty list of trajectories")
     prompts = [t.prompt_ids for t in trajectories]

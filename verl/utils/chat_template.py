@@ -12,14 +12,16 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
-from transformers import PreTrainedTokenizerBase
 
 from verl.config.validation import ConfigError
 from verl.utils.control_tokens import disarm, turn_control_texts
 from verl.utils.rows import Messages
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _OPTIONS_KEY = "data.apply_chat_template_kwargs"
 _OPENED_TAG = re.compile(r".*(<\w+>)(\s*)", re.DOTALL)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet
-from transformers import PreTrainedTokenizerBase
 
 from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
@@ -30,6 +29,9 @@ from verl.utils.rows import (
     extra_info,
     ground_truth,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REQUIRED_COLUMNS = ("data_source", "reward_model")
 _SHOWN_LENGTHS = 5

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from verl.interfaces import RewardFunction
-from verl.protocol import DataProto
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
@@ -32,6 +31,8 @@ def score_records(
     records: Sequence[EvaluationRecord[RecordT]], reward_function: RewardFunction
 ) -> list[EvaluationRecord[RecordT]]:
     """The records with the reward function's columns, and ``reward``."""
+    from verl.protocol import DataProto  # brings torch, which nothing else here needs
+
     batch = DataProto.from_dict(
         non_tensors={
             "record": [record.trajectory for record in records],
