@@ -8,6 +8,7 @@ variables that scripts read, and the server's paths. What is none of these ends 
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import re
 import shlex
@@ -154,8 +155,13 @@ def _check_overrides(arguments: Sequence[str], recipe: list[str], options: list[
     _require(chosen.removeprefix("recipe=") in recipes(), f"no {chosen}")
     pool = next((w.removeprefix("pool=") for w in overrides if w.startswith("pool=")), None)
     _require(pool is None or pool in pools(), f"no pool {pool}")
+    _compose(*recipe, *overrides)
+
+
+@functools.cache
+def _compose(*overrides: str) -> None:
     try:
-        to_dataclass(compose_config("ppo_trainer", [*recipe, *overrides]), RouterConfig)
+        to_dataclass(compose_config("ppo_trainer", overrides), RouterConfig)
     except ConfigError as error:
         raise WrongCommandError(str(error)) from error
 

@@ -7,10 +7,9 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
-from omegaconf import OmegaConf
 
 from router_r1.config import RouterConfig
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
@@ -139,8 +138,9 @@ def config_holds(key: str) -> bool:
             return True  # a free mapping, such as the chat template's options
         if name not in {field.name for field in dataclasses.fields(owner)}:
             return False
-        hint = OmegaConf.get_type(OmegaConf.structured(owner), name)
-        owner = optional.get(name, hint)
+        hint = get_type_hints(owner)[name]
+        inner = next(filter(dataclasses.is_dataclass, (hint, *get_args(hint))), None)
+        owner = optional.get(name, inner)
     return True
 
 
