@@ -187,6 +187,10 @@ def wheels(tmp_path: Path) -> Path:
 
 def test_a_file_that_is_not_the_locks_is_refused(copy: Path, wheels: Path) -> None:
     lock(copy, "tiny==1.0")
+    venv = copy / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    pip = f'exec {sys.executable} -m pip --python {venv}/bin/python "$@"'
+    write_command(venv / "bin" / "pip", pip)
     result = run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(wheels))
     assert result.returncode == 1
     assert "DO NOT MATCH THE HASHES" in result.stderr
@@ -383,6 +387,8 @@ def test_one_build_of_vllm_is_not_installed_over_the_other(copy: Path) -> None:
     put_installed_packages(copy / ".venv")
     (copy / ".venv" / "installed").write_text("cpu 1234\n")
     (copy / ".venv" / "lib" / "vllm").mkdir()
-    (copy / "scripts" / "locks" / "cuda.lock").write_text("no-such-package==1.0\n")
-    run(copy, PYTHON=sys.executable, PIP_NO_INDEX="1", VERL_LOCK="cuda")
+    path = put_uv_on_path(copy)
+    result = run(copy, PATH=path, PYTHON=sys.executable, ROUTER_R1_INSTALLER="uv", VERL_LOCK="cuda")
+    assert result.returncode == 0, result.stderr
+    assert (copy / ".venv" / "installed").read_text().startswith("cuda ")
     assert not (copy / ".venv" / "lib" / "vllm").exists()
