@@ -272,15 +272,15 @@ JSON_VALUE = st.recursive(
 )
 
 
-@settings(max_examples=30, deadline=None)
-@given(question=JSON_VALUE, answers=JSON_VALUE)
+@settings(max_examples=8, deadline=None)
+@given(any_rows=st.lists(st.tuples(JSON_VALUE, JSON_VALUE), min_size=5, max_size=8))
 def test_any_row_is_prepared_or_dropped_and_what_is_prepared_can_be_trained_on(
-    question: Any, answers: Any, tmp_path_factory: pytest.TempPathFactory
+    any_rows: list[tuple[Any, Any]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.getbasetemp() / "any_row"
     folder.mkdir(exist_ok=True)
-    source = read_lines(folder, row_line(["a"]), row_line(answers, question))
-    assert len(source.questions) + source.dropped.total() == 2
+    source = read_lines(folder, row_line(["a"]), *(row_line(*values) for values in any_rows))
+    assert len(source.questions) + source.dropped.total() == 1 + len(any_rows)
     out = prepared(qa_train_merge, folder, folder, "--data_sources", "nq")
     rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
     for row in rows:
