@@ -26,7 +26,7 @@ from router_r1.pool.config import QUERY_MARKER, PoolConfig
 from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH
 from verl.interfaces import RolloutRequest, SamplingParams
 from verl.utils.chat_template import ChatTemplate
-from verl.utils.seeding import generation_seed
+from verl.utils.generation_seed import generation_seed
 from verl.workers.rollout.replicas import RolloutReplicas
 
 LIMITS = GenerationLimits(3, max_response_length=48, max_prompt_length=512, max_obs_length=64)

@@ -22,8 +22,6 @@ from router_r1.pool.client import PoolClient, check_endpoints
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.tools.member import check_tools
-from router_r1.world.cold_start.policy import policy_config, world_tokenizer
-from router_r1.world.cold_start.training import ensure_cold_start
 from router_r1.world.dataset import write_world
 from router_r1.world.simulated_llm import World
 from router_r1.world.simulated_pool import reachable_pool
@@ -102,6 +100,8 @@ class RoutingSurroundings(Surroundings):
         config = self._config
         if config.cold_start is None:
             return
+        from router_r1.world.cold_start.training import ensure_cold_start
+
         start = time.monotonic()
         ensure_cold_start(config.cold_start, config.setting, config.trainer)
         self.cold_start_seconds = time.monotonic() - start
@@ -112,6 +112,8 @@ class RoutingSurroundings(Surroundings):
         path = Path(self._config.actor_rollout_ref.model.path)
         if cold_start is None or path.resolve() != Path(cold_start.folder).resolve():
             return None
+        from router_r1.world.cold_start.policy import policy_config, world_tokenizer
+
         tokenizer = world_tokenizer(self._config.setting, cold_start.words)
         return policy_config(tokenizer, cold_start.policy)
 

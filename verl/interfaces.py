@@ -88,7 +88,7 @@ class RolloutOptions(Sampling):
         max_tokens: bounds the tokens of a trajectory after its prompt, sampled and observed; None
             leaves it to the source's own limits.
         seed: the run's: the source derives each generation's own from it (see
-            :func:`verl.utils.seeding.generation_seed`); None leaves sampling unseeded.
+            :func:`verl.utils.generation_seed.generation_seed`); None leaves sampling unseeded.
     """
 
     max_tokens: int | None = None

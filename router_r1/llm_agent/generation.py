@@ -13,9 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from router_r1.llm_agent.observation import encode_observation
 from router_r1.llm_agent.observer import TrajectoryObserver, TurnText
@@ -33,6 +31,9 @@ from verl.agents.loop import AgentLoop
 from verl.interfaces import GenerationEngine, RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory, TrajectoryStatus
 from verl.utils.chat_template import ChatTemplate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _NOBODY = TrajectoryObserver()
 

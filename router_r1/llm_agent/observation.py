@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
 from router_r1.tags import DEFAULT_TAGS, INFORMATION_CLOSE, INFORMATION_OPEN, Tags
 from verl.utils import control_tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)

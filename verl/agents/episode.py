@@ -17,7 +17,7 @@ from verl.interfaces import (
     RolloutRequest,
 )
 from verl.trajectory import RecordT, Segment, SegmentKind, Trajectory, TrajectoryStatus
-from verl.utils.seeding import generation_seed
+from verl.utils.generation_seed import generation_seed
 
 
 class Episode:

@@ -9,10 +9,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from verl.columns import repeated_column
-from verl.trainer.evaluation.generate import TRAJECTORIES
+from verl.trainer.evaluation.generate import TRAJECTORIES, evaluated_model
 from verl.trainer.evaluation.score import score_folder
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.trainer.main_generation import evaluated_model
 from verl.utils.checkpoints import load_reward_state
 
 

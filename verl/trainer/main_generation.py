@@ -15,13 +15,13 @@ from verl.trainer.cluster import ray_cluster
 from verl.trainer.cluster_device import settle_device
 from verl.trainer.evaluation.generate import (
     TRAJECTORIES,
+    evaluated_model,
     evaluation_rows,
     generate,
     prepare_folder,
 )
 from verl.trainer.evaluation.records import read_keys
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.utils.checkpoints import actor_to_score
 from verl.utils.dataset import PromptDataset, load_tokenizer
 from verl.utils.device import require_vllm_build
 from verl.utils.seeding import seed_everything
@@ -69,17 +69,6 @@ def main(overrides: list[str]) -> None:
             )
         finally:
             engine.shutdown()
-
-
-def evaluated_model(config: PPOConfig) -> Path:
-    """What an evaluation scores.
-
-    Raises:
-        UserError: if none is named and the run has no checkpoint.
-    """
-    if named := config.evaluation.model_path:
-        return Path(named)
-    return actor_to_score(Path(config.trainer.default_local_dir), config.scored_best)
 
 
 def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -136,3 +138,14 @@ NEEDED: dict[type, dict[str, Any]] = {
 def test_a_number_of_the_routers_out_of_its_range_is_refused(schema: type, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} must be .*, got -1"):
         schema(**{**NEEDED.get(schema, {}), name: -1})
+
+
+def test_a_wrong_key_is_named_before_anything_is_imported_that_takes_seconds() -> None:
+    command = [sys.executable, "-X", "importtime", "-m", "verl.trainer.main_ppo"]
+    wrong = ["recipe=quickstart", "trainer.total_step=3"]
+    done = subprocess.run([*command, *wrong], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "unknown config key 'trainer.total_step'" in done.stdout + done.stderr
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "router_r1.surroundings" in imported
+    assert not {"torch", "transformers"} & imported

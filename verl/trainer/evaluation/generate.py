@@ -21,6 +21,7 @@ from verl.errors import UserError
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
 from verl.trainer.evaluation.records import RecordLog, read_keys, record_of
 from verl.trajectory import AgentRecord, Trajectory
+from verl.utils.checkpoints import actor_to_score
 from verl.utils.console import progress_bar
 from verl.utils.dataset import PromptDataset
 from verl.utils.redaction import redact
@@ -42,6 +43,17 @@ class EvaluationStoppedError(UserError):
 
 class _StopRolloutError(Exception):
     """Ends a rollout; carries the task's reason."""
+
+
+def evaluated_model(config: PPOConfig) -> Path:
+    """What an evaluation scores.
+
+    Raises:
+        UserError: if none is named and the run has no checkpoint.
+    """
+    if named := config.evaluation.model_path:
+        return Path(named)
+    return actor_to_score(Path(config.trainer.default_local_dir), config.scored_best)
 
 
 def evaluation_rows(dataset: PromptDataset, n_samples: int) -> list[RolloutRequest]:

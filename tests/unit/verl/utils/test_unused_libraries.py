@@ -12,7 +12,7 @@ from verl.utils.unused_libraries import not_found
 
 SCRIPT = """
 import sys
-import verl.trainer.main_ppo
+import verl.trainer.ppo.run
 assert "verl.workers.fsdp.actor" in sys.modules
 assert "transformers.generation.candidate_generator" in sys.modules
 assert "transformers.loss.loss_d_fine" in sys.modules

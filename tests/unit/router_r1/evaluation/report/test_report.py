@@ -93,14 +93,20 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path, records):
 
 
 def test_the_command_says_where_the_report_is_and_what_is_missing(tmp_path, records):
+    """It imports neither torch nor transformers, which take seconds."""
+
     def run(folder: Path) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "router_r1.evaluation.report", str(folder)]
+        told = [sys.executable, "-X", "importtime"]
+        command = [*told, "-m", "router_r1.evaluation.report", str(folder)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     folder = write_evaluation(tmp_path / "eval", records[:5])
     done = run(folder)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (folder / "report.html").is_file()
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "pandas" in imported
+    assert not {"torch", "transformers"} & imported
     failed = run(tmp_path / "nowhere")
     assert failed.returncode == 2
     assert "questions.parquet" in failed.stdout
