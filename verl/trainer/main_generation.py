@@ -5,92 +5,19 @@ Takes the overrides of main_ppo; see :class:`verl.config.ppo.EvaluationConfig`.
 
 from __future__ import annotations
 
-import logging
-from pathlib import Path
-
-from verl.config.ppo import PPOConfig
-from verl.interfaces import RolloutOptions
-from verl.task import Task
-from verl.trainer.cluster import ray_cluster
-from verl.trainer.cluster_device import settle_device
-from verl.trainer.evaluation.generate import (
-    TRAJECTORIES,
-    evaluated_model,
-    evaluation_rows,
-    generate,
-    prepare_folder,
-)
-from verl.trainer.evaluation.records import read_keys
+from verl.trainer.evaluation.generate import evaluated_model
 from verl.trainer.launch import load_task_config, run_as_command
-from verl.utils.dataset import PromptDataset, load_tokenizer
-from verl.utils.device import require_vllm_build
-from verl.utils.seeding import seed_everything
-from verl.workers.rollout.replicas import RolloutReplicas
-
-logger = logging.getLogger(__name__)
 
 
 def main(overrides: list[str]) -> None:
     """Generates what is missing of ``trajectories.jsonl``."""
     task_class, config = load_task_config(overrides)
-    seed_everything(config.trainer.seed)
     model_path = evaluated_model(config)
     task = task_class(config)
-    surroundings = task.surroundings()
-    surroundings.check()
-    dataset = evaluation_dataset(config, task)
-    tokenizer = load_tokenizer(str(model_path))
-    dataset.check_lengths(
-        tokenizer, config.data.max_start_length, config.data.apply_chat_template_kwargs
-    )
-    folder = prepare_folder(config, model_path, task.record_class)
-    requests = evaluation_rows(dataset, config.evaluation.n_samples)
-    done = read_keys(folder / TRAJECTORIES)
-    if done >= {(request.uid, request.sample_index) for request in requests}:
-        logger.info("all %d trajectories are in %s already", len(requests), folder)
-        return
-    logger.info("scoring %s on %d prompts", model_path, len(dataset))
-    with ray_cluster(config.ray, num_ranks=1), surroundings.running():
-        device = settle_device(config.trainer.device)
-        require_vllm_build(device)
-        engine = _start_engine(config, model_path, device)
-        try:
-            source = task.agent(engine, tokenizer)
-            engine.wait_until_ready()
-            val = config.actor_rollout_ref.rollout.val
-            options = RolloutOptions.of(val, config.trainer.seed)
-            generate(
-                requests,
-                source,
-                options,
-                folder,
-                surroundings.stop_reason,
-                surroundings.describe_failures,
-            )
-        finally:
-            engine.shutdown()
+    # Takes seconds to import, for which nobody waits whose configuration is wrong.
+    from verl.trainer.evaluation.run import generate_missing
 
-
-def evaluation_dataset(config: PPOConfig, task: Task) -> PromptDataset:
-    """The prompts of an evaluation.
-
-    Raises:
-        DataError: if a file cannot be used.
-    """
-    files = config.evaluation.files or config.data.val_files
-    limit = config.evaluation.limit
-    return PromptDataset(files, config.data.prompt_key, limit, task.messages, task.check_row)
-
-
-def _start_engine(config: PPOConfig, model_path: Path, device: str) -> RolloutReplicas:
-    rollout = config.actor_rollout_ref.rollout
-    return RolloutReplicas(
-        rollout,
-        str(model_path),
-        device,
-        rollout.max_model_len or config.data.max_prompt_length,
-        config.trainer.seed,
-    )
+    generate_missing(config, task, model_path)
 
 
 if __name__ == "__main__":
