@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Sequence
 
 from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
+from verl.utils.ctrl_c import sigint_blocked
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 from verl.workers.rollout.vllm_replica import ReplicaSettings, VLLMReplica
 
@@ -84,16 +82,3 @@ class VLLMEngine:
     async def close(self) -> None:
         """Ends the engine's processes."""
         await self._replica.shutdown()
-
-
-@contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Processes started in the block never see Ctrl-C: it reaches the whole foreground group, and
-    whether it ends the engine or only the generation under way is ours to say."""
-    # It starts with the first spawned process, and unblocks SIGINT in the thread that starts it.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -95,7 +95,7 @@ def test_spawned_processes_do_not_see_ctrl_c() -> None:
         """
         import signal, subprocess, sys
         from multiprocessing import resource_tracker
-        from verl.workers.rollout.vllm_engine import sigint_blocked
+        from verl.utils.ctrl_c import sigint_blocked
 
         with sigint_blocked():
             resource_tracker.ensure_running()  # as a spawned process does first
