@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ PLAN = PlannedRun(steps=100, training=6400, validations=3, validation=600)
 H100 = "NVIDIA H100 80GB HBM3"
 
 
+@functools.cache
 def load(*overrides: str) -> tuple[PPOConfig, list[RoleModel]]:
     config: PPOConfig = load_task_config(["recipe=paper_qwen", *overrides])[1]
     return config, load_models(config)
