@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 
 from rich.table import Table
@@ -57,6 +58,7 @@ def trajectory(number: int, question: Question, world: World) -> RoutedRecord:
 
 def measure() -> dict[str, float]:
     """Times the stages, and the whole as ``main_eval`` runs it."""
+    import_module("verl.protocol")  # brings torch, for which main_eval waits once
     world = World(WorldConfig(test_questions=400))
     questions = world.knowledge.questions("test")
     records = [trajectory(i, questions[i % len(questions)], world) for i in range(COUNT)]

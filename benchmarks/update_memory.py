@@ -46,7 +46,7 @@ class Shape:
 
 
 LARGE_VOCABULARY = Shape(151_936, 128, 8, 256, 192, 256, 3)
-QUICKSTART = Shape(900, 256, 32, 400, 250, 2048, 7)
+QUICKSTART = Shape(900, 256, 32, 400, 250, 2048, 5)
 Statistics = tuple[torch.Tensor, torch.Tensor]
 Form = Callable[[Any, ModelInput], Statistics]
 
