@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Measures speed and size claims side by side, into benchmarks/results and benchmarks/README.md; two
-# cores need 20 minutes, and 3 more for the cold start where it is not in the cache. --check compares with what is kept; see benchmarks/run.py.
+# Measures speed and size claims side by side, into benchmarks/results and benchmarks/README.md. Two
+# cores need 20 minutes, and 3 more where the cold start is not in the cache. --check compares with
+# what is kept; see benchmarks/run.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Two cores are what the figures are about, also where there is a GPU.
