@@ -7,9 +7,9 @@ of 48 tokens (it never ends one itself), a reward that calls nobody, two epochs 
 mini-batches of 64, no KL, no entropy bonus, gradients clipped at 1, float32, and both cores. The
 learning rate is too small to change what is sampled, so that lengths stay alike. Ours has two ranks
 and a vLLM engine, TRL's is one process of two threads that samples by transformers' ``generate``,
-its default. Ours is timed as the run's metrics say it (``timing_s/step``), TRL's from the end of
-one batch's updates to the next; the median counts, without the first. The sides run one after the
-other.
+its default. Ours is timed as the run's metrics say it (``timing_s/*``), TRL's from the end of one
+batch's updates to the next, and in the method that makes a batch; the median counts, without the
+first. The sides run one after the other.
 
 TRL is installed on first use, from the package index, into ``build/trl``, over our own torch and
 transformers.
@@ -53,7 +53,11 @@ TRL = "1.16.0"
 ENVIRONMENT = ROOT / "build" / "trl"
 PROMPTS, GROUP, SAMPLES, MINI_BATCH, EPOCHS, TOKENS, LR = 64, 8, 128, 64, 2, 48, 1e-7
 BATCHES = 6
+# What makes a batch that can be learned from, among the parts of our step.
+MAKING = ("gen", "reward", "log_probs", "adv")
 Figures = dict[str, float]
+Seconds = dict[str, list[float]]
+"""Of each step but the first: "step" the whole, "batch" until there is what to learn from."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +127,8 @@ def prompts() -> list[str]:
     return [str(task.config.setting.template.replace("{question}", q.text)) for q in questions]
 
 
-def ours(policy: Path, texts: list[str], folder: Path) -> list[float]:
-    """Seconds of each step but the first."""
+def ours(policy: Path, texts: list[str], folder: Path) -> Seconds:
+    """Of our side."""
     rows = [
         {
             "data_source": "world",
@@ -172,11 +176,15 @@ def ours(policy: Path, texts: list[str], folder: Path) -> list[float]:
         "ray.num_cpus=4",
     )
     _run([sys.executable, "-m", "verl.trainer.main_ppo", "--config-name", "ppo", *settings])
-    return [float(step["timing_s/step"]) for step in steps_of(folder / "run")[1:]]
+    steps = steps_of(folder / "run")[1:]
+    return {
+        "step": [float(step["timing_s/step"]) for step in steps],
+        "batch": [sum(float(step[f"timing_s/{part}"]) for part in MAKING) for step in steps],
+    }
 
 
-def peers(policy: Path, texts: list[str], folder: Path) -> list[float]:
-    """Seconds of each step but the first."""
+def peers(policy: Path, texts: list[str], folder: Path) -> Seconds:
+    """Of TRL's."""
     file = folder / "settings.json"
     settings = {
         "policy": str(policy),
@@ -193,7 +201,7 @@ def peers(policy: Path, texts: list[str], folder: Path) -> list[float]:
     file.write_text(json.dumps(settings), encoding="utf-8")
     python = str(ENVIRONMENT / "bin" / "python")
     said = _run([python, "-m", "benchmarks.trl_steps", str(file)])
-    seconds: list[float] = json.loads(said.splitlines()[-1])
+    seconds: Seconds = json.loads(said.splitlines()[-1])
     return seconds
 
 
@@ -234,9 +242,21 @@ def measure() -> Figures:
         their = peers(policy, texts, Path(name))
         own = ours(policy, texts, Path(name))
     for side, seconds in (("TRL", their), ("ours", own)):
-        console.print(f"{side}: " + ", ".join(f"{took:.2f}" for took in seconds) + " s a step")
-    step, peer_step = statistics.median(own), statistics.median(their)
-    return {"a step": step, "a step of TRL's": peer_step, "TRL's time over ours": peer_step / step}
+        told = ", ".join(f"{took:.2f}" for took in seconds["step"])
+        console.print(f"{side}: {told} s a step, of which {_batch(seconds):.2f} make the batch")
+    step, peer_step = statistics.median(own["step"]), statistics.median(their["step"])
+    batch, peer_batch = _batch(own), _batch(their)
+    return {
+        "a step": step,
+        "a step of TRL's": peer_step,
+        "TRL's time over ours": peer_step / step,
+        "TRL's time over ours, making the batch": peer_batch / batch,
+        "TRL's time over ours, updates": (peer_step - peer_batch) / (step - batch),
+    }
+
+
+def _batch(seconds: Seconds) -> float:
+    return statistics.median(seconds["batch"])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
     python -m benchmarks.trl_steps SETTINGS.json
 
 The settings hold the policy's folder, the prompts, and the numbers that both sides are given.
-Prints one JSON list: seconds between one batch of samples and the next, each with all its updates.
+Prints one JSON object of two lists without the first batch: "step", seconds between the end of one
+batch's updates and that of the next; "batch", the part of them in which the batch is made: samples,
+rewards, old log-probs, advantages.
 """
 
 from __future__ import annotations
@@ -35,20 +37,34 @@ class Clock(TrainerCallback):
         self.times.append(time.monotonic())
 
 
+class Timed(GRPOTrainer):
+    """Notes how long each batch took to be made."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.batch_seconds: list[float] = []
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        start = time.monotonic()
+        batch = super()._generate_and_score_completions(inputs)
+        self.batch_seconds.append(time.monotonic() - start)
+        return batch
+
+
 def reward(completions: list[list[dict[str, str]]], **_: Any) -> list[float]:
     """Of every sample of a batch."""
     return [distinct_words(message["content"]) for (message,) in completions]
 
 
-def main(settings: dict[str, Any]) -> list[float]:
-    """Trains; seconds of each batch but the first."""
+def main(settings: dict[str, Any]) -> dict[str, list[float]]:
+    """Trains; seconds of each batch but the first, by part."""
     torch.set_num_threads(settings["threads"])
     mini_batches = settings["samples"] // settings["mini_batch"]
     updates = mini_batches * settings["epochs"]
     policy = settings["policy"]
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
-        GRPOTrainer(
+        trainer = Timed(
             model=AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32),
             reward_funcs=reward,
             args=GRPOConfig(
@@ -77,9 +93,11 @@ def main(settings: dict[str, Any]) -> list[float]:
             ),
             processing_class=AutoTokenizer.from_pretrained(policy),
             callbacks=[clock],
-        ).train()
+        )
+        trainer.train()
     ends = clock.times[updates - 1 :: updates]
-    return [after - before for before, after in itertools.pairwise(ends)]
+    steps = [after - before for before, after in itertools.pairwise(ends)]
+    return {"step": steps, "batch": trainer.batch_seconds[1:]}
 
 
 if __name__ == "__main__":
