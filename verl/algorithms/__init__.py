@@ -7,9 +7,10 @@ algorithm goes with any of them.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import find_by_file_name, names_of_files
+from verl.algorithms.found import names_of_files
 
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.base import Algorithm
@@ -22,5 +23,5 @@ def algorithm_names() -> tuple[str, ...]:
 
 def find_algorithm(name: str) -> Algorithm:
     """The algorithm of the file ``name``, which is one of :func:`algorithm_names`."""
-    found: Algorithm = find_by_file_name(__name__, "ALGORITHM", name)
+    found: Algorithm = import_module(f"{__name__}.{name}").ALGORITHM
     return found

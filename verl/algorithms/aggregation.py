@@ -43,34 +43,26 @@ def count_sampled(response_mask: torch.Tensor) -> torch.Tensor:
     return torch.stack([lengths.sum(), (lengths > 0).sum()]).to(torch.float64)
 
 
-class Aggregation(NamedTuple):
-    """How token losses add up to a mini-batch's.
-
-    Attributes:
-        weights: (B, T), of some of its trajectories; 0 on tokens that were not sampled.
-        total: what the weighted sum over all of them is divided by.
-    """
-
-    weights: torch.Tensor
-    total: float
-
-
 def aggregation(
     response_mask: torch.Tensor, counts: Counts, config: ActorLossSettings
-) -> Aggregation:
-    """As ``actor.loss_agg_mode`` says.
+) -> tuple[torch.Tensor, float]:
+    """How token losses add up to a mini-batch's, as ``actor.loss_agg_mode`` says.
 
     Args:
         response_mask: (B, T) floats, of some of a mini-batch's trajectories.
         counts: of all of them.
+
+    Returns:
+        Weights (B, T), 0 on tokens that were not sampled; and what the weighted sum over all
+        trajectories is divided by.
     """
     mode, sequences = config.loss_agg_mode, max(1.0, counts.sequences)
     if mode == "token-mean":
-        return Aggregation(response_mask, max(1.0, counts.tokens))
+        return response_mask, max(1.0, counts.tokens)
     if mode == "seq-mean-token-mean":
         lengths = response_mask.sum(dim=1, keepdim=True).clamp(min=1)
-        return Aggregation(response_mask / lengths, sequences)
+        return response_mask / lengths, sequences
     if mode == "seq-mean-token-sum-norm":
         assert config.loss_agg_horizon is not None
-        return Aggregation(response_mask, sequences * config.loss_agg_horizon)
-    return Aggregation(response_mask, sequences)
+        return response_mask, sequences * config.loss_agg_horizon
+    return response_mask, sequences

@@ -60,3 +60,16 @@ class Algorithm:
     needs_groups: bool = False
     needs_greedy_baseline: bool = False
     kl_in_loss: bool = False
+
+
+def of_groups(
+    formula: Callable[[torch.Tensor, torch.Tensor, Sequence[object]], Advantages],
+    kl_in_loss: bool,
+) -> Algorithm:
+    """An algorithm that compares the samples of a prompt: ``formula`` takes a
+    :class:`ScoredBatch`'s rewards, mask and index."""
+
+    def advantages(batch: ScoredBatch, _: AdvantageSettings) -> Advantages:
+        return formula(batch.token_level_rewards, batch.response_mask, batch.index)
+
+    return Algorithm(advantages, needs_groups=True, kl_in_loss=kl_in_loss)

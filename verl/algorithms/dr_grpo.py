@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.base import Advantages, of_groups
 from verl.algorithms.maths import less_group_mean
-from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_dr_grpo_outcome_advantage(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """``r - mean`` in each group (Liu et al. 2025, "Understanding R1-Zero-Like Training", section
     3.2); the paper divides the loss by a constant as well: ``seq-mean-token-sum-norm``.
 
@@ -24,15 +23,7 @@ def compute_dr_grpo_outcome_advantage(
     """
     scores = token_level_rewards.sum(dim=-1)
     advantages = less_group_mean(scores, index).unsqueeze(-1) * response_mask.to(scores.dtype)
-    return advantages, advantages
+    return Advantages(advantages, advantages)
 
 
-def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
-    return Advantages(
-        *compute_dr_grpo_outcome_advantage(
-            batch.token_level_rewards, batch.response_mask, batch.index
-        )
-    )
-
-
-ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)
+ALGORITHM = of_groups(compute_dr_grpo_outcome_advantage, kl_in_loss=True)

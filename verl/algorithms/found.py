@@ -6,7 +6,6 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
 
 
 def names_of_files(package: str, folders: Iterable[str], attribute: str) -> tuple[str, ...]:
@@ -17,8 +16,3 @@ def names_of_files(package: str, folders: Iterable[str], attribute: str) -> tupl
     """
     modules = sorted(module.name for module in pkgutil.iter_modules(folders))
     return tuple(name for name in modules if hasattr(import_module(f"{package}.{name}"), attribute))
-
-
-def find_by_file_name(package: str, attribute: str, name: str) -> Any:
-    """``attribute`` of the module ``name`` of a package; one of :func:`names_of_files`."""
-    return getattr(import_module(f"{package}.{name}"), attribute)

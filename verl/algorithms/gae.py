@@ -15,7 +15,7 @@ def compute_gae_advantage_return(
     response_mask: torch.Tensor,
     gamma: float,
     lam: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16) along sampled tokens only.
 
     The step after a sampled token is the next *sampled* token: observations in between are no
@@ -40,15 +40,13 @@ def compute_gae_advantage_return(
             next_values = here * values[:, t] + (1 - here) * next_values
             advantages[:, t] = here * running
         returns = (advantages + values) * mask
-        return masked_whiten(advantages, mask), returns
+        return Advantages(masked_whiten(advantages, mask), returns)
 
 
 def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:
     assert batch.values is not None
-    return Advantages(
-        *compute_gae_advantage_return(
-            batch.token_level_rewards, batch.values, batch.response_mask, config.gamma, config.lam
-        )
+    return compute_gae_advantage_return(
+        batch.token_level_rewards, batch.values, batch.response_mask, config.gamma, config.lam
     )
 
 

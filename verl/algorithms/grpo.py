@@ -6,18 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.base import Advantages, of_groups
 from verl.algorithms.maths import group_rows
-from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_grpo_outcome_advantage(
-    token_level_rewards: torch.Tensor,
-    response_mask: torch.Tensor,
-    index: Sequence[object],
-    epsilon: float = 1e-6,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Group-relative advantages (Shao et al. 2024): ``(r - mean) / (std + eps)`` in each group.
+    token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
+) -> Advantages:
+    """Group-relative advantages (Shao et al. 2024): ``(r - mean) / (std + 1e-6)`` in each group.
 
     Args:
         token_level_rewards, response_mask: (B, T); a trajectory's reward is its sum.
@@ -27,23 +23,14 @@ def compute_grpo_outcome_advantage(
     Returns:
         Advantages and returns (the same), (B, T), 0 outside the mask.
     """
-    scores = (token_level_rewards).sum(dim=-1)
-    with torch.no_grad():
-        normalised = torch.empty_like(scores)
-        for rows in group_rows(index):
-            group = scores[rows]
-            if len(rows) == 1:
-                normalised[rows] = group / (1 + epsilon)
-            else:
-                normalised[rows] = (group - group.mean()) / (group.std() + epsilon)
-        advantages = normalised.unsqueeze(-1) * response_mask.to(scores.dtype)
-    return advantages, advantages
+    scores = token_level_rewards.sum(dim=-1)
+    normalised = torch.empty_like(scores)
+    for rows in group_rows(index):
+        group = scores[rows]
+        mean, std = (group.mean(), group.std()) if len(rows) > 1 else (0.0, 1.0)
+        normalised[rows] = (group - mean) / (std + 1e-6)
+    advantages = normalised.unsqueeze(-1) * response_mask.to(scores.dtype)
+    return Advantages(advantages, advantages)
 
 
-def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
-    return Advantages(
-        *compute_grpo_outcome_advantage(batch.token_level_rewards, batch.response_mask, batch.index)
-    )
-
-
-ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)
+ALGORITHM = of_groups(compute_grpo_outcome_advantage, kl_in_loss=True)

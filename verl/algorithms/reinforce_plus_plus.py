@@ -11,7 +11,7 @@ from verl.algorithms.settings import AdvantageSettings
 
 def compute_reinforce_plus_plus_outcome_advantage(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, gamma: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """``G_t = r_t + gamma G_(t+1)``, then ``(G - mean) / std`` over the batch's sampled tokens (Hu
     et al. 2025, "REINFORCE++").
 
@@ -24,14 +24,12 @@ def compute_reinforce_plus_plus_outcome_advantage(
     """
     mask = response_mask.to(token_level_rewards.dtype)
     returns = returns_to_go(token_level_rewards, mask, gamma)
-    return masked_whiten(returns, mask) * mask, returns
+    return Advantages(masked_whiten(returns, mask) * mask, returns)
 
 
 def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:
-    return Advantages(
-        *compute_reinforce_plus_plus_outcome_advantage(
-            batch.token_level_rewards, batch.response_mask, config.gamma
-        )
+    return compute_reinforce_plus_plus_outcome_advantage(
+        batch.token_level_rewards, batch.response_mask, config.gamma
     )
 
 

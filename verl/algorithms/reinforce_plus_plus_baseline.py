@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.base import Advantages, of_groups
 from verl.algorithms.maths import less_group_mean, masked_whiten
-from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_reinforce_plus_plus_baseline_outcome_advantage(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """``r - mean`` in each group, then ``(A - mean) / std`` over the batch's sampled tokens (Hu et
     al. 2025, "REINFORCE++", the form for several samples a prompt).
 
@@ -27,15 +26,7 @@ def compute_reinforce_plus_plus_baseline_outcome_advantage(
     scores = token_level_rewards.sum(dim=-1)
     relative = less_group_mean(scores, index).unsqueeze(-1) * mask
     advantages = masked_whiten(relative, mask) * mask
-    return advantages, advantages
+    return Advantages(advantages, advantages)
 
 
-def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
-    return Advantages(
-        *compute_reinforce_plus_plus_baseline_outcome_advantage(
-            batch.token_level_rewards, batch.response_mask, batch.index
-        )
-    )
-
-
-ALGORITHM = Algorithm(_advantages, needs_groups=True, kl_in_loss=True)
+ALGORITHM = of_groups(compute_reinforce_plus_plus_baseline_outcome_advantage, kl_in_loss=True)

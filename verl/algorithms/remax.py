@@ -11,7 +11,7 @@ from verl.algorithms.settings import AdvantageSettings
 
 def compute_remax_outcome_advantage(
     token_level_rewards: torch.Tensor, reward_baselines: torch.Tensor, response_mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """``sum of r from here on - score of the greedy trajectory`` (Li et al. 2024, "ReMax").
 
     Args:
@@ -23,15 +23,14 @@ def compute_remax_outcome_advantage(
     """
     mask = response_mask.to(token_level_rewards.dtype)
     returns = returns_to_go(token_level_rewards, mask, gamma=1.0)
-    return returns - reward_baselines.to(mask.dtype).unsqueeze(-1) * mask, returns
+    baselines = reward_baselines.to(mask.dtype).unsqueeze(-1)
+    return Advantages(returns - baselines * mask, returns)
 
 
-def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
+def _advantages(batch: ScoredBatch, _: AdvantageSettings) -> Advantages:
     assert batch.greedy_scores is not None
-    return Advantages(
-        *compute_remax_outcome_advantage(
-            batch.token_level_rewards, batch.greedy_scores, batch.response_mask
-        )
+    return compute_remax_outcome_advantage(
+        batch.token_level_rewards, batch.greedy_scores, batch.response_mask
     )
 
 

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 import torch
 
-from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
+from verl.algorithms.base import Advantages, of_groups
 from verl.algorithms.maths import group_rows
-from verl.algorithms.settings import AdvantageSettings
 
 
 def compute_rloo_outcome_advantage(
     token_level_rewards: torch.Tensor, response_mask: torch.Tensor, index: Sequence[object]
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> Advantages:
     """``r_i - mean of r_j, j != i`` in each group (Ahmadian et al. 2024, "Back to Basics"; Kool
     et al. 2019).
 
@@ -30,13 +29,7 @@ def compute_rloo_outcome_advantage(
         if others:
             relative[rows] = group - (group.sum() - group) / others
     advantages = relative.unsqueeze(-1) * response_mask.to(scores.dtype)
-    return advantages, advantages
+    return Advantages(advantages, advantages)
 
 
-def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:  # noqa: ARG001
-    return Advantages(
-        *compute_rloo_outcome_advantage(batch.token_level_rewards, batch.response_mask, batch.index)
-    )
-
-
-ALGORITHM = Algorithm(_advantages, needs_groups=True)
+ALGORITHM = of_groups(compute_rloo_outcome_advantage, kl_in_loss=False)

@@ -6,9 +6,10 @@ is one; there is no list to add it to.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import find_by_file_name, names_of_files
+from verl.algorithms.found import names_of_files
 
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.policy_losses.base import PolicyLoss
@@ -21,5 +22,5 @@ def policy_loss_names() -> tuple[str, ...]:
 
 def find_policy_loss(name: str) -> PolicyLoss:
     """The loss of the file ``name``, which is one of :func:`policy_loss_names`."""
-    found: PolicyLoss = find_by_file_name(__name__, "POLICY_LOSS", name)
+    found: PolicyLoss = import_module(f"{__name__}.{name}").POLICY_LOSS
     return found

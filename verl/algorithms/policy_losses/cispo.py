@@ -9,9 +9,10 @@ from verl.algorithms.policy_losses.base import PolicyTokens, TokenLosses
 from verl.algorithms.settings import PolicyLossSettings
 
 
-def weighted_log_prob(tokens: PolicyTokens, low: float, high: float) -> TokenLosses:
+def weighted_log_prob(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
     """``-sg[clip(r, 1 - low, 1 + high)] A log p`` (MiniMax 2025, "MiniMax-M1", section 3.1);
     ``sg`` stops the gradient. The paper has no lower bound: ``low`` = 1."""
+    low, high = config.clip_bounds
     log_ratio = bounded_log_ratio(tokens.log_prob, tokens.old_log_prob)
     ratio = torch.exp(log_ratio.detach())
     weight = ratio.clamp(1 - low, 1 + high)
@@ -19,8 +20,4 @@ def weighted_log_prob(tokens: PolicyTokens, low: float, high: float) -> TokenLos
     return TokenLosses(loss, (weight != ratio).to(ratio.dtype), -log_ratio)
 
 
-def _loss(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
-    return weighted_log_prob(tokens, *config.clip_bounds)
-
-
-POLICY_LOSS = _loss
+POLICY_LOSS = weighted_log_prob

@@ -10,7 +10,7 @@ from verl.algorithms.policy_losses.base import PolicyTokens, TokenLosses
 from verl.algorithms.settings import PolicyLossSettings
 
 
-def sequence_surrogate(tokens: PolicyTokens, low: float, high: float) -> TokenLosses:
+def sequence_surrogate(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
     """The clipped surrogate of ``s_t = sg[s] p_t / sg[p_t]`` with ``s = (p/p_old)^(1/length)``
     (Zheng et al. 2025, "Group Sequence Policy Optimization", eqs. 7, 13 and 14).
 
@@ -19,6 +19,7 @@ def sequence_surrogate(tokens: PolicyTokens, low: float, high: float) -> TokenLo
     sampled tokens. The paper's aggregation is ``seq-mean-token-mean``; its bounds are near 3e-4 and
     4e-4, as ``s`` hardly moves.
     """
+    low, high = config.clip_bounds
     log_ratio = bounded_log_ratio(tokens.log_prob, tokens.old_log_prob)
     mask = tokens.response_mask
     length = sequence_sums(mask, tokens.sample).clamp(min=1)
@@ -30,8 +31,4 @@ def sequence_surrogate(tokens: PolicyTokens, low: float, high: float) -> TokenLo
     return TokenLosses(loss, (clipped > unclipped).to(ratio.dtype), -log_ratio)
 
 
-def _loss(tokens: PolicyTokens, config: PolicyLossSettings) -> TokenLosses:
-    return sequence_surrogate(tokens, *config.clip_bounds)
-
-
-POLICY_LOSS = _loss
+POLICY_LOSS = sequence_surrogate
