@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from verl.config.validation import POSITIVE, ConfigError, require_ranges
+from verl.config.validation import POSITIVE, ConfigError, Section
 
 
 @dataclass
@@ -41,7 +41,7 @@ class AlarmRule:
 
 
 @dataclass
-class AlarmsConfig:
+class AlarmsConfig(Section, prefix="trainer.alarms."):
     """Which metrics are watched.
 
     Attributes:
@@ -56,6 +56,3 @@ class AlarmsConfig:
     early_steps: int = field(default=5, metadata=POSITIVE)
     window: int = field(default=3, metadata=POSITIVE)
     rules: list[AlarmRule] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "trainer.alarms.")

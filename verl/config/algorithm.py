@@ -6,24 +6,21 @@ from dataclasses import dataclass, field
 
 from verl.algorithms import algorithm_names
 from verl.config.model import KL_ESTIMATORS
-from verl.config.validation import POSITIVE, SHARE, ConfigError, require_choice, require_ranges
+from verl.config.validation import POSITIVE, SHARE, ConfigError, Section, one_of, require_choice
 
 
 @dataclass
-class KLControlConfig:
+class KLControlConfig(Section, prefix="algorithm.kl_ctrl."):
     """In-reward KL coefficient: "fixed", or "adaptive" towards ``target_kl``."""
 
-    type: str = "fixed"
+    type: str = field(default="fixed", metadata=one_of("fixed", "adaptive"))
     kl_coef: float = 0.001
     target_kl: float = 0.1
     horizon: int = 10000
 
-    def __post_init__(self) -> None:
-        require_choice("algorithm.kl_ctrl.type", self.type, ("fixed", "adaptive"))
-
 
 @dataclass
-class FilterGroupsConfig:
+class FilterGroupsConfig(Section, prefix="algorithm.filter_groups."):
     """Dynamic sampling (Yu et al. 2025, "DAPO", section 3.2): prompts whose samples all score the
     same teach nothing; they are dropped and others rolled out in their place.
 
@@ -39,12 +36,9 @@ class FilterGroupsConfig:
     metric: str = "score"
     max_num_gen_batches: int = field(default=4, metadata=POSITIVE)
 
-    def __post_init__(self) -> None:
-        require_ranges(self, "algorithm.filter_groups.")
-
 
 @dataclass
-class RolloutCorrectionConfig:
+class RolloutCorrectionConfig(Section, prefix="algorithm.rollout_correction."):
     """Importance weights between engine and trainer (:mod:`verl.algorithms.rollout_correction`).
 
     Attributes:
@@ -54,15 +48,13 @@ class RolloutCorrectionConfig:
         lower: in [0, 1]; for "mask" alone.
     """
 
-    level: str | None = None
-    mode: str = "truncate"
+    level: str | None = field(default=None, metadata=one_of("token", "sequence"))
+    mode: str = field(default="truncate", metadata=one_of("truncate", "mask"))
     upper: float = 2.0
     lower: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.level is not None:
-            require_choice("algorithm.rollout_correction.level", self.level, ("token", "sequence"))
-        require_choice("algorithm.rollout_correction.mode", self.mode, ("truncate", "mask"))
+        super().__post_init__()
         if not (0 <= self.lower <= 1 <= self.upper):
             raise ConfigError(
                 "algorithm.rollout_correction wants 0 <= lower <= 1 <= upper, got "
@@ -71,7 +63,7 @@ class RolloutCorrectionConfig:
 
 
 @dataclass
-class AlgorithmConfig:
+class AlgorithmConfig(Section, prefix="algorithm."):
     """The algorithm, its advantages and the in-reward KL.
 
     Attributes:
@@ -92,7 +84,7 @@ class AlgorithmConfig:
     gamma: float = field(default=1.0, metadata=SHARE)
     lam: float = field(default=1.0, metadata=SHARE)
     use_kl_in_reward: bool | None = None
-    kl_penalty: str = "kl"
+    kl_penalty: str = field(default="kl", metadata=one_of(*KL_ESTIMATORS))
     kl_ctrl: KLControlConfig = field(default_factory=KLControlConfig)
     filter_groups: FilterGroupsConfig = field(default_factory=FilterGroupsConfig)
     mask_truncated: bool = False
@@ -100,9 +92,8 @@ class AlgorithmConfig:
     rollout_log_probs_as_old: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require_choice("algorithm.adv_estimator", self.adv_estimator, algorithm_names())
-        require_choice("algorithm.kl_penalty", self.kl_penalty, KL_ESTIMATORS)
-        require_ranges(self, "algorithm.")
         if self.rollout_log_probs_as_old and self.rollout_correction.level is not None:
             raise ConfigError(
                 "algorithm.rollout_correction does nothing with "

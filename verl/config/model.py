@@ -13,12 +13,14 @@ from verl.config.validation import (
     POSITIVE,
     SHARE,
     ConfigError,
+    Section,
+    one_of,
     require_choice,
-    require_ranges,
 )
 
 # Of LoraConfig.target_modules: every linear layer of the decoder layers.
 ALL_LINEAR = "all-linear"
+ATTENTIONS = ("auto", "varlen", "sdpa", "eager", "flash_attention_2")
 # See verl.algorithms.kl.kl_penalty.
 KL_ESTIMATORS = ("kl", "abs", "mse", "low_var_kl")
 # See verl.algorithms.aggregation.
@@ -31,7 +33,7 @@ AGGREGATIONS = (
 
 
 @dataclass
-class LoraConfig:
+class LoraConfig(Section, prefix="model.lora."):
     """Low-rank adapters, trained in place of the weights beside which they stand (Hu et al. 2021).
 
     The model's own weights are frozen, and the policy without its adapters is the reference.
@@ -50,7 +52,7 @@ class LoraConfig:
     def __post_init__(self) -> None:
         if self.rank < 0:
             raise ConfigError(f"model.lora.rank must be >= 0 (0 is off), got {self.rank}")
-        require_ranges(self, "model.lora.")
+        super().__post_init__()
         if not self.target_modules or (
             ALL_LINEAR in self.target_modules and len(self.target_modules) > 1
         ):
@@ -61,7 +63,7 @@ class LoraConfig:
 
 
 @dataclass
-class ModelConfig:
+class ModelConfig(Section, prefix="model."):
     """A Hugging Face causal language model.
 
     Attributes:
@@ -78,27 +80,21 @@ class ModelConfig:
     """
 
     path: str = field(default=MISSING, metadata=MODEL)
-    dtype: str = "bfloat16"
+    dtype: str = field(default="bfloat16", metadata=one_of("float32", "bfloat16"))
     enable_gradient_checkpointing: bool = True
     use_remove_padding: bool = True
-    attn_implementation: str = "auto"
+    attn_implementation: str = field(default="auto", metadata=one_of(*ATTENTIONS))
     logits_chunk_tokens: int = field(default=2048, metadata=POSITIVE)
     torch_compile: bool = False
     lora: LoraConfig = field(default_factory=LoraConfig)
 
     def __post_init__(self) -> None:
-        require_choice("model.dtype", self.dtype, ("float32", "bfloat16"))
-        require_choice(
-            "model.attn_implementation",
-            self.attn_implementation,
-            ("auto", "varlen", "sdpa", "eager", "flash_attention_2"),
-        )
+        super().__post_init__()
         if self.attn_implementation == "varlen" and not self.use_remove_padding:
             raise ConfigError(
                 "model.attn_implementation=varlen is for packed sequences; set "
                 "model.use_remove_padding=true or choose sdpa"
             )
-        require_ranges(self, "model.")
 
 
 @dataclass
@@ -110,7 +106,7 @@ class FSDPConfig:
 
 
 @dataclass
-class OptimConfig:
+class OptimConfig(Section, prefix="optim."):
     """AdamW and its schedule over optimizer steps.
 
     Attributes:
@@ -125,17 +121,13 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
     lr_warmup_steps: int = 0
-    warmup_style: str = "constant"
+    warmup_style: str = field(default="constant", metadata=one_of("constant", "linear", "cosine"))
     min_lr_ratio: float = field(default=0.0, metadata=SHARE)
     grad_clip: float = field(default=1.0, metadata=POSITIVE)
 
-    def __post_init__(self) -> None:
-        require_ranges(self, "optim.")
-        require_choice("optim.warmup_style", self.warmup_style, ("constant", "linear", "cosine"))
-
 
 @dataclass
-class UpdateConfig:
+class UpdateConfig(Section):
     """What the updates of policy and value model have in common.
 
     Attributes:
@@ -156,7 +148,7 @@ class UpdateConfig:
 
 
 @dataclass
-class ActorConfig(UpdateConfig):
+class ActorConfig(UpdateConfig, prefix="actor."):
     """The policy's update.
 
     Attributes:
@@ -180,27 +172,25 @@ class ActorConfig(UpdateConfig):
     clip_ratio_low: float | None = field(default=None, metadata=POSITIVE)
     clip_ratio_high: float | None = field(default=None, metadata=POSITIVE)
     clip_ratio_c: float | None = None
-    loss_agg_mode: str = "token-mean"
+    loss_agg_mode: str = field(default="token-mean", metadata=one_of(*AGGREGATIONS))
     loss_agg_horizon: int | None = field(default=None, metadata=POSITIVE)
     entropy_coeff: float = 0.001
     use_kl_loss: bool | None = None
     kl_loss_coef: float = 0.001
-    kl_loss_type: str = "low_var_kl"
+    kl_loss_type: str = field(default="low_var_kl", metadata=one_of(*KL_ESTIMATORS))
     state_masking: bool = True
     optim: OptimConfig = field(default_factory=OptimConfig)
 
     def __post_init__(self) -> None:
-        require_ranges(self, "actor.")
+        super().__post_init__()
         self._check_loss()
         if not self.state_masking:
             raise ConfigError(
                 "actor.state_masking=false is not possible: observations are never trained on"
             )
-        require_choice("actor.kl_loss_type", self.kl_loss_type, KL_ESTIMATORS)
 
     def _check_loss(self) -> None:
         require_choice("actor.policy_loss", self.policy_loss, policy_loss_names())
-        require_choice("actor.loss_agg_mode", self.loss_agg_mode, AGGREGATIONS)
         if self.clip_ratio_low is not None and self.clip_ratio_low > 1:
             raise ConfigError(
                 f"actor.clip_ratio_low must be in (0, 1], got {self.clip_ratio_low}: a ratio is "
@@ -251,7 +241,7 @@ class ReferenceConfig:
 
 
 @dataclass
-class CriticConfig(UpdateConfig):
+class CriticConfig(UpdateConfig, prefix="critic."):
     """The value model and its update.
 
     ``model.path`` defaults to the actor's path in the YAML.
@@ -266,6 +256,3 @@ class CriticConfig(UpdateConfig):
     warmup_steps: int = field(default=0, metadata=NOT_NEGATIVE)
     cliprange_value: float = field(default=0.5, metadata=POSITIVE)
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=1e-5))
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "critic.")

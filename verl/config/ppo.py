@@ -19,13 +19,13 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     ConfigError,
-    require_choice,
-    require_ranges,
+    Section,
+    one_of,
 )
 
 
 @dataclass
-class DataConfig:
+class DataConfig(Section, prefix="data."):
     """Parquet files and length budgets (all in tokens).
 
     Attributes:
@@ -57,7 +57,7 @@ class DataConfig:
     apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_ranges(self, "data.")
+        super().__post_init__()
         if self.max_start_length > self.max_prompt_length:
             raise ConfigError(
                 f"data.max_start_length ({self.max_start_length}) must not exceed "
@@ -66,7 +66,7 @@ class DataConfig:
 
 
 @dataclass
-class SamplesConfig:
+class SamplesConfig(Section, prefix="trainer.samples."):
     """Trajectories of training steps that the run keeps in ``samples/step_N.jsonl``.
 
     Attributes:
@@ -77,12 +77,9 @@ class SamplesConfig:
     per_step: int = field(default=4, metadata=NOT_NEGATIVE)
     keep_steps: int = field(default=20, metadata=POSITIVE)
 
-    def __post_init__(self) -> None:
-        require_ranges(self, "trainer.samples.")
-
 
 @dataclass
-class RanksConfig:
+class RanksConfig(Section, prefix="trainer."):
     """One process a GPU, or so many on CPU.
 
     Attributes:
@@ -93,12 +90,8 @@ class RanksConfig:
 
     nnodes: int = field(default=1, metadata=POSITIVE)
     n_gpus_per_node: int = field(default=1, metadata=POSITIVE)
-    device: str = "auto"
+    device: str = field(default="auto", metadata=one_of("auto", "cpu", "cuda"))
     cpu_threads: int = 1
-
-    def __post_init__(self) -> None:
-        require_choice("trainer.device", self.device, ("auto", "cpu", "cuda"))
-        require_ranges(self, "trainer.")
 
     @property
     def ranks(self) -> int:
@@ -148,7 +141,7 @@ class TrainerConfig(RanksConfig):
     save_freq: int = -1
     max_ckpt_to_keep: int | None = field(default=None, metadata=POSITIVE)
     keep_best: KeepBestConfig | None = None
-    save_hf: str = "always"
+    save_hf: str = field(default="always", metadata=one_of(*EXPORTS))
     resume: str = field(default=AUTO, metadata=MODEL)  # a word, or a folder
     max_nonfinite_steps: int | None = field(default=10, metadata=POSITIVE)
     max_restarts: int = field(default=1, metadata=NOT_NEGATIVE)
@@ -157,7 +150,10 @@ class TrainerConfig(RanksConfig):
     val_only: bool = False
     start_timeout_s: float = field(default=1800.0, metadata=POSITIVE)
     default_local_dir: str = field(default="outputs/${trainer.experiment_name}", metadata=PATH)
-    logger: list[str] = field(default_factory=lambda: ["console", "jsonl"])
+    logger: list[str] = field(
+        default_factory=lambda: ["console", "jsonl"],
+        metadata=one_of("console", "jsonl", "wandb", "tensorboard"),
+    )
     seed: int = 42
     alarms: AlarmsConfig = field(default_factory=AlarmsConfig)
     samples: SamplesConfig = field(default_factory=SamplesConfig)
@@ -167,11 +163,8 @@ class TrainerConfig(RanksConfig):
         super().__post_init__()
         if self.async_level not in (0, 1):
             raise ConfigError(f"trainer.async_level must be 0 or 1, got {self.async_level}")
-        require_choice("trainer.save_hf", self.save_hf, EXPORTS)
         if not self.resume:
             raise ConfigError('trainer.resume must be "auto", "never" or a folder')
-        for name in self.logger:
-            require_choice("trainer.logger", name, ("console", "jsonl", "wandb", "tensorboard"))
         self.profiler.check_ranks(self.ranks)
 
 
@@ -193,7 +186,7 @@ class TaskConfig:
 
 
 @dataclass
-class EvaluationConfig:
+class EvaluationConfig(Section, prefix="evaluation."):
     """Scoring a checkpoint (main_generation, main_eval).
 
     Attributes:
@@ -209,14 +202,10 @@ class EvaluationConfig:
     files: list[str] | None = None
     limit: int | None = field(default=None, metadata=POSITIVE)
     model_path: str | None = field(default=None, metadata=MODEL)
-    checkpoint: str = "newest"
+    checkpoint: str = field(default="newest", metadata=one_of("newest", "best"))
     n_samples: int = field(default=1, metadata=POSITIVE)
     folder: str = field(default="${trainer.default_local_dir}/eval", metadata=PATH)
     resume: bool = True
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "evaluation.")
-        require_choice("evaluation.checkpoint", self.checkpoint, ("newest", "best"))
 
 
 @dataclass
@@ -291,22 +280,18 @@ class PPOConfig:
 def _check_groups(config: Any) -> None:
     """What compares samples of one prompt needs several."""
     algorithm, n_agent = config.algorithm, config.actor_rollout_ref.rollout.n_agent
-    comparing = [
-        setting
-        for setting, compares in (
-            (
-                f"algorithm.adv_estimator={algorithm.adv_estimator}",
-                find_algorithm(algorithm.adv_estimator).needs_groups,
-            ),
-            ("algorithm.filter_groups.enable=true", algorithm.filter_groups.enable),
-        )
-        if compares
-    ]
-    if comparing and n_agent < 2:
-        raise ConfigError(
-            f"{comparing[0]} compares samples of one prompt: set "
-            f"actor_rollout_ref.rollout.n_agent to 2 or more (8 is usual), got {n_agent}"
-        )
+    if n_agent >= 2:
+        return
+    if find_algorithm(algorithm.adv_estimator).needs_groups:
+        comparing = f"algorithm.adv_estimator={algorithm.adv_estimator}"
+    elif algorithm.filter_groups.enable:
+        comparing = "algorithm.filter_groups.enable=true"
+    else:
+        return
+    raise ConfigError(
+        f"{comparing} compares samples of one prompt: set "
+        f"actor_rollout_ref.rollout.n_agent to 2 or more (8 is usual), got {n_agent}"
+    )
 
 
 def _check_on_policy(config: Any) -> None:

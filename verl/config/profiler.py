@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from verl.config.validation import ConfigError
+from verl.config.validation import NOT_NEGATIVE, POSITIVE, ConfigError, Section
 
 
 @dataclass
-class ProfilerConfig:
+class ProfilerConfig(Section, prefix="trainer.profiler."):
     """Training steps whose work in the worker processes is traced by torch's profiler.
 
     Attributes:
@@ -17,16 +17,11 @@ class ProfilerConfig:
         ranks: of the processes that are traced.
     """
 
-    steps: list[int] = field(default_factory=list)
-    ranks: list[int] = field(default_factory=lambda: [0])
+    steps: list[int] = field(default_factory=list, metadata=POSITIVE)
+    ranks: list[int] = field(default_factory=lambda: [0], metadata=NOT_NEGATIVE)
 
     def __post_init__(self) -> None:
-        for step in self.steps:
-            if step < 1:
-                raise ConfigError(f"trainer.profiler.steps must be >= 1, got {step}")
-        for rank in self.ranks:
-            if rank < 0:
-                raise ConfigError(f"trainer.profiler.ranks must be >= 0, got {rank}")
+        super().__post_init__()
         if self.steps and not self.ranks:
             raise ConfigError("trainer.profiler.ranks must name a rank, got none")
 

@@ -9,8 +9,7 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     ConfigError,
-    require_choice,
-    require_ranges,
+    one_of,
 )
 
 # What generates in this process: vLLM, or transformers for a tiny model.
@@ -18,7 +17,7 @@ ENGINES = ("vllm", "hf")
 
 
 @dataclass
-class RolloutConfig(Sampling):
+class RolloutConfig(Sampling, prefix="rollout."):
     """The vLLM engine, and how training samples.
 
     Attributes:
@@ -47,8 +46,8 @@ class RolloutConfig(Sampling):
     """
 
     temperature: float = field(default=1.0, metadata=POSITIVE)
-    name: str = "vllm"
-    dtype: str = "bfloat16"
+    name: str = field(default="vllm", metadata=one_of("vllm"))
+    dtype: str = field(default="bfloat16", metadata=one_of("float32", "bfloat16"))
     tensor_model_parallel_size: int = field(default=1, metadata=POSITIVE)
     num_replicas: int = -1
     gpu_memory_utilization: float = 0.6
@@ -67,9 +66,7 @@ class RolloutConfig(Sampling):
     val: Sampling = field(default_factory=lambda: Sampling(temperature=0.0))
 
     def __post_init__(self) -> None:
-        require_choice("rollout.name", self.name, ("vllm",))
-        require_choice("rollout.dtype", self.dtype, ("float32", "bfloat16"))
-        require_ranges(self, "rollout.")
+        super().__post_init__()
         if self.num_replicas < 1 and self.num_replicas != -1:
             raise ConfigError(f"rollout.num_replicas must be > 0 or -1, got {self.num_replicas}")
 

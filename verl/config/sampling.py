@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from verl.config.validation import NOT_NEGATIVE, SHARE_ABOVE_0, require_ranges
+from verl.config.validation import NOT_NEGATIVE, SHARE_ABOVE_0, Section
 
 
 @dataclass
-class Sampling:
+class Sampling(Section):
     """The distribution that tokens are drawn from.
 
     Attributes:
@@ -21,9 +21,6 @@ class Sampling:
     temperature: float = field(default=1.0, metadata=NOT_NEGATIVE)
     top_p: float = field(default=1.0, metadata=SHARE_ABOVE_0)
     top_k: int = -1
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "")
 
     def as_keywords(self) -> dict[str, Any]:
         """The attributes above by name, without those that a subclass adds."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from verl.config.validation import require_choice
+from verl.config.validation import Section, one_of
 
 AUTO, NEVER = "auto", "never"
 EXPORTS = ("always", "last", "never")
 
 
 @dataclass
-class KeepBestConfig:
+class KeepBestConfig(Section, prefix="trainer.keep_best."):
     """A checkpoint that is kept beside the newest ones.
 
     Attributes:
@@ -23,7 +23,4 @@ class KeepBestConfig:
     """
 
     metric: str = MISSING
-    mode: str = "max"
-
-    def __post_init__(self) -> None:
-        require_choice("trainer.keep_best.mode", self.mode, ("max", "min"))
+    mode: str = field(default="max", metadata=one_of("max", "min"))

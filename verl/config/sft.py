@@ -11,7 +11,7 @@ from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.config.paths import PATH
 from verl.config.ppo import RanksConfig, RayConfig
 from verl.config.saving import AUTO, NEVER
-from verl.config.validation import POSITIVE, ConfigError, require_choice, require_ranges
+from verl.config.validation import POSITIVE, ConfigError, Section, one_of
 
 _COMPONENT_STEPS = 300
 
@@ -28,7 +28,7 @@ class ComponentConfig:
 
 
 @dataclass
-class SFTDataConfig:
+class SFTDataConfig(Section, prefix="data."):
     """What is learned: files of chats, or a component that makes examples.
 
     Attributes:
@@ -52,9 +52,6 @@ class SFTDataConfig:
     apply_chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
     target: str | None = None
     args: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "data.")
 
 
 @dataclass
@@ -91,12 +88,11 @@ class SFTTrainerConfig(RanksConfig):
     save_freq: int = -1
     max_ckpt_to_keep: int | None = field(default=1, metadata=POSITIVE)
     max_nonfinite_steps: int | None = field(default=10, metadata=POSITIVE)
-    resume: str = AUTO
+    resume: str = field(default=AUTO, metadata=one_of(AUTO, NEVER))
     seed: int = 42
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("trainer.resume", self.resume, (AUTO, NEVER))
         if self.batch_size % self.ranks:
             raise ConfigError(
                 f"trainer.batch_size={self.batch_size} is not divisible by the {self.ranks} ranks"

@@ -1,7 +1,7 @@
 """From YAML to typed dataclasses: a wrong key or value dies at once, naming what is allowed.
 
-A dataclass marks the range of a number beside its default, as in
-``field(default=64, metadata=POSITIVE)``, and its ``__post_init__`` calls :func:`require_ranges`.
+A dataclass marks the range of a number or the choices of a text beside its default, as in
+``field(default=64, metadata=POSITIVE)``, and is a :class:`Section` or calls :func:`require_ranges`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -18,6 +18,7 @@ from verl.errors import UserError
 
 T = TypeVar("T")
 _RANGE: Final = "range"
+_CHOICES: Final = "choices"
 POSITIVE: Final = {_RANGE: "> 0"}
 NOT_NEGATIVE: Final = {_RANGE: ">= 0"}
 SHARE: Final = {_RANGE: "in [0, 1]"}
@@ -42,18 +43,46 @@ def require_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
         raise ConfigError(f"{key}={value!r} is not allowed; choose one of: {', '.join(allowed)}")
 
 
+def one_of(*choices: str) -> dict[str, tuple[str, ...]]:
+    """Metadata of a field that is one of so many texts, or a list of them."""
+    return {_CHOICES: choices}
+
+
 def require_ranges(config: Any, prefix: str) -> None:
     """Raises :class:`ConfigError` for the first field of a dataclass that is out of its range.
 
-    A field has one by its metadata: such as ``POSITIVE``; None is in all.
+    A field has one by its metadata: such as ``POSITIVE``, or :func:`one_of`. None is in all; a list
+    is if each of its items is.
 
     Args:
         prefix: goes before the field's name in the message.
     """
     for field in dataclasses.fields(config):
-        value, wanted = getattr(config, field.name), field.metadata.get(_RANGE)
-        if wanted is not None and value is not None and not _HOLDS[wanted](value):
-            raise ConfigError(f"{prefix}{field.name} must be {wanted}, got {value}")
+        key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        wanted, choices = field.metadata.get(_RANGE), field.metadata.get(_CHOICES)
+        for item in value if isinstance(value, list) else [value]:
+            if item is None:
+                continue
+            if wanted and not _HOLDS[wanted](item):
+                raise ConfigError(f"{key} must be {wanted}, got {item}")
+            if choices:
+                require_choice(key, item, choices)
+
+
+class Section:
+    """Base of a configuration's dataclasses: refuses a field that is out of its range.
+
+    ``prefix``, an argument of the class statement, goes before its fields' names in messages.
+    """
+
+    _prefix: ClassVar[str] = ""
+
+    def __init_subclass__(cls, prefix: str | None = None) -> None:
+        if prefix is not None:
+            cls._prefix = prefix
+
+    def __post_init__(self) -> None:
+        require_ranges(self, self._prefix)
 
 
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
