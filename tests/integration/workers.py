@@ -26,10 +26,6 @@ class Arithmetic(Worker):
         node: str = ray.get_runtime_context().get_node_id()
         return node, os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
-    @register(Dispatch.RANK_ZERO)
-    def only_first(self) -> int:
-        return self.rank
-
     @register(Dispatch.DP_COMPUTE, pad=True)
     def double(self, data: DataProto) -> DataProto:
         assert data.batch is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
@@ -17,13 +17,11 @@ class Dispatch(Enum):
     """Dispatch modes.
 
     ONE_TO_ALL: every rank gets the same arguments; a list of all results, by rank.
-    RANK_ZERO: only rank 0 is called; its result.
     DP_COMPUTE: every DataProto argument is cut into one equal chunk per rank, others go to all;
         DataProto results are concatenated in rank order.
     """
 
     ONE_TO_ALL = "one_to_all"
-    RANK_ZERO = "rank_zero"
     DP_COMPUTE = "dp_compute"
 
 
@@ -58,13 +56,11 @@ def method_specs(cls: type) -> dict[str, MethodSpec]:
 
 
 def spread(
-    spec: MethodSpec, world_size: int, args: Sequence[Any], kwargs: dict[str, Any]
+    spec: MethodSpec, world_size: int, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], int]:
-    """Arguments for each called rank, and how many samples of padding they hold."""
-    if spec.mode is Dispatch.RANK_ZERO:
-        return [(tuple(args), kwargs)], 0
+    """Arguments for each rank, and how many samples of padding they hold."""
     if spec.mode is Dispatch.ONE_TO_ALL:
-        return [(tuple(args), kwargs)] * world_size, 0
+        return [(args, kwargs)] * world_size, 0
     pad_size = 0
     spread_args: list[list[Any]] = []
     for value in args:
@@ -79,8 +75,6 @@ def spread(
 
 def gather(spec: MethodSpec, results: list[Any], pad_size: int) -> Any:
     """Joins the ranks' results as the mode says."""
-    if spec.mode is Dispatch.RANK_ZERO:
-        return results[0]
     if spec.mode is Dispatch.DP_COMPUTE and isinstance(results[0], DataProto):
         if len(results[0]) == 0:  # only meta_info: the same on every rank
             return results[0]

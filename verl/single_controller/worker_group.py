@@ -92,22 +92,23 @@ class RayWorkerGroup:
         self._dead: str | None = None
         self._sending = threading.Lock()
         self.world_size = resource_pool.world_size
-        self.processes: list[Any] = []
-        env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
+        slots = [
+            (group, local_rank, group.bundle_count)
+            for group in resource_pool.placement_groups()
+            for local_rank in range(group.bundle_count)
+        ]
+        options: dict[str, Any] = {"num_cpus": 1}
+        if resource_pool.use_gpu:
+            options["num_gpus"] = 1
+        if device == "cpu":
+            env = {"OMP_NUM_THREADS": str(num_threads), "TOKENIZERS_PARALLELISM": "false"}
+            options["runtime_env"] = {"env_vars": env}
         actor_class = ray.remote(_Process)
-        places: list[tuple[int, int]] = []
-        for group, count in zip(
-            resource_pool.placement_groups(), resource_pool.processes_per_node, strict=True
-        ):
-            for local_rank in range(count):
-                strategy = PlacementGroupSchedulingStrategy(group, local_rank)
-                options: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": strategy}
-                if resource_pool.use_gpu:
-                    options["num_gpus"] = 1
-                if device == "cpu":
-                    options["runtime_env"] = {"env_vars": env}
-                self.processes.append(actor_class.options(**options).remote())
-                places.append((local_rank, count))
+        self.processes: list[Any] = []
+        for group, local_rank, _ in slots:
+            strategy = PlacementGroupSchedulingStrategy(group, local_rank)
+            started = actor_class.options(**options, scheduling_strategy=strategy).remote()
+            self.processes.append(started)
         deadline = time.monotonic() + start_timeout_s
         self.devices: list[RankDevice] = self._started(
             [process.device.remote() for process in self.processes], "process", deadline
@@ -117,7 +118,7 @@ class RayWorkerGroup:
             RankInfo(
                 rank, self.world_size, local_rank, device, address, port, num_threads, local_size
             )
-            for rank, (local_rank, local_size) in enumerate(places)
+            for rank, (_, local_rank, local_size) in enumerate(slots)
         ]
         self._started(
             [
@@ -140,7 +141,7 @@ class RayWorkerGroup:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Calls a registered method on the ranks its mode names and joins the results.
+        """Calls a registered method on all ranks and joins the results as its mode says.
 
         Raises:
             WorkerGroupError: if a rank raises or dies, or the group is dead already.
@@ -151,7 +152,7 @@ class RayWorkerGroup:
         with self._sending:
             references = [
                 process.call.remote(role, method, a, k)
-                for process, (a, k) in zip(self.processes, calls, strict=False)
+                for process, (a, k) in zip(self.processes, calls, strict=True)
             ]
         return gather(spec, self._resolve(references, role, method), pad_size)
 

@@ -70,7 +70,8 @@ class ChatTemplate:
         self._control_texts = turn_control_texts(tokenizer)
         reserved = inspect.signature(tokenizer.apply_chat_template).parameters
         for name in self._options:
-            if name in reserved or not _reads(tokenizer, name):
+            read = re.findall(r"\w+", str(tokenizer.get_chat_template()))
+            if name in reserved or name not in read:
                 raise ConfigError(
                     f"{_OPTIONS_KEY}.{name}: the chat template of {tokenizer.name_or_path} reads "
                     "no such variable, so it would change nothing; leave it out"
@@ -83,8 +84,7 @@ class ChatTemplate:
             jinja2.TemplateError: if the template refuses the messages.
         """
         text, neutralised = self._text(messages)
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        return RenderedChat(text, tuple(ids), neutralised)
+        return RenderedChat(text, tuple(self.encode(text)), neutralised)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a part of a rendered chat, or of what the policy writes."""
@@ -142,8 +142,3 @@ class ChatTemplate:
             harmless, tokenize=False, add_generation_prompt=True, **self._options
         )
         return str(text), neutralised
-
-
-def _reads(tokenizer: PreTrainedTokenizerBase, variable: str) -> bool:
-    template = str(tokenizer.get_chat_template())
-    return variable in re.findall(r"\w+", template)

@@ -53,6 +53,12 @@ class Checkpoint:
         return self.folder.resolve().parent.parent == output_dir.resolve()
 
     @property
+    def actor(self) -> Path | None:
+        """Folder of the policy; None while it is left to be exported."""
+        actor = self.folder / "actor"
+        return actor if (actor / "config.json").is_file() else None
+
+    @property
     def resumable(self) -> bool:
         """Whether training can go on from it; a folder of weights alone is not enough."""
         return (self.folder / RUN_STATE).is_file() and self.state("actor").is_dir()
@@ -100,13 +106,12 @@ def begin_checkpoint(output_dir: Path, step: int) -> Path:
 def commit_checkpoint(partial: Path) -> Path:
     """Gives a folder in which all is written the name of a checkpoint; returns that."""
     final = partial.with_name(partial.name.removesuffix(_PARTIAL))
+    replaced = final.with_name(f"{final.name}{_REPLACED}")
     if final.exists():  # of the same step: killed here, restore_replaced brings it back
-        replaced = final.with_name(f"{final.name}{_REPLACED}")
         final.rename(replaced)
-        os.replace(partial, final)
+    os.replace(partial, final)
+    if replaced.exists():
         shutil.rmtree(replaced)
-    else:
-        os.replace(partial, final)
     return final
 
 
@@ -184,14 +189,7 @@ def config_of_run(actor: Path) -> Path | None:
 
 def find_newest_actor(output_dir: Path) -> Path | None:
     """The policy of the run's newest checkpoint that has one to load, None if there is none."""
-    for checkpoint in list_checkpoints(output_dir):
-        if _has_actor(checkpoint):
-            return checkpoint.folder / "actor"
-    return None
-
-
-def _has_actor(checkpoint: Checkpoint) -> bool:
-    return (checkpoint.folder / "actor" / "config.json").is_file()
+    return next((c.actor for c in list_checkpoints(output_dir) if c.actor), None)
 
 
 def actor_to_score(output_dir: Path, best: KeepBestConfig | None = None) -> Path:
@@ -200,20 +198,20 @@ def actor_to_score(output_dir: Path, best: KeepBestConfig | None = None) -> Path
     Raises:
         UserError: if the run has none.
     """
-    checkpoints = list_checkpoints(output_dir)
+    checkpoints = candidates = list_checkpoints(output_dir)
     if best is not None:
         found = find_best(checkpoints, best)
-        checkpoints = [found] if found is not None else []
-    for checkpoint in checkpoints:
-        if _has_actor(checkpoint):
-            return checkpoint.folder / "actor"
-    for checkpoint in checkpoints:
+        candidates = [found] if found else []
+    for checkpoint in candidates:
+        if checkpoint.actor:
+            return checkpoint.actor
+    for checkpoint in candidates:
         if checkpoint.resumable:
             raise UserError(
                 f"{checkpoint.folder} holds no model to load yet; write it: python -m "
                 f"verl.trainer.main_export {checkpoint.folder}"
             )
-    if best is not None and list_checkpoints(output_dir):
+    if best is not None and checkpoints:
         raise UserError(
             f"no checkpoint of {output_dir} knows {best.metric}, by which the best is chosen; set "
             "evaluation.checkpoint=newest, or train with a trainer.test_freq that meets save_freq"

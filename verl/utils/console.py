@@ -33,12 +33,9 @@ class _OwnOrWarning(logging.Filter):
     into ``site-packages`` is a library."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        own = record.name.startswith("verl") or not _is_library(record.pathname)
+        library = "site-packages" in record.pathname or record.pathname.startswith(_STDLIB)
+        own = record.name.startswith("verl") or not library
         return own or record.levelno >= logging.WARNING
-
-
-def _is_library(path: str) -> bool:
-    return "site-packages" in path or path.startswith(_STDLIB)
 
 
 def set_up_logging() -> None:

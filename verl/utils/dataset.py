@@ -6,6 +6,8 @@ and field; the order of the rows is a function of the seed and the epoch alone.
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +69,7 @@ class PromptDataset:
     ) -> None:
         if not files:
             raise DataError("no data file given; set data.train_files and data.val_files")
-        self._prompt_key = prompt_key
-        self._render = render
+        self._messages = render or functools.partial(chat_messages, key=prompt_key)
         self.rows: list[Row] = []
         self._origins: list[tuple[str, int]] = []
         for file in files:
@@ -106,11 +107,6 @@ class PromptDataset:
         """The rollout request of one row."""
         row = self.rows[index]
         return RolloutRequest(uid, self._messages(row), sample_index, row)
-
-    def _messages(self, row: Row) -> Messages:
-        if self._render is not None:
-            return self._render(row)
-        return chat_messages(row, self._prompt_key)
 
     def check_lengths(
         self,
@@ -177,24 +173,19 @@ def load_datasets(
     return Datasets(train, validation)
 
 
-def epoch_batches(
-    size: int, batch_size: int, seed: int, shuffle: bool
-) -> Iterator[tuple[int, list[int]]]:
-    """Endless (epoch, row indices): each epoch in an order of its own, its rest dropped.
+def epoch_rows(size: int, batch_size: int, seed: int, shuffle: bool) -> Iterator[int]:
+    """Endless row indices: each epoch in an order of its own, what fills no batch of it dropped.
 
     Raises:
         ValueError: if there are fewer rows than a batch needs.
     """
     if size < batch_size:
         raise ValueError(f"{size} rows do not fill a batch of {batch_size}")
-    epoch = 0
-    while True:
+    for epoch in itertools.count():
         order = np.arange(size)
         if shuffle:
             np.random.default_rng([seed, epoch]).shuffle(order)
-        for start in range(0, size - batch_size + 1, batch_size):
-            yield epoch, order[start : start + batch_size].tolist()
-        epoch += 1
+        yield from order[: size - size % batch_size].tolist()
 
 
 def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBase:

@@ -47,13 +47,13 @@ def _filled(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     groups: list[list[int]] = []
     used: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        place = next((g for g, tokens in enumerate(used) if tokens + lengths[i] <= max_tokens), -1)
-        if place < 0:
-            groups.append([i])
-            used.append(lengths[i])
-        else:
-            groups[place].append(i)
-            used[place] += lengths[i]
+        room = (g for g, tokens in enumerate(used) if tokens + lengths[i] <= max_tokens)
+        place = next(room, len(groups))
+        if place == len(groups):
+            groups.append([])
+            used.append(0)
+        groups[place].append(i)
+        used[place] += lengths[i]
     return groups
 
 

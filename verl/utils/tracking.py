@@ -29,11 +29,9 @@ class Backend(Protocol):
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Records the metrics of a step."""
-        ...
 
     def close(self) -> None:
         """Flushes."""
-        ...
 
 
 class JsonlBackend:

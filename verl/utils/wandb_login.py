@@ -29,20 +29,15 @@ def choose_mode() -> tuple[str, str]:
 def _has_login(url: str) -> bool:
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    for path in _netrc_files():
+    named = os.environ.get("NETRC")
+    # In the order in which wandb looks for them.
+    for path in map(os.path.expanduser, [named] if named else ["~/.netrc", "~/_netrc"]):
         try:
             if netrc.netrc(path).authenticators(urlsplit(url).hostname or ""):
                 return True
         except (OSError, netrc.NetrcParseError):
             continue
     return False
-
-
-def _netrc_files() -> list[str]:
-    """In the order in which wandb looks for them."""
-    if named := os.environ.get("NETRC"):
-        return [os.path.expanduser(named)]
-    return [os.path.expanduser(name) for name in ("~/.netrc", "~/_netrc")]
 
 
 def _is_reachable(url: str) -> bool:

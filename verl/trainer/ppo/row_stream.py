@@ -1,17 +1,16 @@
 """The order in which training takes rows of its data.
 
-Guarantees: the order is that of :func:`~verl.utils.dataset.epoch_batches`, however many rows are
+Guarantees: the order is that of :func:`~verl.utils.dataset.epoch_rows`, however many rows are
 taken at a time; each is taken once an epoch, and :attr:`RowStream.taken` says how far it is. Rows
 that came back are taken first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from verl.utils.dataset import epoch_batches
+from verl.utils.dataset import epoch_rows
 
 
 class RowStream:
@@ -20,7 +19,7 @@ class RowStream:
     Args:
         size: rows of the data.
         batch_size: rows of a step; what is left of an epoch that does not fill a step is dropped.
-        seed, shuffle: see :func:`~verl.utils.dataset.epoch_batches`.
+        seed, shuffle: see :func:`~verl.utils.dataset.epoch_rows`.
 
     Attributes:
         taken: rows so far.
@@ -29,7 +28,7 @@ class RowStream:
 
     def __init__(self, size: int, batch_size: int, seed: int, shuffle: bool) -> None:
         self._arguments = (size, batch_size, seed, shuffle)
-        self._rows = _rows(*self._arguments)
+        self._rows = epoch_rows(*self._arguments)
         self.taken = 0
         self.returned: list[int] = []
 
@@ -48,9 +47,4 @@ class RowStream:
         """Goes on after so many."""
         self.taken = state["taken"]
         self.returned = list(state.get("returned", ()))  # older checkpoints have none
-        self._rows = islice(_rows(*self._arguments), self.taken, None)
-
-
-def _rows(size: int, batch_size: int, seed: int, shuffle: bool) -> Iterator[int]:
-    for _, batch in epoch_batches(size, batch_size, seed, shuffle):
-        yield from batch
+        self._rows = islice(epoch_rows(*self._arguments), self.taken, None)

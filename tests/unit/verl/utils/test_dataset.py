@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from verl.config.ppo import DataConfig
 from verl.utils.dataset import (
     DataError,
     PromptDataset,
-    epoch_batches,
+    epoch_rows,
     load_datasets,
     require_chat_template,
 )
@@ -66,8 +66,8 @@ def test_a_batch_needs_enough_rows(files: dict[str, str]) -> None:
 
 def test_epochs_are_seeded_and_whole() -> None:
     def take(seed: int) -> list[list[int]]:
-        batches = epoch_batches(20, 4, seed, shuffle=True)
-        return [next(batches)[1] for _ in range(10)]
+        rows = epoch_rows(20, 4, seed, shuffle=True)
+        return [list(islice(rows, 4)) for _ in range(10)]
 
     assert take(1) == take(1) != take(2)
     first, second = take(1)[:5], take(1)[5:]
@@ -76,8 +76,8 @@ def test_epochs_are_seeded_and_whole() -> None:
 
 
 def test_order_without_shuffling() -> None:
-    batches = epoch_batches(5, 2, seed=0, shuffle=False)
-    assert [next(batches) for _ in range(3)] == [(0, [0, 1]), (0, [2, 3]), (1, [0, 1])]
+    rows = epoch_rows(5, 2, seed=0, shuffle=False)
+    assert list(islice(rows, 6)) == [0, 1, 2, 3, 0, 1]
 
 
 def test_a_tokenizer_without_chat_template_is_refused(tokenizer: Any) -> None:
