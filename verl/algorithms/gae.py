@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 
 from verl.algorithms.base import Advantages, Algorithm, ScoredBatch
-from verl.algorithms.maths import masked_whiten
+from verl.algorithms.maths import masked_whiten, returns_to_go
 from verl.algorithms.settings import AdvantageSettings
 
 
+@torch.no_grad()
 def compute_gae_advantage_return(
     token_level_rewards: torch.Tensor,
     values: torch.Tensor,
@@ -16,10 +17,8 @@ def compute_gae_advantage_return(
     gamma: float,
     lam: float,
 ) -> Advantages:
-    """Generalised advantage estimation (Schulman et al. 2016, eq. 16) along sampled tokens only.
-
-    The step after a sampled token is the next *sampled* token: observations in between are no
-    time steps.
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16) along sampled tokens only, as
+    :func:`~verl.algorithms.maths.returns_to_go`.
 
     Args:
         token_level_rewards, values, response_mask: (B, T).
@@ -29,18 +28,13 @@ def compute_gae_advantage_return(
         are the constant that whitening makes of 0, and every loss masks them.
     """
     mask = response_mask.to(values.dtype)
-    advantages = torch.zeros_like(values)
-    running = torch.zeros_like(values[:, 0])
+    errors = torch.zeros_like(values)  # of the value of each token, by that of the next
     next_values = torch.zeros_like(values[:, 0])
-    with torch.no_grad():
-        for t in reversed(range(values.shape[1])):
-            here = mask[:, t]
-            delta = token_level_rewards[:, t] + gamma * next_values - values[:, t]
-            running = here * (delta + gamma * lam * running) + (1 - here) * running
-            next_values = here * values[:, t] + (1 - here) * next_values
-            advantages[:, t] = here * running
-        returns = (advantages + values) * mask
-        return Advantages(masked_whiten(advantages, mask), returns)
+    for t in reversed(range(values.shape[1])):
+        errors[:, t] = token_level_rewards[:, t] + gamma * next_values - values[:, t]
+        next_values = torch.where(mask[:, t] > 0, values[:, t], next_values)
+    advantages = returns_to_go(errors, mask, gamma * lam)
+    return Advantages(masked_whiten(advantages, mask), (advantages + values) * mask)
 
 
 def _advantages(batch: ScoredBatch, config: AdvantageSettings) -> Advantages:

@@ -183,14 +183,11 @@ class ActorConfig(UpdateConfig, prefix="actor."):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_loss()
+        require_choice("actor.policy_loss", self.policy_loss, policy_loss_names())
         if not self.state_masking:
             raise ConfigError(
                 "actor.state_masking=false is not possible: observations are never trained on"
             )
-
-    def _check_loss(self) -> None:
-        require_choice("actor.policy_loss", self.policy_loss, policy_loss_names())
         if self.clip_ratio_low is not None and self.clip_ratio_low > 1:
             raise ConfigError(
                 f"actor.clip_ratio_low must be in (0, 1], got {self.clip_ratio_low}: a ratio is "

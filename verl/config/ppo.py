@@ -165,7 +165,12 @@ class TrainerConfig(RanksConfig):
             raise ConfigError(f"trainer.async_level must be 0 or 1, got {self.async_level}")
         if not self.resume:
             raise ConfigError('trainer.resume must be "auto", "never" or a folder')
-        self.profiler.check_ranks(self.ranks)
+        last = max(self.profiler.ranks, default=0)
+        if self.profiler.steps and last >= self.ranks:
+            raise ConfigError(
+                f"trainer.profiler.ranks={last} is none of the {self.ranks} ranks, which count "
+                "from 0"
+            )
 
 
 @dataclass

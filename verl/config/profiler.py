@@ -24,12 +24,3 @@ class ProfilerConfig(Section, prefix="trainer.profiler."):
         super().__post_init__()
         if self.steps and not self.ranks:
             raise ConfigError("trainer.profiler.ranks must name a rank, got none")
-
-    def check_ranks(self, world_size: int) -> None:
-        """Raises :class:`ConfigError` for a rank that the run does not have."""
-        for rank in self.ranks if self.steps else ():
-            if rank >= world_size:
-                raise ConfigError(
-                    f"trainer.profiler.ranks={rank} is none of the {world_size} ranks, which count "
-                    "from 0"
-                )

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.trainer.cluster import live_nodes
-from verl.utils.device import CudaProbe, DeviceError, probe_cuda
+from verl.utils.device import DeviceError, probe_cuda
 
 _FIRST_ANSWER_TIMEOUT_S = 60.0
 _OTHER_ANSWERS_TIMEOUT_S = 20.0
@@ -87,13 +87,13 @@ def _probe(nodes: list[dict[str, object]]) -> None:
 
 def _require_success(host: str, reference: ray.ObjectRef) -> None:
     try:
-        found: CudaProbe = ray.get(reference)
+        failure: str | None = ray.get(reference)
     except RayError as error:
         reason = str(error).strip().splitlines()[-1]
         raise DeviceError(f"the GPU of {host} could not be tried: {reason}") from error
-    if found.failure is not None:
+    if failure is not None:
         raise DeviceError(
-            f"torch cannot use the GPU of {host}: {found.failure} ({found.versions}); update the "
+            f"torch cannot use the GPU of {host}: {failure}; update the "
             "driver, or install the packages of scripts/locks/cuda.lock there; trainer.device=cpu "
             "trains without"
         )

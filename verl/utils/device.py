@@ -10,7 +10,6 @@ import gc
 import importlib.metadata
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import torch
 
@@ -46,22 +45,14 @@ def free_unused_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-@dataclass(frozen=True)
-class CudaProbe:
-    """What a process found when it used its GPU: ``failure`` is None if that worked."""
-
-    failure: str | None
-    versions: str
-
-
-def probe_cuda() -> CudaProbe:
-    """Computes something on this process's GPU; creates a CUDA context."""
+def probe_cuda() -> str | None:
+    """Computes something on this process's GPU, which creates a CUDA context; what failed, in one
+    line with :func:`probe_versions`, or None."""
     try:
         torch.ones(1, device="cuda").add_(1).item()
-        failure = None
     except (RuntimeError, AssertionError) as error:
-        failure = str(error).strip().splitlines()[0]
-    return CudaProbe(failure, probe_versions())
+        return f"{str(error).strip().splitlines()[0]} ({probe_versions()})"
+    return None
 
 
 def probe_versions() -> str:

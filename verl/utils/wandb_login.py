@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import netrc
 import os
-import queue
 import socket
 import threading
 import urllib.request
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 _DEFAULT_URL = "https://api.wandb.ai"
@@ -47,19 +47,15 @@ def _is_reachable(url: str) -> bool:
     if urllib.request.getproxies().get(parts.scheme) and not urllib.request.proxy_bypass(host):
         return True
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    answered: queue.Queue[bool] = queue.Queue()
+    answered = threading.Event()
 
     def connect() -> None:
-        try:
+        with suppress(OSError):
             socket.create_connection((host, port), timeout=_PATIENCE_S).close()
-        except OSError:
-            answered.put(False)
-        else:
-            answered.put(True)
+            answered.set()
 
     # Looking a name up knows no time limit, so it gets a thread that may outlive this call.
-    threading.Thread(target=connect, name="wandb probe", daemon=True).start()
-    try:
-        return answered.get(timeout=_PATIENCE_S)
-    except queue.Empty:
-        return False
+    probe = threading.Thread(target=connect, name="wandb probe", daemon=True)
+    probe.start()
+    probe.join(_PATIENCE_S)
+    return answered.is_set()

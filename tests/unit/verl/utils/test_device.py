@@ -40,11 +40,11 @@ def test_a_probe_tells_what_failed_and_the_versions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_driver_on_path(tmp_path, monkeypatch, "470.57")
-    found = probe_cuda()
-    assert found.failure
-    assert "\n" not in found.failure
-    assert torch.__version__ in found.versions
-    assert "NVIDIA driver 470.57" in found.versions
+    failure = probe_cuda()
+    assert failure
+    assert "\n" not in failure
+    assert torch.__version__ in failure
+    assert "NVIDIA driver 470.57" in failure
 
 
 @pytest.mark.parametrize(

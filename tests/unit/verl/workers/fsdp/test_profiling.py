@@ -34,7 +34,7 @@ def test_a_trace_holds_what_ran_between_start_and_stop(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("steps", "ranks", "message"),
     [
-        ([0], [0], "steps must be >= 1, got 0"),
+        ([0], [0], "steps must be > 0, got 0"),
         ([1], [-1], "ranks must be >= 0, got -1"),
         ([1], [], "must name a rank"),
         ([1], [2], "ranks=2 is none of the 2 ranks"),
