@@ -45,7 +45,6 @@ class AlarmsConfig(Section, prefix="trainer.alarms."):
     """Which metrics are watched.
 
     Attributes:
-        enabled: False gives no warnings.
         early_steps: a metric's early mean is over its first so many steps; it is not judged before.
         window: steps whose mean is judged, so that one odd batch raises no alarm.
         rules: take the place of the framework's and the task's own rules for the same metric; one

@@ -25,7 +25,6 @@ class FilterGroupsConfig(Section, prefix="algorithm.filter_groups."):
     same teach nothing; they are dropped and others rolled out in their place.
 
     Attributes:
-        enable: whether to.
         metric: what has to differ between a prompt's samples: "score", which is the reward, or a
             metric that the reward function reports.
         max_num_gen_batches: rollouts of a step, the first among them. After so many the step goes
@@ -72,10 +71,8 @@ class AlgorithmConfig(Section, prefix="algorithm."):
         lam: of generalised advantage estimation, in [0, 1].
         use_kl_in_reward: None leaves it to the algorithm, and means no where the actor uses a KL
             loss.
-        filter_groups: drops prompts whose samples all score the same.
         mask_truncated: trajectories that ended for want of room stay out of the update; they count
             in advantages, as baselines of others.
-        rollout_correction: importance weights between engine and trainer.
         rollout_log_probs_as_old: take the engine's log-probs for those of the policy before the
             update and spare the pass that computes them; wants one optimizer step a rollout.
     """

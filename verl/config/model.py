@@ -18,7 +18,6 @@ from verl.config.validation import (
     require_choice,
 )
 
-# Of LoraConfig.target_modules: every linear layer of the decoder layers.
 ALL_LINEAR = "all-linear"
 ATTENTIONS = ("auto", "varlen", "sdpa", "eager", "flash_attention_2")
 # See verl.algorithms.kl.kl_penalty.
@@ -41,8 +40,8 @@ class LoraConfig(Section, prefix="model.lora."):
     Attributes:
         rank: of the adapters; 0 has none and trains every weight.
         alpha: an adapter's product is multiplied by ``alpha / rank``.
-        target_modules: the linear layers of the decoder layers that get one: [all-linear], or a
-            list of names as in [q_proj, v_proj].
+        target_modules: the linear layers of the decoder layers that get one: [all-linear] is every
+            one, else a list of names as in [q_proj, v_proj].
     """
 
     rank: int = 0
@@ -53,9 +52,8 @@ class LoraConfig(Section, prefix="model.lora."):
         if self.rank < 0:
             raise ConfigError(f"model.lora.rank must be >= 0 (0 is off), got {self.rank}")
         super().__post_init__()
-        if not self.target_modules or (
-            ALL_LINEAR in self.target_modules and len(self.target_modules) > 1
-        ):
+        several = len(self.target_modules) > 1
+        if not self.target_modules or (several and ALL_LINEAR in self.target_modules):
             raise ConfigError(
                 f"model.lora.target_modules must be [{ALL_LINEAR}] or a list of layers' names, "
                 f"got {list(self.target_modules)}"
@@ -76,7 +74,6 @@ class ModelConfig(Section, prefix="model."):
         logits_chunk_tokens: tokens whose logits exist at a time, in the forward and the backward
             pass; more is hardly faster, fewer saves memory where the vocabulary is large.
         torch_compile: compile the decoder layers, once per process, in its first passes.
-        lora: adapters to train in place of all weights; a reference has none.
     """
 
     path: str = field(default=MISSING, metadata=MODEL)
@@ -110,7 +107,7 @@ class OptimConfig(Section, prefix="optim."):
     """AdamW and its schedule over optimizer steps.
 
     Attributes:
-        lr: peak learning rate.
+        lr: the peak.
         lr_warmup_steps: linear warm-up, in optimizer steps.
         warmup_style: shape after warm-up: "constant", "linear" or "cosine" down to
             ``min_lr_ratio * lr`` at the last step.
@@ -229,19 +226,15 @@ class ActorConfig(UpdateConfig, prefix="actor."):
 
 @dataclass
 class ReferenceConfig:
-    """The frozen policy the KL is taken against.
-
-    It is built only where a KL is used and the policy has no adapters.
-    """
+    """The frozen policy the KL is taken against; built only where there is a KL and the policy has
+    no adapters."""
 
     fsdp_config: FSDPConfig = field(default_factory=FSDPConfig)
 
 
 @dataclass
 class CriticConfig(UpdateConfig, prefix="critic."):
-    """The value model and its update.
-
-    ``model.path`` defaults to the actor's path in the YAML.
+    """The value model and its update; in the YAML ``model.path`` defaults to the actor's.
 
     Attributes:
         warmup_steps: first training steps in which the critic learns and the actor does not. Until

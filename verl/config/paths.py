@@ -26,7 +26,6 @@ def make_paths_absolute(config: Any, root: Path | None = None) -> None:
     name and stays as it is.
 
     Args:
-        config: changed in place.
         root: what relative paths start from; None is the working folder.
     """
     root = root or Path.cwd()

@@ -29,7 +29,6 @@ class DataConfig(Section, prefix="data."):
     """Parquet files and length budgets (all in tokens).
 
     Attributes:
-        train_files, val_files: parquet paths.
         train_batch_size: prompts per training step.
         val_batch_size: prompts per validation round; None takes all at once.
         train_data_num, val_data_num: keep only so many rows; None keeps all.
@@ -122,15 +121,12 @@ class TrainerConfig(RanksConfig):
             kept an update from being made end the run; null never does.
         max_restarts: how often the run goes on from its newest checkpoint, with new processes,
             after one of its worker processes has died or failed; 0 ends it then.
-        val_before_train: validate the untrained policy.
         val_only: validate and stop.
         start_timeout_s: how long the worker processes may take to start and load, seconds.
         default_local_dir: where the run writes.
         logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
-        alarms: warnings when a metric leaves its normal range.
-        samples: a few of the trajectories that training samples, kept to be looked at.
-        profiler: training steps that are traced, into ``profile`` of the run's folder.
+        profiler: traces go into ``profile`` of the run's folder.
     """
 
     project_name: str = "verl"

@@ -42,7 +42,6 @@ class RolloutConfig(Sampling, prefix="rollout."):
         update_weights_bucket_megabytes: weights reach the engine in pieces of so many MiB, two of
             which are held at a time; a larger tensor is a piece of its own.
         n_agent: trajectories sampled per training prompt.
-        val: sampling in validation.
     """
 
     temperature: float = field(default=1.0, metadata=POSITIVE)
@@ -71,11 +70,8 @@ class RolloutConfig(Sampling, prefix="rollout."):
             raise ConfigError(f"rollout.num_replicas must be > 0 or -1, got {self.num_replicas}")
 
     def check_device(self, device: str) -> None:
-        """Refuses what cannot run on ``device``, and with "auto" what can run on none.
-
-        Raises:
-            ConfigError: naming the setting.
-        """
+        """Raises :class:`ConfigError` for what cannot run on ``device``, and with "auto" for what
+        can run on none."""
         size = self.tensor_model_parallel_size
         if device == "cpu" and size > 1:
             raise ConfigError(

@@ -18,10 +18,8 @@ _COMPONENT_STEPS = 300
 
 @dataclass
 class ComponentConfig:
-    """A class named by ``target`` and its keyword arguments.
-
-    Worker processes build it: a path in ``args`` must be absolute.
-    """
+    """A class named by ``target`` and its keyword arguments; worker processes build it, so a path
+    in ``args`` must be absolute."""
 
     target: str = MISSING
     args: dict[str, Any] = field(default_factory=dict)
@@ -114,7 +112,6 @@ class SFTConfig:
     """Root config.
 
     Attributes:
-        data: what is learned.
         gate: optional class called with (model, tokenizer) that says when the model is good
             enough; see :class:`verl.trainer.sft.gate.Gate`.
     """

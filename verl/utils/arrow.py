@@ -9,13 +9,11 @@ from verl.errors import UserError
 
 
 def arrow_path(path: Path) -> str:
-    """The path as Arrow wants it: Arrow encodes it as UTF-8 whatever the locale says.
+    """The path as Arrow wants it, which encodes it as UTF-8 whatever the locale says; raises
+    :class:`UserError` if its bytes are not UTF-8.
 
     Opening the file here in its place is no way out: Arrow's threads that read from a file or
     buffer of Python's may outlive the interpreter, which then aborts.
-
-    Raises:
-        UserError: if the path's bytes are not UTF-8.
     """
     try:
         return os.fsencode(path).decode()

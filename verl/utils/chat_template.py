@@ -30,13 +30,8 @@ _PROBE = "what the assistant says"
 
 @dataclass(frozen=True)
 class RenderedChat:
-    """A prompt.
-
-    Attributes:
-        text: the template's output, up to and with the generation prompt.
-        token_ids: the same as ids.
-        neutralised: control tokens in the messages that lost their power.
-    """
+    """A prompt: the template's output, up to and with the generation prompt, as text and as ids;
+    and how many control tokens in the messages lost their power."""
 
     text: str
     token_ids: tuple[int, ...]
@@ -55,7 +50,6 @@ class ChatTemplate:
     """A tokenizer's chat template with the options of a run.
 
     Args:
-        tokenizer: the policy's.
         options: variables of the template, such as ``enable_thinking``.
 
     Raises:
@@ -78,11 +72,8 @@ class ChatTemplate:
                 )
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> RenderedChat:
-        """The prompt of a chat, ready for the policy to write on.
-
-        Raises:
-            jinja2.TemplateError: if the template refuses the messages.
-        """
+        """The prompt of a chat, ready for the policy to write on; raises
+        :class:`jinja2.TemplateError` if the template refuses the messages."""
         text, neutralised = self._text(messages)
         return RenderedChat(text, tuple(self.encode(text)), neutralised)
 
@@ -117,11 +108,8 @@ class ChatTemplate:
         return end or str(self._tokenizer.eos_token or "")
 
     def lengths(self, chats: Iterable[Sequence[Mapping[str, str]]]) -> list[int]:
-        """Tokens of each chat's prompt; the same as of :meth:`render`, and faster for many.
-
-        Raises:
-            UnrenderableChatError: for the first chat that the template refuses.
-        """
+        """Tokens of each chat's prompt; the same as of :meth:`render`, and faster for many. Raises
+        :class:`UnrenderableChatError` for the first chat that the template refuses."""
         texts = []
         for number, messages in enumerate(chats):
             try:

@@ -27,7 +27,6 @@ class CheckLine:
 
     Attributes:
         subject: what was looked at.
-        verdict: how it ended.
         found: what is there.
         needed: what the run needs; empty where that is obvious.
         advice: the key or thing to change; empty where nothing is to be done.

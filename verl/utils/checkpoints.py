@@ -142,7 +142,6 @@ def prune_checkpoints(
     """Removes old checkpoints once that of ``step`` is complete.
 
     Args:
-        output_dir: of the run.
         step: the newest checkpoint of this run; later ones are an earlier run's, and stay.
         keep: how many stay of ``step`` and those before it; None keeps all.
         best: a checkpoint that stays as well, however old it is.
@@ -193,11 +192,8 @@ def find_newest_actor(output_dir: Path) -> Path | None:
 
 
 def actor_to_score(output_dir: Path, best: KeepBestConfig | None = None) -> Path:
-    """The policy of the run's newest checkpoint, or of the best by ``best``.
-
-    Raises:
-        UserError: if the run has none.
-    """
+    """The policy of the run's newest checkpoint, or of the best by ``best``; raises
+    :class:`UserError` if the run has none."""
     checkpoints = candidates = list_checkpoints(output_dir)
     if best is not None:
         found = find_best(checkpoints, best)

@@ -25,10 +25,7 @@ def run_as_command(
     main: Callable[[list[str]], object], arguments: Sequence[str] | None = None
 ) -> None:
     """Runs an entry point and exits with its code: 0, or what it returns if that is a number.
-
-    Args:
-        arguments: what ``main`` gets; None is the whole command line.
-    """
+    ``main`` gets the arguments; None is the whole command line."""
     set_up_logging()
     _quieten_libraries()
     spare_the_collector()

@@ -48,7 +48,6 @@ class PromptDataset:
     """Rows of one or more parquet files.
 
     Args:
-        files: their paths.
         prompt_key: the column with the chat messages.
         limit: keep only the first so many rows; None keeps all.
         render: makes a row's messages; None takes those in the file.
@@ -157,11 +156,8 @@ def load_datasets(
     render: Callable[[Row], Messages] | None = None,
     check: Callable[[Row], None] | None = None,
 ) -> Datasets:
-    """Reads the files of a run; for ``render`` and ``check`` see :class:`PromptDataset`.
-
-    Raises:
-        DataError: if they cannot be used, or hold fewer rows than one training batch.
-    """
+    """Reads the files of a run; for ``render`` and ``check`` see :class:`PromptDataset`. Raises
+    :class:`DataError` if they cannot be used, or hold fewer rows than one training batch."""
     key = config.prompt_key
     train = PromptDataset(config.train_files, key, config.train_data_num, render, check)
     validation = PromptDataset(config.val_files, key, config.val_data_num, render, check)
@@ -175,10 +171,7 @@ def load_datasets(
 
 def epoch_rows(size: int, batch_size: int, seed: int, shuffle: bool) -> Iterator[int]:
     """Endless row indices: each epoch in an order of its own, what fills no batch of it dropped.
-
-    Raises:
-        ValueError: if there are fewer rows than a batch needs.
-    """
+    Raises :class:`ValueError` if there are fewer rows than a batch needs."""
     if size < batch_size:
         raise ValueError(f"{size} rows do not fill a batch of {batch_size}")
     for epoch in itertools.count():
@@ -189,18 +182,13 @@ def epoch_rows(size: int, batch_size: int, seed: int, shuffle: bool) -> Iterator
 
 
 def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBase:
-    """The tokenizer of a model folder or hub name; ``local_only`` leaves the hub alone.
-
-    Raises:
-        ConfigError: if it cannot be loaded.
-        DataError: if it has no chat template.
-    """
+    """The tokenizer of a model folder or hub name; ``local_only`` leaves the hub alone. Raises
+    :class:`ConfigError` if it cannot be loaded, :class:`DataError` without a chat template."""
     from transformers import AutoTokenizer  # imports the models' code; see verl.workers
 
+    tokenizer: PreTrainedTokenizerBase
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            path, local_files_only=local_only
-        )
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local_only)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the model {path!r} is neither a checkpoint folder nor a model of the hub: "
@@ -226,11 +214,8 @@ def require_chat_template(tokenizer: PreTrainedTokenizerBase, path: str) -> None
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[Row]:
-    """All rows of a parquet file.
-
-    Raises:
-        DataError: if it is missing, unreadable or empty, or lacks one of the columns.
-    """
+    """All rows of a parquet file; raises :class:`DataError` if it is missing, unreadable or empty,
+    or lacks one of the columns."""
     if not path.is_file():
         raise DataError(f"no such data file: {path}")
     try:

@@ -21,11 +21,8 @@ class DeviceError(UserError):
 
 
 def resolve_device(name: str) -> str:
-    """ "auto" becomes "cuda" where this process sees a GPU, else "cpu".
-
-    Raises:
-        DeviceError: if "cuda" is asked for and there is no GPU that torch can use.
-    """
+    """ "auto" becomes "cuda" where this process sees a GPU, else "cpu"; raises :class:`DeviceError`
+    if "cuda" is asked for and there is no GPU that torch can use."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
@@ -36,11 +33,8 @@ def resolve_device(name: str) -> str:
 
 
 def free_unused_memory(device: torch.device) -> None:
-    """Gives memory that torch keeps for later allocations back to the driver (CUDA).
-
-    Tensors that are part of a reference cycle count as used until they are collected.
-    """
-    gc.collect()
+    """Gives memory that torch keeps for later allocations back to the driver (CUDA)."""
+    gc.collect()  # tensors in a reference cycle count as used until then
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
@@ -72,11 +66,10 @@ def _driver_version() -> str:
 
 
 def require_vllm_build(device: str) -> None:
-    """vLLM takes its device from its build and the machine, not from us: on a machine with a GPU
-    the CUDA build runs there whatever ``trainer.device`` says.
+    """Raises :class:`DeviceError` if the installed build of vLLM is not the device's.
 
-    Raises:
-        DeviceError: if the installed build is not the device's; it names the one that is.
+    vLLM takes its device from its build and the machine, not from us: on a machine with a GPU the
+    CUDA build runs there whatever ``trainer.device`` says.
     """
     build = installed_vllm_build()
     if build is None or build == device:

@@ -20,10 +20,8 @@ def collect_rarely() -> None:
 
 
 def spare_the_collector() -> None:
-    """The collector leaves alone what there is now; to be called again when more is loaded.
-
-    It would look at all that a rank has imported wherever memory is to be freed, twice a step.
-    """
+    """The collector leaves alone what there is now, which it would look at wherever memory is to be
+    freed, twice a step; to be called again when more is loaded."""
     gc.collect()
     gc.freeze()
     atexit.register(gc.unfreeze)  # or extension modules report their objects as leaked

@@ -20,11 +20,8 @@ _NAMED_IN_REFUSAL = re.compile(r"^- `(\w+)`", re.MULTILINE)
 
 
 def read_generation_config(model_path: str) -> GenerationConfig:
-    """Of a folder or hub name; what ``config.json`` implies where the model has none.
-
-    Raises:
-        ConfigError: if transformers cannot use it.
-    """
+    """Of a folder or hub name; what ``config.json`` implies where the model has none. Raises
+    :class:`ConfigError` if transformers cannot use it."""
     try:
         config: GenerationConfig = GenerationConfig.from_pretrained(model_path)
     except OSError:  # there is none, or it is no JSON: then transformers takes the model's, too
@@ -40,10 +37,8 @@ def read_generation_config(model_path: str) -> GenerationConfig:
 def end_of_turn_ids(model_path: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Ids that end a generation: the tokenizer's EOS and all of the generation config, sorted.
 
-    Ids beyond the model's vocabulary, which it can never sample, are left out.
-
-    Raises:
-        ConfigError: if the generation config cannot be used.
+    Ids beyond the model's vocabulary, which it can never sample, are left out. Raises
+    :class:`ConfigError` if the generation config cannot be used.
     """
     listed = read_generation_config(model_path).eos_token_id
     ids = {*(listed if isinstance(listed, list) else [listed]), tokenizer.eos_token_id} - {None}

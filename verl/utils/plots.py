@@ -57,7 +57,6 @@ class Curve:
     Attributes:
         label: in the legend.
         metrics: names; the first that the run has is drawn.
-        color: of the line.
         measured: now and then, as by a validation: dots, joined. Otherwise there is a value for
             each step, of which the running mean is drawn.
     """

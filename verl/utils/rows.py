@@ -64,11 +64,7 @@ def extra_info(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def bare_prompt(row: Mapping[str, Any], name: str) -> str | None:
     """``extra_info.{name}``, what the user asks without any template around it; None if absent or
-    blank.
-
-    Args:
-        name: see :attr:`verl.trajectory.AgentRecord.prompt_name`.
-    """
+    blank. For ``name`` see :attr:`verl.trajectory.AgentRecord.prompt_name`."""
     value = extra_info(row).get(name)
     if value is not None and not isinstance(value, str):
         raise RowError(f"extra_info.{name}", f"must be a text, or absent; got {shown(value)}")

@@ -70,8 +70,8 @@ def equalise_over_ranks(
     """Splits groups until all ranks have as many as the rank with most, and puts the longest first:
     sharded passes must match, and wait for each other.
 
-    A rank with too few samples to split repeats none: it gets empty groups, which the caller runs
-    with a weight of zero.
+    A rank with too few samples to split gets empty groups, which the caller runs with a weight of
+    zero.
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return groups

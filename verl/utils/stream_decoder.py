@@ -12,11 +12,8 @@ _REPLACEMENT = "\ufffd"  # what an incomplete character decodes to
 
 
 class StreamDecoder:
-    """Text of one generation, as far as it is certain.
-
-    Args:
-        decode: ids to text; it may leave out some ids, e.g. special tokens.
-    """
+    """Text of one generation, as far as it is certain; ``decode`` may leave out some ids, e.g.
+    special tokens."""
 
     def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
         self._decode = decode

@@ -43,10 +43,7 @@ class SurroundingsError(UserError):
 
 def prepare_surroundings() -> None:
     """Sets the environment variables of this process and its children; call it before any starts.
-
-    Raises:
-        SurroundingsError: if no folder can hold sockets or caches.
-    """
+    Raises :class:`SurroundingsError` if no folder can hold sockets or caches."""
     os.environ["PYTHONUTF8"] = "1"
     folder = socket_folder(os.environ.get("TMPDIR"))
     if folder is not None:
@@ -81,11 +78,8 @@ def provide_ray_token() -> None:
 
 
 def socket_folder(temporary: str | None, candidates: Iterable[str] = _SHORT_FOLDERS) -> str | None:
-    """What to use in place of a temporary folder whose name is too long; None keeps it.
-
-    Raises:
-        SurroundingsError: if it is too long and no candidate can be written to.
-    """
+    """What to use in place of a temporary folder whose name is too long; None keeps it. Raises
+    :class:`SurroundingsError` if no candidate can be written to."""
     if temporary is None or len(os.fsencode(temporary)) <= _LONGEST_SOCKET_FOLDER:
         return None
     for candidate in candidates:
@@ -98,11 +92,8 @@ def socket_folder(temporary: str | None, candidates: Iterable[str] = _SHORT_FOLD
 
 
 def cache_folders(base: Path) -> dict[str, str]:
-    """Environment variables that send the libraries' caches to a folder of this user's in ``base``.
-
-    Raises:
-        SurroundingsError: if there can be none.
-    """
+    """Environment variables that send the libraries' caches to a folder of this user's in ``base``;
+    raises :class:`SurroundingsError` if there can be none."""
     root = base / f"verl-{os.getuid()}"
     try:
         root.mkdir(mode=0o700, exist_ok=True)

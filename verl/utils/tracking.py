@@ -127,7 +127,6 @@ class Tracking:
 
     Args:
         backends: names from ``trainer.logger``.
-        folder: of the run.
         project, experiment: names for wandb.
         config: already redacted, for wandb.
         start: the checkpoint that the run goes on from; trackers go on where that was saved, if it
