@@ -26,12 +26,7 @@ from verl.algorithms.settings import ActorLossSettings
 
 
 class Counts(NamedTuple):
-    """Of a whole mini-batch over all ranks.
-
-    Attributes:
-        tokens: sampled ones.
-        sequences: trajectories with at least one of them.
-    """
+    """Sampled tokens of a whole mini-batch over all ranks, and trajectories with at least one."""
 
     tokens: float
     sequences: float

@@ -16,10 +16,7 @@ def compute_dr_grpo_outcome_advantage(
     """``r - mean`` in each group (Liu et al. 2025, "Understanding R1-Zero-Like Training", section
     3.2); the paper divides the loss by a constant as well: ``seq-mean-token-sum-norm``.
 
-    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`.
-
-    Returns:
-        Advantages and returns (the same), (B, T), 0 outside the mask.
+    Shapes and groups are as in :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`.
     """
     scores = token_level_rewards.sum(dim=-1)
     advantages = less_group_mean(scores, index).unsqueeze(-1) * response_mask.to(scores.dtype)

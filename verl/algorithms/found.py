@@ -9,10 +9,7 @@ from importlib import import_module
 
 
 def names_of_files(package: str, folders: Iterable[str], attribute: str) -> tuple[str, ...]:
-    """The modules of a package that have ``attribute``, in order of the alphabet.
-
-    Args:
-        package, folders: its ``__name__`` and ``__path__``.
-    """
+    """The modules of a package (its ``__name__`` and ``__path__``) that have ``attribute``, by the
+    alphabet."""
     modules = sorted(module.name for module in pkgutil.iter_modules(folders))
     return tuple(name for name in modules if hasattr(import_module(f"{package}.{name}"), attribute))

@@ -16,11 +16,7 @@ def compute_reinforce_plus_plus_baseline_outcome_advantage(
     """``r - mean`` in each group, then ``(A - mean) / std`` over the batch's sampled tokens (Hu et
     al. 2025, "REINFORCE++", the form for several samples a prompt).
 
-    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`; a group of one keeps its
-        reward.
-
-    Returns:
-        Advantages and returns (the same), (B, T), 0 outside the mask.
+    Shapes and groups are as in :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`.
     """
     mask = response_mask.to(token_level_rewards.dtype)
     scores = token_level_rewards.sum(dim=-1)

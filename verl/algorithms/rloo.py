@@ -16,11 +16,7 @@ def compute_rloo_outcome_advantage(
     """``r_i - mean of r_j, j != i`` in each group (Ahmadian et al. 2024, "Back to Basics"; Kool
     et al. 2019).
 
-    Args: as :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`; a group of one keeps its
-        reward.
-
-    Returns:
-        Advantages and returns (the same), (B, T), 0 outside the mask.
+    Shapes and groups are as in :func:`~verl.algorithms.grpo.compute_grpo_outcome_advantage`.
     """
     scores = token_level_rewards.sum(dim=-1)
     relative = scores.clone()

@@ -44,13 +44,11 @@ class LoraConfig(Section, prefix="model.lora."):
             one, else a list of names as in [q_proj, v_proj].
     """
 
-    rank: int = 0
+    rank: int = field(default=0, metadata=NOT_NEGATIVE)
     alpha: int = field(default=32, metadata=POSITIVE)
     target_modules: list[str] = field(default_factory=lambda: [ALL_LINEAR])
 
     def __post_init__(self) -> None:
-        if self.rank < 0:
-            raise ConfigError(f"model.lora.rank must be >= 0 (0 is off), got {self.rank}")
         super().__post_init__()
         several = len(self.target_modules) > 1
         if not self.target_modules or (several and ALL_LINEAR in self.target_modules):

@@ -98,8 +98,6 @@ def to_dataclass(config: DictConfig, schema: type[T]) -> T:
             _DEFAULTS[schema] = OmegaConf.structured(schema)
         merged = OmegaConf.merge(_DEFAULTS[schema], config)
         return typing.cast(T, OmegaConf.to_object(merged))
-    except ConfigError:
-        raise
     except ConfigKeyError as error:
         raise ConfigError(str(error).splitlines()[0]) from error
     except MissingMandatoryValue as error:

@@ -36,10 +36,8 @@ class MethodSpec:
 def register(mode: Dispatch, pad: bool = False) -> Callable[[F], F]:
     """Makes a worker method callable on the worker group.
 
-    Args:
-        mode: how arguments and results travel.
-        pad: for DP_COMPUTE, repeat samples to a multiple of the ranks and drop them from the
-            result. Right for pure functions of each sample, wrong for updates.
+    With ``pad`` DP_COMPUTE repeats samples to a multiple of the ranks and drops them from the
+    result: right for pure functions of each sample, wrong for updates.
     """
 
     def decorate(method: F) -> F:
@@ -56,11 +54,11 @@ def method_specs(cls: type) -> dict[str, MethodSpec]:
 
 
 def spread(
-    spec: MethodSpec, world_size: int, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[list[tuple[tuple[Any, ...], dict[str, Any]]], int]:
+    spec: MethodSpec, world_size: int, args: tuple[Any, ...]
+) -> tuple[list[tuple[Any, ...]], int]:
     """Arguments for each rank, and how many samples of padding they hold."""
     if spec.mode is Dispatch.ONE_TO_ALL:
-        return [(args, kwargs)] * world_size, 0
+        return [args] * world_size, 0
     pad_size = 0
     spread_args: list[list[Any]] = []
     for value in args:
@@ -70,7 +68,7 @@ def spread(
             spread_args.append(list(value.chunk(world_size)))
         else:
             spread_args.append([value] * world_size)
-    return [(tuple(a[rank] for a in spread_args), kwargs) for rank in range(world_size)], pad_size
+    return [tuple(a[rank] for a in spread_args) for rank in range(world_size)], pad_size
 
 
 def gather(spec: MethodSpec, results: list[Any], pad_size: int) -> Any:

@@ -30,7 +30,6 @@ class RayResourcePool:
         processes_per_node: one entry a node.
         use_gpu: ``gpus_per_process`` GPUs per process, beside its CPU.
         timeout_s: how long to wait for the cluster to grant the slots.
-        gpus_per_process: with ``use_gpu``.
         remedy: what the user can do where the cluster is too small.
     """
 
@@ -52,11 +51,8 @@ class RayResourcePool:
         return {"CPU": 1.0, "GPU": float(self.gpus_per_process)} if self.use_gpu else {"CPU": 1.0}
 
     def placement_groups(self) -> list[PlacementGroup]:
-        """One placement group a node, reserved on first use.
-
-        Raises:
-            ResourceError: if the cluster cannot grant them in time.
-        """
+        """One placement group a node, reserved on first use; raises :class:`ResourceError` if the
+        cluster cannot grant them in time."""
         if not self._groups:
             self._groups = [
                 placement_group([self.bundle for _ in range(count)], strategy="STRICT_PACK")
@@ -75,10 +71,7 @@ class RayResourcePool:
 
     def reserved_ranks(self) -> list[RankDevice]:
         """The node of each process, by Ray's books; its GPU only the process itself can tell.
-
-        Raises:
-            ResourceError: as :meth:`placement_groups`.
-        """
+        Raises as :meth:`placement_groups`."""
         hosts = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
         nodes = [
             placement_group_table(group)["bundles_to_node_id"][bundle]

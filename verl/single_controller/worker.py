@@ -74,7 +74,6 @@ class Worker:
     """One role in one process; several roles of a process share its process group."""
 
     def __init__(self, info: RankInfo) -> None:
-        self.info = info
         self.rank = info.rank
         self.world_size = info.world_size
         self.device = torch.device(info.device)

@@ -35,10 +35,9 @@ class WorkerGroupError(UserError):
 class RayClassWithInit:
     """A worker class and the arguments it is built with in each process."""
 
-    def __init__(self, cls: type[Worker], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, cls: type[Worker], *args: Any) -> None:
         self.cls = cls
         self.args = args
-        self.kwargs = kwargs
 
 
 class _Process:
@@ -55,11 +54,11 @@ class _Process:
 
     def start(self, info: RankInfo, roles: Mapping[str, RayClassWithInit]) -> None:
         Worker.init_process_group(info)
-        self._workers = {n: r.cls(info, *r.args, **r.kwargs) for n, r in roles.items()}
+        self._workers = {name: role.cls(info, *role.args) for name, role in roles.items()}
         spare_the_collector()
 
-    def call(self, role: str, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return getattr(self._workers[role], method)(*args, **kwargs)
+    def call(self, role: str, method: str, args: tuple[Any, ...]) -> Any:
+        return getattr(self._workers[role], method)(*args)
 
 
 class RayWorkerGroup:
@@ -68,7 +67,6 @@ class RayWorkerGroup:
     Args:
         resource_pool: one process per slot.
         roles: role name to class; all roles of a rank live in one process.
-        device: "cpu" or "cuda".
         num_threads: torch threads of each process (CPU).
         start_timeout_s: how long all ranks together may take to start and load their roles.
 
@@ -133,35 +131,22 @@ class RayWorkerGroup:
     def __getitem__(self, role: str) -> RoleHandle:
         return self._roles[role]
 
-    def call(
-        self,
-        role: str,
-        method: str,
-        spec: MethodSpec,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """Calls a registered method on all ranks and joins the results as its mode says.
-
-        Raises:
-            WorkerGroupError: if a rank raises or dies, or the group is dead already.
-        """
+    def call(self, role: str, method: str, spec: MethodSpec, args: tuple[Any, ...]) -> Any:
+        """Calls a registered method on all ranks and joins the results as its mode says; raises
+        :class:`WorkerGroupError` if a rank raises or dies, or the group is dead already."""
         if self._dead:
             raise WorkerGroupError(f"the worker group is dead: {self._dead}")
-        calls, pad_size = spread(spec, self.world_size, args, kwargs)
+        calls, pad_size = spread(spec, self.world_size, args)
         with self._sending:
             references = [
-                process.call.remote(role, method, a, k)
-                for process, (a, k) in zip(self.processes, calls, strict=True)
+                process.call.remote(role, method, its_args)
+                for process, its_args in zip(self.processes, calls, strict=True)
             ]
         return gather(spec, self._resolve(references, role, method), pad_size)
 
     def _started(self, references: list[Any], role: str, deadline: float) -> list[Any]:
-        """Results of a step of the start.
-
-        Raises:
-            WorkerGroupError: if a rank fails, or has not ended at ``deadline``.
-        """
+        """Results of a step of the start; raises :class:`WorkerGroupError` if a rank fails, or has
+        not ended at ``deadline``."""
         try:
             return self._resolve(references, role, "__init__", deadline - time.monotonic())
         except NotArrivedError as late:
@@ -202,7 +187,7 @@ class RayWorkerGroup:
 
 
 class RoleHandle:
-    """The registered methods of one role, as plain methods."""
+    """The registered methods of one role, as plain methods without keyword arguments."""
 
     def __init__(self, group: RayWorkerGroup, role: str, cls: type[Worker]) -> None:
         self._group = group
@@ -216,7 +201,7 @@ class RoleHandle:
                 f"{self._role} has no registered method {method!r}; it has: {sorted(specs)}"
             )
 
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return self._group.call(self._role, method, specs[method], args, kwargs)
+        def call(*args: Any) -> Any:
+            return self._group.call(self._role, method, specs[method], args)
 
         return call

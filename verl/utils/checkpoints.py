@@ -33,7 +33,7 @@ RUN_STATE = "run.json"
 REWARD_STATE = "reward.json"
 _CHECKPOINTS = "checkpoints"
 _STEP_FOLDER = re.compile(r"global_step_(\d+)")
-_PARTIAL = ".partial"
+_PARTIAL = ".partial"  # ends the name of a checkpoint of which only a part may be there
 _REPLACED = f".replaced{_PARTIAL}"
 
 
@@ -98,7 +98,8 @@ def list_checkpoints(output_dir: Path) -> list[Checkpoint]:
 def begin_checkpoint(output_dir: Path, step: int) -> Path:
     """An empty folder to write a checkpoint into; :func:`commit_checkpoint` gives it its name."""
     remove_partial_checkpoints(output_dir)
-    partial = _partial(step_folder(output_dir, step))
+    final = step_folder(output_dir, step)
+    partial = final.with_name(f"{final.name}{_PARTIAL}")
     partial.mkdir(parents=True)
     return partial
 
@@ -117,7 +118,7 @@ def commit_checkpoint(partial: Path) -> Path:
 
 def remove_checkpoint(folder: Path) -> None:
     """Removes a checkpoint; whoever is killed meanwhile leaves nothing under its name."""
-    shutil.rmtree(folder.rename(_partial(folder)))
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}{_PARTIAL}")))
 
 
 def restore_replaced(output_dir: Path) -> None:
@@ -167,11 +168,6 @@ def find_best(checkpoints: list[Checkpoint], best: KeepBestConfig) -> Checkpoint
         and math.isfinite(value)
     }
     return max(values, key=lambda checkpoint: (values[checkpoint], checkpoint.step), default=None)
-
-
-def _partial(folder: Path) -> Path:
-    """The name of a checkpoint of which only a part may be there."""
-    return folder.with_name(f"{folder.name}{_PARTIAL}")
 
 
 # -- the policy, and the reward's state ------------------------------------------------------------

@@ -186,7 +186,6 @@ def load_tokenizer(path: str, local_only: bool = False) -> PreTrainedTokenizerBa
     :class:`ConfigError` if it cannot be loaded, :class:`DataError` without a chat template."""
     from transformers import AutoTokenizer  # imports the models' code; see verl.workers
 
-    tokenizer: PreTrainedTokenizerBase
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=local_only)
     except (OSError, ValueError) as error:

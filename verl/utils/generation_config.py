@@ -23,15 +23,14 @@ def read_generation_config(model_path: str) -> GenerationConfig:
     """Of a folder or hub name; what ``config.json`` implies where the model has none. Raises
     :class:`ConfigError` if transformers cannot use it."""
     try:
-        config: GenerationConfig = GenerationConfig.from_pretrained(model_path)
+        return GenerationConfig.from_pretrained(model_path)
     except OSError:  # there is none, or it is no JSON: then transformers takes the model's, too
-        config = GenerationConfig.from_model_config(_model_config(model_path))
+        return GenerationConfig.from_model_config(_model_config(model_path))
     except (ValueError, TypeError) as error:
         raise ConfigError(
             f"generation_config.json of {model_path} cannot be used: "
             f"{str(error).splitlines()[0]}; correct the file or remove it"
         ) from error
-    return config
 
 
 def end_of_turn_ids(model_path: str, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -53,12 +52,11 @@ def end_of_turn_ids(model_path: str, tokenizer: PreTrainedTokenizerBase) -> tupl
 
 def _model_config(model_path: str) -> PretrainedConfig:
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(model_path)
+        return AutoConfig.from_pretrained(model_path)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"the model {model_path} has no usable config.json: {str(error).splitlines()[0]}"
         ) from error
-    return config
 
 
 def make_savable(config: GenerationConfig) -> list[str]:

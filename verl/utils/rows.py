@@ -46,7 +46,7 @@ def chat_messages(row: Mapping[str, Any], key: str) -> Messages:
         role, content = message.get("role"), message.get("content")
         if role not in ROLES:
             raise RowError(f"{key}[{i}].role", f"must be one of {ROLES}, got {shown(role)}")
-        if not _is_text(content):
+        if not (isinstance(content, str) and content.strip()):
             raise RowError(f"{key}[{i}].content", f"must be a text, got {shown(content)}")
         messages.append({"role": role, "content": content})
     return messages
@@ -90,10 +90,6 @@ def ground_truth(row: Mapping[str, Any]) -> list[str]:
     if not answers:
         raise RowError(_TARGET, f"must hold at least one answer, got {shown(value)}")
     return answers
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def shown(value: Any) -> str:

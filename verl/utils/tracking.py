@@ -70,7 +70,6 @@ class WandbBackend:
     ) -> None:
         import wandb
 
-        mode: Any
         mode, reason = choose_mode()
         if reason:
             logger.info(
