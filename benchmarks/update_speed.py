@@ -31,7 +31,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config
 from verl.algorithms.maths import entropy_from_logits
 from verl.config.model import ActorConfig, ModelConfig, OptimConfig
 from verl.protocol import DataProto
-from verl.single_controller.worker import RankInfo, Worker, free_address
+from verl.single_controller.worker import RankInfo, Worker, free_port
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 from verl.utils.console import console
 from verl.workers.fsdp.actor import ActorWorker
@@ -184,8 +184,7 @@ def take_turns(rank: int, world_size: int, port: int, path: str, found: Any) -> 
 def compare(path: str, world_size: int) -> tuple[float, float]:
     """Median seconds of the bare loop and of the rank."""
     found = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    _, port = free_address()
-    torch.multiprocessing.spawn(take_turns, (world_size, port, path, found), world_size)
+    torch.multiprocessing.spawn(take_turns, (world_size, free_port(), path, found), world_size)
     rounds = found.get()
     bare, own = (statistics.median(column) for column in zip(*rounds, strict=True))
     return bare, own

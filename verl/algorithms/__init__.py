@@ -7,13 +7,20 @@ algorithm goes with any of them.
 
 from __future__ import annotations
 
+import pkgutil
+from collections.abc import Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import names_of_files
-
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.base import Algorithm
+
+
+def names_of_files(package: str, folders: Iterable[str], attribute: str) -> tuple[str, ...]:
+    """The modules of a package (its ``__name__`` and ``__path__``) that have ``attribute``, by the
+    alphabet."""
+    modules = sorted(module.name for module in pkgutil.iter_modules(folders))
+    return tuple(name for name in modules if hasattr(import_module(f"{package}.{name}"), attribute))
 
 
 def algorithm_names() -> tuple[str, ...]:

@@ -50,14 +50,11 @@ class RankInfo:
         }
 
 
-def free_address() -> tuple[str, int]:
-    """This node's address and a port that was free a moment ago."""
+def free_port() -> int:
+    """A port of this node that was free a moment ago."""
     with socket.socket() as probe:
         probe.bind(("", 0))
-        port = int(probe.getsockname()[1])
-    import ray
-
-    return ray.util.get_node_ip_address(), port
+        return int(probe.getsockname()[1])
 
 
 def set_torch_threads(info: RankInfo) -> None:

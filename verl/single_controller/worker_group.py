@@ -22,7 +22,7 @@ from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.dispatch import MethodSpec, gather, method_specs, spread
 from verl.single_controller.rank_device import RankDevice, claim_rank_device
 from verl.single_controller.resource_pool import RayResourcePool
-from verl.single_controller.worker import RankInfo, Worker, free_address
+from verl.single_controller.worker import RankInfo, Worker, free_port
 from verl.utils.garbage import spare_the_collector
 
 logger = logging.getLogger(__name__)
@@ -43,14 +43,11 @@ class RayClassWithInit:
 class _Process:
     """The actor: all roles of one rank."""
 
-    def __init__(self) -> None:
-        self._device = claim_rank_device()
+    def claim_device(self) -> RankDevice:
+        return claim_rank_device()
 
-    def device(self) -> RankDevice:
-        return self._device
-
-    def address(self) -> tuple[str, int]:
-        return free_address()
+    def free_port(self) -> int:
+        return free_port()
 
     def start(self, info: RankInfo, roles: Mapping[str, RayClassWithInit]) -> None:
         Worker.init_process_group(info)
@@ -109,13 +106,12 @@ class RayWorkerGroup:
             self.processes.append(started)
         deadline = time.monotonic() + start_timeout_s
         self.devices: list[RankDevice] = self._started(
-            [process.device.remote() for process in self.processes], "process", deadline
+            [process.claim_device.remote() for process in self.processes], "process", deadline
         )
-        [(address, port)] = self._started([self.processes[0].address.remote()], "process", deadline)
+        [port] = self._started([self.processes[0].free_port.remote()], "process", deadline)
+        host = self.devices[0].host
         infos = [
-            RankInfo(
-                rank, self.world_size, local_rank, device, address, port, num_threads, local_size
-            )
+            RankInfo(rank, self.world_size, local_rank, device, host, port, num_threads, local_size)
             for rank, (_, local_rank, local_size) in enumerate(slots)
         ]
         self._started(

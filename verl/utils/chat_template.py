@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,14 +36,6 @@ class RenderedChat:
     text: str
     token_ids: tuple[int, ...]
     neutralised: int
-
-
-class UnrenderableChatError(ValueError):
-    """A chat that the template refuses, by its number among those asked about."""
-
-    def __init__(self, number: int, reason: str) -> None:
-        super().__init__(reason)
-        self.number = number
 
 
 class ChatTemplate:
@@ -74,7 +66,7 @@ class ChatTemplate:
     def render(self, messages: Sequence[Mapping[str, str]]) -> RenderedChat:
         """The prompt of a chat, ready for the policy to write on; raises
         :class:`jinja2.TemplateError` if the template refuses the messages."""
-        text, neutralised = self._text(messages)
+        text, neutralised = self.text(messages)
         return RenderedChat(text, tuple(self.encode(text)), neutralised)
 
     def encode(self, text: str) -> list[int]:
@@ -107,19 +99,13 @@ class ChatTemplate:
         end = str(text).rpartition(_PROBE)[2].strip()
         return end or str(self._tokenizer.eos_token or "")
 
-    def lengths(self, chats: Iterable[Sequence[Mapping[str, str]]]) -> list[int]:
-        """Tokens of each chat's prompt; the same as of :meth:`render`, and faster for many. Raises
-        :class:`UnrenderableChatError` for the first chat that the template refuses."""
-        texts = []
-        for number, messages in enumerate(chats):
-            try:
-                texts.append(self._text(messages)[0])
-            except TemplateError as error:
-                raise UnrenderableChatError(number, str(error)) from error
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Tokens of each rendered chat; as many as :meth:`encode` gives, and faster for many."""
         return [len(ids) for ids in self._tokenizer(texts, add_special_tokens=False)["input_ids"]]
 
-    def _text(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, int]:
-        """The template's output, and how many control tokens the messages held."""
+    def text(self, messages: Sequence[Mapping[str, str]]) -> tuple[str, int]:
+        """The prompt of a chat as text alone, and how many control tokens lost their power; raises
+        as :meth:`render`."""
         harmless: Messages = []
         neutralised = 0
         for message in messages:

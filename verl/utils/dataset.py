@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet
+from jinja2 import TemplateError
 
 from verl.config.ppo import DataConfig
 from verl.config.validation import ConfigError
 from verl.errors import UserError
 from verl.interfaces import RolloutRequest
 from verl.utils.arrow import arrow_path
-from verl.utils.chat_template import ChatTemplate, UnrenderableChatError
+from verl.utils.chat_template import ChatTemplate
 from verl.utils.rows import (
     Messages,
     Row,
@@ -116,14 +117,16 @@ class PromptDataset:
         """Raises :class:`DataError` if a prompt is longer than ``max_start_length`` tokens, or the
         chat template refuses its messages; ``template_options`` are the template's."""
         template = ChatTemplate(tokenizer, template_options)
-        try:
-            lengths = template.lengths(self._messages(row) for row in self.rows)
-        except UnrenderableChatError as error:
-            file, number = self._origins[error.number]
-            raise DataError(
-                f"row {number} of {file} (rows count from 0): the model's chat template refuses "
-                f"its messages: {error}"
-            ) from error
+        texts = []
+        for row, (file, number) in zip(self.rows, self._origins, strict=True):
+            try:
+                texts.append(template.text(self._messages(row))[0])
+            except TemplateError as error:
+                raise DataError(
+                    f"row {number} of {file} (rows count from 0): the model's chat template "
+                    f"refuses its messages: {error}"
+                ) from error
+        lengths = template.lengths(texts)
         long = [i for i, length in enumerate(lengths) if length > max_start_length]
         if long:
             raise DataError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from verl.algorithms.found import names_of_files
+from verl.algorithms import names_of_files
 
 if TYPE_CHECKING:  # it brings torch, which reading a configuration mostly does without
     from verl.algorithms.policy_losses.base import PolicyLoss

@@ -38,7 +38,7 @@ def test_options_reach_the_template(make_tokenizer: MakeTokenizer) -> None:
     assert ChatTemplate(tokenizer).render(CHAT).text.endswith("assistant\n<think>\n")
     off = ChatTemplate(tokenizer, {"enable_thinking": False})
     assert off.render(CHAT).text.endswith("<think>\n\n</think>\n\n")
-    assert off.lengths([CHAT, CHAT[1:]]) == [
+    assert off.lengths([off.text(chat)[0] for chat in (CHAT, CHAT[1:])]) == [
         len(off.render(chat).token_ids) for chat in (CHAT, CHAT[1:])
     ]
 
