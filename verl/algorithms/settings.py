@@ -30,7 +30,6 @@ class PolicyLossSettings(Protocol):
     @property
     def clip_bounds(self) -> tuple[float, float]:
         """How far the ratio may go below and above 1."""
-        ...
 
 
 class ActorLossSettings(PolicyLossSettings, Protocol):
@@ -45,4 +44,3 @@ class ActorLossSettings(PolicyLossSettings, Protocol):
     @property
     def has_kl_loss(self) -> bool:
         """Whether a KL to the reference takes part in the loss."""
-        ...

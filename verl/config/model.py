@@ -12,6 +12,7 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    SHARE_ABOVE_0,
     ConfigError,
     Section,
     one_of,
@@ -150,7 +151,8 @@ class ActorConfig(UpdateConfig, prefix="actor."):
         policy_loss: a file of :mod:`verl.algorithms.policy_losses`: clip, gspo or cispo.
         clip_ratio: PPO's epsilon.
         clip_ratio_low, clip_ratio_high: bounds of the ratio, 1 - low and 1 + high, where they
-            differ; None takes ``clip_ratio``. gspo wants about 3e-4 and 4e-4.
+            differ; None takes ``clip_ratio``. gspo wants about 3e-4 and 4e-4. A ratio is never
+            below 0, so low is at most 1.
         clip_ratio_c: dual clip of "clip": where the advantage is negative a token's loss is at most
             so many times its size; > 1, None for none.
         loss_agg_mode: how token losses add up, see :mod:`verl.algorithms.aggregation`.
@@ -164,7 +166,7 @@ class ActorConfig(UpdateConfig, prefix="actor."):
 
     policy_loss: str = "clip"
     clip_ratio: float = field(default=0.2, metadata=POSITIVE)
-    clip_ratio_low: float | None = field(default=None, metadata=POSITIVE)
+    clip_ratio_low: float | None = field(default=None, metadata=SHARE_ABOVE_0)
     clip_ratio_high: float | None = field(default=None, metadata=POSITIVE)
     clip_ratio_c: float | None = None
     loss_agg_mode: str = field(default="token-mean", metadata=one_of(*AGGREGATIONS))
@@ -182,11 +184,6 @@ class ActorConfig(UpdateConfig, prefix="actor."):
         if not self.state_masking:
             raise ConfigError(
                 "actor.state_masking=false is not possible: observations are never trained on"
-            )
-        if self.clip_ratio_low is not None and self.clip_ratio_low > 1:
-            raise ConfigError(
-                f"actor.clip_ratio_low must be in (0, 1], got {self.clip_ratio_low}: a ratio is "
-                "never below 0"
             )
         if self.clip_ratio_c is not None and self.clip_ratio_c <= 1:
             raise ConfigError(f"actor.clip_ratio_c must be > 1 or null, got {self.clip_ratio_c}")

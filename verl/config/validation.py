@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Callable
 from typing import Any, ClassVar, Final, TypeVar
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -19,16 +18,11 @@ from verl.errors import UserError
 T = TypeVar("T")
 _RANGE: Final = "range"
 _CHOICES: Final = "choices"
-POSITIVE: Final = {_RANGE: "> 0"}
-NOT_NEGATIVE: Final = {_RANGE: ">= 0"}
-SHARE: Final = {_RANGE: "in [0, 1]"}
-SHARE_ABOVE_0: Final = {_RANGE: "in (0, 1]"}
-_HOLDS: dict[str, Callable[[float], bool]] = {
-    "> 0": lambda value: value > 0,
-    ">= 0": lambda value: value >= 0,
-    "in [0, 1]": lambda value: 0 <= value <= 1,
-    "in (0, 1]": lambda value: 0 < value <= 1,
-}
+# Each range in words, and whether a number is in it.
+POSITIVE: Final = {_RANGE: ("> 0", lambda number: number > 0)}
+NOT_NEGATIVE: Final = {_RANGE: (">= 0", lambda number: number >= 0)}
+SHARE: Final = {_RANGE: ("in [0, 1]", lambda number: 0 <= number <= 1)}
+SHARE_ABOVE_0: Final = {_RANGE: ("in (0, 1]", lambda number: 0 < number <= 1)}
 # Each schema as a config, which a merge copies: to make one takes as long as the merge.
 _DEFAULTS: dict[type, DictConfig] = {}
 
@@ -59,11 +53,12 @@ def require_ranges(config: Any, prefix: str) -> None:
     """
     for field in dataclasses.fields(config):
         key, value = f"{prefix}{field.name}", getattr(config, field.name)
-        wanted, choices = field.metadata.get(_RANGE), field.metadata.get(_CHOICES)
+        wanted, holds = field.metadata.get(_RANGE, ("", None))
+        choices = field.metadata.get(_CHOICES)
         for item in value if isinstance(value, list) else [value]:
             if item is None:
                 continue
-            if wanted and not _HOLDS[wanted](item):
+            if holds and not holds(item):
                 raise ConfigError(f"{key} must be {wanted}, got {item}")
             if choices:
                 require_choice(key, item, choices)

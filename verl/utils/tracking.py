@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.wandb_login import choose_mode
@@ -22,16 +22,6 @@ from verl.utils.wandb_login import choose_mode
 logger = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.jsonl"
-
-
-class Backend(Protocol):
-    """One destination of metrics."""
-
-    def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Records the metrics of a step."""
-
-    def close(self) -> None:
-        """Flushes."""
 
 
 class JsonlBackend:
@@ -119,6 +109,9 @@ class TensorBoardBackend:
     def close(self) -> None:
         """Closes the event file."""
         self._writer.close()
+
+
+Backend = JsonlBackend | WandbBackend | TensorBoardBackend
 
 
 class Tracking:
