@@ -124,7 +124,6 @@ class TrainerConfig(RanksConfig):
         val_only: validate and stop.
         start_timeout_s: how long the worker processes may take to start and load, seconds.
         default_local_dir: where the run writes.
-        logger: any of console, jsonl, wandb, tensorboard.
         seed: of everything.
         profiler: traces go into ``profile`` of the run's folder.
     """

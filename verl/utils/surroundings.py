@@ -11,6 +11,7 @@ import logging
 import os
 import pwd
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -124,10 +125,9 @@ def _name_the_user() -> None:
 def free_shared_memory(folder: str = "/dev/shm") -> int | None:
     """Bytes that can still be put into ``folder``; None where there is no such folder."""
     try:
-        status = os.statvfs(folder)
+        return shutil.disk_usage(folder).free
     except OSError:
         return None
-    return status.f_bavail * status.f_frsize
 
 
 def require_shared_memory(free: int | None, needed: int) -> None:
