@@ -13,10 +13,8 @@ def kl_penalty(logprob: torch.Tensor, ref_logprob: torch.Tensor, kl_penalty: str
     """Per-token estimate of KL(policy || reference) (Schulman 2020, "Approximating KL").
 
     Args:
-        kl_penalty: "kl" (k1), "abs", "mse" (k2) or "low_var_kl" (k3, clamped to ±10).
-
-    Raises:
-        ValueError: for another name.
+        kl_penalty: "kl" (k1), "abs", "mse" (k2) or "low_var_kl" (k3, clamped to ±10); another
+            name raises :class:`ValueError`.
     """
     difference = logprob - ref_logprob
     if kl_penalty == "kl":

@@ -26,13 +26,7 @@ def returns_to_go(rewards: torch.Tensor, mask: torch.Tensor, gamma: float) -> to
     """Discounted sum of the rewards from each sampled token on, along sampled tokens only.
 
     The step after a sampled token is the next *sampled* token: observations in between are no time
-    steps.
-
-    Args:
-        rewards, mask: (B, T); rewards outside the mask count nothing.
-
-    Returns:
-        (B, T), 0 outside the mask.
+    steps. All are (B, T); rewards outside the mask count nothing, and returns are 0 there.
     """
     returns = torch.zeros_like(rewards)
     running = torch.zeros_like(rewards[:, 0])

@@ -15,12 +15,8 @@ def compute_reinforce_plus_plus_outcome_advantage(
     """``G_t = r_t + gamma G_(t+1)``, then ``(G - mean) / std`` over the batch's sampled tokens (Hu
     et al. 2025, "REINFORCE++").
 
-    Args:
-        token_level_rewards, response_mask: (B, T).
-        gamma: discount from one sampled token to the next.
-
-    Returns:
-        Advantages and returns, (B, T), 0 outside the mask.
+    Rewards, mask, advantages and returns are (B, T), the latter two 0 outside the mask; ``gamma``
+    is the discount from one sampled token to the next.
     """
     mask = response_mask.to(token_level_rewards.dtype)
     returns = returns_to_go(token_level_rewards, mask, gamma)

@@ -15,8 +15,7 @@ def compute_remax_outcome_advantage(
     """``sum of r from here on - score of the greedy trajectory`` (Li et al. 2024, "ReMax").
 
     Args:
-        token_level_rewards, response_mask: (B, T).
-        reward_baselines: (B,) the greedy trajectory's score.
+        reward_baselines: (B,) the greedy trajectory's score; the others are (B, T).
 
     Returns:
         Advantages, and the returns without the baseline; (B, T), 0 outside the mask.

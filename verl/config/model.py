@@ -34,9 +34,8 @@ AGGREGATIONS = (
 
 @dataclass
 class LoraConfig(Section, prefix="model.lora."):
-    """Low-rank adapters, trained in place of the weights beside which they stand (Hu et al. 2021).
-
-    The model's own weights are frozen, and the policy without its adapters is the reference.
+    """Low-rank adapters, trained in place of the weights beside which they stand (Hu et al. 2021);
+    those are frozen, and the policy without its adapters is the reference.
 
     Attributes:
         rank: of the adapters; 0 has none and trains every weight.

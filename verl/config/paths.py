@@ -19,14 +19,12 @@ MODEL: Final = {_KIND: "model"}
 
 
 def make_paths_absolute(config: Any, root: Path | None = None) -> None:
-    """Rewrites every marked path in ``config``, a dataclass, as absolute; ``~`` is the home folder.
+    """Rewrites every marked path in ``config``, a dataclass, as absolute, from ``root`` or the
+    working folder; ``~`` is the home folder.
 
     A model is a folder if there is one of that name, if it is written as a path (``/``, ``./``,
     ``~``), or if it is a path of this configuration that the run has yet to make; else it is a hub
     name and stays as it is.
-
-    Args:
-        root: what relative paths start from; None is the working folder.
     """
     root = root or Path.cwd()
     marked = list(_marked(config))

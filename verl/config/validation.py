@@ -43,13 +43,11 @@ def one_of(*choices: str) -> dict[str, tuple[str, ...]]:
 
 
 def require_ranges(config: Any, prefix: str) -> None:
-    """Raises :class:`ConfigError` for the first field of a dataclass that is out of its range.
+    """Raises :class:`ConfigError` for the first field of a dataclass that is out of its range;
+    ``prefix`` goes before the field's name in the message.
 
     A field has one by its metadata: such as ``POSITIVE``, or :func:`one_of`. None is in all; a list
     is if each of its items is.
-
-    Args:
-        prefix: goes before the field's name in the message.
     """
     for field in dataclasses.fields(config):
         key, value = f"{prefix}{field.name}", getattr(config, field.name)

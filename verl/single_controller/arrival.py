@@ -20,12 +20,8 @@ class NotArrivedError(Exception):
 def in_order_of_arrival(references: Sequence[Any], timeout_s: float | None = None) -> Iterator[int]:
     """Index of each call as it ends, failed ones included; ``ray.get`` tells how it ended.
 
-    Args:
-        references: of Ray calls, each a single result.
-        timeout_s: for all of them together; None waits without limit.
-
-    Raises:
-        NotArrivedError: once ``timeout_s`` has passed.
+    Each reference is of a single result. Raises :class:`NotArrivedError` once ``timeout_s`` has
+    passed, which is for all of them together; None waits without limit.
     """
     index_of = {reference: index for index, reference in enumerate(references)}
     deadline = None if timeout_s is None else time.monotonic() + timeout_s

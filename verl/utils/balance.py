@@ -26,10 +26,8 @@ def balanced_parts(
     Args:
         costs: of each item, >= 0.
         parts: how many, >= 1; some are empty where there are fewer items.
-        sizes: how many items each part holds, as many as there are in all; None leaves that open.
-
-    Raises:
-        ValueError: if the sizes do not fit.
+        sizes: how many items each part holds, as many as there are in all, else this raises
+            :class:`ValueError`; None leaves that open.
     """
     if sizes is not None and (len(sizes) != parts or sum(sizes) != len(costs)):
         raise ValueError(f"{len(costs)} items do not fill {parts} parts of {list(sizes)}")

@@ -39,14 +39,8 @@ class RenderedChat:
 
 
 class ChatTemplate:
-    """A tokenizer's chat template with the options of a run.
-
-    Args:
-        options: variables of the template, such as ``enable_thinking``.
-
-    Raises:
-        ConfigError: for an option that the template does not read.
-    """
+    """A tokenizer's chat template with the options of a run: variables of the template, such as
+    ``enable_thinking``. One that the template does not read raises :class:`ConfigError`."""
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, options: Mapping[str, Any] | None = None

@@ -116,11 +116,6 @@ def commit_checkpoint(partial: Path) -> Path:
     return final
 
 
-def remove_checkpoint(folder: Path) -> None:
-    """Removes a checkpoint; whoever is killed meanwhile leaves nothing under its name."""
-    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}{_PARTIAL}")))
-
-
 def restore_replaced(output_dir: Path) -> None:
     """Gives its name back to a checkpoint that another of the same step was to replace when the run
     was killed. Only the run itself may call it, and not while it saves."""
@@ -153,7 +148,8 @@ def prune_checkpoints(
     kept = None if best is None else find_best(ours, best)
     for checkpoint in ours[keep:]:
         if checkpoint != kept:
-            remove_checkpoint(checkpoint.folder)
+            folder = checkpoint.folder  # killed meanwhile, this leaves nothing under its name
+            shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}{_PARTIAL}")))
 
 
 def find_best(checkpoints: list[Checkpoint], best: KeepBestConfig) -> Checkpoint | None:
