@@ -9,8 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from verl.trainer.check.run_checks import all_lines
-from verl.trainer.check.table import show
+from verl.trainer.check.run_checks import all_lines, show
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.machine import Machine
 from verl.utils.checklist import Verdict, failures

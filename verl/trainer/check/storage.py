@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from verl.config.ppo import PPOConfig
@@ -20,8 +21,7 @@ def saves(config: PPOConfig, total_steps: int) -> int:
     freq = config.trainer.save_freq
     if config.trainer.val_only:
         return 0
-    regular = total_steps // freq if freq > 0 else 0
-    return regular + (freq <= 0 or total_steps % freq > 0)
+    return -(-total_steps // freq) if freq > 0 else 1
 
 
 def disk_line(
@@ -39,20 +39,16 @@ def disk_line(
         return CheckLine(subject, Verdict.UNKNOWN, found)
     kept = saves(config, total_steps)
     if trainer.max_ckpt_to_keep is not None:
-        best = trainer.keep_best is not None
-        kept = min(kept, trainer.max_ckpt_to_keep + 1 + best)
+        kept = min(kept, trainer.max_ckpt_to_keep + 1 + (trainer.keep_best is not None))
     exported_last = written if trainer.save_hf == "last" and kept else 0
-    folder = Path(trainer.default_local_dir)
-    have = None if machine.described else free_disk(folder)
-    line = compare_bytes(
-        subject,
-        have,
-        float(kept * one + exported_last),
+    have = None if machine.described else free_disk(Path(trainer.default_local_dir))
+    need = float(kept * one + exported_last)
+    advice = (
         "change trainer.save_freq, trainer.max_ckpt_to_keep, trainer.save_hf or "
-        "trainer.default_local_dir",
+        "trainer.default_local_dir"
     )
-    needed = f"{line.needed} ({kept} x {gib(one)})"
-    return CheckLine(line.subject, line.verdict, line.found, needed, line.advice)
+    line = compare_bytes(subject, have, need, advice)
+    return replace(line, needed=f"{line.needed} ({kept} x {gib(one)})")
 
 
 def shm_line(device: str, machine: Machine) -> CheckLine:
