@@ -43,7 +43,7 @@ def _environment() -> dict[str, Any]:
     machine = Machine.whole()
     ram = machine.ram_bytes
     return {
-        "code": describe_code(Path(__file__).parent),
+        "code": describe_code(Path(__file__).resolve().parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -62,19 +62,16 @@ class Machine:
     shm_bytes: float | None = None
     cpus: int | None = None
 
-    @classmethod
-    def here(cls) -> Machine:
+    @staticmethod
+    def here() -> Machine:
         """This machine, with the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves."""
-        return cls._read(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return Machine.whole(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     @staticmethod
-    def whole() -> Machine:
-        """This machine with all of its GPUs, for a process that Ray shows none."""
-        return Machine._read(None)
-
-    @classmethod
-    def _read(cls, visible: str | None) -> Machine:
-        return cls(
+    def whole(visible: str | None = None) -> Machine:
+        """This machine with all of its GPUs, for a process that Ray shows none; ``visible`` is as
+        ``CUDA_VISIBLE_DEVICES``."""
+        return Machine(
             described=False,
             gpus=_gpus_here(visible),
             ram_bytes=_ram_here(),
@@ -95,8 +92,7 @@ class Machine:
                 f"--gpus {text!r} is not understood; write the GPUs of a node x GiB of each, e.g. "
                 "4x80, and where you know it the main memory in GiB: 4x80,ram=512"
             )
-        size = float(match[2]) * GIB * _OFFERED_SHARE
-        gpu = Gpu(f"{match[2]} GiB GPU", size)
+        gpu = Gpu(f"{match[2]} GiB GPU", float(match[2]) * GIB * _OFFERED_SHARE)
         ram = float(match[3]) * GIB if match[3] else None
         return cls(described=True, gpus=(gpu,) * int(match[1]), ram_bytes=ram)
 
@@ -139,25 +135,19 @@ def read_gpus(output: str, visible: str | None) -> tuple[Gpu, ...]:
         output: comma-separated, no header, no units, the columns of this module's query.
         visible: the variable's value; None where it is not set.
     """
-    cards: dict[str, Gpu] = {}
-    uuids: dict[str, Gpu] = {}
+    cards: dict[tuple[str, str], Gpu] = {}
     for line in output.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) != len(_QUERY.split(",")):
-            continue
-        index, uuid, name, total, used, driver, mode = fields
-        if not total.isdigit():  # a card that is split into MIG instances says [N/A]
-            continue
-        gpu = Gpu(name, int(total) * _MIB, int(used) * _MIB, driver, mode)
-        cards[index], uuids[uuid] = gpu, gpu
+        match [field.strip() for field in line.split(",")]:
+            # A card that is split into MIG instances says [N/A].
+            case [index, uuid, name, total, used, driver, mode] if total.isdigit():
+                gpu = Gpu(name, int(total) * _MIB, int(used) * _MIB, driver, mode)
+                cards[index, uuid] = gpu
     if visible is None:
         return tuple(cards.values())
     chosen = []
-    for entry in filter(None, (part.strip() for part in visible.split(","))):
-        found = cards.get(entry) or next(
-            (gpu for uuid, gpu in uuids.items() if uuid.startswith(entry)), None
-        )
-        if found is None:  # as CUDA does: what follows a wrong entry is not seen
+    for entry in filter(None, map(str.strip, visible.split(","))):
+        found = [card for card in cards if card[0] == entry or card[1].startswith(entry)]
+        if not found:  # as CUDA does: what follows a wrong entry is not seen
             break
-        chosen.append(found)
+        chosen.append(cards[found[0]])
     return tuple(chosen)

@@ -119,30 +119,21 @@ def train(
     Raises:
         NonFiniteUpdatesError, StopRequestedError: see :func:`run_sft`.
     """
-    interruption = Interruption()
-    with interruption.watching() if config.trainer.run_dir is not None else nullcontext():
-        return _train(config, worker, tracking, start, interruption)
-
-
-def _train(
-    config: SFTConfig,
-    worker: Any,
-    tracking: Tracking | None,
-    start: Checkpoint | None,
-    interruption: Interruption,
-) -> GateReport | None:
     trainer, steps = config.trainer, config.total_steps
-    report: GateReport | None = None
+    frequencies = [f for f in (trainer.gate_freq, trainer.test_freq, trainer.save_freq) if f > 0]
+    interruption = Interruption()
+    watching = interruption.watching() if trainer.run_dir is not None else nullcontext()
     nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps, "the data")
+    report: GateReport | None = None
     step = 0
-    if start is not None:
-        checkpoints.load(worker, start)
-        step = start.step
-        logger.info("goes on after step %d of %d", step, steps)
-    with progress_bar() as progress:
+    with watching, progress_bar() as progress:
+        if start is not None:
+            worker.load_state(str(start.state(checkpoints.ROLE)))
+            step = start.step
+            logger.info("goes on after step %d of %d", step, steps)
         bar = progress.add_task("fine-tuning", total=steps, completed=step)
         while step < steps:
-            stops = [f * (step // f + 1) for f in _frequencies(config)]
+            stops = [f * (step // f + 1) for f in frequencies]
             count = min(_STEPS_PER_CALL, steps - step, *(stop - step for stop in stops))
             metrics: list[dict[str, float]] = worker.train_steps(step, count)[0]
             loss = metrics[-1]["train/loss"]
@@ -161,39 +152,20 @@ def _train(
             if saves:
                 checkpoints.save(config, worker, step)
             if _is_due(step, trainer.gate_freq, steps):
-                report = _ask_gate(config, worker, step, loss)
-            if step < steps:
-                _end_if_told(config, worker, step, interruption, is_saved=saves)
-    if report is None and config.gate is not None:  # a run that had come to its end
-        report = worker.ask_gate()[0]
+                report = worker.ask_gate()[0] if config.gate is not None else None
+                told = "" if report is None else f", {_rates(report)}"
+                logger.info("step %d: loss %.3f%s", step, loss, told)
+            try:
+                if step < steps:
+                    interruption.check()
+            except StopRequestedError as stop:
+                if not saves:
+                    checkpoints.save(config, worker, step)
+                tell_that_it_is_saved(stop, step)
+                raise
+        if report is None and config.gate is not None:  # a run that had come to its end
+            report = worker.ask_gate()[0]
     return report
-
-
-def _end_if_told(
-    config: SFTConfig, worker: Any, step: int, interruption: Interruption, is_saved: bool
-) -> None:
-    try:
-        interruption.check()
-    except StopRequestedError as stop:
-        if not is_saved:
-            checkpoints.save(config, worker, step)
-        tell_that_it_is_saved(stop, step)
-        raise
-
-
-def _ask_gate(config: SFTConfig, worker: Any, step: int, loss: float) -> GateReport | None:
-    if config.gate is None:
-        logger.info("step %d: loss %.3f", step, loss)
-        return None
-    report: GateReport = worker.ask_gate()[0]
-    logger.info("step %d: loss %.3f, %s", step, loss, _rates(report))
-    return report
-
-
-def _frequencies(config: SFTConfig) -> list[int]:
-    """Of what happens between steps."""
-    trainer = config.trainer
-    return [f for f in (trainer.gate_freq, trainer.test_freq, trainer.save_freq) if f > 0]
 
 
 def _is_due(step: int, frequency: int, last: int) -> bool:
