@@ -66,17 +66,14 @@ def _probe(nodes: list[dict[str, Any]]) -> None:
             f"{_FIRST_ANSWER_TIMEOUT_S:.0f} s: other Ray jobs hold them (`ray status`)"
         )
     for reference in done:
-        _require_success(hosts[reference], reference)
-
-
-def _require_success(host: str, reference: ray.ObjectRef) -> None:
-    try:
-        found: CudaProbe = ray.get(reference)
-    except RayError as error:
-        raise DeviceError(f"the GPU of {host} could not be tried: {last_line(error)}") from error
-    if found.failure is not None:
-        raise DeviceError(
-            f"torch cannot use the GPU of {host}: {found.failure} ({found.versions}); update the "
-            "driver, or install the packages of scripts/locks/cuda.lock there; trainer.device=cpu "
-            "trains without"
-        )
+        gpu = f"the GPU of {hosts[reference]}"
+        try:
+            found: CudaProbe = ray.get(reference)
+        except RayError as error:
+            raise DeviceError(f"{gpu} could not be tried: {last_line(error)}") from error
+        if found.failure is not None:
+            raise DeviceError(
+                f"torch cannot use {gpu}: {found.failure} ({found.versions}); update the driver, "
+                "or install the packages of scripts/locks/cuda.lock there; trainer.device=cpu "
+                "trains without"
+            )

@@ -49,10 +49,7 @@ _STEPS_PER_CALL = 10
 
 def run_sft(config: SFTConfig) -> GateReport | None:
     """Fine-tunes and saves; Ray must be up. The gate is asked every ``gate_freq`` steps, to show
-    progress, and decides after the last.
-
-    Returns:
-        The gate's last report, None without a gate.
+    progress, and decides after the last; returns its last report, None without a gate.
 
     Raises:
         DataError: for data files that cannot be used; before a process starts.
@@ -105,16 +102,8 @@ def run_folder(config: SFTConfig) -> Iterator[tuple[Tracking | None, Checkpoint 
 def train(
     config: SFTConfig, worker: Any, tracking: Tracking | None, start: Checkpoint | None
 ) -> GateReport | None:
-    """All steps that are left.
-
-    Args:
-        config: of the run; its steps are settled.
-        worker: of the group that holds the model.
-        tracking: gets each step's metrics; None for none.
-        start: the checkpoint that the run goes on from.
-
-    Returns:
-        The gate's last report, None without a gate.
+    """All steps that are left, by a group's role of :class:`SFTWorker`; returns the gate's last
+    report, None without a gate.
 
     Raises:
         NonFiniteUpdatesError, StopRequestedError: see :func:`run_sft`.

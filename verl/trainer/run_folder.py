@@ -8,6 +8,7 @@ from a checkpoint finds the folder as it was when that was saved.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
 import time
@@ -47,7 +48,6 @@ _ARTIFACTS = (
     VALIDATION_FOLDER,
     "wandb",
 )
-_EARLIER = "earlier"
 _LOCK = ".lock"
 _HELD_LOCKS = Path("/proc/locks")  # one a line; who waits for one has "->"
 
@@ -111,36 +111,32 @@ def _set_aside(folder: Path, inputs: Sequence[str]) -> None:
     artifacts = [folder / name for name in _ARTIFACTS if (folder / name).exists()]
     if not artifacts:
         return
-    for given in inputs:
-        for artifact in artifacts:
-            if Path(given).resolve().is_relative_to(artifact.resolve()):
-                raise RunFolderError(
-                    f"{given} belongs to the earlier run in {folder}, which this run would set "
-                    "aside; give this run another trainer.experiment_name"
-                )
+    for given, artifact in itertools.product(inputs, artifacts):
+        if Path(given).resolve().is_relative_to(artifact.resolve()):
+            raise RunFolderError(
+                f"{given} belongs to the earlier run in {folder}, which this run would set "
+                "aside; give this run another trainer.experiment_name"
+            )
     remove_partial_checkpoints(folder)
-    target = _new_place_for_earlier(folder)
-    for artifact in artifacts:
-        artifact.rename(target / artifact.name)
+    target = _move_to_earlier(folder, artifacts)
     logger.info("an earlier run in %s was set aside into %s", folder, target)
 
 
-def _new_place_for_earlier(folder: Path) -> Path:
-    target = folder / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
+def _move_to_earlier(folder: Path, paths: Sequence[Path]) -> Path:
+    target = folder / "earlier" / time.strftime("%Y%m%d-%H%M%S")
     while target.exists():
         target = target.with_name(f"{target.name}_")
     target.mkdir(parents=True)
+    for path in paths:
+        path.rename(target / path.name)
     return target
 
 
 def _cut_back(folder: Path, step: int) -> None:
     """Removes what the run wrote after ``step``; later checkpoints are set aside."""
     remove_partial_checkpoints(folder)
-    later = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.step > step]
-    if later:
-        target = _new_place_for_earlier(folder)
-        for checkpoint in later:
-            checkpoint.folder.rename(target / checkpoint.folder.name)
+    if later := [saved.folder for saved in list_checkpoints(folder) if saved.step > step]:
+        target = _move_to_earlier(folder, later)
         logger.info("checkpoints after step %d were set aside into %s", step, target)
     for name in (SAMPLES_FOLDER, VALIDATION_FOLDER):
         for of_step, path in trajectories_files(folder / name).items():
@@ -150,11 +146,10 @@ def _cut_back(folder: Path, step: int) -> None:
 
 def _keep_metrics(metrics: Path, folder: Path, step: int) -> None:
     """Writes the lines of ``metrics`` up to ``step`` into the run's own file."""
-    if not metrics.is_file():
-        return
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    write_text(folder / METRICS_FILE, "".join(f"{line}\n" for line in kept))
+    if metrics.is_file():
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        kept = [f"{line}\n" for line in lines if _step_of(line) <= step]
+        write_text(folder / METRICS_FILE, "".join(kept))
 
 
 def _step_of(line: str) -> float:

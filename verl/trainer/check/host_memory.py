@@ -53,7 +53,10 @@ def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
     return Phase(
         "training",
         (
-            *(_offloaded(model, share) for model in offloaded),
+            *(
+                Part(f"offloaded {model.name}", share * _resting(model), model.offload_key)
+                for model in offloaded
+            ),
             Part("copies of training states", _copies(models, share), _NODES_KEY),
             Part("offloaded gradients", gradients, _NODES_KEY),
             Part("whole model on rank 0", float(MASTER * max(m.parameters for m in models))),
@@ -70,9 +73,8 @@ def _copies(models: list[RoleModel], share: float) -> float:
     return sum((MASTER + ADAM) * model.trainable * share for model in models)
 
 
-def _offloaded(model: RoleModel, share: float) -> Part:
-    size = PINNED * MASTER * model.masters + ADAM * model.trainable
-    return Part(f"offloaded {model.name}", size * share, model.offload_key)
+def _resting(model: RoleModel) -> float:
+    return PINNED * MASTER * model.masters + ADAM * model.trainable
 
 
 def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:

@@ -110,11 +110,8 @@ class RoleModel:
 
 
 def load_models(config: PPOConfig, first_policy: Any | None = None) -> list[RoleModel]:
-    """The models of a run, the actor first.
-
-    Args:
-        config: of the run.
-        first_policy: Hugging Face config of a policy that the run itself makes at its start.
+    """The models of a run, the actor first; ``first_policy`` is the Hugging Face config of a policy
+    that the run itself makes at its start.
 
     Raises:
         ModelConfigError: if a model's config cannot be had.

@@ -43,7 +43,6 @@ class EvaluationRecord(Generic[RecordT]):
 
     Attributes:
         uid: identity of the prompt in its evaluation, ``{data_source}/{row}``.
-        sample_index: tells the samples of one prompt apart.
         data_source: the benchmark.
         prompt: as the user would put it, without any template around it.
         ground_truth: accepted answers.
@@ -90,8 +89,9 @@ def record_from(
     scores: dict[str, float],
     record_class: type[RecordT],
 ) -> EvaluationRecord[RecordT]:
-    """What :meth:`EvaluationRecord.identity` and :meth:`EvaluationRecord.agent_to_json` wrote; each
-    may hold more.
+    """From what :meth:`EvaluationRecord.identity` and :meth:`EvaluationRecord.agent_to_json` wrote,
+    each of which may hold more; :class:`~verl.trajectory.AgentRecord` itself reads nothing of what
+    an agent told.
 
     Raises:
         KeyError, TypeError, ValueError: for the data of another agent or version.
@@ -150,10 +150,6 @@ class RecordLog:
 def read_log(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """Records of a JSON-lines file; none if it does not exist.
 
-    Args:
-        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
-            what it told.
-
     Raises:
         RecordError: naming the line that is no record of this agent and version.
     """
@@ -204,10 +200,6 @@ def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
 
 def read_parquet(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """What :func:`write_parquet` wrote.
-
-    Args:
-        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
-            what it told.
 
     Raises:
         RecordError: if the file is missing, of another kind or of another version.

@@ -26,12 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def generate_missing(config: PPOConfig, task: Task, model_path: Path) -> None:
-    """Generates what is missing of ``trajectories.jsonl``.
-
-    Args:
-        config: validated.
-        task: that has not run yet.
-        model_path: a model's folder or name.
+    """Generates what is missing of ``trajectories.jsonl``, by a model's folder or name.
 
     Raises:
         UserError: for what cannot work, or if not every prompt can be answered.

@@ -50,7 +50,6 @@ def summarise(
     """A summary per dataset, in order of appearance, and ``all``: their unweighted average.
 
     Args:
-        records: scored.
         pass_column: the 0/1 score that ``pass@k`` is the maximum of; None for none.
         seed: of the resampling.
 

@@ -23,12 +23,7 @@ from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
 class SFTWorker(TrainedWorker):
-    """Holds the model that is fine-tuned.
-
-    Args:
-        info: place of this process.
-        config: of the run; its steps are settled.
-    """
+    """Holds the model that is fine-tuned; the steps of ``config`` are settled."""
 
     def __init__(self, info: RankInfo, config: SFTConfig) -> None:
         super().__init__(info)

@@ -15,11 +15,16 @@ from verl.config.ppo import PPOConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
-from verl.trainer.check.memory_lines import gpu_lines, memory_lines
+from verl.trainer.check.memory_lines import (
+    disk_line,
+    gpu_lines,
+    memory_lines,
+    saves,
+    shm_line,
+)
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
 from verl.trainer.check.models import RoleModel, Workload, load_models
 from verl.trainer.check.phases import Part, Phase
-from verl.trainer.check.storage import disk_line, saves, shm_line
 from verl.trainer.launch import load_task_config
 from verl.trainer.machine import Machine
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
