@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from verl.trainer.machine import Machine
-from verl.trainer.run_files import ENVIRONMENT_FILE
+from verl.trainer.run_folder import ENVIRONMENT_FILE
 from verl.utils.checklist import GIB
 from verl.utils.files import write_text
 from verl.utils.tracking import tolerating

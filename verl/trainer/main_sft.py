@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,11 +92,8 @@ def run_folder(config: SFTConfig) -> Iterator[tuple[Tracking | None, Checkpoint 
         content = redact(asdict(config))
         write_text(folder / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         write_environment(folder)
-        tracking = Tracking(["jsonl"], folder, "sft", folder.name, content, start)
-        try:
+        with closing(Tracking(["jsonl"], folder, "sft", folder.name, content, start)) as tracking:
             yield tracking, start
-        finally:
-            tracking.close()
 
 
 def train(

@@ -1,4 +1,4 @@
-"""The folder that a training run writes into.
+"""The folder that a training run writes into, and the names of what it writes there.
 
 Guarantees: one run at a time writes into a folder; what an earlier run left there is set aside
 whole before the new one writes anything, so that nothing reads the two as one. A run that goes on
@@ -11,26 +11,24 @@ import fcntl
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
-from verl.trainer.run_files import (
-    ENVIRONMENT_FILE,
-    PROFILE_FOLDER,
-    SAMPLES_FOLDER,
-    TASK_STATE_FILE,
-    VALIDATION_FOLDER,
-    trajectories_files,
-)
 from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
 from verl.utils.files import write_text
 from verl.utils.tracking import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
+ENVIRONMENT_FILE = "environment.json"
+PROFILE_FOLDER = "profile"
+SAMPLES_FOLDER = "samples"
+TASK_STATE_FILE = "task_state.json"
+VALIDATION_FOLDER = "validation"
 # What a run leaves; data files and recordings may lie beside it and stay.
 _ARTIFACTS = (
     "checkpoints",
@@ -48,12 +46,28 @@ _ARTIFACTS = (
     VALIDATION_FOLDER,
     "wandb",
 )
+_TRAJECTORIES_FILE = re.compile(r"step_(\d+)\.jsonl")
 _LOCK = ".lock"
 _HELD_LOCKS = Path("/proc/locks")  # one a line; who waits for one has "->"
 
 
 class RunFolderError(UserError):
     """The run may not write where it was told to."""
+
+
+def trajectories_file(folder: Path, step: int) -> Path:
+    """Where the trajectories of a step lie."""
+    return folder / f"step_{step}.jsonl"
+
+
+def trajectories_files(folder: Path) -> dict[int, Path]:
+    """Files by step, ascending; none for a folder that does not exist."""
+    found = {
+        int(match.group(1)): path
+        for path in folder.glob("step_*.jsonl")
+        if (match := _TRAJECTORIES_FILE.fullmatch(path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 @contextmanager

@@ -47,7 +47,10 @@ _FREE_KEY = "actor_rollout_ref.rollout.free_cache_engine=true"
 def gpu_phases(config: PPOConfig, models: list[RoleModel], gpu_bytes: float) -> list[Phase]:
     """The phases of a training step on one GPU of ``gpu_bytes``."""
     rollout, ranks = config.actor_rollout_ref.rollout, config.trainer.ranks
-    resting = [Part("contexts", CONTEXTS), *(_resting(model, ranks) for model in models)]
+    resting = [
+        Part("contexts", CONTEXTS),
+        *(_shards(model, ranks) for model in models if not model.offloaded),
+    ]
     engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY, True)
     training, publishing = resting, _buckets(config, models[0])
     if rollout.free_cache_engine:
@@ -92,9 +95,7 @@ def kv_cache_bytes(config: PPOConfig, policy: RoleModel) -> float:
     return 2 * shape.layers * shape.key_value * element / rollout.tensor_model_parallel_size
 
 
-def _resting(model: RoleModel, ranks: int) -> Part:
-    if model.offloaded:
-        return Part(model.name, 0.0)
+def _shards(model: RoleModel, ranks: int) -> Part:
     size = (MASTER * model.masters + ADAM * model.trainable) / ranks
     return Part(f"{model.name}'s shards", size, model.offload_key, True)
 

@@ -13,10 +13,8 @@ _SHOWN = 3  # parts, and keys
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes that something takes; ``key`` lowers them, empty where none does.
-
-    ``exact`` sizes follow from shapes and settings, the others are estimates.
-    """
+    """Bytes that something takes; ``key`` lowers them, empty where none does. ``exact`` sizes
+    follow from shapes and settings, the others are estimates."""
 
     name: str
     size: float
@@ -37,11 +35,6 @@ class Phase:
         return sum(part.size for part in self.parts)
 
     @property
-    def most(self) -> float:
-        """Bytes if every estimate is too low by its error."""
-        return sum(part.size * (1.0 if part.exact else ESTIMATE_ERROR) for part in self.parts)
-
-    @property
     def largest_first(self) -> list[Part]:
         """The parts that take something."""
         return sorted((part for part in self.parts if part.size > 0), key=lambda part: -part.size)
@@ -55,8 +48,8 @@ class Phase:
         """Whether it fits into ``have`` bytes, for sure or perhaps; see :func:`compare_bytes`."""
         advice = f"change {', '.join(self.keys[:_SHOWN])}" if self.keys else ""
         parts = (f"{part.name} {part.size / GIB:.1f}" for part in self.largest_first[:_SHOWN])
-        line = compare_bytes(
-            f"{subject}: {self.name}", have, self.size, advice, self.most, tolerance
-        )
+        # If every estimate is too low by its error.
+        most = sum(part.size * (1.0 if part.exact else ESTIMATE_ERROR) for part in self.parts)
+        line = compare_bytes(f"{subject}: {self.name}", have, self.size, advice, most, tolerance)
         found = f"fits in {line.found}" if line.verdict is Verdict.OK else line.found
         return replace(line, found=found, needed=f"{line.needed}: {', '.join(parts)}")

@@ -70,8 +70,8 @@ def find_start(config: SFTConfig) -> Checkpoint | None:
 
 
 def save(config: SFTConfig, worker: Any, step: int) -> None:
-    """Writes the checkpoint after ``step`` steps and waits until it is there; ``worker`` is a role of
-    :class:`verl.workers.fsdp.trained_worker.TrainedWorker`.
+    """Writes the checkpoint after ``step`` steps and waits until it is there; ``worker`` is a
+    group's role of :class:`verl.workers.fsdp.trained_worker.TrainedWorker`.
 
     Raises:
         UserError: if it cannot be written.
