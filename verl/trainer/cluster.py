@@ -101,11 +101,7 @@ def choose_address(configured: str | None) -> str:
 
 def _start(num_cpus: int) -> None:
     """Twice, if Ray's processes are not up within its own 30 s: a busy machine has the second try's
-    files in memory.
-
-    Raises:
-        ClusterError: if they are late again.
-    """
+    files in memory."""
     provide_ray_token()
     # Workers in reserve would not have a run's environment, and never be used.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from verl.trainer.machine import Machine
+from verl.trainer.machine import Machine, output_of
 from verl.trainer.run_folder import ENVIRONMENT_FILE
 from verl.utils.checklist import GIB
 from verl.utils.files import write_text
@@ -67,21 +66,12 @@ def _environment() -> dict[str, Any]:
 def describe_code(source: Path) -> dict[str, Any]:
     """The commit of the code, and whether files of it differ from that; null for both where it is
     in no repository."""
-    commit = _git(source, "rev-parse", "HEAD")
-    status = _git(source, "status", "--porcelain", "--untracked-files=no")
+    commit = output_of("git", "-C", str(source), "rev-parse", "HEAD")
+    status = output_of("git", "-C", str(source), "status", "--porcelain", "--untracked-files=no")
     return {
-        "git_commit": commit or None,
+        "git_commit": (commit or "").strip() or None,
         "git_dirty": None if commit is None or status is None else bool(status),
     }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -24,11 +24,8 @@ CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
 
 
 def compose_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
-    """Composes ``<folder>/<name>.yaml`` with Hydra overrides; None is ``configs``.
-
-    Raises:
-        ConfigError: if one of the files is no YAML.
-    """
+    """Composes ``<folder>/<name>.yaml`` with Hydra overrides; None is ``configs``. Raises
+    :class:`ConfigError` if one of the files is no YAML."""
     folder = folder or CONFIG_FOLDER
     lenient = [_lenient(override, folder) for override in overrides]
     try:

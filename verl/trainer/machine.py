@@ -71,9 +71,10 @@ class Machine:
     def whole(visible: str | None = None) -> Machine:
         """This machine with all of its GPUs, for a process that Ray shows none; ``visible`` is as
         ``CUDA_VISIBLE_DEVICES``."""
+        cards = output_of("nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
         return Machine(
             described=False,
-            gpus=_gpus_here(visible),
+            gpus=read_gpus(cards or "", visible),
             ram_bytes=_ram_here(),
             shm_bytes=free_disk(_SHM) if _SHM.is_dir() else None,
             cpus=len(os.sched_getaffinity(0)),
@@ -81,11 +82,8 @@ class Machine:
 
     @classmethod
     def parse(cls, text: str) -> Machine:
-        """From ``4x80`` or ``4x80,ram=512``: GPUs a node x GiB each, main memory in GiB.
-
-        Raises:
-            MachineFormError: if the text is neither.
-        """
+        """From ``4x80`` or ``4x80,ram=512``: GPUs a node x GiB each, main memory in GiB; raises
+        :class:`MachineFormError` for another form."""
         match = _FORM.fullmatch(text)
         if match is None or int(match[1]) == 0:
             raise MachineFormError(
@@ -114,27 +112,18 @@ def _ram_here() -> float:
     return total
 
 
-def _gpus_here(visible: str | None) -> tuple[Gpu, ...]:
+def output_of(*command: str) -> str | None:
+    """What a command prints; None where it is not there, fails, or takes more than 30 s."""
     try:
-        output = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        ).stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return read_gpus(output, visible)
+        return None
+    return done.stdout
 
 
 def read_gpus(output: str, visible: str | None) -> tuple[Gpu, ...]:
-    """GPUs of ``nvidia-smi``'s lines that ``CUDA_VISIBLE_DEVICES`` leaves, in its order.
-
-    Args:
-        output: comma-separated, no header, no units, the columns of this module's query.
-        visible: the variable's value; None where it is not set.
-    """
+    """GPUs of ``nvidia-smi``'s lines (comma-separated, no header, no units, the columns of this
+    module's query) that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; None where it is not set."""
     cards: dict[tuple[str, str], Gpu] = {}
     for line in output.splitlines():
         match [field.strip() for field in line.split(",")]:

@@ -20,11 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: list[str]) -> None:
-    """Exports.
-
-    Raises:
-        UserError: if the checkpoint does not hold what is asked for.
-    """
+    """Exports; raises :class:`UserError` if the checkpoint does not hold what is asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m verl.trainer.main_export", description=__doc__, allow_abbrev=False
     )

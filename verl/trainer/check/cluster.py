@@ -26,12 +26,9 @@ def joins_cluster(config: RayConfig) -> bool:
 
 
 def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]:
-    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU.
-
-    Returns:
-        The lines, and the node, with all of its cards; without a GPU in the cluster the weakest
-        of all nodes, and None if the cluster cannot be asked.
-    """
+    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU, with
+    all of its cards; without a GPU in the cluster the weakest of all nodes, and None if the cluster
+    cannot be asked."""
     ranks = config.trainer.ranks
     try:
         with ray_cluster(config.ray, ranks):

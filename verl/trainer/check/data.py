@@ -39,10 +39,9 @@ def load_rows(config: PPOConfig, task: Task) -> tuple[list[CheckLine], dict[str,
 def tokenizer_lines(
     config: PPOConfig, sets: dict[str, PromptDataset], policy_is_made: bool
 ) -> list[CheckLine]:
-    """Tokenizer with its chat template, and whether every prompt is short enough.
+    """Tokenizer with its chat template, and whether every prompt of ``sets`` is short enough.
 
     Args:
-        sets: see :func:`load_rows`.
         policy_is_made: the run itself makes the model and its tokenizer, if they are missing.
     """
     path = config.actor_rollout_ref.model.path

@@ -34,11 +34,8 @@ class ChecksFailedError(UserError):
 
 
 def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[CheckLine]:
-    """Every check, of this machine or of one that the user describes.
-
-    Raises:
-        ConfigError: if a machine with GPUs is described for a run on the CPU.
-    """
+    """Every check, of this machine or of one that the user describes; raises :class:`ConfigError`
+    if one with GPUs is described for a run on the CPU."""
     if described is not None and config.trainer.device == "cpu":
         raise ConfigError("--gpus has no meaning for a run with trainer.device=cpu")
     lines, sets = load_rows(config, task)

@@ -55,12 +55,8 @@ def compute_mode_line(modes: list[str]) -> CheckLine:
 
 
 def compiler_line(variable: str | None, include: Path) -> CheckLine:
-    """Triton compiles with a C compiler and Python's headers at run time.
-
-    Args:
-        variable: the value of ``CC``, which Triton takes first.
-        include: the folder that should hold ``Python.h``.
-    """
+    """Triton compiles at run time, with a C compiler (first that of ``CC``, whose value is
+    ``variable``) and the ``Python.h`` of the folder ``include``."""
     compiler = next((c for c in (variable, "gcc", "clang", "cc") if c and shutil.which(c)), None)
     parts = {"C compiler": compiler, "Python.h": (include / "Python.h").is_file()}
     missing = [f"no {name}" for name, there in parts.items() if not there]

@@ -48,11 +48,8 @@ class _StopRolloutError(Exception):
 
 
 def evaluated_model(config: PPOConfig) -> Path:
-    """What an evaluation scores.
-
-    Raises:
-        UserError: if none is named and the run has no checkpoint.
-    """
+    """What an evaluation scores; raises :class:`UserError` if none is named and the run has no
+    checkpoint."""
     if named := config.evaluation.model_path:
         return Path(named)
     return actor_to_score(Path(config.trainer.default_local_dir), config.scored_best)

@@ -159,11 +159,8 @@ def read_log(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[R
 
 
 def read_keys(path: Path) -> set[tuple[str, int]]:
-    """Which (prompt, sample) pairs a JSON-lines file holds, whoever's records they are.
-
-    Raises:
-        RecordError: naming the line that is no record.
-    """
+    """Which (prompt, sample) pairs a JSON-lines file holds, whoever's records they are; raises as
+    :func:`read_log`."""
     return set(_read_lines(path, lambda content: (content["uid"], content["sample_index"])))
 
 
