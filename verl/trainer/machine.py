@@ -15,13 +15,13 @@ from pathlib import Path
 
 from verl.errors import UserError
 from verl.utils.checklist import GIB
+from verl.utils.surroundings import free_shared_memory
 
 _QUERY = "index,uuid,name,memory.total,memory.used,driver_version,compute_mode"
 _MIB = 1024.0**2
 _FORM = re.compile(r"(\d+)x(\d+(?:\.\d+)?)(?:,ram=(\d+(?:\.\d+)?))?")
 # Of the memory in a card's name, what CUDA offers: 79.2 of 80 GiB (A100), 23.6 of 24 (RTX 4090).
 _OFFERED_SHARE = 0.985
-_SHM = Path("/dev/shm")
 # Limits of a container; "max" and huge numbers are none.
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -76,7 +76,7 @@ class Machine:
             described=False,
             gpus=read_gpus(cards or "", visible),
             ram_bytes=_ram_here(),
-            shm_bytes=free_disk(_SHM) if _SHM.is_dir() else None,
+            shm_bytes=free_shared_memory(),
             cpus=len(os.sched_getaffinity(0)),
         )
 
@@ -97,9 +97,8 @@ class Machine:
 
 def free_disk(folder: Path) -> float:
     """Bytes that may be written under ``folder``, which need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
+    path = folder.absolute()
+    existing = next(place for place in (path, *path.parents) if place.exists())
     return float(shutil.disk_usage(existing).free)
 
 

@@ -82,10 +82,9 @@ class ModelShape:
     def adapters(self, lora: LoraConfig) -> int:
         """Parameters of the adapters; 0 without any."""
         everywhere = lora.target_modules == [ALL_LINEAR]
+        targets = tuple(f".{target}" for target in lora.target_modules)
         return lora.rank * sum(
-            width
-            for name, width in self.linear
-            if everywhere or any(f".{name}".endswith(f".{t}") for t in lora.target_modules)
+            width for name, width in self.linear if everywhere or f".{name}".endswith(targets)
         )
 
 
