@@ -70,7 +70,7 @@ def run_sft(config: SFTConfig) -> GateReport | None:
             if report is not None and not report.passed:
                 raise GateError(
                     f"after {trainer.steps} steps the model does not pass its gate: "
-                    f"{_rates(report)}; train longer (more steps) or with another seed"
+                    f"{report}; train longer (more steps) or with another seed"
                 )
             group["sft"].save(trainer.output_dir)
             logger.info("the model is in %s", trainer.output_dir)
@@ -118,8 +118,7 @@ def train(
             logger.info("goes on after step %d of %d", step, steps)
         bar = progress.add_task("fine-tuning", total=steps, completed=step)
         while step < steps:
-            stops = [f * (step // f + 1) for f in frequencies]
-            count = min(_STEPS_PER_CALL, steps - step, *(stop - step for stop in stops))
+            count = min(_STEPS_PER_CALL, steps - step, *(f - step % f for f in frequencies))
             metrics: list[dict[str, float]] = worker.train_steps(step, count)[0]
             loss = metrics[-1]["train/loss"]
             step += count
@@ -138,7 +137,7 @@ def train(
                 checkpoints.save(config, worker, step)
             if _is_due(step, trainer.gate_freq, steps):
                 report = worker.ask_gate()[0] if config.gate is not None else None
-                told = "" if report is None else f", {_rates(report)}"
+                told = "" if report is None else f", {report}"
                 logger.info("step %d: loss %.3f%s", step, loss, told)
             try:
                 if step < steps:
@@ -155,10 +154,6 @@ def train(
 
 def _is_due(step: int, frequency: int, last: int) -> bool:
     return step == last or (frequency > 0 and step % frequency == 0)
-
-
-def _rates(report: GateReport) -> str:
-    return ", ".join(f"{name} {rate:.3f}" for name, rate in report.rates.items())
 
 
 def main(overrides: list[str]) -> int:

@@ -43,10 +43,6 @@ class EvaluationStoppedError(UserError):
     """An evaluation that could not answer every prompt."""
 
 
-class _StopRolloutError(Exception):
-    """Ends a rollout; carries the task's reason."""
-
-
 def evaluated_model(config: PPOConfig) -> Path:
     """What an evaluation scores; raises :class:`UserError` if none is named and the run has no
     checkpoint."""
@@ -179,10 +175,10 @@ def _roll_out(
                 log.append(record_of(trajectory, by_uid[trajectory.uid]))
             progress.advance(bar)
             if next(ended) % _PORTION == 0 and (reason := stop_reason()):
-                raise _StopRolloutError(reason)
+                raise EvaluationStoppedError(reason)
 
         try:
             source.rollout(requests, options, keep)
-        except _StopRolloutError as stop:
+        except EvaluationStoppedError as stop:
             return str(stop)
     return stop_reason()
