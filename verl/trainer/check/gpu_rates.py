@@ -57,7 +57,7 @@ class Card:
     def of(cls, name: str) -> Card | None:
         """By the name that the driver gives it; None where it is not listed."""
         for known, sheet in _SHEETS.items():
-            if re.search(rf"\b{known}\b", name):  # an A4000 is no A40
+            if re.match(rf".*\b{known}\b", name):  # an A4000 is no A40
                 return cls(known, *sheet)
         return None
 
