@@ -10,7 +10,7 @@ import numpy as np
 from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trainer.ppo.rollout_log import write_trajectories
-from verl.trainer.run_files import trajectories_file
+from verl.trainer.run_folder import trajectories_file
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 
 

@@ -31,7 +31,7 @@ def run(device: torch.device, record: Callable[[str, Any], None]) -> None:
         import vllm  # noqa: F401
     except ImportError as error:
         raise StageError(f"not run: {error}") from error
-    from verl.trainer.launch import ray_cluster
+    from verl.trainer.cluster import ray_cluster
 
     with TemporaryDirectory() as folder, ray_cluster(RayConfig(), num_ranks=1):
         _beside_one_rank(write_policy(Path(folder)), device.type, record)

@@ -15,7 +15,7 @@ from verl.config.ppo import PPOConfig
 from verl.trainer.launch import load_task_config
 from verl.trainer.ppo.rollout_log import read_trajectories
 from verl.trainer.ppo.trainer import RayPPOTrainer
-from verl.trainer.run_files import VALIDATION_FOLDER, trajectories_file
+from verl.trainer.run_folder import VALIDATION_FOLDER, trajectories_file
 from verl.utils.dataset import load_datasets
 from verl.utils.tracking import Tracking
 

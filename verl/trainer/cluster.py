@@ -13,10 +13,11 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import ray
 from ray.exceptions import AuthenticationError, RayError
@@ -46,11 +47,8 @@ class ClusterError(UserError):
 
 @contextmanager
 def ray_cluster(config: RayConfig, num_ranks: int) -> Iterator[None]:
-    """Starts Ray here, or joins the cluster that :class:`RayConfig` means; leaves it at the end.
-
-    Args:
-        config: which cluster.
-        num_ranks: worker processes; a Ray of our own has a CPU slot for each at least.
+    """Starts Ray here, with a CPU slot for each of the ranks at least, or joins the cluster that
+    ``config`` means; leaves it at the end.
 
     Raises:
         ClusterError: if Ray does not start, the cluster cannot be joined, or a node of it cannot
@@ -103,24 +101,13 @@ def choose_address(configured: str | None) -> str:
 
 def _start(num_cpus: int) -> None:
     """Twice, if Ray's processes are not up within its own 30 s: a busy machine has the second try's
-    files in memory.
-
-    Raises:
-        ClusterError: if they are late again.
-    """
+    files in memory."""
     provide_ray_token()
     # Workers in reserve would not have a run's environment, and never be used.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     for attempt in (1, 2):
         try:
-            ray.init(
-                address=OWN,
-                num_cpus=num_cpus,
-                include_dashboard=False,
-                logging_level=logging.ERROR,
-                log_to_driver=_shows_worker_logs(),
-                runtime_env={"env_vars": worker_environment()},
-            )
+            _init(address=OWN, num_cpus=num_cpus, include_dashboard=False)
         except Exception as error:  # Ray has no kind of its own for it
             ray.shutdown()
             if _LATE not in str(error):
@@ -136,6 +123,15 @@ def _start(num_cpus: int) -> None:
             return
 
 
+def _init(**options: Any) -> None:
+    ray.init(
+        logging_level=logging.ERROR,
+        log_to_driver=os.environ.get("VERL_WORKER_LOGS") == "1",
+        runtime_env={"env_vars": worker_environment()},
+        **options,
+    )
+
+
 def _join(address: str) -> None:
     if address == os.environ.get(ADDRESS_VARIABLE, "").strip():
         logger.info(
@@ -147,12 +143,7 @@ def _join(address: str) -> None:
         _require_listener(address)
     try:
         with _without_native_log():
-            ray.init(
-                address=address,
-                logging_level=logging.ERROR,
-                log_to_driver=_shows_worker_logs(),
-                runtime_env={"env_vars": worker_environment()},
-            )
+            _init(address=address)
     except (AuthenticationError, ConnectionError) as error:
         # A token that the head refuses is told from other causes in Ray's native log alone.
         raise ClusterError(
@@ -218,39 +209,36 @@ def worker_environment() -> dict[str, str]:
     }
 
 
-def _shows_worker_logs() -> bool:
-    return os.environ.get("VERL_WORKER_LOGS") == "1"
-
-
-def live_nodes() -> list[dict[str, object]]:
+def live_nodes() -> list[dict[str, Any]]:
     """Ray's description of each node that is up."""
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def ask_node(function: Callable[[], Any], node: dict[str, Any], **options: Any) -> ray.ObjectRef:
+    """What ``function`` returns there; it takes no CPU slot, other options are those of a task."""
+    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    task = ray.remote(num_cpus=0)(function)
+    return task.options(scheduling_strategy=there, **options).remote()
+
+
+def last_line(error: RayError) -> str:
+    """The cause, below the traces of several processes."""
+    return str(error).strip().splitlines()[-1]
 
 
 def require_project_everywhere() -> None:
     """Raises :class:`ClusterError` for a node that cannot import what this driver imports."""
     nodes = live_nodes()
-    probe = ray.remote(_import_project)
-    for node, reference in [
-        (
-            node,
-            probe.options(
-                num_cpus=0,
-                max_retries=0,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-            ).remote(),
-        )
-        for node in nodes
-    ]:
+    asked = [ask_node(_import_project, node, max_retries=0) for node in nodes]
+    for node, reference in zip(nodes, asked, strict=True):
         try:
             ray.get(reference, timeout=_IMPORT_TIMEOUT_S)
         except RayError as error:
-            reason = str(error).strip().splitlines()[-1]
             raise ClusterError(
                 f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}) of the Ray "
-                f"cluster cannot import this project from {PROJECT_ROOT}: {reason}. Every node "
-                "needs this folder at the same path (a shared file system), and `ray start` from "
-                "the same Python environment"
+                f"cluster cannot import this project from {PROJECT_ROOT}: {last_line(error)}. "
+                "Every node needs this folder at the same path (a shared file system), and `ray "
+                "start` from the same Python environment"
             ) from error
     logger.info(
         "the Ray cluster has %d node%s with CPU=%g, GPU=%g",

@@ -8,12 +8,12 @@ GPU that is there cannot be used.
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from verl.trainer.cluster import live_nodes
+from verl.trainer.cluster import ask_node, last_line, live_nodes
 from verl.utils.device import DeviceError, probe_cuda
 
 _FIRST_ANSWER_TIMEOUT_S = 60.0
@@ -32,7 +32,7 @@ def settle_device(name: str) -> str:
     if name == "cpu":
         return name
     nodes = live_nodes()
-    with_gpu = [node for node in nodes if _gpus(node) >= 1]
+    with_gpu = [node for node in nodes if node["Resources"].get("GPU", 0) >= 1]
     if with_gpu:
         _probe(with_gpu)
         return "cuda"
@@ -46,54 +46,34 @@ def settle_device(name: str) -> str:
     return "cpu"
 
 
-def _gpus(node: dict[str, object]) -> float:
-    resources = node["Resources"]
-    assert isinstance(resources, dict)
-    return float(resources.get("GPU", 0))
-
-
-def _probe(nodes: list[dict[str, object]]) -> None:
+def _probe(nodes: list[dict[str, Any]]) -> None:
     """One GPU of each node. A node whose GPUs are all taken is left to the placement of workers,
     if another one answers."""
-    probe = ray.remote(probe_cuda)
-    references = {
-        probe.options(
-            num_cpus=0,
-            num_gpus=1,
-            max_retries=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
-        ).remote(): str(node["NodeManagerHostname"])
+    hosts = {
+        ask_node(probe_cuda, node, num_gpus=1, max_retries=0): str(node["NodeManagerHostname"])
         for node in nodes
     }
-    pending = list(references)
-    done, pending = ray.wait(pending, num_returns=1, timeout=_FIRST_ANSWER_TIMEOUT_S)
+    done, pending = ray.wait(list(hosts), num_returns=1, timeout=_FIRST_ANSWER_TIMEOUT_S)
     if pending:
-        more, pending = ray.wait(
-            pending,
-            num_returns=len(pending),
-            timeout=_OTHER_ANSWERS_TIMEOUT_S if done else 0,
-        )
+        wait_s = _OTHER_ANSWERS_TIMEOUT_S if done else 0
+        more, pending = ray.wait(pending, num_returns=len(pending), timeout=wait_s)
         done += more
     for reference in pending:
         ray.cancel(reference, force=True)
     if not done:
         raise DeviceError(
-            f"no GPU of {', '.join(references.values())} became free within "
+            f"no GPU of {', '.join(hosts.values())} became free within "
             f"{_FIRST_ANSWER_TIMEOUT_S:.0f} s: other Ray jobs hold them (`ray status`)"
         )
     for reference in done:
-        _require_success(references[reference], reference)
-
-
-def _require_success(host: str, reference: ray.ObjectRef) -> None:
-    try:
-        failure: str | None = ray.get(reference)
-    except RayError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise DeviceError(f"the GPU of {host} could not be tried: {reason}") from error
-    if failure is not None:
-        raise DeviceError(
-            f"torch cannot use the GPU of {host}: {failure}; update the "
-            "driver, or install the packages of scripts/locks/cuda.lock there; trainer.device=cpu "
-            "trains without"
-        )
+        gpu = f"the GPU of {hosts[reference]}"
+        try:
+            failure: str | None = ray.get(reference)
+        except RayError as error:
+            raise DeviceError(f"{gpu} could not be tried: {last_line(error)}") from error
+        if failure is not None:
+            raise DeviceError(
+                f"torch cannot use {gpu}: {failure}; update the driver, "
+                "or install the packages of scripts/locks/cuda.lock there; trainer.device=cpu "
+                "trains without"
+            )

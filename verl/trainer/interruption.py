@@ -52,11 +52,7 @@ class Interruption:
 
     @contextmanager
     def abandoning(self) -> Iterator[None]:
-        """Work that a signal may end at any point.
-
-        Raises:
-            StopRequestedError: as soon as there is a signal.
-        """
+        """Work that a signal may end at any point, by :class:`StopRequestedError`."""
         self._abandons = True
         try:
             self.check()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,22 +18,14 @@ from omegaconf import DictConfig, OmegaConf
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError, to_dataclass
 from verl.task import Task
-from verl.trainer.cluster import ray_cluster as ray_cluster
 from verl.utils.command import run_as_command as run_as_command
 
 CONFIG_FOLDER = Path(__file__).resolve().parents[2] / "configs"
-DEFAULT_ROOT = "ppo_trainer"
-FRAMEWORK_ROOT = "ppo"
-
-logger = logging.getLogger(__name__)
 
 
 def compose_config(name: str, overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
-    """Composes ``<folder>/<name>.yaml`` with Hydra overrides; None is ``configs``.
-
-    Raises:
-        ConfigError: if one of the files is no YAML.
-    """
+    """Composes ``<folder>/<name>.yaml`` with Hydra overrides; None is ``configs``. Raises
+    :class:`ConfigError` if one of the files is no YAML."""
     folder = folder or CONFIG_FOLDER
     lenient = [_lenient(override, folder) for override in overrides]
     try:
@@ -52,15 +43,12 @@ def _lenient(override: str, folder: Path) -> str:
     is_group = (folder / key).is_dir()
     if not separator or is_group or override.startswith("~"):
         return override
-    return f"++{key}={value if _is_one_value(value) else _quote(value)}"
-
-
-def _is_one_value(value: str) -> bool:
-    """Whether Hydra's grammar reads ``value``, and not as a sweep over several."""
     try:
-        return not OverridesParser.create().parse_override(f"key={value}").is_sweep_override()
+        parsed = OverridesParser.create().parse_override(f"key={value}")
+        is_one_value = not parsed.is_sweep_override()
     except HydraException:
-        return False
+        is_one_value = False
+    return f"++{key}={value if is_one_value else _quote(value)}"
 
 
 def _quote(value: str) -> str:
@@ -81,10 +69,11 @@ def load_task_config(arguments: Sequence[str]) -> tuple[type[Task], Any]:
             ``configs/ppo_trainer.yaml``. One of another folder goes over ``configs/ppo.yaml``.
 
     Raises:
-        ConfigError: for another option; see also :func:`import_task` and :func:`to_dataclass`.
+        ConfigError: for another option; if ``task._target_`` is no task or cannot be imported;
+            see also :func:`to_dataclass`.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-name", default=DEFAULT_ROOT)
+    parser.add_argument("--config-name", default="ppo_trainer")
     parser.add_argument("--config-dir", type=Path)
     root, overrides = parser.parse_known_args(arguments)
     for override in overrides:
@@ -93,22 +82,16 @@ def load_task_config(arguments: Sequence[str]) -> tuple[type[Task], Any]:
     if root.config_dir is None:
         raw = compose_config(root.config_name, overrides)
     else:
-        raw = compose_config(FRAMEWORK_ROOT, ())
+        raw = compose_config("ppo", ())
         OmegaConf.set_struct(raw, False)
         raw.merge_with(compose_config(root.config_name, overrides, root.config_dir.resolve()))
-    task_class = import_task(raw)
+    task_class = _import_task(raw.task._target_)
     config = to_dataclass(raw, task_class.config_class)
     make_paths_absolute(config)
     return task_class, config
 
 
-def import_task(config: DictConfig) -> type[Task]:
-    """The task class that ``task._target_`` names.
-
-    Raises:
-        ConfigError: if it cannot be imported or is no task.
-    """
-    target = config.task._target_
+def _import_task(target: str) -> type[Task]:
     try:
         task_class: type = get_class(target)
     except Exception as error:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from verl.errors import UserError
 from verl.utils.checklist import GIB
+from verl.utils.surroundings import free_shared_memory
 
 _QUERY = "index,uuid,name,memory.total,memory.used,driver_version,compute_mode"
 _MIB = 1024.0**2
 _FORM = re.compile(r"(\d+)x(\d+(?:\.\d+)?)(?:,ram=(\d+(?:\.\d+)?))?")
 # Of the memory in a card's name, what CUDA offers: 79.2 of 80 GiB (A100), 23.6 of 24 (RTX 4090).
 _OFFERED_SHARE = 0.985
-_SHM = Path("/dev/shm")
 # Limits of a container; "max" and huge numbers are none.
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
@@ -62,50 +62,43 @@ class Machine:
     shm_bytes: float | None = None
     cpus: int | None = None
 
-    @classmethod
-    def here(cls) -> Machine:
+    @staticmethod
+    def here() -> Machine:
         """This machine, with the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves."""
-        return cls._read(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return Machine.whole(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
     @staticmethod
-    def whole() -> Machine:
-        """This machine with all of its GPUs, for a process that Ray shows none."""
-        return Machine._read(None)
-
-    @classmethod
-    def _read(cls, visible: str | None) -> Machine:
-        return cls(
+    def whole(visible: str | None = None) -> Machine:
+        """This machine with all of its GPUs, for a process that Ray shows none; ``visible`` is as
+        ``CUDA_VISIBLE_DEVICES``."""
+        cards = output_of("nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits")
+        return Machine(
             described=False,
-            gpus=_gpus_here(visible),
+            gpus=read_gpus(cards or "", visible),
             ram_bytes=_ram_here(),
-            shm_bytes=free_disk(_SHM) if _SHM.is_dir() else None,
+            shm_bytes=free_shared_memory(),
             cpus=len(os.sched_getaffinity(0)),
         )
 
     @classmethod
     def parse(cls, text: str) -> Machine:
-        """From ``4x80`` or ``4x80,ram=512``: GPUs a node x GiB each, main memory in GiB.
-
-        Raises:
-            MachineFormError: if the text is neither.
-        """
+        """From ``4x80`` or ``4x80,ram=512``: GPUs a node x GiB each, main memory in GiB; raises
+        :class:`MachineFormError` for another form."""
         match = _FORM.fullmatch(text)
         if match is None or int(match[1]) == 0:
             raise MachineFormError(
                 f"--gpus {text!r} is not understood; write the GPUs of a node x GiB of each, e.g. "
                 "4x80, and where you know it the main memory in GiB: 4x80,ram=512"
             )
-        size = float(match[2]) * GIB * _OFFERED_SHARE
-        gpu = Gpu(f"{match[2]} GiB GPU", size)
+        gpu = Gpu(f"{match[2]} GiB GPU", float(match[2]) * GIB * _OFFERED_SHARE)
         ram = float(match[3]) * GIB if match[3] else None
         return cls(described=True, gpus=(gpu,) * int(match[1]), ram_bytes=ram)
 
 
 def free_disk(folder: Path) -> float:
     """Bytes that may be written under ``folder``, which need not exist yet."""
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
+    path = folder.absolute()
+    existing = next(place for place in (path, *path.parents) if place.exists())
     return float(shutil.disk_usage(existing).free)
 
 
@@ -118,46 +111,31 @@ def _ram_here() -> float:
     return total
 
 
-def _gpus_here(visible: str | None) -> tuple[Gpu, ...]:
+def output_of(*command: str) -> str | None:
+    """What a command prints; None where it is not there, fails, or takes more than 30 s."""
     try:
-        output = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader,nounits"],
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=True,
-        ).stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     except (OSError, subprocess.SubprocessError):
-        return ()
-    return read_gpus(output, visible)
+        return None
+    return done.stdout
 
 
 def read_gpus(output: str, visible: str | None) -> tuple[Gpu, ...]:
-    """GPUs of ``nvidia-smi``'s lines that ``CUDA_VISIBLE_DEVICES`` leaves, in its order.
-
-    Args:
-        output: comma-separated, no header, no units, the columns of this module's query.
-        visible: the variable's value; None where it is not set.
-    """
-    cards: dict[str, Gpu] = {}
-    uuids: dict[str, Gpu] = {}
+    """GPUs of ``nvidia-smi``'s lines (comma-separated, no header, no units, the columns of this
+    module's query) that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; None where it is not set."""
+    cards: dict[tuple[str, str], Gpu] = {}
     for line in output.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) != len(_QUERY.split(",")):
-            continue
-        index, uuid, name, total, used, driver, mode = fields
-        if not total.isdigit():  # a card that is split into MIG instances says [N/A]
-            continue
-        gpu = Gpu(name, int(total) * _MIB, int(used) * _MIB, driver, mode)
-        cards[index], uuids[uuid] = gpu, gpu
+        match [field.strip() for field in line.split(",")]:
+            # A card that is split into MIG instances says [N/A].
+            case [index, uuid, name, total, used, driver, mode] if total.isdigit():
+                gpu = Gpu(name, int(total) * _MIB, int(used) * _MIB, driver, mode)
+                cards[index, uuid] = gpu
     if visible is None:
         return tuple(cards.values())
     chosen = []
-    for entry in filter(None, (part.strip() for part in visible.split(","))):
-        found = cards.get(entry) or next(
-            (gpu for uuid, gpu in uuids.items() if uuid.startswith(entry)), None
-        )
-        if found is None:  # as CUDA does: what follows a wrong entry is not seen
+    for entry in filter(None, map(str.strip, visible.split(","))):
+        found = [card for card in cards if card[0] == entry or card[1].startswith(entry)]
+        if not found:  # as CUDA does: what follows a wrong entry is not seen
             break
-        chosen.append(found)
+        chosen.append(cards[found[0]])
     return tuple(chosen)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 
-from verl.trainer.check.run_checks import all_lines
-from verl.trainer.check.table import show
+from verl.trainer.check.run_checks import all_lines, show
 from verl.trainer.launch import load_task_config, run_as_command
 from verl.trainer.machine import Machine
-from verl.utils.checklist import Verdict, failures
+from verl.utils.checklist import Verdict
 from verl.utils.console import console
 
 
@@ -34,13 +34,10 @@ def main(arguments: list[str]) -> None:
     task.surroundings().write_missing_data()
     lines = all_lines(config, task, described)
     show(f"{config.trainer.experiment_name}: what it needs, and what there is", lines)
-    failed = failures(lines)
-    unknown = sum(line.verdict is Verdict.UNKNOWN for line in lines)
-    console.print(
-        f"{len(lines) - len(failed) - unknown} ok, {len(failed)} not ok, {unknown} could not tell",
-        highlight=False,
-    )
-    sys.exit(2 if failed else 0)
+    counts = Counter(line.verdict for line in lines)
+    told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict)
+    console.print(told, highlight=False)
+    sys.exit(2 if counts[Verdict.NOT_OK] else 0)
 
 
 if __name__ == "__main__":

@@ -20,17 +20,16 @@ def main(overrides: list[str]) -> None:
     task_class, config = load_task_config(overrides)
     task = task_class(config)
     reports = task.reports()
-    folder = Path(config.evaluation.folder)
-    model_path = evaluated_model(config)
+    wanted = config.evaluation
+    folder, model_path = Path(wanted.folder), evaluated_model(config)
     reward_function = task.reward()
     load_reward_state(model_path, reward_function)
     facts = {
         "model": str(model_path),
         "sampling": asdict(config.actor_rollout_ref.rollout.val),
-        "n_samples": config.evaluation.n_samples,
+        "n_samples": wanted.n_samples,
         **reports.facts(),
     }
-    wanted = config.evaluation
     score_folder(
         folder / TRAJECTORIES,
         task.record_class,

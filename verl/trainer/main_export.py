@@ -19,26 +19,17 @@ ROLES = ("actor", "critic")
 logger = logging.getLogger(__name__)
 
 
-def export_parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+def main(arguments: list[str]) -> None:
+    """Exports; raises :class:`UserError` if the checkpoint does not hold what is asked for."""
     parser = argparse.ArgumentParser(
         prog="python -m verl.trainer.main_export", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("checkpoint", type=Path, help="a folder global_step_N")
     parser.add_argument("target", type=Path, nargs="?", help="folder to write; replaced")
     parser.add_argument("--role", choices=ROLES, help="default: the actor; both without a target")
-    return parser
-
-
-def main(arguments: list[str]) -> None:
-    """Exports.
-
-    Raises:
-        UserError: if the checkpoint does not hold what is asked for.
-    """
+    parsed = parser.parse_args(arguments)
     from verl.workers.fsdp.saving import export_state  # imports torch
 
-    parsed = export_parser().parse_args(arguments)
     held = [role for role in ROLES if state_folder(parsed.checkpoint, role).is_dir()]
     wanted = [parsed.role] if parsed.role else held if parsed.target is None else ["actor"]
     if not held or not set(wanted) <= set(held):

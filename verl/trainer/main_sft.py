@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,10 +49,7 @@ _STEPS_PER_CALL = 10
 
 def run_sft(config: SFTConfig) -> GateReport | None:
     """Fine-tunes and saves; Ray must be up. The gate is asked every ``gate_freq`` steps, to show
-    progress, and decides after the last.
-
-    Returns:
-        The gate's last report, None without a gate.
+    progress, and decides after the last; returns its last report, None without a gate.
 
     Raises:
         DataError: for data files that cannot be used; before a process starts.
@@ -73,9 +70,8 @@ def run_sft(config: SFTConfig) -> GateReport | None:
             if report is not None and not report.passed:
                 raise GateError(
                     f"after {trainer.steps} steps the model does not pass its gate: "
-                    f"{_rates(report)}; train longer (more steps) or with another seed"
+                    f"{report}; train longer (more steps) or with another seed"
                 )
-            Path(trainer.output_dir).parent.mkdir(parents=True, exist_ok=True)
             group["sft"].save(trainer.output_dir)
             logger.info("the model is in %s", trainer.output_dir)
             return report
@@ -95,55 +91,34 @@ def run_folder(config: SFTConfig) -> Iterator[tuple[Tracking | None, Checkpoint 
         content = redact(asdict(config))
         write_text(folder / "config.yaml", yaml.safe_dump(content, sort_keys=False))
         write_environment(folder)
-        tracking = Tracking(["jsonl"], folder, "sft", folder.name, content, start)
-        try:
+        with closing(Tracking(["jsonl"], folder, "sft", folder.name, content, start)) as tracking:
             yield tracking, start
-        finally:
-            tracking.close()
 
 
 def train(
     config: SFTConfig, worker: Any, tracking: Tracking | None, start: Checkpoint | None
 ) -> GateReport | None:
-    """All steps that are left.
-
-    Args:
-        config: of the run; its steps are settled.
-        worker: of the group that holds the model.
-        tracking: gets each step's metrics; None for none.
-        start: the checkpoint that the run goes on from.
-
-    Returns:
-        The gate's last report, None without a gate.
+    """All steps that are left, by a group's role of :class:`SFTWorker`; returns the gate's last
+    report, None without a gate.
 
     Raises:
         NonFiniteUpdatesError, StopRequestedError: see :func:`run_sft`.
     """
-    interruption = Interruption()
-    with interruption.watching() if config.trainer.run_dir is not None else nullcontext():
-        return _train(config, worker, tracking, start, interruption)
-
-
-def _train(
-    config: SFTConfig,
-    worker: Any,
-    tracking: Tracking | None,
-    start: Checkpoint | None,
-    interruption: Interruption,
-) -> GateReport | None:
     trainer, steps = config.trainer, config.total_steps
-    report: GateReport | None = None
+    frequencies = [f for f in (trainer.gate_freq, trainer.test_freq, trainer.save_freq) if f > 0]
+    interruption = Interruption()
+    watching = interruption.watching() if trainer.run_dir is not None else nullcontext()
     nonfinite = NonFiniteGuard(trainer.max_nonfinite_steps, "the data")
+    report: GateReport | None = None
     step = 0
-    if start is not None:
-        checkpoints.load(worker, start)
-        step = start.step
-        logger.info("goes on after step %d of %d", step, steps)
-    with progress_bar() as progress:
+    with watching, progress_bar() as progress:
+        if start is not None:
+            worker.load_state(str(start.state(checkpoints.ROLE)))
+            step = start.step
+            logger.info("goes on after step %d of %d", step, steps)
         bar = progress.add_task("fine-tuning", total=steps, completed=step)
         while step < steps:
-            stops = [f * (step // f + 1) for f in _frequencies(config)]
-            count = min(_STEPS_PER_CALL, steps - step, *(stop - step for stop in stops))
+            count = min(_STEPS_PER_CALL, steps - step, *(f - step % f for f in frequencies))
             metrics: list[dict[str, float]] = worker.train_steps(step, count)[0]
             loss = metrics[-1]["train/loss"]
             step += count
@@ -161,47 +136,24 @@ def _train(
             if saves:
                 checkpoints.save(config, worker, step)
             if _is_due(step, trainer.gate_freq, steps):
-                report = _ask_gate(config, worker, step, loss)
-            if step < steps:
-                _end_if_told(config, worker, step, interruption, is_saved=saves)
-    if report is None and config.gate is not None:  # a run that had come to its end
-        report = worker.ask_gate()[0]
+                report = worker.ask_gate()[0] if config.gate is not None else None
+                told = "" if report is None else f", {report}"
+                logger.info("step %d: loss %.3f%s", step, loss, told)
+            try:
+                if step < steps:
+                    interruption.check()
+            except StopRequestedError as stop:
+                if not saves:
+                    checkpoints.save(config, worker, step)
+                tell_that_it_is_saved(stop, step)
+                raise
+        if report is None and config.gate is not None:  # a run that had come to its end
+            report = worker.ask_gate()[0]
     return report
-
-
-def _end_if_told(
-    config: SFTConfig, worker: Any, step: int, interruption: Interruption, is_saved: bool
-) -> None:
-    try:
-        interruption.check()
-    except StopRequestedError as stop:
-        if not is_saved:
-            checkpoints.save(config, worker, step)
-        tell_that_it_is_saved(stop, step)
-        raise
-
-
-def _ask_gate(config: SFTConfig, worker: Any, step: int, loss: float) -> GateReport | None:
-    if config.gate is None:
-        logger.info("step %d: loss %.3f", step, loss)
-        return None
-    report: GateReport = worker.ask_gate()[0]
-    logger.info("step %d: loss %.3f, %s", step, loss, _rates(report))
-    return report
-
-
-def _frequencies(config: SFTConfig) -> list[int]:
-    """Of what happens between steps."""
-    trainer = config.trainer
-    return [f for f in (trainer.gate_freq, trainer.test_freq, trainer.save_freq) if f > 0]
 
 
 def _is_due(step: int, frequency: int, last: int) -> bool:
     return step == last or (frequency > 0 and step % frequency == 0)
-
-
-def _rates(report: GateReport) -> str:
-    return ", ".join(f"{name} {rate:.3f}" for name, rate in report.rates.items())
 
 
 def main(overrides: list[str]) -> int:

@@ -20,16 +20,11 @@ class NonFiniteUpdatesError(UserError):
 
 
 class NonFiniteGuard:
-    """Counts steps.
-
-    Args:
-        limit: of steps in a row; None for none.
-        look_at: what the user should look at beside the learning rate.
-    """
+    """Counts steps up to ``limit`` in a row, None for none; ``look_at`` is what the user should
+    look at beside the learning rate."""
 
     def __init__(self, limit: int | None, look_at: str) -> None:
-        self._limit = limit
-        self._look_at = look_at
+        self._limit, self._look_at = limit, look_at
         self._in_a_row = 0
 
     def observe(self, metrics: Mapping[str, float]) -> None:

@@ -1,4 +1,4 @@
-"""The folder that a training run writes into.
+"""The folder that a training run writes into, and the names of what it writes there.
 
 Guarantees: one run at a time writes into a folder; what an earlier run left there is set aside
 whole before the new one writes anything, so that nothing reads the two as one. A run that goes on
@@ -8,28 +8,27 @@ from a checkpoint finds the folder as it was when that was saved.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from verl.errors import UserError
-from verl.trainer.run_files import (
-    ENVIRONMENT_FILE,
-    PROFILE_FOLDER,
-    SAMPLES_FOLDER,
-    TASK_STATE_FILE,
-    VALIDATION_FOLDER,
-    trajectories_files,
-)
 from verl.utils.checkpoints import Checkpoint, list_checkpoints, remove_partial_checkpoints
 from verl.utils.files import write_text
 from verl.utils.tracking import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
+ENVIRONMENT_FILE = "environment.json"
+PROFILE_FOLDER = "profile"
+SAMPLES_FOLDER = "samples"
+TASK_STATE_FILE = "task_state.json"
+VALIDATION_FOLDER = "validation"
 # What a run leaves; data files and recordings may lie beside it and stay.
 _ARTIFACTS = (
     "checkpoints",
@@ -47,13 +46,28 @@ _ARTIFACTS = (
     VALIDATION_FOLDER,
     "wandb",
 )
-_EARLIER = "earlier"
+_TRAJECTORIES_FILE = re.compile(r"step_(\d+)\.jsonl")
 _LOCK = ".lock"
 _HELD_LOCKS = Path("/proc/locks")  # one a line; who waits for one has "->"
 
 
 class RunFolderError(UserError):
     """The run may not write where it was told to."""
+
+
+def trajectories_file(folder: Path, step: int) -> Path:
+    """Where the trajectories of a step lie."""
+    return folder / f"step_{step}.jsonl"
+
+
+def trajectories_files(folder: Path) -> dict[int, Path]:
+    """Files by step, ascending; none for a folder that does not exist."""
+    found = {
+        int(match.group(1)): path
+        for path in folder.glob("step_*.jsonl")
+        if (match := _TRAJECTORIES_FILE.fullmatch(path.name))
+    }
+    return dict(sorted(found.items()))
 
 
 @contextmanager
@@ -111,36 +125,32 @@ def _set_aside(folder: Path, inputs: Sequence[str]) -> None:
     artifacts = [folder / name for name in _ARTIFACTS if (folder / name).exists()]
     if not artifacts:
         return
-    for given in inputs:
-        for artifact in artifacts:
-            if Path(given).resolve().is_relative_to(artifact.resolve()):
-                raise RunFolderError(
-                    f"{given} belongs to the earlier run in {folder}, which this run would set "
-                    "aside; give this run another trainer.experiment_name"
-                )
+    for given, artifact in itertools.product(inputs, artifacts):
+        if Path(given).resolve().is_relative_to(artifact.resolve()):
+            raise RunFolderError(
+                f"{given} belongs to the earlier run in {folder}, which this run would set "
+                "aside; give this run another trainer.experiment_name"
+            )
     remove_partial_checkpoints(folder)
-    target = _new_place_for_earlier(folder)
-    for artifact in artifacts:
-        artifact.rename(target / artifact.name)
+    target = _move_to_earlier(folder, artifacts)
     logger.info("an earlier run in %s was set aside into %s", folder, target)
 
 
-def _new_place_for_earlier(folder: Path) -> Path:
-    target = folder / _EARLIER / time.strftime("%Y%m%d-%H%M%S")
+def _move_to_earlier(folder: Path, paths: Sequence[Path]) -> Path:
+    target = folder / "earlier" / time.strftime("%Y%m%d-%H%M%S")
     while target.exists():
         target = target.with_name(f"{target.name}_")
     target.mkdir(parents=True)
+    for path in paths:
+        path.rename(target / path.name)
     return target
 
 
 def _cut_back(folder: Path, step: int) -> None:
     """Removes what the run wrote after ``step``; later checkpoints are set aside."""
     remove_partial_checkpoints(folder)
-    later = [checkpoint for checkpoint in list_checkpoints(folder) if checkpoint.step > step]
-    if later:
-        target = _new_place_for_earlier(folder)
-        for checkpoint in later:
-            checkpoint.folder.rename(target / checkpoint.folder.name)
+    if later := [saved.folder for saved in list_checkpoints(folder) if saved.step > step]:
+        target = _move_to_earlier(folder, later)
         logger.info("checkpoints after step %d were set aside into %s", step, target)
     for name in (SAMPLES_FOLDER, VALIDATION_FOLDER):
         for of_step, path in trajectories_files(folder / name).items():
@@ -150,11 +160,10 @@ def _cut_back(folder: Path, step: int) -> None:
 
 def _keep_metrics(metrics: Path, folder: Path, step: int) -> None:
     """Writes the lines of ``metrics`` up to ``step`` into the run's own file."""
-    if not metrics.is_file():
-        return
-    lines = metrics.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if _step_of(line) <= step]
-    write_text(folder / METRICS_FILE, "".join(f"{line}\n" for line in kept))
+    if metrics.is_file():
+        lines = metrics.read_text(encoding="utf-8").splitlines()
+        kept = [f"{line}\n" for line in lines if _step_of(line) <= step]
+        write_text(folder / METRICS_FILE, "".join(kept))
 
 
 def _step_of(line: str) -> float:

@@ -44,6 +44,13 @@ def failures(lines: Iterable[CheckLine]) -> list[CheckLine]:
     return [line for line in lines if line.verdict is Verdict.NOT_OK]
 
 
+def decide(enough: bool, subject: str, found: str, needed: str = "", advice: str = "") -> CheckLine:
+    """Ok or not ok; ``advice`` is given where it is not."""
+    if enough:
+        return CheckLine(subject, Verdict.OK, found, needed)
+    return CheckLine(subject, Verdict.NOT_OK, found, needed, advice)
+
+
 def compare_bytes(
     subject: str,
     have: float | None,
@@ -63,10 +70,9 @@ def compare_bytes(
     needed = gib(need)
     if have is None:
         return CheckLine(subject, Verdict.UNKNOWN, "not known", needed)
-    if (most or need) <= have:
-        return CheckLine(subject, Verdict.OK, gib(have), needed)
-    if need > tolerance * have:
-        return CheckLine(subject, Verdict.NOT_OK, gib(have), needed, advice)
+    fits = (most or need) <= have
+    if fits or need > tolerance * have:
+        return decide(fits, subject, gib(have), needed, advice)
     return CheckLine(subject, Verdict.UNKNOWN, f"{gib(have)}: close", needed, advice)
 
 

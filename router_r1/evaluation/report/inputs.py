@@ -25,7 +25,7 @@ from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError, read_parquet
 from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.trainer.ppo.rollout_log import read_trajectories
-from verl.trainer.run_files import VALIDATION_FOLDER, trajectories_files
+from verl.trainer.run_folder import VALIDATION_FOLDER, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
 # What ``results.json`` says of the reward's settings, and their keys in a run's config.

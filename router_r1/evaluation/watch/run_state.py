@@ -22,8 +22,7 @@ from router_r1.evaluation.frames import RoutedRecord
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError
 from verl.trainer.ppo.rollout_log import read_trajectories
-from verl.trainer.run_files import SAMPLES_FOLDER, trajectories_files
-from verl.trainer.run_folder import is_claimed
+from verl.trainer.run_folder import SAMPLES_FOLDER, is_claimed, trajectories_files
 from verl.utils.tracking import METRICS_FILE
 
 T = TypeVar("T")

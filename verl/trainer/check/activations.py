@@ -29,7 +29,6 @@ class ForwardPass:
     """One pass through a model.
 
     Attributes:
-        shape: of the model.
         tokens: in the pass, T.
         element: bytes of an element, b.
         head_chunk: tokens whose logits exist at a time; 0 for a critic, whose head is nothing.
@@ -42,25 +41,20 @@ class ForwardPass:
 
     def for_update(self, checkpointing: bool, head_trained: bool = True) -> float:
         """Peak of forward and backward pass together."""
-        layers = self.shape.layers
+        kept, in_layer = self._kept_by_layer(), self._layer_gradients()
         if checkpointing:
-            inputs = float(self.element * self.shape.hidden * self.tokens)
-            kept, in_layer = layers * inputs, self._kept_by_layer() + self._layer_gradients()
-        else:
-            kept, in_layer = layers * self._kept_by_layer(), self._layer_gradients()
-        return kept + max(in_layer, self._head(copies=3, backward=True, trained=head_trained))
+            in_layer += kept
+            kept = float(self.element * self.shape.hidden * self.tokens)
+        head = self._head(copies=3, backward=True, trained=head_trained)
+        return self.shape.layers * kept + max(in_layer, head)
 
     def for_scoring(self) -> float:
         """Peak without gradients."""
         return max(self._kept_by_layer(), self._head(copies=2, backward=False, trained=False))
 
     def _kept_by_layer(self) -> float:
-        h, k, i, b = (
-            self.shape.hidden,
-            self.shape.key_value,
-            self.shape.intermediate,
-            self.element,
-        )
+        shape, b = self.shape, self.element
+        h, k, i = shape.hidden, shape.key_value, shape.intermediate
         return float(self.tokens * (2 * (8 + b) * h + b * (4 * h + 4 * k) + 4 * b * i))
 
     def _layer_gradients(self) -> float:

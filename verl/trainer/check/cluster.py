@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import ray
 from ray.exceptions import RayError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from verl.config.ppo import PPOConfig, RayConfig
-from verl.trainer.cluster import OWN, ClusterError, choose_address, live_nodes, ray_cluster
+from verl.trainer.cluster import (
+    OWN,
+    ClusterError,
+    ask_node,
+    choose_address,
+    live_nodes,
+    ray_cluster,
+)
 from verl.trainer.machine import Machine
-from verl.utils.checklist import CheckLine, Verdict
+from verl.utils.checklist import CheckLine, decide
 
 _ANSWER_TIMEOUT_S = 120.0
 
@@ -20,12 +26,9 @@ def joins_cluster(config: RayConfig) -> bool:
 
 
 def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]:
-    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU.
-
-    Returns:
-        The lines, and the node, with all of its cards; without a GPU in the cluster the weakest
-        of all nodes, and None if the cluster cannot be asked.
-    """
+    """The slots that the run's ranks take, against the free ones; the weakest node with a GPU, with
+    all of its cards; without a GPU in the cluster the weakest of all nodes, and None if the cluster
+    cannot be asked."""
     ranks = config.trainer.ranks
     try:
         with ray_cluster(config.ray, ranks):
@@ -33,40 +36,29 @@ def inspect_cluster(config: PPOConfig) -> tuple[list[CheckLine], Machine | None]
             machine = _weakest_node()
     except (ClusterError, RayError) as error:
         advice = "see ray.address and RAY_ADDRESS"
-        return [CheckLine("Ray cluster", Verdict.NOT_OK, str(error), advice=advice)], None
+        return [decide(False, "Ray cluster", str(error), advice=advice)], None
     kinds = ("CPU", "GPU") if config.trainer.device == "cuda" or machine.gpus else ("CPU",)
-    lines = [_slots(kind, have.get(kind, 0.0), free.get(kind, 0.0), ranks) for kind in kinds]
+    lines = [
+        decide(
+            free.get(kind, 0.0) >= ranks,
+            f"Ray {kind}s",
+            f"{free.get(kind, 0.0):g} free of {have.get(kind, 0.0):g}",
+            str(ranks),
+            "change trainer.nnodes or trainer.n_gpus_per_node, or add nodes",
+        )
+        for kind in kinds
+    ]
     return lines, machine
 
 
 def _weakest_node() -> Machine:
-    ask = ray.remote(num_cpus=0)(Machine.whole)
-    machines: list[Machine] = ray.get(
-        [
-            ask.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote()
-            for node in live_nodes()
-        ],
-        timeout=_ANSWER_TIMEOUT_S,
-    )
-    with_gpu = [machine for machine in machines if machine.gpus]
+    asked = [ask_node(Machine.whole, node) for node in live_nodes()]
+    machines: list[Machine] = ray.get(asked, timeout=_ANSWER_TIMEOUT_S)
     return min(
-        with_gpu or machines,
+        [machine for machine in machines if machine.gpus] or machines,
         key=lambda machine: (
             min((gpu.total_bytes for gpu in machine.gpus), default=0.0),
             len(machine.gpus),
             machine.ram_bytes,
         ),
-    )
-
-
-def _slots(kind: str, have: float, free: float, need: int) -> CheckLine:
-    enough = free >= need
-    return CheckLine(
-        f"Ray {kind}s",
-        Verdict.OK if enough else Verdict.NOT_OK,
-        f"{free:g} free of {have:g}",
-        str(need),
-        "" if enough else "change trainer.nnodes or trainer.n_gpus_per_node, or add nodes",
     )

@@ -7,15 +7,12 @@ from dataclasses import replace
 
 from verl.config.ppo import PPOConfig
 from verl.forecast import PlannedRun, Work
-from verl.trainer.check.gpu_rates import H100, Card, Use, gpu_rates
+from verl.trainer.check.gpu_rates import H100, Card, gpu_rates
 from verl.trainer.check.models import RoleModel
-from verl.trainer.check.step_time import Rates, StepTime, rollout_time, step_time
+from verl.trainer.check.step_time import Rates, rollout_time, step_time
 from verl.trainer.machine import Machine
 from verl.trainer.roles import Roles
 from verl.utils.checklist import CheckLine, Verdict
-
-_SUBJECT = "hours"
-_ADVICE = "computed from one H100's rates and usual replies; see docs/scaling.md"
 
 
 def duration_line(
@@ -33,7 +30,7 @@ def duration_line(
     """
     if expected(1) is None:
         return None
-    unknown = CheckLine(_SUBJECT, Verdict.UNKNOWN, "", advice="the progress line tells them")
+    unknown = CheckLine("hours", Verdict.UNKNOWN, "", advice="the progress line tells them")
     if plan.training is None or plan.steps is None:
         return replace(unknown, found="the number of steps follows from the data files")
     if not machine.gpus:
@@ -46,9 +43,14 @@ def duration_line(
     if plan.steps and (work := expected(plan.training // plan.steps)):
         rates = _rates(config, models[0], card, work)
         step = step_time(_training_work(config, work), rates, gpus, models[0].parameters)
-        each = _seconds_of(step, overlapped=config.trainer.async_level > 0)
+        generating, training = step.rollout.seconds, step.seconds - step.rollout.seconds
+        overlapped = config.trainer.async_level > 0
+        each = max(generating, training) if overlapped else generating + training
         seconds += plan.steps * each
-        parts.append(f"{plan.steps} steps of {each:,.0f} s ({_told(step)})")
+        parts.append(
+            f"{plan.steps} steps of {each:,.0f} s (generating {generating:,.0f}, most of it for "
+            f"the {step.rollout.bound}; training {training:,.0f})"
+        )
     rounds, rows = plan.validations or 0, plan.validation
     if rounds and rows is None:
         parts.append("validations not counted")
@@ -59,17 +61,16 @@ def duration_line(
     hours = seconds / 3600
     as_what = f", as {card.name}s" if machine.described else ""
     found = f"about {hours:,.{0 if hours >= 10 else 1}f}{as_what}: {', '.join(parts)}"
-    return CheckLine(_SUBJECT, Verdict.OK, found, advice=_ADVICE)
+    advice = "computed from one H100's rates and usual replies; see docs/scaling.md"
+    return CheckLine("hours", Verdict.OK, found, advice=advice)
 
 
 def _training_work(config: PPOConfig, work: Work) -> Work:
     roles = Roles.of(config)
-    critic_passes = config.critic.ppo_epochs if roles.critic else 0
-    return replace(
-        work,
-        scorings=1 + roles.reference + roles.critic,
-        updates=config.actor_rollout_ref.actor.ppo_epochs + critic_passes,
-    )
+    updates = config.actor_rollout_ref.actor.ppo_epochs
+    if roles.critic:
+        updates += config.critic.ppo_epochs
+    return replace(work, scorings=1 + roles.reference + roles.critic, updates=updates)
 
 
 def _rates(config: PPOConfig, actor: RoleModel, card: Card, work: Work) -> Rates:
@@ -77,26 +78,9 @@ def _rates(config: PPOConfig, actor: RoleModel, card: Card, work: Work) -> Rates
     return gpu_rates(
         card,
         actor.shape,
-        Use(
-            context=work.tokens,
-            max_sequences=rollout.max_num_seqs,
-            graphs=not rollout.enforce_eager,
-            offloads=actor.offloaded,
-            sleeps=rollout.free_cache_engine,
-        ),
-    )
-
-
-def _seconds_of(step: StepTime, overlapped: bool) -> float:
-    """A step's; where rollouts overlap training, of the longer of both."""
-    generating = step.rollout.seconds
-    training = step.seconds - generating
-    return max(generating, training) if overlapped else generating + training
-
-
-def _told(step: StepTime) -> str:
-    generating = step.rollout.seconds
-    return (
-        f"generating {generating:,.0f}, most of it for the {step.rollout.bound}; training "
-        f"{step.seconds - generating:,.0f}"
+        context=work.tokens,
+        max_sequences=rollout.max_num_seqs,
+        graphs=not rollout.enforce_eager,
+        offloads=actor.offloaded,
+        sleeps=rollout.free_cache_engine,
     )

@@ -30,8 +30,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from verl.config.ppo import PPOConfig
-from verl.trainer.check.activations import ForwardPass
-from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel
+from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel, element_bytes
 from verl.trainer.check.phases import Part, Phase
 from verl.utils.checklist import GIB
 
@@ -41,120 +40,95 @@ _FRAGMENTATION = 0.1
 _REDUCTION = 4  # bytes of a gradient while ranks add theirs
 _UTILIZATION_KEY = "actor_rollout_ref.rollout.gpu_memory_utilization"
 _TP_KEY = "actor_rollout_ref.rollout.tensor_model_parallel_size"
+_BUCKET_KEY = "actor_rollout_ref.rollout.update_weights_bucket_megabytes"
 _FREE_KEY = "actor_rollout_ref.rollout.free_cache_engine=true"
 
 
 def gpu_phases(config: PPOConfig, models: list[RoleModel], gpu_bytes: float) -> list[Phase]:
     """The phases of a training step on one GPU of ``gpu_bytes``."""
-    ranks = config.trainer.ranks
-    resting = [Part("contexts", CONTEXTS), *(_resting(model, ranks) for model in models)]
-    rollout = config.actor_rollout_ref.rollout
-    engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY, True)
-    beside = [] if rollout.free_cache_engine else [replace(engine, key=_FREE_KEY)]
-    updates = [
-        Phase(f"update ({model.name})", (*resting, *beside, *_update(model, ranks)))
-        for model in models
-        if model.trained
+    rollout, ranks = config.actor_rollout_ref.rollout, config.trainer.ranks
+    resting = [
+        Part("contexts", CONTEXTS),
+        *(_shards(model, ranks) for model in models if not model.offloaded),
     ]
-    scoring = [Phase("scoring", (*resting, *beside, *_scoring(model))) for model in models]
-    publishing = [] if not rollout.free_cache_engine else _engine_weights(config, models[0])
+    engine = Part("engine", rollout.gpu_memory_utilization * gpu_bytes, _UTILIZATION_KEY, True)
+    training, publishing = resting, _buckets(config, models[0])
+    if rollout.free_cache_engine:
+        publishing = [_engine_weights(config, models[0]), *publishing]
+    else:
+        training = [*resting, replace(engine, key=_FREE_KEY)]
+    scoring = [Phase("scoring", (*training, *_pass(m, m.scoring_activations))) for m in models]
     return [
-        *updates,
+        *(
+            Phase(f"update ({model.name})", (*training, *_update(model, ranks)))
+            for model in models
+            if model.trained
+        ),
         max(scoring, key=lambda phase: phase.size),
-        Phase("publish", (*resting, *beside, *publishing, *_buckets(config, models[0]))),
+        Phase("publish", (*training, *publishing)),
         Phase("engine awake", (*resting, engine)),
     ]
 
 
 def engine_phase(config: PPOConfig, policy: RoleModel) -> Phase:
     """What must fit into the engine's own share: weights, work space, one longest context."""
-    rollout = config.actor_rollout_ref.rollout
-    context = rollout.max_model_len or config.data.max_prompt_length
+    context = longest_context(config) * kv_cache_bytes(config, policy)
     return Phase(
         "engine's share",
         (
-            *_engine_weights(config, policy),
+            _engine_weights(config, policy),
             Part("work space", _ENGINE_WORKSPACE),
-            Part(
-                "one context's KV cache",
-                context * kv_cache_bytes(config, policy),
-                "data.max_prompt_length",
-            ),
+            Part("one context's KV cache", context, "data.max_prompt_length"),
         ),
     )
+
+
+def longest_context(config: PPOConfig) -> int:
+    """Of the engine, in tokens."""
+    return config.actor_rollout_ref.rollout.max_model_len or config.data.max_prompt_length
 
 
 def kv_cache_bytes(config: PPOConfig, policy: RoleModel) -> float:
     """Of one token, on one GPU: keys and values of every layer."""
     rollout = config.actor_rollout_ref.rollout
-    shape, element = policy.shape, _engine_element(config)
+    shape, element = policy.shape, element_bytes(rollout.dtype)
     return 2 * shape.layers * shape.key_value * element / rollout.tensor_model_parallel_size
 
 
-def bucket_bytes(config: PPOConfig, policy: RoleModel) -> float:
-    """Of one bucket of the weight transfer, which holds the largest parameter at least."""
-    rollout = config.actor_rollout_ref.rollout
-    setting = rollout.update_weights_bucket_megabytes * 1024.0**2
-    return max(setting, float(_engine_element(config) * policy.shape.largest))
-
-
-def _resting(model: RoleModel, ranks: int) -> Part:
-    if model.offloaded:
-        return Part(model.name, 0.0)
+def _shards(model: RoleModel, ranks: int) -> Part:
     size = (MASTER * model.masters + ADAM * model.trainable) / ranks
     return Part(f"{model.name}'s shards", size, model.offload_key, True)
 
 
 def _update(model: RoleModel, ranks: int) -> list[Part]:
-    shape, element = model.shape, model.element
-    gathered = element * (2 * shape.layer + shape.outside_layers)
     layer = model.trainable_in_layer
-    gradients = element * (layer + model.trainable_outside_layers) + 2 * _REDUCTION * layer
+    gradients = model.element * (layer + model.trainable_outside_layers) + 2 * _REDUCTION * layer
     # Of an offloaded model only one layer's shard of the gradient is on the GPU.
     gradients += GRADIENT * (layer if model.offloaded else model.trainable) // ranks
-    forward = ForwardPass(shape, model.work.update_tokens, element, model.head_chunk)
-    return [
-        *_with_fragmentation(
-            gathered,
-            forward.for_update(model.checkpointing, head_trained=not model.adapters),
-            model.work.key,
-        ),
-        Part("gradients", gradients, model.offload_key),
-    ]
+    parts = _pass(model, model.update_activations)
+    return [*parts, Part("gradients", gradients, model.offload_key)]
 
 
-def _scoring(model: RoleModel) -> list[Part]:
-    shape = model.shape
-    gathered = model.element * (2 * shape.layer + shape.outside_layers)
-    forward = ForwardPass(shape, model.work.scoring_tokens, model.element, model.head_chunk)
-    return _with_fragmentation(gathered, forward.for_scoring(), model.work.key)
-
-
-def _with_fragmentation(gathered: float, activations: float, key: str) -> list[Part]:
+def _pass(model: RoleModel, activations: float) -> list[Part]:
+    gathered = model.element * (2 * model.shape.layer + model.shape.outside_layers)
     return [
         Part("gathered parameters", gathered),
-        Part("activations", activations, key),
+        Part("activations", activations, model.work.key),
         Part("fragmentation", _FRAGMENTATION * (gathered + activations)),
     ]
 
 
-def _engine_weights(config: PPOConfig, policy: RoleModel) -> list[Part]:
+def _engine_weights(config: PPOConfig, policy: RoleModel) -> Part:
     rollout = config.actor_rollout_ref.rollout
-    size = _engine_element(config) * policy.parameters / rollout.tensor_model_parallel_size
-    return [Part("engine's weights", size, _TP_KEY, True)]
+    size = element_bytes(rollout.dtype) * policy.parameters / rollout.tensor_model_parallel_size
+    return Part("engine's weights", size, _TP_KEY, True)
 
 
 def _buckets(config: PPOConfig, policy: RoleModel) -> list[Part]:
+    rollout = config.actor_rollout_ref.rollout
+    largest = float(element_bytes(rollout.dtype) * policy.shape.largest)
+    bucket = max(rollout.update_weights_bucket_megabytes * 1024.0**2, largest)
     return [
-        Part(
-            "two buckets",
-            2 * bucket_bytes(config, policy),
-            "actor_rollout_ref.rollout.update_weights_bucket_megabytes",
-            exact=True,
-        ),
-        Part("largest parameter", 2.0 * _engine_element(config) * policy.shape.largest),
+        Part("two buckets", 2 * bucket, _BUCKET_KEY, exact=True),
+        Part("largest parameter", 2 * largest),
     ]
-
-
-def _engine_element(config: PPOConfig) -> int:
-    return 2 if config.actor_rollout_ref.rollout.dtype == "bfloat16" else 4

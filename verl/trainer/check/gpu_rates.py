@@ -56,52 +56,47 @@ class Card:
     @classmethod
     def of(cls, name: str) -> Card | None:
         """By the name that the driver gives it; None where it is not listed."""
-        for known, (flops, bandwidth) in _SHEETS.items():
+        for known, sheet in _SHEETS.items():
             if re.match(rf".*\b{known}\b", name):  # an A4000 is no A40
-                return cls(known, flops, bandwidth)
+                return cls(known, *sheet)
         return None
 
 
-@dataclass(frozen=True)
-class Use:
-    """How a run uses its GPUs.
+def gpu_rates(
+    card: Card,
+    shape: ModelShape,
+    context: float,
+    max_sequences: int,
+    graphs: bool,
+    offloads: bool,
+    sleeps: bool,
+) -> Rates:
+    """Of one GPU. Passes scale with the card's FLOP/s and, between the two models that were
+    measured, with the model's size; decoding with the card's memory and the model's layers.
 
-    Attributes:
+    Args:
         context: tokens of a trajectory whose keys and values the engine reads in each step.
         max_sequences: that an engine decodes at once.
         graphs: the engine replays CUDA graphs.
         offloads: the actor's optimizer or parameters rest in main memory.
         sleeps: the engine is put to sleep while the trainer computes.
     """
-
-    context: float
-    max_sequences: int
-    graphs: bool
-    offloads: bool
-    sleeps: bool
-
-
-def gpu_rates(card: Card, shape: ModelShape, use: Use) -> Rates:
-    """Of one GPU. Passes scale with the card's FLOP/s and, between the two models that were
-    measured, with the model's size; decoding with the card's memory and the model's layers."""
-    reference = Card.of(H100)
-    assert reference is not None
-    faster = card.flops / reference.flops
+    faster = card.flops / _SHEETS[H100][0]
     copied = _COPY_SHARE * card.bandwidth
     weights = 2.0 * shape.parameters
     read_s = weights / copied
     scored = faster * _at_size(_SCORED, shape.parameters)
-    updated = _UPDATED_OFFLOADED if use.offloads else _UPDATED
-    cache = use.context * shape.layers * 2 * shape.key_value * 2
+    updated = _UPDATED_OFFLOADED if offloads else _UPDATED
+    cache = context * shape.layers * 2 * shape.key_value * 2
     return Rates(
-        decode_step_s=read_s if use.graphs else max(read_s, shape.layers * _LAYER_S),
+        decode_step_s=read_s if graphs else max(read_s, shape.layers * _LAYER_S),
         decode_sequence_s=1 / scored + cache / copied,
         scoring_tokens_per_s=scored,
         update_tokens_per_s=faster * _at_size(updated, shape.parameters),
-        publish_s=weights / _PUBLISHED + _SWITCH_S * use.sleeps,
+        publish_s=weights / _PUBLISHED + _SWITCH_S * sleeps,
         turn_s=TURN_S,
         trajectory_s=TRAJECTORY_S,
-        max_sequences=use.max_sequences,
+        max_sequences=max_sequences,
     )
 
 

@@ -22,8 +22,7 @@ add to each process that uses a GPU; what they add is not measured.
 from __future__ import annotations
 
 from verl.config.ppo import PPOConfig
-from verl.trainer.check.activations import ForwardPass
-from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel
+from verl.trainer.check.models import ADAM, GRADIENT, MASTER, RoleModel, element_bytes
 from verl.trainer.check.phases import Part, Phase
 from verl.utils.checklist import GIB
 
@@ -45,37 +44,37 @@ def host_phase(config: PPOConfig, models: list[RoleModel], device: str) -> Phase
 
 
 def _beside_gpus(config: PPOConfig, models: list[RoleModel]) -> Phase:
-    trainer = config.trainer
-    on_node = trainer.n_gpus_per_node
-    share = on_node / (trainer.nnodes * on_node)
+    on_node, share = config.trainer.n_gpus_per_node, 1 / config.trainer.nnodes
     offloaded = [model for model in models if model.offloaded]
-    gradients = max(
-        (PINNED * GRADIENT * model.trainable * share for model in offloaded),
-        default=0.0,
-    )
-    engines = on_node // config.actor_rollout_ref.rollout.tensor_model_parallel_size
-    processes = on_node * (RANK_PROCESS + CUDA_LIBRARIES) + max(1, engines) * (
-        ENGINE_PROCESSES + CUDA_LIBRARIES
-    )
+    trainable = max((model.trainable for model in offloaded), default=0)
+    gradients = PINNED * GRADIENT * trainable * share
+    engines = max(1, on_node // config.actor_rollout_ref.rollout.tensor_model_parallel_size)
+    processes = _processes(on_node, engines) + (on_node + engines) * CUDA_LIBRARIES
     return Phase(
         "training",
         (
-            *(_offloaded(model, share) for model in offloaded),
+            *(
+                Part(f"offloaded {model.name}", share * _resting(model), model.offload_key)
+                for model in offloaded
+            ),
             Part("copies of training states", _copies(models, share), _NODES_KEY),
             Part("offloaded gradients", gradients, _NODES_KEY),
             Part("whole model on rank 0", float(MASTER * max(m.parameters for m in models))),
-            Part("processes", processes + DRIVER + RAY_DAEMONS),
+            Part("processes", processes),
         ),
     )
+
+
+def _processes(ranks: int, engines: int) -> float:
+    return ranks * RANK_PROCESS + engines * ENGINE_PROCESSES + DRIVER + RAY_DAEMONS
 
 
 def _copies(models: list[RoleModel], share: float) -> float:
     return sum((MASTER + ADAM) * model.trainable * share for model in models)
 
 
-def _offloaded(model: RoleModel, share: float) -> Part:
-    size = PINNED * MASTER * model.masters + ADAM * model.trainable
-    return Part(f"offloaded {model.name}", size * share, model.offload_key)
+def _resting(model: RoleModel) -> float:
+    return PINNED * MASTER * model.masters + ADAM * model.trainable
 
 
 def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
@@ -86,30 +85,19 @@ def _on_cpu(config: PPOConfig, models: list[RoleModel]) -> Phase:
     )
     # On the CPU gathered parameters stay until the backward pass is over.
     gathered = max(2 * model.element * model.parameters for model in models)
-    activations = max(_activations(model) for model in models if model.trained)
-    element = 2 if rollout.dtype == "bfloat16" else 4
+    activations = max(model.update_activations for model in models if model.trained)
+    activations *= on_node * (1 + _FRAGMENTATION)
     engines = max(1, rollout.num_replicas)
+    weights = float(engines * element_bytes(rollout.dtype) * models[0].parameters)
     cache = engines * rollout.cpu_kv_cache_gib * GIB
     return Phase(
         "training",
         (
             Part("models", on_node * (shards + gathered), "trainer.n_gpus_per_node"),
             Part("copies of training states", _copies(models, on_node / ranks)),
-            Part(
-                "activations",
-                on_node * (1 + _FRAGMENTATION) * activations,
-                models[0].work.key,
-            ),
-            Part("engine's weights", float(engines * element * models[0].parameters)),
+            Part("activations", activations, models[0].work.key),
+            Part("engine's weights", weights),
             Part("engine's KV cache", cache, _CACHE_KEY, exact=True),
-            Part(
-                "processes",
-                on_node * RANK_PROCESS + engines * ENGINE_PROCESSES + DRIVER + RAY_DAEMONS,
-            ),
+            Part("processes", _processes(on_node, engines)),
         ),
     )
-
-
-def _activations(model: RoleModel) -> float:
-    forward = ForwardPass(model.shape, model.work.update_tokens, model.element, model.head_chunk)
-    return forward.for_update(model.checkpointing, head_trained=not model.adapters)

@@ -14,8 +14,32 @@ import torch
 
 from verl.config.model import ALL_LINEAR, LoraConfig
 from verl.errors import UserError
-from verl.trainer.check.known_models import KNOWN_MODELS
 from verl.utils.hub import hub_answers
+
+# The recipes' models, by the values of their ``config.json``, where no hub answers.
+_KNOWN_MODELS: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen2.5-3B-Instruct": {
+        "model_type": "qwen2",
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+    "meta-llama/Llama-3.2-3B-Instruct": {
+        "model_type": "llama",
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 128256,
+        "tie_word_embeddings": True,
+    },
+}
 
 
 class ModelConfigError(UserError):
@@ -58,10 +82,9 @@ class ModelShape:
     def adapters(self, lora: LoraConfig) -> int:
         """Parameters of the adapters; 0 without any."""
         everywhere = lora.target_modules == [ALL_LINEAR]
+        targets = tuple(f".{target}" for target in lora.target_modules)
         return lora.rank * sum(
-            width
-            for name, width in self.linear
-            if everywhere or any(f".{name}".endswith(f".{t}") for t in lora.target_modules)
+            width for name, width in self.linear if everywhere or f".{name}".endswith(targets)
         )
 
 
@@ -88,14 +111,15 @@ def measure(config: Any) -> ModelShape:
     sizes = [parameter.numel() for parameter in model.parameters()]
     decoder = getattr(model, model.base_model_prefix).layers
     layers = [sum(p.numel() for p in layer.parameters()) for layer in decoder]
-    tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    head = model.get_output_embeddings().weight
+    tied = head is model.get_input_embeddings().weight
     head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return ModelShape(
         parameters=sum(sizes),
         layer=max(layers),
         outside_layers=sum(sizes) - sum(layers),
         largest=max(sizes),
-        head=0 if tied else model.get_output_embeddings().weight.numel(),
+        head=0 if tied else head.numel(),
         hidden=text.hidden_size,
         intermediate=text.intermediate_size,
         layers=len(layers),
@@ -118,8 +142,8 @@ def _load_config(path: str) -> Any:
     except (OSError, ValueError):
         if Path(path).is_dir():
             raise ModelConfigError(f"{path} holds no readable config.json") from None
-    if path in KNOWN_MODELS:
-        return AutoConfig.for_model(**KNOWN_MODELS[path])
+    if path in _KNOWN_MODELS:
+        return AutoConfig.for_model(**_KNOWN_MODELS[path])
     if not hub_answers():
         raise ModelConfigError(f"{path} is no folder and not in the hub's cache; no hub answers")
     try:

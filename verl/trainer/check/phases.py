@@ -8,16 +8,13 @@ from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes
 
 # The figures are estimates; within this factor of what there is, they leave it open.
 ESTIMATE_ERROR = 1.25
-_SHOWN_PARTS = 3
-_SHOWN_KEYS = 3
+_SHOWN = 3  # parts, and keys
 
 
 @dataclass(frozen=True)
 class Part:
-    """Bytes that something takes; ``key`` lowers them, empty where none does.
-
-    ``exact`` sizes follow from shapes and settings, the others are estimates.
-    """
+    """Bytes that something takes; ``key`` lowers them, empty where none does. ``exact`` sizes
+    follow from shapes and settings, the others are estimates."""
 
     name: str
     size: float
@@ -38,25 +35,21 @@ class Phase:
         return sum(part.size for part in self.parts)
 
     @property
-    def most(self) -> float:
-        """Bytes if every estimate is too low by its error."""
-        return sum(part.size * (1.0 if part.exact else ESTIMATE_ERROR) for part in self.parts)
+    def largest_first(self) -> list[Part]:
+        """The parts that take something."""
+        return sorted((part for part in self.parts if part.size > 0), key=lambda part: -part.size)
 
     @property
     def keys(self) -> list[str]:
         """What to change, the largest part's key first."""
-        ordered = sorted(self.parts, key=lambda part: -part.size)
-        return list(dict.fromkeys(part.key for part in ordered if part.key and part.size > 0))
+        return list(dict.fromkeys(part.key for part in self.largest_first if part.key))
 
     def line(self, subject: str, have: float | None, tolerance: float = 1.0) -> CheckLine:
         """Whether it fits into ``have`` bytes, for sure or perhaps; see :func:`compare_bytes`."""
-        advice = f"change {', '.join(self.keys[:_SHOWN_KEYS])}" if self.keys else ""
-        line = compare_bytes(
-            f"{subject}: {self.name}", have, self.size, advice, self.most, tolerance
-        )
+        advice = f"change {', '.join(self.keys[:_SHOWN])}" if self.keys else ""
+        parts = (f"{part.name} {part.size / GIB:.1f}" for part in self.largest_first[:_SHOWN])
+        # If every estimate is too low by its error.
+        most = sum(part.size * (1.0 if part.exact else ESTIMATE_ERROR) for part in self.parts)
+        line = compare_bytes(f"{subject}: {self.name}", have, self.size, advice, most, tolerance)
         found = f"fits in {line.found}" if line.verdict is Verdict.OK else line.found
-        return replace(line, found=found, needed=f"{line.needed}: {self._largest()}")
-
-    def _largest(self) -> str:
-        ordered = sorted(self.parts, key=lambda part: -part.size)[:_SHOWN_PARTS]
-        return ", ".join(f"{part.name} {part.size / GIB:.1f}" for part in ordered if part.size > 0)
+        return replace(line, found=found, needed=f"{line.needed}: {', '.join(parts)}")

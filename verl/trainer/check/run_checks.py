@@ -1,6 +1,13 @@
-"""Puts the checks of a run together: all of them for ``--check``, the quick ones for a start."""
+"""Puts the checks of a run together, all of them for ``--check``, the quick ones for a start, and
+shows them as one table."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
 from verl.config.ppo import PPOConfig
 from verl.config.validation import ConfigError
@@ -15,9 +22,11 @@ from verl.trainer.check.model_shape import ModelConfigError
 from verl.trainer.check.models import load_models
 from verl.trainer.check.phases import ESTIMATE_ERROR
 from verl.trainer.check.software import compute_mode_line, software_lines
-from verl.trainer.check.table import show
 from verl.trainer.machine import Machine
-from verl.utils.checklist import CheckLine, Verdict, failures
+from verl.utils.checklist import CheckLine, Verdict, decide, failures
+from verl.utils.console import console
+
+_STYLES = {Verdict.OK: "green", Verdict.UNKNOWN: "yellow", Verdict.NOT_OK: "bold red"}
 
 
 class ChecksFailedError(UserError):
@@ -25,11 +34,8 @@ class ChecksFailedError(UserError):
 
 
 def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[CheckLine]:
-    """Every check, of this machine or of one that the user describes.
-
-    Raises:
-        ConfigError: if a machine with GPUs is described for a run on the CPU.
-    """
+    """Every check, of this machine or of one that the user describes; raises :class:`ConfigError`
+    if one with GPUs is described for a run on the CPU."""
     if described is not None and config.trainer.device == "cpu":
         raise ConfigError("--gpus has no meaning for a run with trainer.device=cpu")
     lines, sets = load_rows(config, task)
@@ -49,7 +55,9 @@ def all_lines(config: PPOConfig, task: Task, described: Machine | None) -> list[
         try:
             models = load_models(config, first_policy)
         except ModelConfigError as error:
-            lines.append(_unknown_model(error))
+            advice = "download the model, or change actor_rollout_ref.model.path"
+            unknown = Verdict.UNKNOWN
+            lines.append(CheckLine("memory, disk", unknown, str(error), "model config", advice))
         else:
             lines += memory_lines(config, models, device, machine, plan.steps)
             if device == "cuda":
@@ -98,24 +106,31 @@ def choose_device(config: PPOConfig, machine: Machine) -> str:
     return "cuda" if machine.gpus else "cpu"
 
 
-def _unknown_model(error: ModelConfigError) -> CheckLine:
-    advice = "download the model, or change actor_rollout_ref.model.path"
-    return CheckLine("memory, disk", Verdict.UNKNOWN, str(error), "model config", advice)
-
-
 def _cpu_lines(config: PPOConfig, machine: Machine) -> list[CheckLine]:
     """Ray's CPUs on this machine: a rank takes one, with a GPU as well."""
     if machine.cpus is None:
         return []
     ranks = config.trainer.ranks
     slots = config.ray.num_cpus or max(machine.cpus, ranks)
-    enough = slots >= ranks
-    return [
-        CheckLine(
-            "Ray CPUs",
-            Verdict.OK if enough else Verdict.NOT_OK,
-            f"{slots}, on {machine.cpus} cores",
-            str(ranks),
-            "" if enough else "change ray.num_cpus or trainer.n_gpus_per_node",
-        )
-    ]
+    found = f"{slots}, on {machine.cpus} cores"
+    advice = "change ray.num_cpus or trainer.n_gpus_per_node"
+    return [decide(slots >= ranks, "Ray CPUs", found, str(ranks), advice)]
+
+
+def show(title: str, lines: Sequence[CheckLine]) -> None:
+    """Prints every line, then the advice of those that have one, on lines of their own so that
+    keys can be copied; what is not ok comes last, next to the prompt."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("check", overflow="fold")
+    table.add_column("", no_wrap=True)
+    table.add_column("there is", overflow="fold")
+    table.add_column("needed", overflow="fold")
+    for line in lines:
+        mark = Text(line.verdict.value, style=_STYLES[line.verdict])
+        table.add_row(Text(line.subject), mark, Text(line.found), Text(line.needed))
+    console.print(table)
+    for verdict, style in _STYLES.items():
+        for line in lines:
+            if line.advice and line.verdict is verdict:
+                text = Text.assemble((line.subject, style), ": ", line.advice)
+                console.print(text, soft_wrap=True)

@@ -16,8 +16,9 @@ from enum import StrEnum
 
 from verl.forecast import Work
 
-# A wait of a third of the others' makes them 5% longer (see Rollout.seconds).
-QUOTA_MARGIN = 3.0
+# How GPUs are joined: those of a node, and bytes/s that each sends and gets in it and beyond.
+_NODE_GPUS = 8
+_INSIDE, _BETWEEN = 300e9, 40e9
 
 
 class Bound(StrEnum):
@@ -56,19 +57,6 @@ class Rates:
     def decode_s(self, sequences: float) -> float:
         """One step of the engine on so many sequences."""
         return self.decode_step_s + sequences * self.decode_sequence_s
-
-
-@dataclass(frozen=True)
-class Links:
-    """How the GPUs are joined: bytes/s that each sends and gets, in a node and between nodes."""
-
-    node_gpus: int = 8
-    inside: float = 300e9
-    between: float = 40e9
-
-    def speed(self, gpus: int) -> float:
-        """Of a collective over ``gpus``."""
-        return self.inside if gpus <= self.node_gpus else self.between
 
 
 @dataclass(frozen=True)
@@ -113,12 +101,6 @@ class StepTime:
         trained = self.scoring_s + self.update_s + self.publish_s
         return self.rollout.seconds + trained + self.driver_s
 
-    @property
-    def computing_s(self) -> float:
-        """In which the GPUs have work: the trainer's parts, and the engines' own time."""
-        engines = self.rollout.first_s + self.rollout.waits[Bound.ENGINE]
-        return engines + self.scoring_s + self.update_s + self.publish_s
-
 
 def rollout_time(work: Work, rates: Rates, gpus: int) -> Rollout:
     """What a rollout waits for.
@@ -143,15 +125,12 @@ def rollout_time(work: Work, rates: Rates, gpus: int) -> Rollout:
     return Rollout(first, waits)
 
 
-def step_time(
-    work: Work, rates: Rates, gpus: int, parameters: float, links: Links | None = None
-) -> StepTime:
+def step_time(work: Work, rates: Rates, gpus: int, parameters: float) -> StepTime:
     """Of a model of ``parameters`` on ``gpus``; passes gather the weights (2 bytes each, twice with
     gradients) and scatter the gradients (4 bytes) while they compute, so the longer of both counts.
     """
-    links = links or Links()
     tokens = work.trajectories * work.tokens / gpus
-    gather_s = 2 * parameters * (1 - 1 / gpus) / links.speed(gpus)
+    gather_s = 2 * parameters * (1 - 1 / gpus) / (_INSIDE if gpus <= _NODE_GPUS else _BETWEEN)
     scoring = max(tokens / rates.scoring_tokens_per_s, gather_s)
     update = max(tokens / rates.update_tokens_per_s, 4 * gather_s)
     return StepTime(
@@ -161,18 +140,3 @@ def step_time(
         publish_s=rates.publish_s + gather_s,
         driver_s=work.trajectories * rates.trajectory_s,
     )
-
-
-def quota_for_rollouts(work: Work, rates: Rates, gpus: int) -> int:
-    """Calls at once with which a quota makes what follows the first turn of a synchronous rollout
-    5% longer than no quota would."""
-    waits = rollout_time(work, rates, gpus).waits
-    served = work.trajectories * work.calls.each * work.calls.mean_s
-    return math.ceil(QUOTA_MARGIN * served / math.hypot(*(waits | {Bound.QUOTA: 0.0}).values()))
-
-
-def quota_for_overlap(work: Work, step: StepTime) -> int:
-    """Calls at once that keep GPUs busy where rollouts overlap training: all of a step's calls are
-    served in the time in which the GPUs compute."""
-    served = work.trajectories * work.calls.each * work.calls.mean_s
-    return math.ceil(served / step.computing_s)

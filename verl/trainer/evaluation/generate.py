@@ -9,9 +9,11 @@ not kept.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -41,16 +43,9 @@ class EvaluationStoppedError(UserError):
     """An evaluation that could not answer every prompt."""
 
 
-class _StopRolloutError(Exception):
-    """Ends a rollout; carries the task's reason."""
-
-
 def evaluated_model(config: PPOConfig) -> Path:
-    """What an evaluation scores.
-
-    Raises:
-        UserError: if none is named and the run has no checkpoint.
-    """
+    """What an evaluation scores; raises :class:`UserError` if none is named and the run has no
+    checkpoint."""
     if named := config.evaluation.model_path:
         return Path(named)
     return actor_to_score(Path(config.trainer.default_local_dir), config.scored_best)
@@ -96,10 +91,8 @@ def _settings(
     content["model"] = {"path": str(model_path), "weights": _weights(model_path)}
     content["record"] = [field.name for field in fields(record_class)]
     # A trajectory is the same whether more or fewer are wanted.
-    unshaping = dict.fromkeys(
-        ("folder", "resume", "limit", "n_samples", "model_path", "checkpoint")
-    )
-    content["evaluation"] = {**content["evaluation"], **unshaping}
+    unshaping = ("folder", "resume", "limit", "n_samples", "model_path", "checkpoint")
+    content["evaluation"] |= dict.fromkeys(unshaping)
     settings: dict[str, Any] = redact(content)
     return settings
 
@@ -133,37 +126,35 @@ def generate(
         EvaluationStoppedError: if ``stop_reason`` gives one, or trajectories are still missing.
     """
     path = folder / TRAJECTORIES
-    first = missing = _missing(requests, path)
+    first = missing = missing_requests(requests, path)
     if len(first) < len(requests):
         there = len(requests) - len(first)
         logger.info("%d of %d trajectories are there already", there, len(requests))
+    reason = None
     for number in range(_PASSES):
-        if not missing:
+        if not missing or reason is not None:
             break
         if number > 0:
             logger.info("asking %d trajectories that failed once more", len(missing))
         reason = _roll_out(missing, source, options, path, stop_reason)
-        missing = _missing(requests, path)
-        if missing and reason is not None:
-            raise _stopped(reason, len(requests) - len(missing), len(requests), folder)
+        missing = missing_requests(requests, path)
     if missing:
-        words = describe_failures()
-        because = f" ({words})" if words else ""
-        reason = f"{len(missing)} trajectories failed for no fault of the policy's{because}"
-        raise _stopped(reason, len(requests) - len(missing), len(requests), folder)
+        if reason is None:
+            words = describe_failures()
+            because = f" ({words})" if words else ""
+            reason = f"{len(missing)} trajectories failed for no fault of the policy's{because}"
+        kept = len(requests) - len(missing)
+        raise EvaluationStoppedError(
+            f"{reason}; {kept} of {len(requests)} trajectories are kept in {folder}: the same "
+            "command asks for the rest, and python -m verl.trainer.main_eval scores these alone"
+        )
     return len(first)
 
 
-def _missing(requests: list[RolloutRequest], path: Path) -> list[RolloutRequest]:
+def missing_requests(requests: list[RolloutRequest], path: Path) -> list[RolloutRequest]:
+    """Those that the log at ``path`` has no trajectory of."""
     done = read_keys(path)
     return [request for request in requests if (request.uid, request.sample_index) not in done]
-
-
-def _stopped(reason: str, kept: int, wanted: int, folder: Path) -> EvaluationStoppedError:
-    return EvaluationStoppedError(
-        f"{reason}; {kept} of {wanted} trajectories are kept in {folder}: the same command asks "
-        "for the rest, and python -m verl.trainer.main_eval scores these alone"
-    )
 
 
 def _roll_out(
@@ -175,24 +166,19 @@ def _roll_out(
 ) -> str | None:
     """Rolls out and keeps what is sound; why it was stopped, None if it came to its end."""
     by_uid = {request.uid: request for request in requests}
-    log = RecordLog(path)
-    ended = 0
-    try:
-        with progress_bar() as progress:
-            bar = progress.add_task("answering", total=len(requests))
+    ended = itertools.count(1)
+    with closing(RecordLog(path)) as log, progress_bar() as progress:
+        bar = progress.add_task("answering", total=len(requests))
 
-            def keep(trajectory: Trajectory) -> None:
-                nonlocal ended
-                ended += 1
-                if not trajectory.excluded:
-                    log.append(record_of(trajectory, by_uid[trajectory.uid]))
-                progress.advance(bar)
-                if ended % _PORTION == 0 and (reason := stop_reason()):
-                    raise _StopRolloutError(reason)
+        def keep(trajectory: Trajectory) -> None:
+            if not trajectory.excluded:
+                log.append(record_of(trajectory, by_uid[trajectory.uid]))
+            progress.advance(bar)
+            if next(ended) % _PORTION == 0 and (reason := stop_reason()):
+                raise EvaluationStoppedError(reason)
 
+        try:
             source.rollout(requests, options, keep)
-    except _StopRolloutError as stop:
-        return str(stop)
-    finally:
-        log.close()
+        except EvaluationStoppedError as stop:
+            return str(stop)
     return stop_reason()

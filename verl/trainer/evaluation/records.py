@@ -30,6 +30,7 @@ T = TypeVar("T")
 _IDENTITY = ("uid", "sample_index", "data_source", "prompt", "ground_truth", "status")
 # Where the files keep what the agent tells: an object in JSON lines, JSON text in parquet.
 _EXTRAS = "extras"
+_SCORE = "score/"  # begins the name of a column of parquet
 
 
 class RecordError(UserError):
@@ -42,7 +43,6 @@ class EvaluationRecord(Generic[RecordT]):
 
     Attributes:
         uid: identity of the prompt in its evaluation, ``{data_source}/{row}``.
-        sample_index: tells the samples of one prompt apart.
         data_source: the benchmark.
         prompt: as the user would put it, without any template around it.
         ground_truth: accepted answers.
@@ -83,13 +83,25 @@ def file_names(record_class: type[AgentRecord]) -> dict[str, str]:
     return {name: name for name in _IDENTITY} | {"prompt": record_class.prompt_name}
 
 
-def identity_of(content: Mapping[str, Any], record_class: type[AgentRecord]) -> dict[str, Any]:
-    """What :meth:`EvaluationRecord.identity` wrote, by the record's own names.
+def record_from(
+    identity: Mapping[str, Any],
+    told: Mapping[str, Any],
+    scores: dict[str, float],
+    record_class: type[RecordT],
+) -> EvaluationRecord[RecordT]:
+    """From what :meth:`EvaluationRecord.identity` and :meth:`EvaluationRecord.agent_to_json` wrote,
+    each of which may hold more; :class:`~verl.trajectory.AgentRecord` itself reads nothing of what
+    an agent told.
 
     Raises:
-        KeyError: for a name that is not there.
+        KeyError, TypeError, ValueError: for the data of another agent or version.
     """
-    return {name: content[written] for name, written in file_names(record_class).items()}
+    return EvaluationRecord(
+        **{name: identity[written] for name, written in file_names(record_class).items()},
+        trajectory=record_class.from_json(told),
+        scores=scores,
+        domains=told.get("domains", []),
+    )
 
 
 def record_of(
@@ -111,21 +123,23 @@ def record_of(
 
 
 class RecordLog:
-    """Appends records to a JSON-lines file, each flushed as it comes.
-
-    Args:
-        path: of the file; what it holds already is kept.
-    """
+    """Appends records to a JSON-lines file, each flushed as it comes; whole lines that it holds
+    already stay."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _drop_unfinished_line(path)
-        self._file = path.open("a", encoding="utf-8")
+        self._file = path.open("a+b")
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            logger.warning("%s: dropping a line that was cut off", path)
+            self._file.truncate(whole)
 
     def append(self, record: EvaluationRecord) -> None:
         """Writes one line."""
         line = record.identity() | {_EXTRAS: record.agent_to_json(), "scores": record.scores}
-        self._file.write(json.dumps(line) + "\n")
+        self._file.write(json.dumps(line).encode() + b"\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -136,32 +150,17 @@ class RecordLog:
 def read_log(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """Records of a JSON-lines file; none if it does not exist.
 
-    Args:
-        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
-            what it told.
-
     Raises:
         RecordError: naming the line that is no record of this agent and version.
     """
-
-    def record(content: dict[str, Any]) -> EvaluationRecord[RecordT]:
-        extras = content[_EXTRAS]
-        return EvaluationRecord(
-            **identity_of(content, record_class),
-            trajectory=record_class.from_json(extras),
-            scores=content["scores"],
-            domains=extras.get("domains", []),
-        )
-
-    return _read_lines(path, record)
+    return _read_lines(
+        path, lambda line: record_from(line, line[_EXTRAS], line["scores"], record_class)
+    )
 
 
 def read_keys(path: Path) -> set[tuple[str, int]]:
-    """Which (prompt, sample) pairs a JSON-lines file holds, whoever's records they are.
-
-    Raises:
-        RecordError: naming the line that is no record.
-    """
+    """Which (prompt, sample) pairs a JSON-lines file holds, whoever's records they are; raises as
+    :func:`read_log`."""
     return set(_read_lines(path, lambda content: (content["uid"], content["sample_index"])))
 
 
@@ -181,29 +180,16 @@ def _read_lines(path: Path, read: Callable[[dict[str, Any]], T]) -> list[T]:
     return found
 
 
-def _drop_unfinished_line(path: Path) -> None:
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        logger.warning("%s: dropping a line that was cut off", path)
-        with path.open("r+b") as file:
-            file.truncate(whole)
-
-
 def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
     """One row a record: its fields, a column per score, and ``extras`` as JSON text."""
-    names = sorted({name for record in records for name in record.scores})
     written = file_names(type(records[0].trajectory) if records else AgentRecord)
     columns: dict[str, Any] = {
         column: [getattr(record, name) for record in records] for name, column in written.items()
     }
     columns["ground_truth"] = pa.array(columns["ground_truth"], pa.list_(pa.string()))
-    for name in names:
-        columns[f"score/{name}"] = pa.array(
-            [record.scores.get(name) for record in records], pa.float64()
-        )
+    for name in sorted({name for record in records for name in record.scores}):
+        scores = [record.scores.get(name) for record in records]
+        columns[f"{_SCORE}{name}"] = pa.array(scores, pa.float64())
     columns[_EXTRAS] = [json.dumps(record.agent_to_json()) for record in records]
     with written_whole(path) as temporary:
         pyarrow.parquet.write_table(pa.table(columns), arrow_path(temporary))
@@ -212,10 +198,6 @@ def write_parquet(path: Path, records: Sequence[EvaluationRecord]) -> None:
 def read_parquet(path: Path, record_class: type[RecordT]) -> list[EvaluationRecord[RecordT]]:
     """What :func:`write_parquet` wrote.
 
-    Args:
-        record_class: of the agent; :class:`~verl.trajectory.AgentRecord` itself reads nothing of
-            what it told.
-
     Raises:
         RecordError: if the file is missing, of another kind or of another version.
     """
@@ -223,23 +205,19 @@ def read_parquet(path: Path, record_class: type[RecordT]) -> list[EvaluationReco
         raise RecordError(f"no such file: {path}; bash test.sh writes it")
     try:
         rows = pyarrow.parquet.read_table(arrow_path(path)).to_pylist()
-        return [_from_row(row, record_class) for row in rows]
+        return [
+            record_from(row, json.loads(row[_EXTRAS]), _scores_of(row), record_class)
+            for row in rows
+        ]
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise RecordError(
             f"{path} is no file of evaluation records that this version writes: {error!r}"
         ) from error
 
 
-def _from_row(row: dict[str, Any], record_class: type[RecordT]) -> EvaluationRecord[RecordT]:
-    scores = {
-        name.removeprefix("score/"): value
+def _scores_of(row: dict[str, Any]) -> dict[str, float]:
+    return {
+        name.removeprefix(_SCORE): value
         for name, value in row.items()
-        if name.startswith("score/") and value is not None
+        if name.startswith(_SCORE) and value is not None
     }
-    extras = json.loads(row[_EXTRAS])
-    return EvaluationRecord(
-        **identity_of(row, record_class),
-        trajectory=record_class.from_json(extras),
-        scores=scores,
-        domains=extras.get("domains", []),
-    )

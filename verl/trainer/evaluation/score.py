@@ -9,12 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from verl.interfaces import RewardFunction
-from verl.trainer.evaluation.records import (
-    EvaluationRecord,
-    RecordError,
-    read_log,
-    write_parquet,
-)
+from verl.trainer.evaluation.records import EvaluationRecord, RecordError, read_log, write_parquet
 from verl.trainer.evaluation.summary import DatasetSummary, summarise
 from verl.trajectory import AgentRecord, RecordT
 from verl.utils.files import write_text
@@ -60,7 +55,6 @@ def score_folder(
     """Scores a log of trajectories; writes :func:`scored_file` and ``results.json``.
 
     Args:
-        log: of trajectories whose agent's record is a ``record_class``.
         facts: what else ``results.json`` should say (model, sampling …).
         pass_column: see :func:`~verl.trainer.evaluation.summary.summarise`.
         limit, n_samples: the first so many prompts and samples only, where an earlier
@@ -85,8 +79,8 @@ def score_folder(
         {prompts if name == "prompts" else name: value for name, value in asdict(summary).items()}
         for summary in summaries
     ]
-    content = {**facts, "summaries": written}
-    write_text(folder / RESULTS, json.dumps(content, indent=2) + "\n")
+    content = json.dumps({**facts, "summaries": written}, indent=2)
+    write_text(folder / RESULTS, f"{content}\n")
     return summaries
 
 

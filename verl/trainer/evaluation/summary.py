@@ -50,7 +50,6 @@ def summarise(
     """A summary per dataset, in order of appearance, and ``all``: their unweighted average.
 
     Args:
-        records: scored.
         pass_column: the 0/1 score that ``pass@k`` is the maximum of; None for none.
         seed: of the resampling.
 
@@ -65,12 +64,11 @@ def summarise(
     for source in sources:
         chosen = [record for record in records if record.data_source == source]
         columns = _per_prompt(chosen, pass_column)
-        names, table = list(columns), np.stack(list(columns.values()), axis=1)
-        resampled = _bootstrap_means(table, rng)
-        draws.append(dict(zip(names, resampled.T, strict=True)))
+        table = np.stack(list(columns.values()), axis=1)
+        draws.append(dict(zip(columns, _bootstrap_means(table, rng).T, strict=True)))
         estimates = {
-            name: _estimate(float(table[:, i].mean()), resampled[:, i])
-            for i, name in enumerate(names)
+            name: _estimate(float(column.mean()), draws[-1][name])
+            for name, column in columns.items()
         }
         summaries.append(DatasetSummary(source, len(table), len(chosen), estimates))
     return [*summaries, _average(summaries, draws)]
@@ -83,9 +81,9 @@ def _per_prompt(
     place: dict[str, int] = {}
     prompt = np.array([place.setdefault(record.uid, len(place)) for record in records])
     samples = np.bincount(prompt)
-    names = list(dict.fromkeys(name for record in records for name in record.scores))
     values = {
-        name: np.array([record.scores.get(name, 0.0) for record in records]) for name in names
+        name: np.array([record.scores.get(name, 0.0) for record in records])
+        for name in dict.fromkeys(name for record in records for name in record.scores)
     }
     columns = {
         name: np.bincount(prompt, weights=column) / samples for name, column in values.items()
@@ -101,13 +99,9 @@ def _per_prompt(
 
 def _bootstrap_means(table: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Means of (prompts, columns) under resampling of prompts: (resamples, columns)."""
-    count = len(table)
-    return np.stack(
-        [
-            np.bincount(rng.integers(0, count, count), minlength=count) @ table / count
-            for _ in range(_RESAMPLES)
-        ]
-    )
+    n = len(table)
+    drawn = (rng.integers(0, n, n) for _ in range(_RESAMPLES))
+    return np.stack([np.bincount(rows, minlength=n) @ table / n for rows in drawn])
 
 
 def _estimate(mean: float, draws: np.ndarray) -> Estimate:
@@ -119,17 +113,14 @@ def _estimate(mean: float, draws: np.ndarray) -> Estimate:
 def _average(
     summaries: Sequence[DatasetSummary], draws: Sequence[dict[str, np.ndarray]]
 ) -> DatasetSummary:
-    shared = [name for name in draws[0] if all(name in draw for draw in draws)]
     estimates = {
         name: _estimate(
             float(np.mean([s.estimates[name].mean for s in summaries])),
             np.mean([draw[name] for draw in draws], axis=0),
         )
-        for name in shared
+        for name in draws[0]
+        if all(name in draw for draw in draws)
     }
-    return DatasetSummary(
-        ALL,
-        sum(s.prompts for s in summaries),
-        sum(s.samples for s in summaries),
-        estimates,
-    )
+    prompts = sum(s.prompts for s in summaries)
+    samples = sum(s.samples for s in summaries)
+    return DatasetSummary(ALL, prompts, samples, estimates)

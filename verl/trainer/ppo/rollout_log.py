@@ -18,7 +18,7 @@ from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
     file_names,
-    identity_of,
+    record_from,
     record_of,
 )
 from verl.trajectory import RecordT, Trajectory
@@ -79,16 +79,12 @@ def read_trajectories(path: Path, record_class: type[RecordT]) -> list[Evaluatio
 
 def _record(line: dict[str, Any], record_class: type[RecordT]) -> EvaluationRecord[RecordT]:
     identity = file_names(record_class).values()
-    return EvaluationRecord(
-        **identity_of(line, record_class),
-        trajectory=record_class.from_json(line),
-        scores={
-            name: float(value)
-            for name, value in line.items()
-            if name not in identity and _is_number(value)
-        },
-        domains=line.get("domains", []),
-    )
+    scores = {
+        name: float(value)
+        for name, value in line.items()
+        if name not in identity and _is_number(value)
+    }
+    return record_from(line, line, scores, record_class)
 
 
 def _is_number(value: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from verl.algorithms.kl import AdaptiveKLController, FixedKLController
 from verl.config.ppo import PPOConfig
 from verl.task import Surroundings, ValidationResult
-from verl.trainer.run_files import TASK_STATE_FILE
+from verl.trainer.run_folder import TASK_STATE_FILE
 from verl.utils.files import write_text
 from verl.utils.redaction import redact
 from verl.utils.seeding import random_state, restore_random_state

@@ -14,7 +14,7 @@ import numpy as np
 from verl.config.ppo import SamplesConfig
 from verl.interfaces import RewardOutput, RolloutRequest
 from verl.trainer.ppo.rollout_log import write_trajectories
-from verl.trainer.run_files import SAMPLES_FOLDER, trajectories_file, trajectories_files
+from verl.trainer.run_folder import SAMPLES_FOLDER, trajectories_file, trajectories_files
 from verl.trajectory import Trajectory
 from verl.utils.tracking import tolerating
 

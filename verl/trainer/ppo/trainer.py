@@ -68,7 +68,7 @@ from verl.trainer.ppo.validation import (
     validation_requests,
 )
 from verl.trainer.ppo.workers import Workers
-from verl.trainer.run_files import PROFILE_FOLDER, VALIDATION_FOLDER, trajectories_file
+from verl.trainer.run_folder import PROFILE_FOLDER, VALIDATION_FOLDER, trajectories_file
 from verl.utils.checkpoints import Checkpoint
 from verl.utils.dataset import Datasets, load_tokenizer, pad_token_id
 from verl.utils.tracking import METRICS_FILE, Tracking, tolerating

@@ -25,7 +25,7 @@ from verl.utils.checkpoints import (
     state_folder,
 )
 
-_ROLE = "actor"
+ROLE = "actor"
 
 
 def identity(config: SFTConfig) -> dict[str, Any]:
@@ -50,11 +50,11 @@ def find_start(config: SFTConfig) -> Checkpoint | None:
     Raises:
         UserError: if it is one of another configuration.
     """
-    trainer = config.trainer
-    if trainer.run_dir is None or trainer.resume == NEVER:
+    run_dir = config.trainer.run_dir
+    if run_dir is None or config.trainer.resume == NEVER:
         return None
-    restore_replaced(Path(trainer.run_dir))
-    found = next((c for c in list_checkpoints(Path(trainer.run_dir)) if c.resumable), None)
+    restore_replaced(Path(run_dir))
+    found = next((c for c in list_checkpoints(Path(run_dir)) if c.resumable), None)
     if found is None:
         return None
     then, now = found.read_run_state()["identity"], identity(config)
@@ -63,19 +63,15 @@ def find_start(config: SFTConfig) -> Checkpoint | None:
     ]
     if different:
         raise UserError(
-            f"{trainer.run_dir} holds a run that this one differs from: {'; '.join(different)}. "
+            f"{run_dir} holds a run that this one differs from: {'; '.join(different)}. "
             "Take its configuration to go on with it; trainer.resume=never sets it aside"
         )
     return found
 
 
 def save(config: SFTConfig, worker: Any, step: int) -> None:
-    """Writes the checkpoint after ``step`` steps and waits until it is there.
-
-    Args:
-        config: of the run; ``trainer.run_dir`` is set.
-        worker: the group's role, see :class:`verl.workers.fsdp.trained_worker.TrainedWorker`.
-        step: steps done.
+    """Writes the checkpoint after ``step`` steps and waits until it is there; ``worker`` is a
+    group's role of :class:`verl.workers.fsdp.trained_worker.TrainedWorker`.
 
     Raises:
         UserError: if it cannot be written.
@@ -85,7 +81,7 @@ def save(config: SFTConfig, worker: Any, step: int) -> None:
         partial = begin_checkpoint(run_dir, step)
         content = {"step": step, "identity": identity(config), "metrics": {}, "trackers": {}}
         (partial / RUN_STATE).write_text(json.dumps(content) + "\n", encoding="utf-8")
-        worker.begin_save(str(state_folder(partial, _ROLE)), None)
+        worker.begin_save(str(state_folder(partial, ROLE)), None)
         failed = next((error for error in worker.finish_save() if error is not None), None)
         if failed is not None:
             raise OSError(failed)
@@ -96,8 +92,3 @@ def save(config: SFTConfig, worker: Any, step: int) -> None:
             "command then goes on from the one before"
         ) from error
     prune_checkpoints(run_dir, step, config.trainer.max_ckpt_to_keep)
-
-
-def load(worker: Any, start: Checkpoint) -> None:
-    """Gives the workers the state of a checkpoint."""
-    worker.load_state(str(start.state(_ROLE)))

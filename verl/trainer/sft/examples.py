@@ -39,12 +39,6 @@ class ExampleSource(Protocol):
 class ChatExamples:
     """Those of parquet files, in order or shuffled, epoch after epoch without a gap.
 
-    Args:
-        files: their paths.
-        template: of the model that learns.
-        config: how rows are read.
-        seed: of the order.
-
     Raises:
         DataError: for a file or row that cannot be used, naming it.
     """
@@ -135,15 +129,11 @@ def encode_chat(template: ChatTemplate, messages: Messages) -> list[Example]:
 
 
 def training_examples(config: SFTConfig) -> ExampleSource:
-    """What the configuration names.
-
-    Raises:
-        DataError: for files that cannot be used.
-    """
-    if config.data.target is not None:
-        made: ExampleSource = get_class(config.data.target)(**config.data.args)
-        return made
-    return _chats(config, config.data.train_files)
+    """What the configuration names; raises :class:`DataError` for files that cannot be used."""
+    if config.data.target is None:
+        return _chats(config, config.data.train_files)
+    made: ExampleSource = get_class(config.data.target)(**config.data.args)
+    return made
 
 
 def validation_examples(config: SFTConfig) -> list[Example]:
@@ -152,12 +142,8 @@ def validation_examples(config: SFTConfig) -> list[Example]:
 
 
 def settle(config: SFTConfig) -> None:
-    """Reads the files once, so that what is wrong with them is said before a process starts, and
-    sets ``trainer.steps``.
-
-    Raises:
-        DataError: for files that cannot be used.
-    """
+    """Reads the files once, so that what is wrong with them is said before a process starts
+    (:class:`DataError`), and sets ``trainer.steps``."""
     if config.data.target is not None:
         return
     examples, trainer = _chats(config, config.data.train_files), config.trainer
@@ -167,7 +153,6 @@ def settle(config: SFTConfig) -> None:
 
 
 def _chats(config: SFTConfig, files: Sequence[str]) -> ChatExamples:
-    template = ChatTemplate(
-        load_tokenizer(config.model.path), config.data.apply_chat_template_kwargs
-    )
+    tokenizer = load_tokenizer(config.model.path)
+    template = ChatTemplate(tokenizer, config.data.apply_chat_template_kwargs)
     return ChatExamples(files, template, config.data, config.trainer.seed)

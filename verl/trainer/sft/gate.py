@@ -15,6 +15,9 @@ class GateReport:
     passed: bool
     rates: dict[str, float]
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {rate:.3f}" for name, rate in self.rates.items())
+
 
 class Gate(Protocol):
     """Measures a model by what it samples."""

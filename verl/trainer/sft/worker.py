@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from hydra.utils import get_class
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from verl.config.sft import ComponentConfig, SFTConfig
+from verl.config.sft import SFTConfig
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import RankInfo
 from verl.trainer.sft.examples import Example, training_examples, validation_examples
-from verl.trainer.sft.gate import GateReport
+from verl.trainer.sft.gate import Gate, GateReport
 from verl.utils.balance import balanced_order
 from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
 from verl.workers.fsdp.engine import FSDPEngine
@@ -24,28 +23,20 @@ from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
 class SFTWorker(TrainedWorker):
-    """Holds the model that is fine-tuned.
-
-    Args:
-        info: place of this process.
-        config: of the run; its steps are settled.
-    """
+    """Holds the model that is fine-tuned; the steps of ``config`` are settled."""
 
     def __init__(self, info: RankInfo, config: SFTConfig) -> None:
         super().__init__(info)
         self._config = config
         self._engine = FSDPEngine(
-            config.model,
-            config.fsdp_config,
-            self.device,
-            "lm",
-            config.optim,
-            config.total_steps,
+            config.model, config.fsdp_config, self.device, "lm", config.optim, config.total_steps
         )
         self._limits = MicroBatchLimits(1, config.trainer.max_token_len_per_gpu)
         self._examples = training_examples(config)
         self._validation = validation_examples(config)
-        self._gate = build_component(config.gate) if config.gate and self.rank == 0 else None
+        self._gate: Gate | None = None
+        if config.gate is not None and self.rank == 0:
+            self._gate = get_class(config.gate.target)(**config.gate.args)
 
     @register(Dispatch.ONE_TO_ALL)
     def train_steps(self, first: int, count: int) -> list[dict[str, float]]:
@@ -54,8 +45,7 @@ class SFTWorker(TrainedWorker):
 
     def _train_step(self, step: int) -> dict[str, float]:
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
-        total = _learned_tokens(examples)
-        mean = self._mean_loss(examples, total, lambda part: (part * self.world_size).backward())
+        mean = self._mean_loss(examples, backward=True)
         lr = self._engine.lr
         norm, stepped = self._engine.optimizer_step()
         return {
@@ -69,18 +59,12 @@ class SFTWorker(TrainedWorker):
     def validation_loss(self) -> float:
         """Mean over the learned tokens of ``data.val_files``."""
         with torch.no_grad():
-            return self._mean_loss(
-                self._validation, _learned_tokens(self._validation), lambda _: None
-            )
+            return self._mean_loss(self._validation, backward=False)
 
-    def _mean_loss(
-        self,
-        examples: Sequence[Example],
-        total: int,
-        on_part: Callable[[torch.Tensor], None],
-    ) -> float:
-        """The examples' loss over ``total``, of all ranks; ``on_part`` gets each of this rank's
-        parts of it."""
+    def _mean_loss(self, examples: Sequence[Example], backward: bool) -> float:
+        """Over the learned tokens of the examples, each rank computing a part of it."""
+        # The first token of an example has no prediction.
+        total = sum(sum(example["loss_mask"][1:]) for example in examples)
         lengths = [len(example["input_ids"]) for example in examples]
         order = balanced_order(lengths, self.world_size)
         size = -(-len(order) // self.world_size)
@@ -90,7 +74,8 @@ class SFTWorker(TrainedWorker):
         for group in plan_micro_batches([lengths[i] for i in own], self._limits, packed, device):
             batch = _model_input(examples, [own[i] for i in group], packed, device)
             part = -self._engine.model(batch).log_probs.sum() / total
-            on_part(part)
+            if backward:
+                (part * self.world_size).backward()
             mean += part.detach().double()
         dist.all_reduce(mean)
         return float(mean)
@@ -112,25 +97,12 @@ class SFTWorker(TrainedWorker):
         )
         model.load_state_dict(state, strict=False)  # tied weights are listed once
         model.eval()
-        report: GateReport = self._gate(
-            model, AutoTokenizer.from_pretrained(self._config.model.path)
-        )
-        return report
+        return self._gate(model, AutoTokenizer.from_pretrained(self._config.model.path))
 
     @register(Dispatch.ONE_TO_ALL)
     def save(self, folder: str) -> None:
         """Writes the model in Hugging Face format."""
         self._engine.save(Path(folder))
-
-
-def build_component(config: ComponentConfig) -> Any:
-    """An instance of the class that a config names."""
-    return get_class(config.target)(**config.args)
-
-
-def _learned_tokens(examples: Sequence[Example]) -> int:
-    """The first token of an example has no prediction."""
-    return sum(sum(example["loss_mask"][1:]) for example in examples)
 
 
 def _model_input(

@@ -10,8 +10,7 @@ import pytest
 
 from verl.config.validation import ConfigError
 from verl.trainer import main_check, main_ppo
-from verl.trainer.check.run_checks import ChecksFailedError, all_lines, choose_device
-from verl.trainer.check.table import show
+from verl.trainer.check.run_checks import ChecksFailedError, all_lines, choose_device, show
 from verl.trainer.launch import load_task_config
 from verl.trainer.machine import Gpu, Machine
 from verl.utils.checklist import GIB, CheckLine, Verdict

@@ -15,12 +15,16 @@ from verl.config.ppo import PPOConfig
 from verl.trainer.check.activations import ForwardPass
 from verl.trainer.check.gpu_memory import CONTEXTS, engine_phase, gpu_phases, kv_cache_bytes
 from verl.trainer.check.host_memory import ENGINE_PROCESSES, MIB, RANK_PROCESS, host_phase
-from verl.trainer.check.memory_lines import gpu_lines, memory_lines
+from verl.trainer.check.memory_lines import (
+    disk_line,
+    gpu_lines,
+    memory_lines,
+    saves,
+    shm_line,
+)
 from verl.trainer.check.model_shape import ModelConfigError, ModelShape, load_model_shape, measure
-from verl.trainer.check.models import RoleModel, load_models
+from verl.trainer.check.models import RoleModel, Workload, load_models
 from verl.trainer.check.phases import Part, Phase
-from verl.trainer.check.storage import disk_line, saves, shm_line
-from verl.trainer.check.workload import Workload
 from verl.trainer.launch import load_task_config
 from verl.trainer.machine import Machine
 from verl.utils.checklist import GIB, CheckLine, Verdict, compare_bytes, gib
@@ -343,10 +347,10 @@ def test_a_batch_that_is_smaller_than_the_limit_counts() -> None:
         "critic.ppo_mini_batch_size=4",
     )
     small = config.actor_rollout_ref.actor
-    work = Workload.of(config, small, "actor_rollout_ref.actor.")
+    work = Workload.of(config, small, "actor_rollout_ref.actor")
     assert (work.update_tokens, work.scoring_tokens) == (2048, 2048)
     fixed = replace(small, use_dynamic_bsz=False, ppo_mini_batch_size=32)
-    work = Workload.of(config, fixed, "actor_rollout_ref.actor.")
+    work = Workload.of(config, fixed, "actor_rollout_ref.actor")
     assert work.update_tokens == 8 * 2048
     assert work.key == "actor_rollout_ref.actor.ppo_micro_batch_size"
 

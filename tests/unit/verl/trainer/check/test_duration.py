@@ -12,13 +12,19 @@ from benchmarks.simulated_scaling import measured_rates
 from verl.config.ppo import PPOConfig
 from verl.forecast import OutsideCalls, PlannedRun, Work
 from verl.trainer.check.duration import duration_line
-from verl.trainer.check.gpu_rates import Card, Use, gpu_rates
+from verl.trainer.check.gpu_rates import Card, gpu_rates
 from verl.trainer.check.models import RoleModel, load_models
 from verl.trainer.launch import load_task_config
 from verl.trainer.machine import Gpu, Machine
 from verl.utils.checklist import CheckLine, Verdict
 
-USE = Use(context=1000.0, max_sequences=256, graphs=False, offloads=False, sleeps=True)
+USE = {
+    "context": 1000.0,
+    "max_sequences": 256,
+    "graphs": False,
+    "offloads": False,
+    "sleeps": True,
+}
 PLAN = PlannedRun(steps=100, training=6400, validations=3, validation=600)
 H100 = "NVIDIA H100 80GB HBM3"
 
@@ -88,14 +94,14 @@ def test_rates_at_the_sizes_that_were_measured_are_the_measured_ones() -> None:
     assert card is not None
     shape = load()[1][0].shape
     for parameters, scored, updated in ((0.494e9, 109_462, 34_655), (3.086e9, 53_713, 13_735)):
-        rates = gpu_rates(card, replace(shape, parameters=int(parameters)), USE)
+        rates = gpu_rates(card, replace(shape, parameters=int(parameters)), **USE)
         assert rates.scoring_tokens_per_s == pytest.approx(scored, rel=1e-3)
         assert rates.update_tokens_per_s == pytest.approx(updated, rel=1e-3)
-    between = gpu_rates(card, replace(shape, parameters=int(1.5e9)), USE)
+    between = gpu_rates(card, replace(shape, parameters=int(1.5e9)), **USE)
     assert 13_735 < between.update_tokens_per_s < 34_655
-    seven = gpu_rates(card, replace(shape, parameters=int(2 * 3.086e9)), USE)
+    seven = gpu_rates(card, replace(shape, parameters=int(2 * 3.086e9)), **USE)
     assert seven.update_tokens_per_s == pytest.approx(13_735 / 2, rel=1e-3)
-    tiny = gpu_rates(card, replace(shape, parameters=1_000_000), USE)
+    tiny = gpu_rates(card, replace(shape, parameters=1_000_000), **USE)
     assert tiny.update_tokens_per_s == 34_655, "a pass waits for the host then"
 
 
@@ -103,7 +109,7 @@ def test_rates_of_an_h100_are_those_that_the_benchmarks_read_from_its_file() -> 
     card = Card.of(H100)
     assert card is not None
     found, measured = (
-        gpu_rates(card, load()[1][0].shape, replace(USE, context=1300)),
+        gpu_rates(card, load()[1][0].shape, **(USE | {"context": 1300})),
         measured_rates(),
     )
     for name, value in vars(measured).items():
@@ -112,7 +118,7 @@ def test_rates_of_an_h100_are_those_that_the_benchmarks_read_from_its_file() -> 
 
 def test_a_slower_card_takes_longer_in_every_part() -> None:
     shape = load()[1][0].shape
-    fast, slow = (gpu_rates(card, shape, USE) for card in map(Card.of, (H100, "A40")) if card)
+    fast, slow = (gpu_rates(card, shape, **USE) for card in map(Card.of, (H100, "A40")) if card)
     assert slow.scoring_tokens_per_s < fast.scoring_tokens_per_s
     assert slow.update_tokens_per_s < fast.update_tokens_per_s
     assert slow.decode_s(64) > fast.decode_s(64)

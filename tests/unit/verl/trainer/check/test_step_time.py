@@ -9,13 +9,11 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.event_simulation import simulate
+from benchmarks.simulated_scaling import quota_for_overlap, quota_for_rollouts
 from verl.forecast import OutsideCalls, Work
 from verl.trainer.check.step_time import (
     Bound,
-    Links,
     Rates,
-    quota_for_overlap,
-    quota_for_rollouts,
     rollout_time,
     step_time,
 )
@@ -102,8 +100,9 @@ def test_the_parts_add_up_and_the_drivers_part_does_not_shrink_with_gpus() -> No
     assert rollout_time(huge, RATES, gpus=512).bound is Bound.DRIVER
 
 
-def test_slow_links_bound_the_update() -> None:
-    slow = step_time(WORK, RATES, 64, PARAMETERS, Links(between=1e9))
+def test_slow_links_bound_the_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("verl.trainer.check.step_time._BETWEEN", 1e9)
+    slow = step_time(WORK, RATES, 64, PARAMETERS)
     gathered_s = 2 * PARAMETERS * 63 / 64 / 1e9
     assert slow.update_s == pytest.approx(WORK.updates * 4 * gathered_s)
 
