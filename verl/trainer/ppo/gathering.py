@@ -28,7 +28,7 @@ from verl.interfaces import (
     RolloutSource,
 )
 from verl.protocol import DataProto
-from verl.trainer.ppo.prompts import PromptSampler
+from verl.trainer.ppo.prompts import NextPrompts
 from verl.trainer.ppo.scored_rollout import ScoredRollout, join_rewards
 from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.validation import label
@@ -102,7 +102,7 @@ class Gatherer:
     def __init__(
         self,
         config: PPOConfig,
-        prompts: PromptSampler,
+        prompts: NextPrompts,
         source: RolloutSource,
         reward_function: RewardFunction,
         stop_reason: Callable[[], str | None],

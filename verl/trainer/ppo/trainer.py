@@ -45,7 +45,8 @@ from verl.trainer.ppo.metrics import (
     timing_metrics,
 )
 from verl.trainer.ppo.progress import Progress
-from verl.trainer.ppo.prompts_under_way import prompt_sampler
+from verl.trainer.ppo.prompts import NextPrompts, PromptRequests
+from verl.trainer.ppo.prompts_under_way import PromptsUnderWay
 from verl.trainer.ppo.rollout_log import write_trajectories
 from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
 from verl.trainer.ppo.samples import SampleLog
@@ -127,9 +128,16 @@ class RayPPOTrainer:
         agent = self.task.agent(self.workers.engine, self.tokenizer)
         self.source = InterruptibleSource(agent, self.interruption)
         self.reward_function = self.task.reward()
-        self.prompts = prompt_sampler(
-            self.config, self.train_data, self.total_steps, self.source, self.interruption
-        )
+        requests = PromptRequests(self.config, self.train_data)
+        self.prompts = NextPrompts(requests, self.source)
+        if self.config.trainer.async_level:
+            self.prompts = PromptsUnderWay(
+                requests,
+                self.source,
+                self.config.data.train_batch_size,
+                self.total_steps,
+                self.interruption.abandoning,
+            )
         self.gatherer = Gatherer(
             self.config,
             self.prompts,
