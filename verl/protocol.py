@@ -99,6 +99,12 @@ class DataProto:
 
     # -- reading ---------------------------------------------------------------------------
 
+    @property
+    def tensors(self) -> TensorDict:
+        """:attr:`batch`, which must be there."""
+        assert self.batch is not None
+        return self.batch
+
     def __len__(self) -> int:
         if self.batch is not None:
             return int(self.batch.batch_size[0])

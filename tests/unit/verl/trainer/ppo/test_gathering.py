@@ -134,7 +134,7 @@ def gatherer(
     )
     requests = PromptRequests(config, dataset)
     prompts = NextPrompts(requests, agent)
-    return Gatherer(config, prompts, agent, reward, stop_reason, True, 0), requests.rows
+    return Gatherer(config, prompts, agent, reward, stop_reason, 0), requests.rows
 
 
 def dapo(metric: str = "score", bound: int = 4) -> AlgorithmConfig:
