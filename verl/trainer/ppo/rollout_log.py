@@ -21,7 +21,7 @@ from verl.trainer.evaluation.records import (
     identity_of,
     record_of,
 )
-from verl.trajectory import RecordT, Trajectory
+from verl.trajectory import RecordT, Trajectory, numbers_of
 from verl.utils.files import written_whole
 
 
@@ -82,14 +82,6 @@ def _record(line: dict[str, Any], record_class: type[RecordT]) -> EvaluationReco
     return EvaluationRecord(
         **identity_of(line, record_class),
         trajectory=record_class.from_json(line),
-        scores={
-            name: float(value)
-            for name, value in line.items()
-            if name not in identity and _is_number(value)
-        },
+        scores={k: float(v) for k, v in numbers_of(line).items() if k not in identity},
         domains=line.get("domains", []),
     )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
