@@ -78,7 +78,6 @@ class Surroundings:
 
     def write_missing_data(self) -> None:
         """Writes data files that the task itself can make."""
-        return
 
     def check_lines(self, run: PlannedRun) -> list[CheckLine]:
         """What ``--check`` says of the surroundings and of what the run may cost."""
@@ -99,7 +98,6 @@ class Surroundings:
 
     def make_first_policy(self) -> None:
         """Makes the policy that training starts from, if it is not there already."""
-        return
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -44,7 +44,6 @@ class CheckpointSaver:
     """Writes into a run's folder.
 
     Args:
-        config: of the run.
         roles: worker handles of "actor" and, if there is one, "critic", each call of which goes to
             all ranks; see :meth:`verl.workers.fsdp.engine.FSDPEngine.begin_save`.
         saved: the state of a checkpoint that is there already; it is not written again.

@@ -85,12 +85,9 @@ class Gatherer:
     """Gets a step's prompts.
 
     Args:
-        config: of the run.
         prompts: rolls them out.
         source: makes greedy trajectories, where an algorithm compares with them.
-        reward_function: scores them.
         stop_reason: asked after each rollout, see :class:`verl.task.Surroundings`.
-        pad_token_id: for batches.
     """
 
     def __init__(

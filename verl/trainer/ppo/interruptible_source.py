@@ -11,12 +11,7 @@ from verl.trajectory import Trajectory
 
 
 class InterruptibleSource:
-    """A rollout source whose rollouts a signal abandons.
-
-    Args:
-        source: of the task.
-        interruption: that watches.
-    """
+    """A rollout source whose rollouts a signal abandons."""
 
     def __init__(self, source: RolloutSource, interruption: Interruption) -> None:
         self._source = source

@@ -125,4 +125,3 @@ class NextPrompts:
 
     def close(self) -> None:
         """Ends what is under way."""
-        return

@@ -40,14 +40,8 @@ class _Prompt:
 
 
 class PromptsUnderWay(NextPrompts):
-    """Keeps a step's prompts under way beside training.
-
-    Args:
-        requests, source: see :class:`~verl.trainer.ppo.prompts.NextPrompts`.
-        per_step: prompts of a step.
-        total_steps: of the run.
-        abandoning: wraps the waiting, which a signal may end.
-    """
+    """Keeps a step's prompts, ``per_step``, under way beside training; ``abandoning`` wraps the
+    waiting, which a signal may end."""
 
     def __init__(
         self,
@@ -67,7 +61,10 @@ class PromptsUnderWay(NextPrompts):
     def sample(self, step: int, count: int) -> SampledPrompts:
         """See :class:`~verl.trainer.ppo.prompts.NextPrompts`."""
         ahead = self._per_step if step < self._total_steps else 0
-        self._begin(step, count + ahead - len(self._prompts))
+        missing = max(0, count + ahead - len(self._prompts))
+        for row, requests in self._requests.take(step, missing):
+            result = self._source.start(requests, self._requests.options)
+            self._prompts.append(_Prompt(step, row, requests, result))
         with self._abandoning():
             while not self._enough(step, count):
                 wait(
@@ -80,13 +77,6 @@ class PromptsUnderWay(NextPrompts):
             [request for prompt in given for request in prompt.requests],
             [trajectory for prompt in given for trajectory in prompt.result.result()],
         )
-
-    def _begin(self, step: int, count: int) -> None:
-        if count <= 0:
-            return
-        for row, requests in self._requests.take(step, count):
-            result = self._source.start(requests, self._requests.options)
-            self._prompts.append(_Prompt(step, row, requests, result))
 
     def _enough(self, step: int, count: int) -> bool:
         done = [prompt.result.done() for prompt in self._prompts]

@@ -34,10 +34,8 @@ def write_trajectories(
     """One flat JSON object a line: the prompt, its accepted answers and its data source; uid,
     sample, status and whether it was excluded; the reward's numbers; what the agent reports.
 
-    Args:
-        path: of the file; its folder is made.
-        requests, trajectories: N of each, in the same order.
-        columns: each (N,) float64: the reward function's metrics and ``reward``.
+    Requests and trajectories are in the same order. ``columns``, each (N,) float64, are the reward
+    function's metrics and ``reward``. The file's folder is made.
     """
     with (
         written_whole(path) as temporary,

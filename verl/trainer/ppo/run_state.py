@@ -51,8 +51,6 @@ class RunState:
     """The driver's state after ``step`` steps.
 
     Attributes:
-        step: steps done.
-        identity: of the run.
         parts: states by the name of the part.
         metrics: of the step, its validation included.
         seconds: wall seconds of training so far.

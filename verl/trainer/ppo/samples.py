@@ -20,12 +20,7 @@ from verl.utils.tracking import tolerating
 
 
 class SampleLog:
-    """Writes into ``folder/samples``.
-
-    Args:
-        folder: of the run.
-        config: how many to keep.
-    """
+    """Writes into ``samples`` of the run's folder."""
 
     def __init__(self, folder: Path, config: SamplesConfig) -> None:
         self._folder = folder / SAMPLES_FOLDER
@@ -40,12 +35,8 @@ class SampleLog:
         trajectories: Sequence[Trajectory],
         reward: RewardOutput,
     ) -> None:
-        """Keeps some of a step's trajectories, spread evenly over the batch.
-
-        Args:
-            step: the training step that samples them.
-            requests, trajectories, reward: of the whole batch, in the same order.
-        """
+        """Keeps some of a step's trajectories, spread evenly over the batch; all are given in the
+        same order."""
         if not self._config.per_step:
             return
         chosen = spread(len(trajectories), self._config.per_step)

@@ -143,7 +143,7 @@ class RayPPOTrainer:
         self.progress = Progress(
             config.trainer,
             self.identity,
-            self.workers.trained_roles,
+            self.workers.trained,
             {
                 "alarms": self.alarms,
                 "kl": KLCoefficient(self.kl_controller),

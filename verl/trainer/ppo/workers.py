@@ -29,6 +29,14 @@ class Workers:
         config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
         restarts: how often the run has had to start its processes again.
+
+    Attributes:
+        roles: which models there are.
+        actor, critic: handles of policy and value model; None for one that is not there.
+        reference: the handle of who gives the reference's log-probs.
+        trained: the handles of actor and, if there is one, critic, by name.
+        world_size: ranks that share a mini-batch.
+        engine: makes the rollouts.
     """
 
     def __init__(self, config: PPOConfig, training_steps: int, restarts: int = 0) -> None:
@@ -46,32 +54,14 @@ class Workers:
             self._group = _start_group(config, pool, self.roles, training_steps)
         self.engine.wait_until_ready()
         self.engine.sleep()
+        self.world_size = self._group.world_size
+        self.actor: Any = self._group["actor"]
+        self.critic: Any = self._group["critic"] if self.roles.critic else None
+        self.reference = self._group["reference"] if self.roles.reference_worker else self.actor
+        self.trained = {"actor": self.actor} | (
+            {"critic": self.critic} if self.roles.critic else {}
+        )
         self.engine.refresh = partial(refresh_weights, self.actor)
-
-    @property
-    def world_size(self) -> int:
-        """Ranks that share a mini-batch."""
-        return self._group.world_size
-
-    @property
-    def actor(self) -> Any:
-        """The policy's role handle."""
-        return self._group["actor"]
-
-    @property
-    def critic(self) -> Any:
-        """The critic's role handle; only with ``roles.critic``."""
-        return self._group["critic"]
-
-    @property
-    def reference(self) -> Any:
-        """The handle of who gives the reference's log-probs; only with ``roles.reference``."""
-        return self._group["reference" if self.roles.reference_worker else "actor"]
-
-    @property
-    def trained_roles(self) -> dict[str, Any]:
-        """Handles of what is trained, by name: the actor and, if there is one, the critic."""
-        return {"actor": self.actor} | ({"critic": self.critic} if self.roles.critic else {})
 
     @contextmanager
     def profiled(self, step: int, folder: Path) -> Iterator[None]:
