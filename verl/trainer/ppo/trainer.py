@@ -47,9 +47,8 @@ from verl.trainer.ppo.metrics import (
 from verl.trainer.ppo.progress import Progress
 from verl.trainer.ppo.prompts import NextPrompts, PromptRequests
 from verl.trainer.ppo.prompts_under_way import PromptsUnderWay
-from verl.trainer.ppo.rollout_log import write_trajectories
+from verl.trainer.ppo.rollout_log import SampleLog, write_trajectories
 from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
-from verl.trainer.ppo.samples import SampleLog
 from verl.trainer.ppo.scored_rollout import ScoredRollout
 from verl.trainer.ppo.totals import Kind, Totals
 from verl.trainer.ppo.update import (

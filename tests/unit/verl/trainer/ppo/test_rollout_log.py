@@ -14,8 +14,12 @@ from verl.config.ppo import SamplesConfig
 from verl.config.validation import ConfigError
 from verl.interfaces import RewardOutput, RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError
-from verl.trainer.ppo.rollout_log import read_trajectories, write_trajectories
-from verl.trainer.ppo.samples import SampleLog, spread
+from verl.trainer.ppo.rollout_log import (
+    SampleLog,
+    read_trajectories,
+    spread,
+    write_trajectories,
+)
 from verl.trainer.run_folder import claim_run_folder
 from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory, TrajectoryStatus
 
