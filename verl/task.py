@@ -118,14 +118,9 @@ class Surroundings:
         return {}
 
     def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
-        """Takes over the state of the process before.
-
-        Args:
-            state: as of the checkpoint.
-            newest: the last that the process wrote: what it used up after the checkpoint stays
-                used up, though the steps are taken again.
-        """
-        del state, newest
+        """Takes over the state of the process before: as of the checkpoint, and the ``newest`` that
+        it wrote, since what it used up after the checkpoint stays used up, though the steps are
+        taken again."""
 
     def describe_failures(self) -> str:
         """What has failed so far that is not the policy's doing, in a few words; may be empty."""

@@ -98,12 +98,10 @@ class _Watch:
         return self._describe(step, mean, low, high)
 
     def state_dict(self) -> dict[str, Any]:
-        """Early and recent values, and whether the last were outside."""
         early, recent = list(self._early), list(self._recent)
         return {"early": early, "recent": recent, "outside": self._outside}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them over."""
         self._early = state["early"][: self._early_steps]
         self._recent.extend(state["recent"])
         self._outside = state["outside"]

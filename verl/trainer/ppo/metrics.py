@@ -39,12 +39,8 @@ def reward_metrics(reward: RewardOutput) -> dict[str, float]:
 
 
 def group_metrics(scores: np.ndarray, uids: np.ndarray) -> dict[str, float]:
-    """``rollout/groups_without_variance``: share of the prompts whose samples all score the same.
-
-    Args:
-        scores: (B,) float64.
-        uids: (B,) the prompt of each.
-    """
+    """``rollout/groups_without_variance``: share of the prompts whose samples all score the same,
+    of ``scores`` (B,) float64 and the prompt of each, (B,)."""
     groups = group_rows(uids.tolist())
     flat = sum(len(set(scores[rows].tolist())) == 1 for rows in groups)
     return {"rollout/groups_without_variance": flat / len(groups)}

@@ -43,9 +43,7 @@ logger = logging.getLogger(__name__)
 
 def train(config: PPOConfig, task: Task, start: float) -> int:
     """Checks, trains, and lets the task, which has not run yet, make its end table; the exit code.
-
-    Args:
-        start: when the command was given, by ``time.monotonic``.
+    The command was given at ``start``, by ``time.monotonic``.
 
     Raises:
         UserError: for what cannot work.

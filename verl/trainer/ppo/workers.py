@@ -31,12 +31,10 @@ class Workers:
         restarts: how often the run has had to start its processes again.
 
     Attributes:
-        roles: which models there are.
         actor, critic: handles of policy and value model; None for one that is not there.
         reference: the handle of who gives the reference's log-probs.
         trained: the handles of actor and, if there is one, critic, by name.
         world_size: ranks that share a mini-batch.
-        engine: makes the rollouts.
     """
 
     def __init__(self, config: PPOConfig, training_steps: int, restarts: int = 0) -> None:
