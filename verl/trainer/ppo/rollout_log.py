@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from verl.config.ppo import SamplesConfig
-from verl.interfaces import RewardOutput, RolloutRequest
+from verl.interfaces import RolloutRequest
 from verl.trainer.evaluation.records import (
     EvaluationRecord,
     RecordError,
@@ -28,6 +28,9 @@ from verl.trainer.run_files import SAMPLES_FOLDER, trajectories_file, trajectori
 from verl.trajectory import RecordT, Trajectory, numbers_of
 from verl.utils.files import written_whole
 from verl.utils.tracking import tolerating
+
+if TYPE_CHECKING:  # brings torch, which readers of the files do without
+    from verl.trainer.ppo.scored_rollout import ScoredRollout
 
 
 def write_trajectories(
@@ -99,27 +102,15 @@ class SampleLog:
         # Of the process before, where the run goes on.
         self._written = list(trajectories_files(self._folder).values())
 
-    def write(
-        self,
-        step: int,
-        requests: Sequence[RolloutRequest],
-        trajectories: Sequence[Trajectory],
-        reward: RewardOutput,
-    ) -> None:
-        """Keeps some of a step's trajectories, spread evenly over the batch; all are given in the
-        same order."""
+    def write(self, step: int, rollout: ScoredRollout) -> None:
+        """Keeps some of a step's trajectories, spread evenly over the batch."""
         if not self._config.per_step:
             return
-        chosen = spread(len(trajectories), self._config.per_step)
-        columns = {**reward.metrics, "reward": reward.scores}
+        kept = rollout.only([spread(len(rollout.trajectories), self._config.per_step)])
+        columns = {**kept.reward.metrics, "reward": kept.reward.scores}
         with tolerating(f"the samples of step {step} were not written"):
             path = trajectories_file(self._folder, step)
-            write_trajectories(
-                path,
-                [requests[i] for i in chosen],
-                [trajectories[i] for i in chosen],
-                {name: values[chosen] for name, values in columns.items()},
-            )
+            write_trajectories(path, kept.requests, kept.trajectories, columns)
             self._written.append(path)
             while len(self._written) > self._config.keep_steps:
                 self._written.pop(0).unlink(missing_ok=True)

@@ -249,7 +249,7 @@ class RayPPOTrainer:
 
     def _score(self, step: int, gathered: Gathered, rollout: ScoredRollout) -> dict[str, float]:
         batch, reward = rollout.batch, rollout.reward
-        self.samples.write(step, rollout.requests, rollout.trajectories, reward)
+        self.samples.write(step, rollout)
         add_rewards(batch, rollout.trajectories, reward)
         metrics = reward_metrics(gathered.reward)
         if self.workers.roles.groups:

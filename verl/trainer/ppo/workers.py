@@ -56,7 +56,7 @@ class Workers:
         self.actor: Any = self._group["actor"]
         self.critic: Any = self._group["critic"] if self.roles.critic else None
         self.reference = self._group["reference"] if self.roles.reference_worker else self.actor
-        self.trained = {"actor": self.actor}
+        self.trained: dict[str, Any] = {"actor": self.actor}
         if self.roles.critic:
             self.trained["critic"] = self.critic
         self.engine.refresh = partial(refresh_weights, self.actor)
