@@ -45,7 +45,7 @@ class Totals:
         """``{metric}_at_end`` for each total in ``metrics``: those of a step or a validation which
         rolled so many trajectories out."""
         self._done[kind] += trajectories
-        left = {kind: max(0, self._planned[kind] - self._done[kind]) for kind in Kind}
+        left = {other: max(0, self._planned[other] - self._done[other]) for other in Kind}
         estimates = {}
         for total in self._totals:
             if total.metric not in metrics:
