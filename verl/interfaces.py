@@ -110,10 +110,7 @@ class RolloutSource(Protocol):
     """Turns requests into trajectories: exactly one per request, in request order."""
 
     def start(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
+        self, requests: Sequence[RolloutRequest], options: RolloutOptions
     ) -> Future[list[Trajectory]]:
         """Begins what :meth:`rollout` does; it goes on beside the caller. Cancelling the future
         ends it; several may be under way."""

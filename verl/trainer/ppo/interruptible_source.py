@@ -18,13 +18,10 @@ class InterruptibleSource:
         self._interruption = interruption
 
     def start(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
+        self, requests: Sequence[RolloutRequest], options: RolloutOptions
     ) -> Future[list[Trajectory]]:
         """See :class:`verl.interfaces.RolloutSource`; a signal leaves it alone."""
-        return self._source.start(requests, options, on_finished)
+        return self._source.start(requests, options)
 
     def rollout(
         self,
