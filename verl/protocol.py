@@ -53,11 +53,7 @@ class DataProto:
         non_tensors: Mapping[str, Any] | None = None,
         meta_info: Mapping[str, Any] | None = None,
     ) -> DataProto:
-        """Builds a batch; lists in ``non_tensors`` become object arrays.
-
-        Raises:
-            ValueError: if first dimensions differ.
-        """
+        """Builds a batch; lists in ``non_tensors`` become object arrays."""
         batch = None
         if tensors:
             sizes = {name: tensor.shape[0] for name, tensor in tensors.items()}

@@ -1,17 +1,20 @@
 """Prompts of training, rolled out: where the synchronous loop gets a step's trajectories from.
 
 Guarantees: rows are taken in the data's order, each once an epoch, however many are taken at a
-time; each prompt comes with all of its ``n_agent`` trajectories.
+time; each prompt comes with all of its ``n_agent`` trajectories; a signal abandons rollouts that
+are waited for, training's and validation's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from itertools import islice
 from typing import Any, NamedTuple
 
 from verl.config.ppo import PPOConfig
 from verl.interfaces import RolloutOptions, RolloutRequest, RolloutSource
+from verl.trainer.interruption import Interruption
 from verl.trajectory import Trajectory
 from verl.utils.dataset import PromptDataset, epoch_batches
 
@@ -89,6 +92,34 @@ class PromptRequests:
             prompts.append((row, requests))
             self._asked += 1
         return prompts
+
+
+class InterruptibleSource:
+    """A rollout source whose rollouts a signal abandons."""
+
+    def __init__(self, source: RolloutSource, interruption: Interruption) -> None:
+        self._source = source
+        self._interruption = interruption
+
+    def start(
+        self, requests: Sequence[RolloutRequest], options: RolloutOptions
+    ) -> Future[list[Trajectory]]:
+        """See :class:`verl.interfaces.RolloutSource`; a signal leaves it alone."""
+        return self._source.start(requests, options)
+
+    def rollout(
+        self,
+        requests: Sequence[RolloutRequest],
+        options: RolloutOptions,
+        on_finished: Callable[[Trajectory], None] | None = None,
+    ) -> list[Trajectory]:
+        """See :class:`verl.interfaces.RolloutSource`.
+
+        Raises:
+            StopRequestedError: if a signal ends it.
+        """
+        with self._interruption.abandoning():
+            return self._source.rollout(requests, options, on_finished)
 
 
 class SampledPrompts(NamedTuple):

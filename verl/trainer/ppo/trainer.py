@@ -35,7 +35,6 @@ from verl.trainer.ppo.advantage import (
 from verl.trainer.ppo.alarms import Alarms
 from verl.trainer.ppo.display import TrainingDisplay
 from verl.trainer.ppo.gathering import Gathered, Gatherer, TrainingStoppedError
-from verl.trainer.ppo.interruptible_source import InterruptibleSource
 from verl.trainer.ppo.metrics import (
     batch_metrics,
     environment_metrics,
@@ -45,7 +44,7 @@ from verl.trainer.ppo.metrics import (
     timing_metrics,
 )
 from verl.trainer.ppo.progress import Progress
-from verl.trainer.ppo.prompts import NextPrompts, PromptRequests
+from verl.trainer.ppo.prompts import InterruptibleSource, NextPrompts, PromptRequests
 from verl.trainer.ppo.prompts_under_way import PromptsUnderWay
 from verl.trainer.ppo.rollout_log import SampleLog, write_trajectories
 from verl.trainer.ppo.run_state import DriverStreams, KLCoefficient, RunIdentity
