@@ -40,9 +40,10 @@ from router_r1.world.dataset import write_world
 from router_r1.world.knowledge import Question
 from router_r1.world.simulated_llm import World
 from verl.config.algorithm import AlgorithmConfig
+from verl.interfaces import RolloutRequest
 from verl.trainer.ppo.advantage import add_advantages, add_rewards
-from verl.trainer.ppo.validation import label
-from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
+from verl.trainer.ppo.scored_rollout import labelled_batch
+from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 from verl.utils.console import console
 from verl.utils.dataset import PromptDataset
 
@@ -116,15 +117,16 @@ def driver_work(count: int) -> Cost:
     questions = world.knowledge.questions("test")
     asked = [questions[number // SAMPLES % len(questions)] for number in range(count)]
     made = [maker.trajectory(number, question) for number, question in enumerate(asked)]
-    rows: list[dict[str, object]] = [
-        {"reward_model": {"ground_truth": {"target": [question.answer]}}, "data_source": "world"}
-        for question in asked
-    ]
+    requests = []
+    for question in asked:
+        truth = {"ground_truth": {"target": [question.answer]}}
+        row = {"reward_model": truth, "data_source": "world"}
+        requests.append(RolloutRequest(question.text, [], row=row))
     reward_function = RoutingRewardFunction(RewardConfig(), pool, "em", 0.9)
     before = _peak_bytes()
     seconds: dict[str, float] = {}
     seconds["collate"], batch = _seconds(
-        lambda: label(collate(made, int(tokenizer.pad_token_id)), rows)
+        lambda: labelled_batch(requests, made, int(tokenizer.pad_token_id))
     )
     seconds["reward"], reward = _seconds(lambda: reward_function(batch, validate=False))
 

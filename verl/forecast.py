@@ -40,10 +40,8 @@ class PlannedRun:
     ) -> PlannedRun:
         """Of a run on files with so many rows; None where they cannot be read."""
         trainer, batch = config.trainer, config.data.train_batch_size
-        steps: int | None = trainer.total_training_steps
-        if trainer.val_only:
-            steps = 0
-        elif steps is None and train_rows is not None:
+        steps = 0 if trainer.val_only else trainer.total_training_steps
+        if steps is None and train_rows is not None:
             steps = trainer.total_epochs * (train_rows // batch)
         if steps is None:
             return cls(None, None, None, None)

@@ -110,10 +110,7 @@ class RolloutSource(Protocol):
     """Turns requests into trajectories: exactly one per request, in request order."""
 
     def start(
-        self,
-        requests: Sequence[RolloutRequest],
-        options: RolloutOptions,
-        on_finished: Callable[[Trajectory], None] | None = None,
+        self, requests: Sequence[RolloutRequest], options: RolloutOptions
     ) -> Future[list[Trajectory]]:
         """Begins what :meth:`rollout` does; it goes on beside the caller. Cancelling the future
         ends it; several may be under way."""
@@ -151,17 +148,21 @@ class RewardOutput:
     steps: Sequence[Sequence[float]] | None = None
 
 
-class RewardFunction(Protocol):
-    """Scores a collated batch. ``validate=True`` must leave any training state unchanged."""
-
-    def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
-        """Scores every trajectory of ``batch``."""
-        ...
+class Stateful(Protocol):
+    """A part of a run whose state checkpoints keep; later steps leave alone what it returned."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must keep."""
+        """JSON values."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over what :meth:`state_dict` gave."""
+        ...
+
+
+class RewardFunction(Stateful, Protocol):
+    """Scores a collated batch. ``validate=True`` must leave any training state unchanged."""
+
+    def __call__(self, batch: DataProto, validate: bool) -> RewardOutput:
+        """Scores every trajectory of ``batch``."""
         ...

@@ -6,13 +6,15 @@ stay aligned: every tensor and array has the same first dimension, checked on co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from tensordict import TensorDict
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -51,11 +53,7 @@ class DataProto:
         non_tensors: Mapping[str, Any] | None = None,
         meta_info: Mapping[str, Any] | None = None,
     ) -> DataProto:
-        """Builds a batch; lists in ``non_tensors`` become object arrays.
-
-        Raises:
-            ValueError: if first dimensions differ.
-        """
+        """Builds a batch; lists in ``non_tensors`` become object arrays."""
         batch = None
         if tensors:
             sizes = {name: tensor.shape[0] for name, tensor in tensors.items()}
@@ -67,7 +65,7 @@ class DataProto:
 
     def __getstate__(self) -> dict[str, Any]:
         tensors: dict[str, Any] = {}
-        for name, tensor in self._tensors():
+        for name, tensor in self._tensors().items():
             value = tensor.detach().cpu().contiguous()
             if value.dtype == torch.bfloat16:  # numpy has no bfloat16: carry its bits
                 tensors[name] = ("bfloat16", value.view(torch.int16).numpy())
@@ -93,11 +91,16 @@ class DataProto:
         self.non_tensor_batch = state["non_tensors"]
         self.meta_info = state["meta_info"]
 
-    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        if self.batch is not None:
-            yield from self.batch.items()
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {} if self.batch is None else dict(self.batch.items())
 
     # -- reading ---------------------------------------------------------------------------
+
+    @property
+    def tensors(self) -> TensorDict:
+        """:attr:`batch`, which must be there."""
+        assert self.batch is not None
+        return self.batch
 
     def __len__(self) -> int:
         if self.batch is not None:
@@ -107,14 +110,13 @@ class DataProto:
     def __getitem__(self, index: slice | Sequence[int] | np.ndarray | torch.Tensor) -> DataProto:
         """The samples at ``index`` (slice, integers or a boolean mask) as a new DataProto, which
         shares a slice's data and copies that of other rows."""
-        if isinstance(index, slice):
-            batch = None if self.batch is None else self.batch[index]
-            arrays = {name: array[index] for name, array in self.non_tensor_batch.items()}
-            return DataProto(batch, arrays, dict(self.meta_info))
-        rows = torch.as_tensor(index)
-        rows = rows.nonzero().flatten() if rows.dtype == torch.bool else rows.long()
+        rows = of_arrays = index
+        if not isinstance(index, slice):
+            found = torch.as_tensor(index)
+            rows = found.nonzero().flatten() if found.dtype == torch.bool else found.long()
+            of_arrays = rows.numpy()
         batch = None if self.batch is None else self.batch[rows]
-        arrays = {name: array[rows.numpy()] for name, array in self.non_tensor_batch.items()}
+        arrays = {name: array[of_arrays] for name, array in self.non_tensor_batch.items()}
         return DataProto(batch, arrays, dict(self.meta_info))
 
     def select(
@@ -127,17 +129,9 @@ class DataProto:
         Raises:
             KeyError: naming the missing columns and those there are.
         """
-        tensors = dict(self._tensors())
-        arrays = self.non_tensor_batch
-        _require(tensors, batch_keys)
-        _require(arrays, non_tensor_batch_keys)
-        keep = tensors if batch_keys is None else {k: tensors[k] for k in batch_keys}
-        kept = (
-            arrays
-            if non_tensor_batch_keys is None
-            else {k: arrays[k] for k in non_tensor_batch_keys}
-        )
-        return DataProto.from_dict(keep, kept, self.meta_info)
+        tensors = _chosen(self._tensors(), batch_keys)
+        arrays = _chosen(self.non_tensor_batch, non_tensor_batch_keys)
+        return DataProto.from_dict(tensors, arrays, self.meta_info)
 
     # -- changing --------------------------------------------------------------------------
 
@@ -147,8 +141,7 @@ class DataProto:
         """Removes the named columns from this batch and returns them as another."""
         taken = self.select(batch_keys, non_tensor_batch_keys)
         for key in batch_keys:
-            assert self.batch is not None
-            del self.batch[key]
+            del self.tensors[key]
         for key in non_tensor_batch_keys:
             del self.non_tensor_batch[key]
         return taken
@@ -161,8 +154,8 @@ class DataProto:
         """
         if len(self) != len(other):
             raise ValueError(f"cannot join batches of {len(self)} and {len(other)} samples")
-        mine = dict(self._tensors())
-        for name, tensor in other._tensors():
+        mine = self._tensors()
+        for name, tensor in other._tensors().items():
             if name in mine and not torch.equal(mine[name], tensor):
                 raise ValueError(f"tensor {name!r} is in both batches with different content")
             mine[name] = tensor
@@ -200,12 +193,6 @@ class DataProto:
             raise ValueError(f"indices are not a permutation of {len(self)} samples")
         return self[order]
 
-    def to(self, device: torch.device | str) -> DataProto:
-        """Moves the tensors, in place."""
-        if self.batch is not None:
-            self.batch = self.batch.to(device)
-        return self
-
     # -- splitting and joining -------------------------------------------------------------
 
     def chunk(self, chunks: int) -> list[DataProto]:
@@ -236,12 +223,10 @@ class DataProto:
         """
         if not parts:
             raise ValueError("cannot concat an empty list of DataProto")
-        names = [(set(dict(p._tensors())), set(p.non_tensor_batch)) for p in parts]
+        names = [(set(p._tensors()), set(p.non_tensor_batch)) for p in parts]
         if any(n != names[0] for n in names):
             raise ValueError(f"columns differ between the parts: {names}")
-        tensors = {
-            k: torch.cat([p.batch[k] for p in parts if p.batch is not None]) for k in names[0][0]
-        }
+        tensors = {k: torch.cat([p.tensors[k] for p in parts]) for k in names[0][0]}
         arrays = {k: np.concatenate([p.non_tensor_batch[k] for p in parts]) for k in names[0][1]}
         return DataProto.from_dict(tensors, arrays, parts[0].meta_info)
 
@@ -271,7 +256,10 @@ def _as_array(values: Any) -> np.ndarray:
     return array
 
 
-def _require(columns: Mapping[str, Any], wanted: Sequence[str] | None) -> None:
-    missing = [name for name in wanted or () if name not in columns]
+def _chosen(columns: dict[str, T], wanted: Sequence[str] | None) -> dict[str, T]:
+    if wanted is None:
+        return columns
+    missing = [name for name in wanted if name not in columns]
     if missing:
         raise KeyError(f"no such columns: {missing}; there are: {sorted(columns)}")
+    return {name: columns[name] for name in wanted}

@@ -78,7 +78,6 @@ class Surroundings:
 
     def write_missing_data(self) -> None:
         """Writes data files that the task itself can make."""
-        return
 
     def check_lines(self, run: PlannedRun) -> list[CheckLine]:
         """What ``--check`` says of the surroundings and of what the run may cost."""
@@ -99,7 +98,6 @@ class Surroundings:
 
     def make_first_policy(self) -> None:
         """Makes the policy that training starts from, if it is not there already."""
-        return
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -120,14 +118,9 @@ class Surroundings:
         return {}
 
     def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
-        """Takes over the state of the process before.
-
-        Args:
-            state: as of the checkpoint.
-            newest: the last that the process wrote: what it used up after the checkpoint stays
-                used up, though the steps are taken again.
-        """
-        del state, newest
+        """Takes over the state of the process before: as of the checkpoint, and the ``newest`` that
+        it wrote, since what it used up after the checkpoint stays used up, though the steps are
+        taken again."""
 
     def describe_failures(self) -> str:
         """What has failed so far that is not the policy's doing, in a few words; may be empty."""

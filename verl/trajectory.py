@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
-import numpy as np
-
 if TYPE_CHECKING:  # imported where tensors are made: it takes seconds, and few who read need them
     import torch
 
@@ -79,11 +77,7 @@ class AgentRecord:
 
     def numbers(self) -> dict[str, float]:
         """What metrics are made of, by name; by default the fields that are numbers."""
-        return {
-            name: value
-            for name, value in self.to_json().items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
+        return numbers_of(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain data."""
@@ -102,8 +96,13 @@ class AgentRecord:
 RecordT = TypeVar("RecordT", bound=AgentRecord)
 
 
-def _nothing() -> Any:
-    return AgentRecord()
+def numbers_of(content: Mapping[str, Any]) -> dict[str, float]:
+    """What of it is a number, which a truth value is not."""
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 @dataclass
@@ -123,7 +122,7 @@ class Trajectory(Generic[RecordT]):
     uid: str
     segments: list[Segment]
     status: TrajectoryStatus = TrajectoryStatus.FAILED
-    record: RecordT = field(default_factory=_nothing)
+    record: RecordT = field(default_factory=AgentRecord)  # type: ignore[assignment]
     sample_index: int = 0
     excluded: bool = False
 
@@ -167,32 +166,28 @@ class Trajectory(Generic[RecordT]):
     @property
     def log_probs(self) -> list[float]:
         """Engine log-probs over the response; 0.0 on observations."""
-        values: list[float] = []
-        for segment in self.segments[1:]:
-            values.extend(segment.log_probs or (0.0,) * len(segment.token_ids))
-        return values
+        return [
+            value
+            for segment in self.segments[1:]
+            for value in segment.log_probs or (0.0,) * len(segment.token_ids)
+        ]
 
 
 def _pad(
-    rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool
-) -> torch.Tensor:
-    """(rows, longest), filled up with ``value``; all rows in one go, since a tensor of each takes
-    most of a large batch's time."""
-    import torch
+    rows: Sequence[Sequence[float]], value: float, dtype: torch.dtype, left: bool = False
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, longest), at least one column, filled up with ``value``, and bool where they are real.
 
-    real = _real(rows, left)
-    flat = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=dtype)
-    return torch.full(real.shape, value, dtype=dtype).masked_scatter_(real, flat)
-
-
-def _real(rows: Sequence[Sequence[float]], left: bool) -> torch.Tensor:
-    """Where padded rows hold something, (rows, longest) bool; at least one column."""
+    All rows in one go, since a tensor of each takes most of a large batch's time.
+    """
     import torch
 
     lengths = torch.tensor([len(row) for row in rows]).unsqueeze(-1)
     width = max(int(lengths.max()), 1)
     columns = torch.arange(width)
-    return columns >= width - lengths if left else columns < lengths
+    real = columns >= width - lengths if left else columns < lengths
+    flat = torch.tensor(list(itertools.chain.from_iterable(rows)), dtype=dtype)
+    return torch.full(real.shape, value, dtype=dtype).masked_scatter_(real, flat), real
 
 
 def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
@@ -215,32 +210,28 @@ def collate(trajectories: Sequence[Trajectory], pad_token_id: int) -> DataProto:
 
     if not trajectories:
         raise ValueError("cannot collate an empty list of trajectories")
-    prompts = [t.prompt_ids for t in trajectories]
-    responses = [t.response_ids for t in trajectories]
-    prompt_ids = _pad(prompts, pad_token_id, torch.int64, left=True)
-    response_ids = _pad(responses, pad_token_id, torch.int64, left=False)
-    prompt_attention = _real(prompts, left=True).long()
-    response_attention = _real(responses, left=False).long()
-    attention_mask = torch.cat([prompt_attention, response_attention], dim=1)
+    prompts, prompt_real = _pad(
+        [t.prompt_ids for t in trajectories], pad_token_id, torch.int64, left=True
+    )
+    responses, response_real = _pad(
+        [t.response_ids for t in trajectories], pad_token_id, torch.int64
+    )
+    response_mask, _ = _pad([t.response_mask for t in trajectories], 0, torch.int64)
+    log_probs, _ = _pad([t.log_probs for t in trajectories], 0.0, torch.float32)
+    attention_mask = torch.cat([prompt_real, response_real], dim=1).long()
     tensors = {
-        "prompts": prompt_ids,
-        "responses": response_ids,
-        "input_ids": torch.cat([prompt_ids, response_ids], dim=1),
+        "prompts": prompts,
+        "responses": responses,
+        "input_ids": torch.cat([prompts, responses], dim=1),
         "attention_mask": attention_mask,
         "position_ids": (attention_mask.cumsum(dim=1) - 1).clamp(min=0),
-        "response_mask": _pad([t.response_mask for t in trajectories], 0, torch.int64, left=False),
-        "response_attention_mask": response_attention,
-        "rollout_log_probs": _pad(
-            [t.log_probs for t in trajectories], 0.0, torch.float32, left=False
-        ),
+        "response_mask": response_mask,
+        "response_attention_mask": response_real.long(),
+        "rollout_log_probs": log_probs,
     }
-    objects: dict[str, np.ndarray] = {}
-    for name, values in {
+    objects = {
         "uid": [t.uid for t in trajectories],
         "status": [t.status.value for t in trajectories],
         "record": [t.record for t in trajectories],
-    }.items():
-        column = np.empty(len(trajectories), dtype=object)
-        column[:] = values
-        objects[name] = column
-    return DataProto.from_dict(tensors=tensors, non_tensors=objects)
+    }
+    return DataProto.from_dict(tensors, objects)

@@ -21,15 +21,7 @@ from verl.utils.generation_seed import generation_seed
 
 
 class Episode:
-    """One request's.
-
-    Args:
-        engine: samples what the policy writes.
-        request: that is run.
-        options: of the rollout.
-        prompt_ids: the rendered prompt.
-        max_length: of the whole context, prompt and response, tokens.
-    """
+    """One request's; ``max_length`` is of the whole context, prompt and response, in tokens."""
 
     def __init__(
         self,
@@ -50,12 +42,10 @@ class Episode:
     @property
     def room(self) -> int:
         """Tokens that it may still grow by; <= 0 when it is full."""
-        used = len(self._token_ids)
-        room = self._max_length - used
+        most, prompt = self._max_length, len(self._segments[0].token_ids)
         if self._options.max_tokens is not None:
-            prompt = len(self._segments[0].token_ids)
-            room = min(room, prompt + self._options.max_tokens - used)
-        return room
+            most = min(most, prompt + self._options.max_tokens)
+        return most - len(self._token_ids)
 
     async def generate(
         self, max_tokens: int, stop: tuple[str, ...], on_tokens: OnTokens | None = None
@@ -76,7 +66,7 @@ class Episode:
             on_tokens,
         )
         self._generations += 1
-        self._add(Segment(SegmentKind.ACTION, tuple(output.token_ids), tuple(output.log_probs)))
+        self._add(Segment(SegmentKind.ACTION, output.token_ids, output.log_probs))
         return output
 
     def observe(self, token_ids: Sequence[int]) -> bool:

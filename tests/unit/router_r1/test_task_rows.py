@@ -17,13 +17,12 @@ from router_r1.reward.normalization import normalize_answer
 from router_r1.task import RoutingTask
 from tests.data_rows import ROW, with_value, write
 from tests.routed import routed
-from verl.config.sampling import Sampling
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer import main_generation, main_ppo
 from verl.trainer.evaluation.generate import TRAJECTORIES, evaluation_rows, generate
 from verl.trainer.evaluation.score import score_folder
 from verl.trainer.launch import load_task_config
-from verl.trainer.ppo.validation import validate, validation_metrics
+from verl.trainer.ppo.validation import validate, validation_metrics, validation_requests
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus
 from verl.utils.dataset import DataError, PromptDataset
 from verl.utils.rows import ground_truth
@@ -103,7 +102,7 @@ def use_to_the_end(dataset: PromptDataset, task: RoutingTask, tokenizer: Any, fo
     """Length check, validation, evaluation, scoring, on every row."""
     dataset.check_lengths(tokenizer, 4096)
     source, reward = AnswersByTheBook(), task.reward()
-    result, _ = validate(dataset, source, reward, Sampling(), 0, None, step=0, seed=0)
+    result, _ = validate(task.config, validation_requests(dataset), source, reward, 0, step=0)
     assert result.mean("em") == 1.0
     metrics = validation_metrics(result, task.columns)
     assert all(metrics[f"val/test_score/EM/{row['data_source']}"] == 1.0 for row in dataset.rows)

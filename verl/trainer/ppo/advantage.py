@@ -30,26 +30,17 @@ def make_kl_controller(config: AlgorithmConfig) -> KLController:
 def add_rewards(batch: DataProto, trajectories: Sequence[Trajectory], reward: RewardOutput) -> None:
     """``token_level_scores`` of a batch's trajectories: step rewards at their turns, the rest of a
     score at the end."""
-    assert batch.batch is not None
-    steps = reward.steps
-    width = batch.batch["response_mask"].shape[1]
-    at_turns = None if steps is None else place_steps(trajectories, steps, width)
+    width = batch.tensors["response_mask"].shape[1]
+    at_turns = None if reward.steps is None else place_steps(trajectories, reward.steps, width)
     add_token_level_scores(batch, torch.from_numpy(reward.scores), at_turns)
 
 
 def add_token_level_scores(
     batch: DataProto, scores: torch.Tensor, at_turns: torch.Tensor | None = None
 ) -> None:
-    """``token_level_scores`` (B, R) float32: each trajectory's score on its last sampled token.
-
-    Args:
-        batch: gets the column.
-        scores: (B,).
-        at_turns: (B, R) parts of the scores that stay where they are, see :func:`place_steps`; the
-            last sampled token gets the rest.
-    """
-    assert batch.batch is not None
-    mask = batch.batch["response_mask"]
+    """``token_level_scores`` (B, R) float32: each trajectory's score, of ``scores`` (B,), on its
+    last sampled token, less what ``at_turns`` (B, R, see :func:`place_steps`) puts elsewhere."""
+    mask = batch.tensors["response_mask"]
     positions = torch.arange(mask.shape[1])
     last = torch.where(mask.bool(), positions, -1).max(dim=1).values
     token_scores = torch.zeros(mask.shape, dtype=torch.float64)
@@ -57,21 +48,14 @@ def add_token_level_scores(
         token_scores += at_turns
     rows = (last >= 0).nonzero().flatten()
     token_scores[rows, last[rows]] += (scores - token_scores.sum(dim=1))[rows]
-    batch.batch["token_level_scores"] = token_scores.float()
+    batch.tensors["token_level_scores"] = token_scores.float()
 
 
 def place_steps(
     trajectories: Sequence[Trajectory], steps: Sequence[Sequence[float]], width: int
 ) -> torch.Tensor:
-    """Step rewards where they belong: on the last token of each of the policy's generations.
-
-    Args:
-        trajectories: B, in the batch's order.
-        steps: see :class:`~verl.interfaces.RewardOutput`.
-        width: R, of the batch's responses.
-
-    Returns:
-        (B, R) float64. What belongs to no token is left out.
+    """Step rewards (see :class:`~verl.interfaces.RewardOutput`) on the last token of each of the
+    policy's generations: (B, ``width``) float64. What belongs to no token is left out.
 
     Raises:
         ValueError: if a trajectory has neither no step reward nor one for each generation.
@@ -94,8 +78,7 @@ def apply_kl_penalty(
     batch: DataProto, controller: KLController, estimator: str
 ) -> dict[str, float]:
     """Subtracts the KL to the reference from the token scores: ``token_level_rewards``."""
-    tensors = batch.batch
-    assert tensors is not None
+    tensors = batch.tensors
     mask = tensors["response_mask"].float()
     estimate = kl_penalty(tensors["old_log_probs"], tensors["ref_log_prob"], estimator) * mask
     coefficient = controller.value
@@ -108,8 +91,7 @@ def apply_kl_penalty(
 
 def add_rollout_weights(batch: DataProto, config: AlgorithmConfig) -> dict[str, float]:
     """``rollout_weights`` (B, R) where engine and trainer are corrected, and what they are like."""
-    tensors = batch.batch
-    assert tensors is not None
+    tensors = batch.tensors
     if config.rollout_correction.level is None:
         return {}
     tensors["rollout_weights"], metrics = correction_weights(
@@ -123,8 +105,7 @@ def add_rollout_weights(batch: DataProto, config: AlgorithmConfig) -> dict[str, 
 
 def add_advantages(batch: DataProto, config: AlgorithmConfig) -> None:
     """``advantages`` and ``returns`` (B, R) by the configured algorithm."""
-    tensors = batch.batch
-    assert tensors is not None
+    tensors = batch.tensors
     scored = ScoredBatch(
         tensors["token_level_rewards"],
         tensors["response_mask"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from verl.config.alarms import AlarmRule, AlarmsConfig
@@ -43,10 +43,7 @@ FRAMEWORK_RULES = (
 class Alarms:
     """Watches the metrics of the training steps.
 
-    Args:
-        config: of the run.
-        task_rules: what the task wants watched; for a metric of the framework's own rules they
-            take its rule's place, and the config's rules take the place of both.
+    The task's rule for a metric takes the place of the framework's, the config's that of both.
     """
 
     def __init__(self, config: AlarmsConfig, task_rules: Sequence[AlarmRule] = ()) -> None:
@@ -58,11 +55,10 @@ class Alarms:
         """Takes a step's metrics; the warnings they raise, which are logged."""
         warnings = []
         for watch in self._watches:
-            if watch.rule.metric in metrics:
-                warning = watch.check(step, metrics[watch.rule.metric])
-                if warning:
-                    logger.warning("%s", warning)
-                    warnings.append(warning)
+            value = metrics.get(watch.rule.metric)
+            if value is not None and (warning := watch.check(step, value)):
+                logger.warning("%s", warning)
+                warnings.append(warning)
         return warnings
 
     def state_dict(self) -> dict[str, Any]:
@@ -89,36 +85,29 @@ class _Watch:
     def check(self, step: int, value: float) -> str | None:
         """The warning, if the metric has just left its range."""
         self._recent.append(value)
-        if len(self._early) < self._early_steps and math.isfinite(value):
-            self._early.append(value)
         if math.isfinite(value) and len(self._early) < self._early_steps:
-            return None
-        mean = sum(self._recent) / len(self._recent)
+            self._early.append(value)
+            if len(self._early) < self._early_steps:
+                return None
+        mean = _mean(self._recent)
         low, high = self._normal_range() if self._early else (-math.inf, math.inf)
-        was_outside, self._outside = (
-            self._outside,
-            not (math.isfinite(mean) and low <= mean <= high),
-        )
+        was_outside = self._outside
+        self._outside = not (math.isfinite(mean) and low <= mean <= high)
         if was_outside or not self._outside:
             return None
         return self._describe(step, mean, low, high)
 
     def state_dict(self) -> dict[str, Any]:
-        """Early and recent values, and whether the last were outside."""
-        return {
-            "early": list(self._early),
-            "recent": list(self._recent),
-            "outside": self._outside,
-        }
+        early, recent = list(self._early), list(self._recent)
+        return {"early": early, "recent": recent, "outside": self._outside}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes them over."""
         self._early = state["early"][: self._early_steps]
         self._recent.extend(state["recent"])
         self._outside = state["outside"]
 
     def _normal_range(self) -> tuple[float, float]:
-        rule, early = self.rule, sum(self._early) / len(self._early)
+        rule, early = self.rule, _mean(self._early)
         lower = [rule.below, None if rule.falls_to is None else rule.falls_to * early]
         upper = [rule.above, None if rule.rises_to is None else rule.rises_to * early]
         low = min((bound for bound in lower if bound is not None), default=-math.inf)
@@ -136,5 +125,9 @@ class _Watch:
                 f"last {count} step{'s' * (count != 1)}, {side}"
             )
             if self.rule.falls_to is not None or self.rule.rises_to is not None:
-                text += f" (early in the run: {sum(self._early) / len(self._early):.4g})"
+                text += f" (early in the run: {_mean(self._early):.4g})"
         return text + (f"; {self.rule.advice}" if self.rule.advice else "")
+
+
+def _mean(values: Collection[float]) -> float:
+    return sum(values) / len(values)

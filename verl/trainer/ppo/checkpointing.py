@@ -12,8 +12,9 @@ import json
 import logging
 import threading
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from verl.config.ppo import TrainerConfig
 from verl.errors import UserError
@@ -39,36 +40,17 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be written."""
 
 
-class SavedRole(Protocol):
-    """A role of the workers that is saved; each call goes to all ranks, results are by rank."""
-
-    def begin_save(self, state: str, export: str | None) -> object:
-        """See :meth:`verl.workers.fsdp.engine.FSDPEngine.begin_save`."""
-        ...
-
-    def save_error(self) -> list[str | None]:
-        """What has gone wrong so far."""
-        ...
-
-    def finish_save(self) -> list[str | None]:
-        """Waits for the ranks' writers; what went wrong."""
-        ...
-
-
 class CheckpointSaver:
     """Writes into a run's folder.
 
     Args:
-        config: of the run.
-        roles: "actor" and, if there is one, "critic".
+        roles: worker handles of "actor" and, if there is one, "critic", each call of which goes to
+            all ranks; see :meth:`verl.workers.fsdp.engine.FSDPEngine.begin_save`.
         saved: the state of a checkpoint that is there already; it is not written again.
     """
 
     def __init__(
-        self,
-        config: TrainerConfig,
-        roles: Mapping[str, SavedRole],
-        saved: RunState | None = None,
+        self, config: TrainerConfig, roles: Mapping[str, Any], saved: RunState | None = None
     ) -> None:
         self._config = config
         self._output_dir = Path(config.default_local_dir)
@@ -79,11 +61,7 @@ class CheckpointSaver:
         self._commit_error: Exception | None = None
 
     def save(self, state: RunState, reward: dict[str, Any]) -> None:
-        """Begins to save what the workers hold now.
-
-        Args:
-            state: of the driver.
-            reward: state of the reward function.
+        """Begins to save what the workers hold now, and the states of driver and reward function.
 
         Raises:
             CheckpointError: if this one cannot be begun, or the one before has failed.
@@ -97,7 +75,6 @@ class CheckpointSaver:
                 "trainer.keep_best: step %d has no metric %s, so its checkpoint cannot be the best",
                 *(state.step, best.metric),
             )
-        exports = self._config.save_hf == "always"
         self._saved = state
         try:
             partial = begin_checkpoint(self._output_dir, state.step)
@@ -107,9 +84,13 @@ class CheckpointSaver:
             raise self._failure(str(error)) from error
         awaited = []
         for name, role in self._roles.items():
-            folder = state_folder(partial, name)
-            role.begin_save(str(folder), str(partial / name) if exports else None)
-            awaited += [folder / _WRITTEN, *([partial / name] if exports else [])]
+            folder, export = state_folder(partial, name), partial / name
+            awaited.append(folder / _WRITTEN)
+            if self._config.save_hf == "always":
+                awaited.append(export)
+                role.begin_save(str(folder), str(export))
+            else:
+                role.begin_save(str(folder), None)
         self._committing = threading.Thread(
             target=self._commit, args=(partial, awaited), name="commit", daemon=True
         )
@@ -135,10 +116,10 @@ class CheckpointSaver:
         """Raises :class:`CheckpointError` if the save under way has failed; does not wait."""
         if self._committing is None:
             return
-        if not self._committing.is_alive():
+        if self._committing.is_alive():
+            self._raise_for([role.save_error() for role in self._roles.values()])
+        else:
             self.wait()
-            return
-        self._raise_for([role.save_error() for role in self._roles.values()])
 
     def wait(self) -> None:
         """Until the save under way has ended.
@@ -177,11 +158,10 @@ class CheckpointSaver:
                     raise self._failure(str(error)) from error
 
     def _raise_for(self, errors: list[list[str | None]]) -> None:
-        found = next((e for of_role in errors for e in of_role if e is not None), None)
-        if found is not None:
+        for error in filter(None, chain.from_iterable(errors)):
             self._given_up.set()
             self._committing = None
-            raise self._failure(found)
+            raise self._failure(error)
 
     def _failure(self, reason: str) -> CheckpointError:
         whole = next((c.folder.name for c in list_checkpoints(self._output_dir)), "none")

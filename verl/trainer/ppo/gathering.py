@@ -3,13 +3,15 @@ that teach nothing.
 
 Guarantees: without ``algorithm.filter_groups`` one rollout a step; with it at most
 ``max_num_gen_batches``, and the step gets at most as many prompts as it would without. Every
-trajectory that the agent does not exclude is scored exactly once. A greedy trajectory that an
-algorithm compares with is scored without moving the reward's state, and is not learned from.
+trajectory that the agent does not exclude is scored exactly once; an excluded one reaches neither
+reward, baseline, whitening, loss nor the metrics made from them, and is counted. A greedy
+trajectory that an algorithm compares with is scored without moving the reward's state, and is not
+learned from.
 """
 
 from __future__ import annotations
 
-import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,11 +30,11 @@ from verl.interfaces import (
     RolloutSource,
 )
 from verl.protocol import DataProto
-from verl.trainer.ppo.prompts import PromptSampler
-from verl.trainer.ppo.scored_rollout import ScoredRollout, join_rewards
-from verl.trainer.ppo.selection import select_for_update
-from verl.trainer.ppo.validation import label
-from verl.trajectory import Trajectory, collate
+from verl.trainer.ppo.metrics import timed
+from verl.trainer.ppo.prompts import NextPrompts
+from verl.trainer.ppo.scored_rollout import ScoredRollout, join_rewards, labelled_batch
+from verl.trainer.roles import Roles
+from verl.trajectory import Trajectory
 
 
 class TrainingStoppedError(Exception):
@@ -57,7 +59,7 @@ class Gathered:
     rewards: list[RewardOutput] = field(default_factory=list)
     rolled_out: int = 0
     counts: dict[str, float] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=lambda: {"gen": 0.0, "reward": 0.0})
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def reward(self) -> RewardOutput:
@@ -78,47 +80,35 @@ class Gathered:
         for name, number in numbers.items():
             self.counts[name] = self.counts.get(name, 0.0) + number
 
-    @contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Adds the block's seconds."""
-        start = time.monotonic()
-        yield
-        self.seconds[name] += time.monotonic() - start
-
 
 class Gatherer:
     """Gets a step's prompts.
 
     Args:
-        config: of the run.
         prompts: rolls them out.
         source: makes greedy trajectories, where an algorithm compares with them.
-        reward_function: scores them.
         stop_reason: asked after each rollout, see :class:`verl.task.Surroundings`.
-        needs_peers: a trajectory without another of its prompt teaches nothing.
-        pad_token_id: for batches.
     """
 
     def __init__(
         self,
         config: PPOConfig,
-        prompts: PromptSampler,
+        prompts: NextPrompts,
         source: RolloutSource,
         reward_function: RewardFunction,
         stop_reason: Callable[[], str | None],
-        needs_peers: bool,
         pad_token_id: int,
     ) -> None:
         self._n_agent = config.actor_rollout_ref.rollout.n_agent
-        self._seed = config.trainer.seed
         self._prompts_per_step = config.data.train_batch_size
         self._filter = config.algorithm.filter_groups
+        self._needs_peers = Roles.of(config).groups
         self._needs_greedy = find_algorithm(config.algorithm.adv_estimator).needs_greedy_baseline
+        self._greedy = RolloutOptions.of(Sampling(temperature=0.0), config.trainer.seed)
         self._prompts = prompts
         self._source = source
         self._reward_function = reward_function
         self._stop_reason = stop_reason
-        self._needs_peers = needs_peers
         self._pad_token_id = pad_token_id
 
     def gather(self, step: int) -> Gathered:
@@ -156,21 +146,18 @@ class Gatherer:
         """The trajectories of so many prompts; None if all are left out."""
         with self._rolling_out(gathered, count * self._n_agent):
             requests, trajectories = self._prompts.sample(step, count)
-        selection = select_for_update(trajectories, self._needs_peers)
         gathered.trajectories += trajectories
-        gathered.count(selection.metrics())
-        if not selection.kept:
+        rows, left_out = select_for_update(trajectories, self._needs_peers)
+        gathered.count(left_out)
+        if not rows:
             return None
-        requests = [requests[i] for i in selection.kept]
-        scored = self._score(
-            gathered, requests, [trajectories[i] for i in selection.kept], validate=False
-        )
+        scored = self._score(gathered, requests, trajectories, rows, validate=False)
         gathered.rewards.append(scored.reward)
         return scored
 
     @contextmanager
     def _rolling_out(self, gathered: Gathered, trajectories: int) -> Iterator[None]:
-        with gathered.timed("gen"):
+        with timed(gathered.seconds, "gen"):
             yield
         gathered.rolled_out += trajectories
         if reason := self._stop_reason():
@@ -179,34 +166,30 @@ class Gatherer:
     def _score(
         self,
         gathered: Gathered,
-        requests: list[RolloutRequest],
-        trajectories: list[Trajectory],
+        requests: Sequence[RolloutRequest],
+        trajectories: Sequence[Trajectory],
+        rows: Sequence[int],
         validate: bool,
     ) -> ScoredRollout:
-        batch = self._batch(requests, trajectories)
-        with gathered.timed("reward"):
+        """The given rows alone."""
+        requests, trajectories = [requests[i] for i in rows], [trajectories[i] for i in rows]
+        batch = labelled_batch(requests, trajectories, self._pad_token_id)
+        with timed(gathered.seconds, "reward"):
             reward = self._reward_function(batch, validate=validate)
         return ScoredRollout(requests, trajectories, batch, reward)
-
-    def _batch(
-        self, requests: Sequence[RolloutRequest], trajectories: Sequence[Trajectory]
-    ) -> DataProto:
-        batch = collate(trajectories, self._pad_token_id)
-        return label(batch, [dict(request.row) for request in requests])
 
     def _keep(self, gathered: Gathered, scored: ScoredRollout) -> list[ScoredRollout]:
         """The groups that differ in the filter's metric, in one; none if none does."""
         if not self._filter.enable:
             return [scored]
-        name, reward = self._filter.metric, scored.reward
-        if name != "score" and name not in reward.metrics:
+        metrics = {"score": scored.reward.scores} | scored.reward.metrics
+        name, groups = self._filter.metric, scored.groups
+        if name not in metrics:
             raise ConfigError(
                 f"algorithm.filter_groups.metric={name!r} is not reported by the reward; choose "
-                f"one of: {', '.join(['score', *sorted(reward.metrics)])}"
+                f"one of: {', '.join(['score', *sorted(scored.reward.metrics)])}"
             )
-        values = reward.scores if name == "score" else reward.metrics[name]
-        groups = scored.groups
-        telling = [rows for rows in groups if len(set(values[rows].tolist())) > 1]
+        telling = [rows for rows in groups if len(set(metrics[name][rows].tolist())) > 1]
         dropped = len(groups) - len(telling)
         gathered.count({"rollout/rounds": 1.0, "rollout/groups_dropped": float(dropped)})
         return [scored.only(telling)] if telling else []
@@ -230,20 +213,17 @@ class Gatherer:
         requests = [
             replace(rollout.requests[rows[0]], sample_index=self._n_agent) for rows in groups
         ]
-        greedy_sampling = RolloutOptions.of(Sampling(temperature=0.0), self._seed)
         with self._rolling_out(gathered, len(requests)):
-            trajectories = self._source.rollout(requests, greedy_sampling)
-        sound = [i for i, trajectory in enumerate(trajectories) if not trajectory.excluded]
+            trajectories = self._source.rollout(requests, self._greedy)
+        sound, _ = select_for_update(trajectories, needs_peers=False)
         kept = rollout.only(groups[i] for i in sound)
         lost = len(rollout.trajectories) - len(kept.trajectories)
         gathered.count({"rollout/without_baseline": float(lost)})
         if not sound:
             return None
-        greedy = self._score(
-            gathered, [requests[i] for i in sound], [trajectories[i] for i in sound], validate=True
-        )
+        greedy = self._score(gathered, requests, trajectories, sound, validate=True)
         gathered.count({"rollout/greedy_score": float(greedy.reward.scores.mean())})
-        scores = dict(zip((requests[i].uid for i in sound), greedy.reward.scores, strict=True))
+        scores = dict(zip((t.uid for t in greedy.trajectories), greedy.reward.scores, strict=True))
         column = torch.tensor([scores[t.uid] for t in kept.trajectories], dtype=torch.float64)
         kept.batch.union(DataProto.from_dict({"greedy_scores": column}))
         return kept
@@ -253,6 +233,19 @@ class Gatherer:
             return parts[0]
         requests = [request for part in parts for request in part.requests]
         trajectories = [trajectory for part in parts for trajectory in part.trajectories]
-        batch = self._batch(requests, trajectories)
+        batch = labelled_batch(requests, trajectories, self._pad_token_id)
         reward = join_rewards([part.reward for part in parts])
         return ScoredRollout(requests, trajectories, batch, reward)
+
+
+def select_for_update(
+    trajectories: Sequence[Trajectory], needs_peers: bool
+) -> tuple[list[int], dict[str, float]]:
+    """Rows that the update may learn from, ascending, and how many take no part:
+    ``rollout/excluded`` by the agent, ``rollout/alone`` since ``needs_peers`` and none of their
+    prompt is left that their advantage could be relative to."""
+    sound = [i for i, trajectory in enumerate(trajectories) if not trajectory.excluded]
+    group_sizes = Counter(trajectories[i].uid for i in sound)
+    kept = [i for i in sound if not needs_peers or group_sizes[trajectories[i].uid] > 1]
+    excluded, alone = len(trajectories) - len(sound), len(sound) - len(kept)
+    return kept, {"rollout/excluded": float(excluded), "rollout/alone": float(alone)}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 
-from verl.algorithms.maths import masked_mean
+from verl.algorithms.maths import group_rows, masked_mean
 from verl.interfaces import RewardOutput
 from verl.protocol import DataProto
 from verl.trajectory import AgentRecord
@@ -37,24 +39,17 @@ def reward_metrics(reward: RewardOutput) -> dict[str, float]:
 
 
 def group_metrics(scores: np.ndarray, uids: np.ndarray) -> dict[str, float]:
-    """``rollout/groups_without_variance``: share of the prompts whose samples all score the same.
-
-    Args:
-        scores: (B,) float64.
-        uids: (B,) the prompt of each.
-    """
-    groups: dict[object, set[float]] = {}
-    for uid, score in zip(uids, scores, strict=True):
-        groups.setdefault(uid, set()).add(float(score))
-    flat = sum(len(values) == 1 for values in groups.values())
+    """``rollout/groups_without_variance``: share of the prompts whose samples all score the same,
+    of ``scores`` (B,) float64 and the prompt of each, (B,)."""
+    groups = group_rows(uids.tolist())
+    flat = sum(len(set(scores[rows].tolist())) == 1 for rows in groups)
     return {"rollout/groups_without_variance": flat / len(groups)}
 
 
 def batch_metrics(batch: DataProto, has_critic: bool) -> dict[str, float]:
     """Advantages, returns, values, lengths and token counts of a finished batch; what the trainer's
     own pass over it before the update says, if there was one."""
-    tensors = batch.batch
-    assert tensors is not None
+    tensors = batch.tensors
     mask = tensors["response_mask"].bool()
     metrics = summary("critic/rewards", tensors["token_level_rewards"].sum(dim=-1))
     metrics |= summary("critic/advantages", tensors["advantages"][mask])
@@ -110,9 +105,16 @@ def environment_metrics(
 
 def timing_metrics(seconds: dict[str, float], tokens: float) -> dict[str, float]:
     """``timing_s/*``, and per token of the batch in milliseconds."""
-    metrics = {f"timing_s/{name}": value for name, value in seconds.items()}
-    metrics |= {
-        f"timing_per_token_ms/{name}": 1000 * value / max(1.0, tokens)
-        for name, value in seconds.items()
-    }
+    metrics = {}
+    for name, value in seconds.items():
+        metrics[f"timing_s/{name}"] = value
+        metrics[f"timing_per_token_ms/{name}"] = 1000 * value / max(1.0, tokens)
     return metrics
+
+
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the seconds that the block takes to those of ``name``."""
+    start = time.monotonic()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start

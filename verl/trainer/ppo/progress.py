@@ -15,17 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from verl.config.ppo import TrainerConfig
-from verl.interfaces import RewardFunction
+from verl.interfaces import RewardFunction, Stateful
 from verl.task import Surroundings, ValidationResult
 from verl.trainer.ppo.checkpointing import CheckpointError, CheckpointSaver
-from verl.trainer.ppo.run_state import (
-    RunIdentity,
-    RunState,
-    Stateful,
-    TaskState,
-    load_states,
-    states_of,
-)
+from verl.trainer.ppo.run_state import RunIdentity, RunState, TaskState
 from verl.utils.checkpoints import Checkpoint, load_reward_state
 from verl.utils.tracking import Tracking, tolerating
 
@@ -36,14 +29,14 @@ class Progress:
     """Of one run.
 
     Args:
-        config: of the run.
-        identity: of the run.
         roles: worker handles of what is trained, by name.
-        parts: of the driver, each with a state; the task's is added.
-        surroundings: of the task.
-        reward: its function.
-        tracking: where metrics go.
+        parts: of the driver, each with a state; the task's is added. One that the run did not have
+            when ``start`` was saved begins anew.
         start: the checkpoint that the run goes on from; workers, parts and reward take it over.
+
+    Attributes:
+        state: after the last whole step.
+        saver: of the run's checkpoints.
     """
 
     def __init__(
@@ -65,45 +58,33 @@ class Progress:
         self._metrics_step = 0
         self._metrics: dict[str, float] = {}
         self._whole = True
-        self._state = RunState(0, identity, {})
+        self.state = RunState(0, identity, {})
         saved = None
         if start is not None:
-            self._state = replace(RunState.from_json(start.read_run_state()), identity=identity)
-            self._metrics_step, self._metrics = self._state.step, self._state.metrics
+            self.state = replace(RunState.from_json(start.read_run_state()), identity=identity)
+            self._metrics_step, self._metrics = self.step, self.state.metrics
             for name, role in roles.items():
                 role.load_state(str(start.state(name)))
-            load_states(self._parts, self._state.parts)
+            for name, part in self._parts.items():
+                if name in self.state.parts:
+                    part.load_state_dict(self.state.parts[name])
             load_reward_state(start.folder / "actor", reward)
-            saved = self._state if start.belongs_to(output_dir) else None
+            saved = self.state if start.belongs_to(output_dir) else None
             logger.info("goes on after step %d, from %s", start.step, start.folder)
-        self._saver = CheckpointSaver(config, roles, saved)
-        self._seconds_before = self._state.seconds
+        self.saver = CheckpointSaver(config, roles, saved)
+        self._seconds_before = self.state.seconds
         self._started = time.monotonic()
-        self.record(self._state.step)
+        self.record(self.step)
 
     @property
     def step(self) -> int:
         """Whole steps done."""
-        return self._state.step
-
-    @property
-    def first_validation(self) -> ValidationResult | None:
-        """Before the first step."""
-        return self._state.first
-
-    @property
-    def last_validation(self) -> ValidationResult | None:
-        """The newest."""
-        return self._state.last
+        return self.state.step
 
     @property
     def seconds(self) -> float:
         """Wall seconds of training, those of earlier processes included."""
         return self._seconds_before + time.monotonic() - self._started
-
-    def begin_training(self) -> None:
-        """Seconds count from here."""
-        self._started = time.monotonic()
 
     def begin_update(self) -> None:
         """The workers are about to leave the last whole step."""
@@ -117,12 +98,12 @@ class Progress:
 
     def record(self, step: int, validation: ValidationResult | None = None) -> None:
         """A step is whole, or has been validated: takes down the state of every part."""
-        first, last = self._state.first, self._state.last
+        first, last = self.state.first, self.state.last
         self._reward_state = self._reward.state_dict()
-        self._state = replace(
-            self._state,
+        self.state = replace(
+            self.state,
             step=step,
-            parts=states_of(self._parts),
+            parts={name: part.state_dict() for name, part in self._parts.items()},
             metrics=self._metrics,
             seconds=self.seconds,
             trackers=self._tracking.run_ids,
@@ -133,26 +114,18 @@ class Progress:
 
     def save(self) -> None:
         """Begins a checkpoint of the last whole step; see :class:`CheckpointSaver`."""
-        self._saver.save(self._state, self._reward_state)
-
-    def check(self) -> None:
-        """Raises :class:`CheckpointError` if the save under way has failed."""
-        self._saver.check()
+        self.saver.save(self.state, self._reward_state)
 
     def save_and_wait(self) -> None:
         """The same, written when it returns."""
         self.save()
-        self._saver.wait()
-
-    def finish(self) -> None:
-        """The run has ended: waits for its last checkpoint."""
-        self._saver.finish()
+        self.saver.wait()
 
     def close(self) -> None:
         """The workers are gone: what the step under way has used up stays used up, and no save
         goes on; see :meth:`CheckpointSaver.close`."""
-        self._task_state.write()
-        self._saver.close()
+        self._task_state.state_dict()
+        self.saver.close()
 
     def save_what_is_left(self, error: Exception) -> None:
         """An error ends the run: saves what it had reached, if the workers still hold it."""

@@ -22,13 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from verl.config.ppo import PPOConfig
 from verl.interfaces import RolloutRequest, RolloutSource
-from verl.trainer.interruption import Interruption
-from verl.trainer.ppo.prompts import NextPrompts, PromptRequests, PromptSampler, SampledPrompts
-from verl.trainer.ppo.row_stream import RowStream
+from verl.trainer.ppo.prompts import NextPrompts, PromptRequests, SampledPrompts
 from verl.trajectory import Trajectory
-from verl.utils.dataset import PromptDataset
 
 _MOST_STEPS_LATE = 2
 
@@ -43,16 +39,9 @@ class _Prompt:
     result: Future[list[Trajectory]]
 
 
-class PromptsUnderWay:
-    """Keeps a step's prompts under way beside training.
-
-    Args:
-        requests: of the rows.
-        source: makes trajectories.
-        per_step: prompts of a step.
-        total_steps: of the run.
-        abandoning: wraps the waiting, which a signal may end.
-    """
+class PromptsUnderWay(NextPrompts):
+    """Keeps a step's prompts, ``per_step``, under way beside training; ``abandoning`` wraps the
+    waiting, which a signal may end."""
 
     def __init__(
         self,
@@ -62,8 +51,7 @@ class PromptsUnderWay:
         total_steps: int,
         abandoning: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        self._requests = requests
-        self._source = source
+        super().__init__(requests, source)
         self._per_step = per_step
         self._total_steps = total_steps
         self._abandoning = abandoning
@@ -71,9 +59,12 @@ class PromptsUnderWay:
         self._late: list[int] = []
 
     def sample(self, step: int, count: int) -> SampledPrompts:
-        """See :class:`~verl.trainer.ppo.prompts.PromptSampler`."""
+        """See :class:`~verl.trainer.ppo.prompts.NextPrompts`."""
         ahead = self._per_step if step < self._total_steps else 0
-        self._begin(step, count + ahead - len(self._prompts))
+        missing = max(0, count + ahead - len(self._prompts))
+        for row, requests in self._requests.take(step, missing):
+            result = self._source.start(requests, self._requests.options)
+            self._prompts.append(_Prompt(step, row, requests, result))
         with self._abandoning():
             while not self._enough(step, count):
                 wait(
@@ -86,13 +77,6 @@ class PromptsUnderWay:
             [request for prompt in given for request in prompt.requests],
             [trajectory for prompt in given for trajectory in prompt.result.result()],
         )
-
-    def _begin(self, step: int, count: int) -> None:
-        if count <= 0:
-            return
-        for row, requests in self._requests.take(step, count):
-            result = self._source.start(requests, self._requests.options)
-            self._prompts.append(_Prompt(step, row, requests, result))
 
     def _enough(self, step: int, count: int) -> bool:
         done = [prompt.result.done() for prompt in self._prompts]
@@ -111,32 +95,11 @@ class PromptsUnderWay:
 
     def state_dict(self) -> dict[str, Any]:
         """Of the rows, those under way among the returned ones."""
-        state = self._requests.rows.state_dict()
+        state = super().state_dict()
         return {**state, "returned": [prompt.row for prompt in self._prompts] + state["returned"]}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Of the rows."""
-        self._requests.rows.load_state_dict(state)
 
     def close(self) -> None:
         """Ends all that are under way."""
         for prompt in self._prompts:
             prompt.result.cancel()
         self._prompts = []
-
-
-def prompt_sampler(
-    config: PPOConfig,
-    dataset: PromptDataset,
-    total_steps: int,
-    source: RolloutSource,
-    interruption: Interruption,
-) -> PromptSampler:
-    """As ``trainer.async_level`` says."""
-    size, trainer = config.data.train_batch_size, config.trainer
-    shuffle = config.data.shuffle_train_dataloader
-    rows = RowStream(len(dataset), size, trainer.seed, shuffle)
-    requests = PromptRequests(config, rows, dataset)
-    if not trainer.async_level:
-        return NextPrompts(requests, source)
-    return PromptsUnderWay(requests, source, size, total_steps, interruption.abandoning)

@@ -15,6 +15,7 @@ from pathlib import Path
 from verl.config.ppo import TrainerConfig
 from verl.errors import UserError
 from verl.single_controller.worker_group import WorkerGroupError
+from verl.trainer.ppo.resume import newest_resumable
 from verl.utils.checkpoints import Checkpoint, list_checkpoints
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
@@ -48,9 +49,6 @@ def noticing_losses() -> Iterator[None]:
 class Restarts:
     """Of one run.
 
-    Args:
-        config: of the run.
-
     Attributes:
         taken: so far.
         start: the checkpoint that the run goes on from; None before the first restart.
@@ -68,7 +66,7 @@ class Restarts:
         Raises:
             UserError: what the run has met, if it may not or cannot go on.
         """
-        newest = next((c for c in list_checkpoints(self._output_dir) if c.resumable), None)
+        newest = newest_resumable(list_checkpoints(self._output_dir))
         if newest is None and self._limit:
             logger.warning("there is no checkpoint to go on from; trainer.save_freq makes them")
         if newest is None or self.taken >= self._limit:
@@ -77,9 +75,5 @@ class Restarts:
         self.start = newest
         logger.warning(
             "%s; the run goes on after step %d (restart %d of at most %d, trainer.max_restarts)",
-            *(_first_line(lost.reason), newest.step, self.taken, self._limit),
+            *(str(lost).splitlines()[0].rstrip(":. "), newest.step, self.taken, self._limit),
         )
-
-
-def _first_line(error: UserError) -> str:
-    return str(error).splitlines()[0].rstrip(":. ")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,9 @@ class ResumeError(UserError):
 def find_start(
     trainer: TrainerConfig, identity: RunIdentity, free: Sequence[str] = ()
 ) -> Checkpoint | None:
-    """The checkpoint that the run goes on from; None to begin anew.
+    """The checkpoint that the run of this identity goes on from; None to begin anew.
 
-    Args:
-        trainer: its ``resume`` decides.
-        identity: of the run that is to start.
-        free: keys of the task's that may differ; a key stands for all below it.
+    ``free`` are keys of the task's that may differ; a key stands for all below it.
 
     Raises:
         ResumeError: if a run in the folder has not reached its end and is another; or if the
@@ -84,7 +81,7 @@ def find_start(
         return _named(Path(trainer.resume), identity, free)
     output_dir = Path(trainer.default_local_dir)
     restore_replaced(output_dir)
-    found = next((c for c in list_checkpoints(output_dir) if c.resumable), None)
+    found = newest_resumable(list_checkpoints(output_dir))
     if found is None:
         return None
     state = RunState.from_json(found.read_run_state())
@@ -107,11 +104,16 @@ def find_start(
     return found
 
 
+def newest_resumable(checkpoints: Iterable[Checkpoint]) -> Checkpoint | None:
+    """The first that training can go on from, of checkpoints from the newest on."""
+    return next((checkpoint for checkpoint in checkpoints if checkpoint.resumable), None)
+
+
 def _named(folder: Path, identity: RunIdentity, free: Sequence[str]) -> Checkpoint:
     """The checkpoint that the user has named, by its own folder or its run's."""
     own = checkpoint_at(folder)
     candidates = list_checkpoints(folder) if own is None else [own]
-    found = next((checkpoint for checkpoint in candidates if checkpoint.resumable), None)
+    found = newest_resumable(candidates)
     if found is None:
         raise ResumeError(
             f"trainer.resume={folder} is neither {AUTO}, {NEVER} nor a folder with a checkpoint to "
@@ -150,15 +152,11 @@ def differences(then: RunIdentity, now: RunIdentity, free: Sequence[str] = ()) -
 def _differs(key: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
     if key in before and key in after:
         return bool(before[key] != after[key])
-    other = after if key in before else before
-    return _is_group(key, other)
-
-
-def _is_group(key: str, flat: Mapping[str, Any]) -> bool:
-    return any(other.startswith(f"{key}.") for other in flat)
+    return bool(_told(key, before) and _told(key, after))
 
 
 def _told(key: str, flat: Mapping[str, Any]) -> str:
+    """The value or group of that name; empty for neither."""
     if key in flat:
         return repr(flat[key])
     return ", ".join(
@@ -171,10 +169,10 @@ def _flat(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     if not isinstance(config, dict | list):
         yield prefix, config
         return
-    items = config.items() if isinstance(config, dict) else enumerate(config)
     if isinstance(config, list):
         yield f"{prefix}.length", len(config)
-    for name, value in items:
+        config = dict(enumerate(config))
+    for name, value in config.items():
         yield from _flat(value, f"{prefix}.{name}" if prefix else str(name))
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -43,17 +42,12 @@ logger = logging.getLogger(__name__)
 
 
 def train(config: PPOConfig, task: Task, start: float) -> int:
-    """Checks, trains, and lets the task make its end table; the exit code.
-
-    Args:
-        config: validated.
-        task: that has not run yet.
-        start: when the command was given, by ``time.monotonic``.
+    """Checks, trains, and lets the task, which has not run yet, make its end table; the exit code.
+    The command was given at ``start``, by ``time.monotonic``.
 
     Raises:
         UserError: for what cannot work.
     """
-    trainer_config = config.trainer
     surroundings = task.surroundings()
     surroundings.check()
     data = load_datasets(config.data, task.messages, task.check_row)
@@ -65,12 +59,10 @@ def train(config: PPOConfig, task: Task, start: float) -> int:
     for line in surroundings.forecast_lines(plan):
         logger.info("%s of this run: %s", line.subject, line.found)
     identity = RunIdentity.of(config, len(data.train))
-    restarts = Restarts(trainer_config)
+    restarts = Restarts(config.trainer)
 
     def find() -> Checkpoint | None:
-        if restarts.start is not None:
-            return restarts.start
-        return find_start(trainer_config, identity, task.free_config_keys)
+        return restarts.start or find_start(config.trainer, identity, task.free_config_keys)
 
     while True:
         try:
@@ -89,15 +81,7 @@ def _train(
     restarts: int,
     began: float,
 ) -> int:
-    """From a checkpoint or the beginning to the end; the exit code.
-
-    Args:
-        config: validated.
-        task: that has not run yet.
-        data: of the run.
-        find: the checkpoint to go on from.
-        restarts: of this run so far.
-        began: when the command was given, by ``time.monotonic``.
+    """From the checkpoint that ``find`` gives, or the beginning, to the end; the exit code.
 
     Raises:
         ProcessLostError: if a worker process was lost in training.
@@ -105,18 +89,18 @@ def _train(
     trainer_config, surroundings = config.trainer, task.surroundings()
     seed_everything(trainer_config.seed)
     output_dir = Path(trainer_config.default_local_dir)
-    num_ranks = trainer_config.ranks
     models = (config.actor_rollout_ref.model.path, config.critic.model.path)
     with (
         claim_run_folder(output_dir, models, find) as start_from,
-        ray_cluster(config.ray, num_ranks),
+        ray_cluster(config.ray, trainer_config.ranks),
         surroundings.running(),
     ):
         trainer_config.device = settle_device(trainer_config.device)
         require_vllm_build(trainer_config.device)
         surroundings.make_first_policy()
         redacted = redact(asdict(config))
-        write_yaml(output_dir / "config.yaml", redacted)
+        dump = yaml.safe_dump(redacted, sort_keys=False)
+        (output_dir / "config.yaml").write_text(dump, encoding="utf-8")
         write_environment(output_dir)
         tracking = Tracking(
             trainer_config.logger,
@@ -141,8 +125,3 @@ def _train(
         report.seconds["total"] = time.monotonic() - began
         task.reports().training(report)
         return 0
-
-
-def write_yaml(path: Path, content: Any) -> None:
-    """Writes a config dump."""
-    path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -7,10 +7,9 @@ step, whatever the next step has already done to the part.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,18 +21,6 @@ from verl.utils.files import write_text
 from verl.utils.redaction import redact
 from verl.utils.seeding import random_state, restore_random_state
 from verl.utils.tracking import tolerating
-
-
-class Stateful(Protocol):
-    """A part of a run with a state; what it returns is left alone by later steps."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what :meth:`state_dict` gave."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -64,8 +51,6 @@ class RunState:
     """The driver's state after ``step`` steps.
 
     Attributes:
-        step: steps done.
-        identity: of the run.
         parts: states by the name of the part.
         metrics: of the step, its validation included.
         seconds: wall seconds of training so far.
@@ -94,42 +79,20 @@ class RunState:
 
     def to_text(self) -> str:
         """As a file's content."""
-        content = {
-            "step": self.step,
-            "identity": asdict(self.identity),
-            "metrics": self.metrics,
-            "seconds": self.seconds,
-            "trackers": self.trackers,
-            "first": _result_to_json(self.first),
-            "last": _result_to_json(self.last),
-            "parts": self.parts,
-        }
-        return json.dumps(content) + "\n"
+        return json.dumps(asdict(self), default=np.ndarray.tolist) + "\n"
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> RunState:
         """Of a file's content."""
-        return cls(
-            step=content["step"],
-            identity=RunIdentity(**content["identity"]),
-            parts=content["parts"],
-            metrics=content["metrics"],
-            seconds=content["seconds"],
-            trackers=content["trackers"],
-            first=_result_from_json(content["first"]),
-            last=_result_from_json(content["last"]),
-        )
+        read = {
+            "identity": RunIdentity(**content["identity"]),
+            "first": _validation(content["first"]),
+            "last": _validation(content["last"]),
+        }
+        return cls(**content | read)
 
 
-def _result_to_json(result: ValidationResult | None) -> dict[str, Any] | None:
-    if result is None:
-        return None
-    columns = {name: values.tolist() for name, values in result.columns.items()}
-    sources = [str(source) for source in result.data_sources]
-    return {"step": result.step, "data_sources": sources, "columns": columns}
-
-
-def _result_from_json(content: dict[str, Any] | None) -> ValidationResult | None:
+def _validation(content: dict[str, Any] | None) -> ValidationResult | None:
     if content is None:
         return None
     columns = {name: np.array(values, np.float64) for name, values in content["columns"].items()}
@@ -141,11 +104,8 @@ def _result_from_json(content: dict[str, Any] | None) -> ValidationResult | None
 
 
 class DriverStreams:
-    """The driver's streams of random numbers: the process's, and that of the mini-batches' order.
-
-    Args:
-        rng: of the order.
-    """
+    """The driver's streams of random numbers: the process's, and ``rng``, which orders the
+    mini-batches."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -161,11 +121,7 @@ class DriverStreams:
 
 
 class KLCoefficient:
-    """The adaptive controller's coefficient; a fixed one is the configuration's business.
-
-    Args:
-        controller: of the KL in the reward.
-    """
+    """The adaptive controller's coefficient; a fixed one is the configuration's business."""
 
     def __init__(self, controller: AdaptiveKLController | FixedKLController) -> None:
         self._controller = controller
@@ -182,28 +138,19 @@ class KLCoefficient:
 
 class TaskState:
     """What the task has used up; its newest state is in a file as well, since it stays used up when
-    steps are taken again.
-
-    Args:
-        surroundings: of the task.
-        folder: of the run.
-    """
+    steps are taken again."""
 
     def __init__(self, surroundings: Surroundings, folder: Path) -> None:
         self._surroundings = surroundings
         self._file = folder / TASK_STATE_FILE
 
-    def write(self) -> dict[str, Any]:
-        """Into the file, as it is at this moment; returns it."""
+    def state_dict(self) -> dict[str, Any]:
+        """Of this moment, which the file then holds."""
         state = self._surroundings.state_dict()
         if state:
             with tolerating(f"{self._file.name} was not written"):
                 write_text(self._file, json.dumps(state) + "\n")
         return state
-
-    def state_dict(self) -> dict[str, Any]:
-        """Of this moment, which the file then holds."""
-        return self.write()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Of the checkpoint; the file says what was used up since."""
@@ -211,15 +158,3 @@ class TaskState:
         if self._file.is_file():
             newest = json.loads(self._file.read_text(encoding="utf-8"))
         self._surroundings.load_state_dict(state, newest)
-
-
-def states_of(parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
-    """The state of each part, by name."""
-    return {name: part.state_dict() for name, part in parts.items()}
-
-
-def load_states(parts: Mapping[str, Stateful], states: Mapping[str, dict[str, Any]]) -> None:
-    """Gives each part its state back; a part that the run did not have begins anew."""
-    for name, part in parts.items():
-        if name in states:
-            part.load_state_dict(states[name])

@@ -11,12 +11,13 @@ import numpy as np
 from verl.algorithms.maths import group_rows
 from verl.interfaces import RewardOutput, RolloutRequest
 from verl.protocol import DataProto
-from verl.trajectory import Trajectory
+from verl.trajectory import Trajectory, collate
+from verl.utils.rows import ground_truth
 
 
 @dataclass(frozen=True)
 class ScoredRollout:
-    """Trajectories of some prompts: ``batch`` is them collated and labelled by their rows."""
+    """Trajectories of some prompts; for ``batch`` see :func:`labelled_batch`."""
 
     requests: list[RolloutRequest]
     trajectories: list[Trajectory]
@@ -44,6 +45,17 @@ class ScoredRollout:
                 None if steps is None else [steps[i] for i in rows],
             ),
         )
+
+
+def labelled_batch(
+    requests: Sequence[RolloutRequest], trajectories: Sequence[Trajectory], pad_token_id: int
+) -> DataProto:
+    """The trajectories, collated, with ``data_source`` and ``ground_truth`` of their rows."""
+    columns = {
+        "data_source": [str(request.row["data_source"]) for request in requests],
+        "ground_truth": [ground_truth(request.row) for request in requests],
+    }
+    return collate(trajectories, pad_token_id).union(DataProto.from_dict(non_tensors=columns))
 
 
 def join_rewards(rewards: Sequence[RewardOutput]) -> RewardOutput:

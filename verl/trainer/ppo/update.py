@@ -11,36 +11,39 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from verl.config.model import UpdateConfig
 from verl.protocol import DataProto, pad_dataproto_to_divisor
 from verl.trajectory import TrajectoryStatus
 from verl.utils.balance import balanced_order
 
 # What the workers need; the rest of a batch stays on the driver.
-ACTOR_COLUMNS = (
-    "input_ids",
-    "attention_mask",
-    "responses",
-    "response_mask",
-    "old_log_probs",
-    "advantages",
-)
+SCORING_COLUMNS = ("input_ids", "attention_mask", "responses", "response_mask")
+ACTOR_COLUMNS = (*SCORING_COLUMNS, "old_log_probs", "advantages")
+CRITIC_COLUMNS = (*SCORING_COLUMNS, "values", "returns")
 # Of the actor, where the configuration asks for them.
 OPTIONAL_COLUMNS = ("ref_log_prob", "rollout_weights")
-CRITIC_COLUMNS = (
-    "input_ids",
-    "attention_mask",
-    "responses",
-    "response_mask",
-    "values",
-    "returns",
-)
-SCORING_COLUMNS = ("input_ids", "attention_mask", "responses", "response_mask")
 
 
 def without_truncated(batch: DataProto) -> DataProto:
     """The trajectories that did not end for want of room (Yu et al. 2025, "DAPO", section 3.4)."""
     status = batch.non_tensor_batch["status"]
     return batch[status != TrajectoryStatus.TRUNCATED.value]
+
+
+def run_update(
+    update: Callable[[DataProto], DataProto],
+    batch: DataProto,
+    config: UpdateConfig,
+    rng: np.random.Generator,
+    ranks: int,
+) -> dict[str, float]:
+    """Calls ``update`` on each mini-batch; the mean of its metrics."""
+    size, epochs = config.ppo_mini_batch_size, config.ppo_epochs
+    collected: dict[str, list[float]] = {}
+    for part in mini_batches(batch, size, epochs, config.shuffle, rng, ranks):
+        for name, value in update(part).meta_info["metrics"].items():
+            collected.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in collected.items()}
 
 
 def mini_batches(
@@ -54,17 +57,18 @@ def mini_batches(
     """
     for _ in range(epochs):
         order = rng.permutation(len(batch)) if shuffle else np.arange(len(batch))
-        for part in np.array_split(order, -(-len(batch) // size)):
-            filled = _fill_up(batch[part], ranks)
-            yield filled[spread_over_ranks(filled, ranks)]
+        for rows in np.array_split(order, -(-len(batch) // size)):
+            part, added = pad_dataproto_to_divisor(batch[rows], ranks)
+            if added:
+                part.tensors["response_mask"][-added:] = 0
+            yield part[spread_over_ranks(part, ranks)]
 
 
 def spread_over_ranks(batch: DataProto, ranks: int) -> list[int]:
     """Rows in an order whose consecutive pieces, one a rank, hold about as many tokens each."""
-    assert batch.batch is not None
     if ranks == 1:
         return list(range(len(batch)))
-    return balanced_order(batch.batch["attention_mask"].sum(dim=1).tolist(), ranks)
+    return balanced_order(batch.tensors["attention_mask"].sum(dim=1).tolist(), ranks)
 
 
 def computed_in_balance(
@@ -74,22 +78,3 @@ def computed_in_balance(
     tokens each."""
     order = spread_over_ranks(batch, ranks)
     return compute(batch[order])[np.argsort(order)]
-
-
-def _fill_up(part: DataProto, ranks: int) -> DataProto:
-    filled, added = pad_dataproto_to_divisor(part, ranks)
-    if added:
-        assert filled.batch is not None
-        filled.batch["response_mask"][-added:] = 0
-    return filled
-
-
-def run_update(
-    update: Callable[[DataProto], DataProto], parts: Iterator[DataProto]
-) -> dict[str, float]:
-    """Calls ``update`` on each mini-batch; the mean of its metrics."""
-    collected: dict[str, list[float]] = {}
-    for part in parts:
-        for name, value in update(part).meta_info["metrics"].items():
-            collected.setdefault(name, []).append(value)
-    return {name: float(np.mean(values)) for name, values in collected.items()}

@@ -8,26 +8,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from verl.columns import Column
-from verl.config.sampling import Sampling
+from verl.config.ppo import PPOConfig
 from verl.interfaces import RewardFunction, RolloutOptions, RolloutRequest, RolloutSource
-from verl.protocol import DataProto
 from verl.task import ValidationResult
-from verl.trajectory import Trajectory, collate
+from verl.trainer.ppo.scored_rollout import labelled_batch
+from verl.trajectory import Trajectory
 from verl.utils.dataset import PromptDataset
-from verl.utils.rows import ground_truth
 
 ALL_SOURCES = "all"
 
 logger = logging.getLogger(__name__)
-
-
-def label(batch: DataProto, rows: list[dict[str, object]]) -> DataProto:
-    """Adds ``data_source`` and ``ground_truth`` of the rows the trajectories came from."""
-    columns = {
-        "data_source": [str(row["data_source"]) for row in rows],
-        "ground_truth": [ground_truth(row) for row in rows],
-    }
-    return batch.union(DataProto.from_dict(non_tensors=columns))
 
 
 def validation_requests(dataset: PromptDataset) -> list[RolloutRequest]:
@@ -36,30 +26,22 @@ def validation_requests(dataset: PromptDataset) -> list[RolloutRequest]:
 
 
 def validate(
-    dataset: PromptDataset,
+    config: PPOConfig,
+    requests: Sequence[RolloutRequest],
     source: RolloutSource,
     reward_function: RewardFunction,
-    sampling: Sampling,
     pad_token_id: int,
-    batch_size: int | None,
     step: int,
-    seed: int,
     on_finished: Callable[[Trajectory], None] | None = None,
 ) -> tuple[ValidationResult, list[Trajectory]]:
-    """Rolls every row out once; no row is dropped, no training state moves.
-
-    Args:
-        batch_size: rows in flight together; None takes all.
-        seed: of the run. Sampled validations of a run draw the same noise and differ by the
-            policy alone, as a row's uid stays.
-    """
-    options = RolloutOptions.of(sampling, seed)
+    """Rolls every row out once; no row is dropped, no training state moves. Sampled validations of
+    a run draw the same noise and differ by the policy alone, as seed and uids stay."""
+    options = RolloutOptions.of(config.actor_rollout_ref.rollout.val, config.trainer.seed)
     trajectories: list[Trajectory] = []
-    requests = validation_requests(dataset)
-    size = batch_size or len(requests)
+    size = config.data.val_batch_size or len(requests)
     for start in range(0, len(requests), size):
         trajectories += source.rollout(requests[start : start + size], options, on_finished)
-    batch = label(collate(trajectories, pad_token_id), dataset.rows)
+    batch = labelled_batch(requests, trajectories, pad_token_id)
     reward = reward_function(batch, validate=True)
     columns = {**reward.metrics, "reward": reward.scores}
     return ValidationResult(step, batch.non_tensor_batch["data_source"], columns), trajectories

@@ -29,51 +29,37 @@ class Workers:
         config: of the run; its ``trainer.device`` is settled, "cpu" or "cuda".
         training_steps: PPO steps, for the learning-rate schedules.
         restarts: how often the run has had to start its processes again.
+
+    Attributes:
+        actor, critic: handles of policy and value model; None for one that is not there.
+        reference: the handle of who gives the reference's log-probs.
+        trained: the handles of actor and, if there is one, critic, by name.
+        world_size: ranks that share a mini-batch.
     """
 
     def __init__(self, config: PPOConfig, training_steps: int, restarts: int = 0) -> None:
         self.roles = Roles.of(config)
         self._restarts = restarts
-        self.device = config.trainer.device
         self._profiler = config.trainer.profiler
-        pool = RayResourcePool(
-            [config.trainer.n_gpus_per_node] * config.trainer.nnodes, use_gpu=self.device == "cuda"
-        )
-        if self.device == "cpu":
-            # The engines share nothing with the workers: they start at once, while those load.
-            self.engine = _start_engines(config, self.device, pool.reserved_ranks())
-            self._group = _start_group(config, pool, self.roles, self.device, training_steps)
+        trainer, on_cuda = config.trainer, config.trainer.device == "cuda"
+        pool = RayResourcePool([trainer.n_gpus_per_node] * trainer.nnodes, use_gpu=on_cuda)
+        if on_cuda:
+            self._group = _start_group(config, pool, self.roles, training_steps)
+            self.engine = _start_engines(config, self._group.devices)
         else:
-            self._group = _start_group(config, pool, self.roles, self.device, training_steps)
-            self.engine = _start_engines(config, self.device, self._group.devices)
+            # The engines share nothing with the workers: they start at once, while those load.
+            self.engine = _start_engines(config, pool.reserved_ranks())
+            self._group = _start_group(config, pool, self.roles, training_steps)
         self.engine.wait_until_ready()
         self.engine.sleep()
+        self.world_size = self._group.world_size
+        self.actor: Any = self._group["actor"]
+        self.critic: Any = self._group["critic"] if self.roles.critic else None
+        self.reference = self._group["reference"] if self.roles.reference_worker else self.actor
+        self.trained: dict[str, Any] = {"actor": self.actor}
+        if self.roles.critic:
+            self.trained["critic"] = self.critic
         self.engine.refresh = partial(refresh_weights, self.actor)
-
-    @property
-    def world_size(self) -> int:
-        """Ranks that share a mini-batch."""
-        return self._group.world_size
-
-    @property
-    def actor(self) -> Any:
-        """The policy's role handle."""
-        return self._group["actor"]
-
-    @property
-    def critic(self) -> Any:
-        """The critic's role handle; only with ``roles.critic``."""
-        return self._group["critic"]
-
-    @property
-    def reference(self) -> Any:
-        """The handle of who gives the reference's log-probs; only with ``roles.reference``."""
-        return self._group["reference" if self.roles.reference_worker else "actor"]
-
-    @property
-    def trained_roles(self) -> dict[str, Any]:
-        """Handles of what is trained, by name: the actor and, if there is one, the critic."""
-        return {"actor": self.actor} | ({"critic": self.critic} if self.roles.critic else {})
 
     @contextmanager
     def profiled(self, step: int, folder: Path) -> Iterator[None]:
@@ -86,13 +72,6 @@ class Workers:
         yield
         self.actor.stop_profiler(str(folder), f"step_{step}")
         logger.info("step %d was profiled: %s", step, folder)
-
-    @contextmanager
-    def changing_weights(self) -> Iterator[None]:
-        """Updates of the policy, to their publication: an engine that is started again meanwhile
-        gets what comes of them."""
-        with self.engine.weights_lock:
-            yield
 
     def publish_weights(self) -> None:
         """The engines take over the policy's present weights and are awake afterwards."""
@@ -112,27 +91,18 @@ class Workers:
         self._group.shutdown()
 
 
-def _max_model_len(config: PPOConfig) -> int:
-    explicit = config.actor_rollout_ref.rollout.max_model_len
-    return explicit or config.data.max_prompt_length
-
-
-def _start_engines(config: PPOConfig, device: str, ranks: list[RankDevice]) -> RolloutReplicas:
-    rollout = config.actor_rollout_ref.rollout
+def _start_engines(config: PPOConfig, ranks: list[RankDevice]) -> RolloutReplicas:
+    policy, trainer = config.actor_rollout_ref, config.trainer
+    max_model_len = policy.rollout.max_model_len or config.data.max_prompt_length
     return RolloutReplicas(
-        rollout,
-        config.actor_rollout_ref.model.path,
-        device,
-        _max_model_len(config),
-        config.trainer.seed,
-        ranks,
+        policy.rollout, policy.model.path, trainer.device, max_model_len, trainer.seed, ranks
     )
 
 
 def _start_group(
-    config: PPOConfig, pool: RayResourcePool, roles: Roles, device: str, training_steps: int
+    config: PPOConfig, pool: RayResourcePool, roles: Roles, training_steps: int
 ) -> RayWorkerGroup:
-    policy = config.actor_rollout_ref
+    policy, trainer = config.actor_rollout_ref, config.trainer
     temperature = policy.rollout.temperature
     samples = config.data.train_batch_size * policy.rollout.n_agent
     learning = training_steps - (config.critic.warmup_steps if roles.critic else 0)
@@ -148,6 +118,7 @@ def _start_group(
         critic = config.critic
         critic_steps = training_steps * critic.ppo_epochs * (samples // critic.ppo_mini_batch_size)
         classes["critic"] = RayClassWithInit(CriticWorker, critic, critic_steps)
-    logger.info("starting %d %s ranks: %s", pool.world_size, device, ", ".join(classes))
-    trainer = config.trainer
-    return RayWorkerGroup(pool, classes, device, trainer.cpu_threads, trainer.start_timeout_s)
+    logger.info("starting %d %s ranks: %s", pool.world_size, trainer.device, ", ".join(classes))
+    return RayWorkerGroup(
+        pool, classes, trainer.device, trainer.cpu_threads, trainer.start_timeout_s
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer.interruption import SIGNALS, Interruption, StopRequestedError
-from verl.trainer.ppo.interruptible_source import InterruptibleSource
+from verl.trainer.ppo.prompts import InterruptibleSource
 from verl.trajectory import Trajectory
 
 

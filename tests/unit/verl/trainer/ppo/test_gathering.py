@@ -22,8 +22,7 @@ from verl.interfaces import RewardOutput, RolloutOptions, RolloutRequest
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
 from verl.trainer.ppo.gathering import Gatherer, TrainingStoppedError
-from verl.trainer.ppo.prompts import NextPrompts, PromptRequests
-from verl.trainer.ppo.row_stream import RowStream
+from verl.trainer.ppo.prompts import NextPrompts, PromptRequests, RowStream
 from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory
 from verl.utils.dataset import PromptDataset
 
@@ -120,7 +119,12 @@ def gatherer(
     stop_reason: Callable[[], str | None] = lambda: None,
 ) -> tuple[Gatherer, RowStream]:
     config = PPOConfig(
-        data=DataConfig(train_files=["t"], val_files=["v"], train_batch_size=PROMPTS),
+        data=DataConfig(
+            train_files=["t"],
+            val_files=["v"],
+            train_batch_size=PROMPTS,
+            shuffle_train_dataloader=False,
+        ),
         algorithm=algorithm,
         actor_rollout_ref=ActorRolloutRefConfig(
             actor=ActorConfig(ppo_mini_batch_size=8), rollout=RolloutConfig(n_agent=2)
@@ -128,9 +132,9 @@ def gatherer(
         critic=CriticConfig(ppo_mini_batch_size=8),
         trainer=TrainerConfig(device="cpu"),
     )
-    rows = RowStream(ROWS, PROMPTS, seed=0, shuffle=False)
-    prompts = NextPrompts(PromptRequests(config, rows, dataset), agent)
-    return Gatherer(config, prompts, agent, reward, stop_reason, True, 0), rows
+    requests = PromptRequests(config, dataset)
+    prompts = NextPrompts(requests, agent)
+    return Gatherer(config, prompts, agent, reward, stop_reason, 0), requests.rows
 
 
 def dapo(metric: str = "score", bound: int = 4) -> AlgorithmConfig:

@@ -20,7 +20,6 @@ from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trainer.interruption import StopRequestedError
 from verl.trainer.ppo.prompts import PromptRequests, SampledPrompts
 from verl.trainer.ppo.prompts_under_way import PromptsUnderWay
-from verl.trainer.ppo.row_stream import RowStream
 from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory
 from verl.utils.dataset import PromptDataset
 
@@ -89,15 +88,19 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PromptDataset:
 
 def make(dataset: PromptDataset, source: Source) -> PromptsUnderWay:
     config = PPOConfig(
-        data=DataConfig(train_files=["t"], val_files=["v"], train_batch_size=PER_STEP),
+        data=DataConfig(
+            train_files=["t"],
+            val_files=["v"],
+            train_batch_size=PER_STEP,
+            shuffle_train_dataloader=False,
+        ),
         actor_rollout_ref=ActorRolloutRefConfig(
             actor=ActorConfig(ppo_mini_batch_size=8), rollout=RolloutConfig(n_agent=2)
         ),
         critic=CriticConfig(ppo_mini_batch_size=8),
         trainer=TrainerConfig(device="cpu"),
     )
-    rows = RowStream(ROWS, PER_STEP, seed=0, shuffle=False)
-    requests = PromptRequests(config, rows, dataset)
+    requests = PromptRequests(config, dataset)
     return PromptsUnderWay(requests, source, PER_STEP, STEPS, source.abandoning)
 
 

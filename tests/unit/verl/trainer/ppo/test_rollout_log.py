@@ -14,10 +14,15 @@ from verl.config.ppo import SamplesConfig
 from verl.config.validation import ConfigError
 from verl.interfaces import RewardOutput, RolloutRequest
 from verl.trainer.evaluation.records import EvaluationRecord, RecordError
-from verl.trainer.ppo.rollout_log import read_trajectories, write_trajectories
-from verl.trainer.ppo.samples import SampleLog, spread
+from verl.trainer.ppo.rollout_log import (
+    SampleLog,
+    read_trajectories,
+    spread,
+    write_trajectories,
+)
+from verl.trainer.ppo.scored_rollout import ScoredRollout
 from verl.trainer.run_folder import claim_run_folder
-from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory, TrajectoryStatus
+from verl.trajectory import AgentRecord, Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 
 ODD_TEXT = "a\u2028b\u0085c\nd 東京 \ud800"
 
@@ -55,8 +60,10 @@ def rollout(count: int) -> tuple[list[RolloutRequest], list[Trajectory]]:
     return requests, trajectories
 
 
-def reward(count: int) -> RewardOutput:
-    return RewardOutput(np.arange(count) / 8, {"em": np.ones(count)})
+def scored(count: int) -> ScoredRollout:
+    requests, trajectories = rollout(count)
+    reward = RewardOutput(np.arange(count) / 8, {"em": np.ones(count)})
+    return ScoredRollout(requests, trajectories, collate(trajectories, 0), reward)
 
 
 def test_what_is_written_can_be_read(tmp_path: Path) -> None:
@@ -92,9 +99,8 @@ def test_a_record_of_another_agent_is_not_misread(tmp_path: Path) -> None:
 
 def test_samples_of_the_newest_steps_are_kept(tmp_path: Path) -> None:
     log = SampleLog(tmp_path, SamplesConfig(per_step=2, keep_steps=3))
-    requests, trajectories = rollout(8)
     for step in range(1, 6):
-        log.write(step, requests, trajectories, reward(8))
+        log.write(step, scored(8))
     files = sorted(path.name for path in (tmp_path / "samples").iterdir())
     assert files == ["step_3.jsonl", "step_4.jsonl", "step_5.jsonl"]
     kept = read_trajectories(tmp_path / "samples" / "step_5.jsonl", Told)
@@ -105,7 +111,7 @@ def test_samples_of_the_newest_steps_are_kept(tmp_path: Path) -> None:
 
 
 def test_no_samples_are_kept_where_none_are_wanted(tmp_path: Path) -> None:
-    SampleLog(tmp_path, SamplesConfig(per_step=0)).write(1, *rollout(4), reward(4))
+    SampleLog(tmp_path, SamplesConfig(per_step=0)).write(1, scored(4))
     assert not (tmp_path / "samples").exists()
 
 
@@ -113,12 +119,12 @@ def test_samples_that_cannot_be_written_do_not_end_the_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "samples").write_text("a file where the folder should be", encoding="utf-8")
-    SampleLog(tmp_path, SamplesConfig()).write(7, *rollout(4), reward(4))
+    SampleLog(tmp_path, SamplesConfig()).write(7, scored(4))
     assert "samples of step 7 were not written" in caplog.text
 
 
 def test_the_next_run_of_this_name_sets_the_samples_aside(tmp_path: Path) -> None:
-    SampleLog(tmp_path, SamplesConfig()).write(9, *rollout(4), reward(4))
+    SampleLog(tmp_path, SamplesConfig()).write(9, scored(4))
     with claim_run_folder(tmp_path):
         assert not (tmp_path / "samples").exists()
 

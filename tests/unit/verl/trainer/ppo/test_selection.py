@@ -15,8 +15,8 @@ from verl.config.ppo import AlgorithmConfig
 from verl.interfaces import RolloutRequest
 from verl.protocol import DataProto
 from verl.trainer.ppo.advantage import add_advantages, add_token_level_scores
+from verl.trainer.ppo.gathering import select_for_update
 from verl.trainer.ppo.rollout_log import write_trajectories
-from verl.trainer.ppo.selection import select_for_update
 from verl.trainer.ppo.update import mini_batches, without_truncated
 from verl.trainer.ppo.validation import count_excluded
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
@@ -38,14 +38,14 @@ def test_excluded_ones_and_their_lonely_peers_are_left_out_and_counted() -> None
         trajectory("b"),
         trajectory("c", excluded=True),
     ]
-    alone_allowed = select_for_update(rollout, needs_peers=False)
-    assert alone_allowed.kept == [0, 2, 3]
-    assert alone_allowed.metrics() == {"rollout/excluded": 2.0, "rollout/alone": 0.0}
-    relative = select_for_update(rollout, needs_peers=True)
-    assert relative.kept == [2, 3]
-    assert relative.metrics() == {"rollout/excluded": 2.0, "rollout/alone": 1.0}
-    nothing = select_for_update([trajectory("a", excluded=True)], needs_peers=False)
-    assert nothing.kept == []
+    kept, left_out = select_for_update(rollout, needs_peers=False)
+    assert kept == [0, 2, 3]
+    assert left_out == {"rollout/excluded": 2.0, "rollout/alone": 0.0}
+    kept, left_out = select_for_update(rollout, needs_peers=True)
+    assert kept == [2, 3]
+    assert left_out == {"rollout/excluded": 2.0, "rollout/alone": 1.0}
+    kept, _ = select_for_update([trajectory("a", excluded=True)], needs_peers=False)
+    assert kept == []
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "gae"])
@@ -53,7 +53,7 @@ def test_an_excluded_reward_moves_nobodys_advantage(estimator: str) -> None:
     """The broken third of group a has a reward that would shift baseline and whitening."""
 
     def advantages(rollout: list[Trajectory], scores: list[float]) -> torch.Tensor:
-        kept = select_for_update(rollout, needs_peers=estimator == "grpo").kept
+        kept, _ = select_for_update(rollout, needs_peers=estimator == "grpo")
         batch = collate([rollout[i] for i in kept], pad_token_id=0)
         assert batch.batch is not None
         add_token_level_scores(batch, torch.tensor([scores[i] for i in kept]))
