@@ -25,10 +25,6 @@ from verl.utils.unused_libraries import not_found
 if TYPE_CHECKING:  # importing vllm takes seconds and reads the environment
     from vllm import RequestOutput, TokensPrompt
     from vllm import SamplingParams as VLLMSamplingParams
-    from vllm.distributed.weight_transfer.base import (
-        WeightTransferInitRequest,
-        WeightTransferUpdateRequest,
-    )
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
@@ -172,22 +168,6 @@ class InlineEngine:
             lambda engine: engine.collective_rpc(method, kwargs=kwargs)
         )
         return results
-
-    async def init_weight_transfer_engine(self, request: WeightTransferInitRequest) -> None:
-        """Once, before the first update."""
-        await self.collective_rpc("init_weight_transfer_engine", {"init_info": request.init_info})
-
-    async def start_weight_update(self) -> None:
-        """Makes the weights loadable."""
-        await self.collective_rpc("start_weight_update")
-
-    async def update_weights(self, request: WeightTransferUpdateRequest) -> None:
-        """Loads some of the weights."""
-        await self.collective_rpc("update_weights", {"update_info": request.update_info})
-
-    async def finish_weight_update(self) -> None:
-        """From here on the engine computes with the new weights."""
-        await self.collective_rpc("finish_weight_update")
 
     async def pause_generation(self, *, mode: str, clear_cache: bool) -> None:
         """Takes no step more until :meth:`resume_generation`; requests stay as they are, which is

@@ -31,11 +31,6 @@ from verl.workers.weight_transfer.buffers import Handle, attach_buffer, memory_i
 
 
 @dataclass
-class BucketInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on beforehand."""
-
-
-@dataclass
 class BucketUpdateInfo(WeightTransferUpdateInfo):
     """See :meth:`verl.workers.weight_transfer.buckets.FilledBucket.to_message`."""
 
@@ -46,10 +41,10 @@ class BucketUpdateInfo(WeightTransferUpdateInfo):
     sources: dict[str, Handle]
 
 
-class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo]):
+class BucketTransferEngine(WeightTransferEngine[WeightTransferInitInfo, BucketUpdateInfo]):
     """Reads tensors where the trainer laid them out and loads them as a checkpoint."""
 
-    init_info_cls = BucketInitInfo
+    init_info_cls = WeightTransferInitInfo
     update_info_cls = BucketUpdateInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,8 +52,8 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
         # Both buffers that the trainer fills in turn; on a GPU for the time of an update.
         self._attached: dict[tuple[Any, ...], torch.Tensor] = {}
 
-    def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
-        """Nothing to set up."""
+    def init_transfer_engine(self, init_info: WeightTransferInitInfo) -> None:
+        """Nothing to set up, and never called."""
 
     def start_weight_update(self) -> None:
         """Makes weights loadable again that vLLM repacked after loading."""
