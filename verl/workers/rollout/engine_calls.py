@@ -34,7 +34,7 @@ class EngineCalls:
         return {memory for memories in self._all("start_weight_update") for memory in memories}
 
     def load_weights(self, bucket: dict[str, Any]) -> None:
-        """Every engine loads one bucket, see :meth:`FilledBucket.to_message`; it may be overwritten
+        """Every engine loads one bucket, as :class:`FilledBucket` has it; it may be overwritten
         afterwards."""
         self._all("load_weights", bucket)
 

@@ -8,6 +8,7 @@ afterwards the engines are awake and compute with the new weights.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 from verl.workers.rollout.engine_calls import EngineCalls
@@ -61,7 +62,7 @@ def _transfer(actor: Any, engine: EngineCalls) -> None:
             if loading is not None:
                 loading.result()
             # The next bucket is gathered meanwhile, into the other buffer.
-            loading = loader.submit(engine.load_weights, bucket.to_message())
+            loading = loader.submit(engine.load_weights, asdict(bucket))
         if loading is not None:
             loading.result()
     engine.finish_weight_update()

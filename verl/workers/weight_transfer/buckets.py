@@ -7,8 +7,8 @@ if it holds a single tensor that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,9 +48,13 @@ class Slot:
     """One tensor's place in a bucket; ``offset`` and ``nbytes`` in bytes."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: list[int]
     offset: int
     nbytes: int
+
+    def view(self, buffer: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor that lies here in a flat uint8 buffer."""
+        return buffer[self.offset : self.offset + self.nbytes].view(dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class BucketPlan:
     """What goes into which bucket."""
 
     dtype: torch.dtype
-    buckets: tuple[tuple[Slot, ...], ...]
+    buckets: list[list[Slot]]
 
     def buffer_size(self, number: int) -> int:
         """Bytes of the buffer for bucket ``number``, which it shares with every second one."""
@@ -67,7 +71,8 @@ class BucketPlan:
 
 @dataclass(frozen=True)
 class FilledBucket:
-    """A bucket that lies ready.
+    """A bucket that lies ready. Its ``asdict`` holds plain values, which vLLM's own encoding takes
+    without pickle.
 
     Attributes:
         dtype: of all tensors, such as "bfloat16".
@@ -78,19 +83,8 @@ class FilledBucket:
     """
 
     dtype: str
-    slots: tuple[Slot, ...]
+    slots: list[Slot]
     sources: dict[str, dict[str, Any]]
-
-    def to_message(self) -> dict[str, Any]:
-        """The arguments of the receiver's update info: plain values, which vLLM's own encoding
-        takes without pickle."""
-        return {
-            "dtype": self.dtype,
-            "names": [slot.name for slot in self.slots],
-            "shapes": [list(slot.shape) for slot in self.slots],
-            "offsets": [slot.offset for slot in self.slots],
-            "sources": self.sources,
-        }
 
 
 def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> BucketPlan:
@@ -109,13 +103,12 @@ def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> Buc
         if not buckets or offset + nbytes > max_bytes:
             buckets.append([])
             offset = 0
-        buckets[-1].append(Slot(name, tuple(shape), offset, nbytes))
+        buckets[-1].append(Slot(name, list(shape), offset, nbytes))
         end = offset + nbytes
-    return BucketPlan(dtype, tuple(map(tuple, buckets)))
+    return BucketPlan(dtype, buckets)
 
 
-def merge_sources(parts: Iterable[FilledBucket]) -> FilledBucket:
+def merge_sources(parts: Sequence[FilledBucket]) -> FilledBucket:
     """One description for all engines from those of the ranks."""
-    parts = list(parts)
     sources = {memory: source for part in parts for memory, source in part.sources.items()}
-    return FilledBucket(parts[0].dtype, parts[0].slots, sources)
+    return replace(parts[0], sources=sources)

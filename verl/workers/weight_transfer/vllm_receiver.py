@@ -26,18 +26,16 @@ from vllm.model_executor.model_loader.reload import (
 )
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-from verl.workers.weight_transfer.buckets import BACKEND
+from verl.workers.weight_transfer.buckets import BACKEND, Slot
 from verl.workers.weight_transfer.buffers import Handle, attach_buffer, memory_id
 
 
 @dataclass
 class BucketUpdateInfo(WeightTransferUpdateInfo):
-    """See :meth:`verl.workers.weight_transfer.buckets.FilledBucket.to_message`."""
+    """The plain values of :class:`verl.workers.weight_transfer.buckets.FilledBucket`."""
 
     dtype: str
-    names: list[str]
-    shapes: list[list[int]]
-    offsets: list[int]
+    slots: list[dict[str, Any]]
     sources: dict[str, Handle]
 
 
@@ -110,11 +108,8 @@ class WorkerExtension:
 def tensors_in(memory: torch.Tensor, info: BucketUpdateInfo) -> list[tuple[str, torch.Tensor]]:
     """Names and tensors of a bucket, as views."""
     dtype: torch.dtype = getattr(torch, info.dtype)
-    tensors = []
-    for name, shape, offset in zip(info.names, info.shapes, info.offsets, strict=True):
-        nbytes = torch.Size(shape).numel() * dtype.itemsize
-        tensors.append((name, memory[offset : offset + nbytes].view(dtype).view(shape)))
-    return tensors
+    slots = [Slot(**values) for values in info.slots]
+    return [(slot.name, slot.view(memory, dtype)) for slot in slots]
 
 
 def _copy_what_waits(model: torch.nn.Module, memory: torch.Tensor) -> None:
