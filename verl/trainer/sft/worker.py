@@ -17,9 +17,14 @@ from verl.single_controller.worker import RankInfo
 from verl.trainer.sft.examples import Example, training_examples, validation_examples
 from verl.trainer.sft.gate import GateReport
 from verl.utils.balance import balanced_order
-from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
+from verl.utils.sequence_packing import (
+    ModelInput,
+    TokenSequence,
+    equalise_over_ranks,
+    lay_out,
+    micro_batches_by_tokens,
+)
 from verl.workers.fsdp.engine import FSDPEngine
-from verl.workers.fsdp.micro_batching import MicroBatchLimits, plan_micro_batches
 from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
@@ -42,7 +47,6 @@ class SFTWorker(TrainedWorker):
             config.optim,
             config.total_steps,
         )
-        self._limits = MicroBatchLimits(1, config.trainer.max_token_len_per_gpu)
         self._examples = training_examples(config)
         self._validation = validation_examples(config)
         self._gate = build_component(config.gate) if config.gate and self.rank == 0 else None
@@ -56,14 +60,8 @@ class SFTWorker(TrainedWorker):
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
         total = _learned_tokens(examples)
         mean = self._mean_loss(examples, total, lambda part: (part * self.world_size).backward())
-        lr = self._engine.lr
-        norm, stepped = self._engine.optimizer_step()
-        return {
-            "train/loss": mean,
-            "train/grad_norm": norm,
-            "train/lr": lr,
-            "train/nonfinite_steps": float(not stepped),
-        }
+        metrics = {"loss": mean} | self._engine.optimizer_step()
+        return {f"train/{name}": value for name, value in metrics.items()}
 
     @register(Dispatch.ONE_TO_ALL)
     def validation_loss(self) -> float:
@@ -87,7 +85,10 @@ class SFTWorker(TrainedWorker):
         own = order[self.rank * size : (self.rank + 1) * size]
         packed, device = self._engine.packed, self.device
         mean = torch.zeros((), dtype=torch.float64, device=device)
-        for group in plan_micro_batches([lengths[i] for i in own], self._limits, packed, device):
+        own_lengths = [lengths[i] for i in own]
+        limit = self._config.trainer.max_token_len_per_gpu
+        groups = micro_batches_by_tokens(own_lengths, limit, padded=not packed)
+        for group in equalise_over_ranks(groups, own_lengths, device):
             batch = _model_input(examples, [own[i] for i in group], packed, device)
             part = -self._engine.model(batch).log_probs.sum() / total
             on_part(part)

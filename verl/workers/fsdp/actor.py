@@ -23,10 +23,10 @@ from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.lora import without_adapters
 from verl.workers.fsdp.micro_batching import (
-    MicroBatchLimits,
     compute_per_token,
     global_counts,
     iterate_micro_batches,
+    metrics_of,
     sum_over_ranks,
 )
 from verl.workers.fsdp.trained_worker import TrainedWorker
@@ -66,9 +66,6 @@ class ActorWorker(TrainedWorker):
         self._engine = FSDPEngine(
             model, config.fsdp_config, self.device, "lm", config.optim, total_steps
         )
-        self._limits = MicroBatchLimits.from_config(
-            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
-        )
         self._buffers = BufferPair(self.device)
         self._sender: BucketSender | None = None
 
@@ -80,7 +77,7 @@ class ActorWorker(TrainedWorker):
             log_probs, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
             return {"old_log_probs": log_probs, "entropys": entropy}
 
-        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+        return compute_per_token(data, self._engine, self._config, function)
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
@@ -90,7 +87,7 @@ class ActorWorker(TrainedWorker):
             ValueError: if it has none.
         """
         with without_adapters(self._engine.model):
-            return _reference_log_probs(data, self._engine, self._limits, self._temperature)
+            return _reference_log_probs(data, self._engine, self._config, self._temperature)
 
     @register(Dispatch.DP_COMPUTE)
     def update_actor(self, mini_batch: DataProto) -> DataProto:
@@ -107,7 +104,7 @@ class ActorWorker(TrainedWorker):
         )
         names = TERMS if self._config.has_kl_loss else TERMS[:-1]
         sums = dict.fromkeys(names, 0.0)
-        for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
+        for batch in iterate_micro_batches(mini_batch, self._engine, self._config):
             terms = actor_terms(
                 self._tokens(mini_batch, weights, batch), self._config, self._policy_loss
             )
@@ -116,19 +113,13 @@ class ActorWorker(TrainedWorker):
             (loss * self.world_size / total).backward()
             for name, value in terms.items():
                 sums[name] += float(value.detach())
-        lr = self._engine.lr
-        norm, stepped = self._engine.optimizer_step()
+        step = self._engine.optimizer_step()
         tokens = max(1.0, counts.tokens)
-        metrics: dict[str, float] = {
-            f"actor/{name}": value / (total if name in AGGREGATED else tokens)
+        metrics = {
+            name: value / (total if name in AGGREGATED else tokens)
             for name, value in sum_over_ranks(sums, self.device).items()
         }
-        metrics |= {
-            "actor/grad_norm": norm,
-            "actor/lr": lr,
-            "actor/nonfinite_steps": float(not stepped),
-        }
-        return DataProto(meta_info={"metrics": metrics})
+        return metrics_of("actor", metrics | step)
 
     def _tokens(self, data: DataProto, weights: torch.Tensor, batch: ModelInput) -> ActorTokens:
         """The micro-batch's, with the policy's present log-probs and entropies."""
@@ -205,22 +196,20 @@ class ReferenceWorker(Worker):
         temperature: float,
     ) -> None:
         super().__init__(info)
+        self._config = config
         self._temperature = temperature
         self._engine = FSDPEngine(model, ref.fsdp_config, self.device)
-        self._limits = MicroBatchLimits.from_config(
-            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
-        )
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
         """``ref_log_prob`` of the response tokens, (B, R) float32."""
-        return _reference_log_probs(data, self._engine, self._limits, self._temperature)
+        return _reference_log_probs(data, self._engine, self._config, self._temperature)
 
 
 def _reference_log_probs(
-    data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits, temperature: float
+    data: DataProto, engine: FSDPEngine, config: ActorConfig, temperature: float
 ) -> DataProto:
     def function(batch: ModelInput) -> dict[str, torch.Tensor]:
         return {"ref_log_prob": engine.model(batch, temperature).log_probs}
 
-    return DataProto.from_dict(compute_per_token(data, engine, limits, function))
+    return compute_per_token(data, engine, config, function)

@@ -8,8 +8,8 @@ depend on world size, micro-batches, padding or packing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Iterator
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ class FSDPEngine:
                 fused=True,  # offloaded and on the CPU as well: it uses all of torch's threads
             )
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self.optimizer, _schedule(optim_config, total_steps)
+                self.optimizer, partial(_lr_factor, optim_config, total_steps)
             )
             self._state = TrainingState(self.model, self.optimizer, self.scheduler)
 
@@ -111,12 +111,11 @@ class FSDPEngine:
 
     # -- optimisation ----------------------------------------------------------------------
 
-    def optimizer_step(self) -> tuple[float, bool]:
-        """Clips, steps and advances the schedule; returns the gradient norm and whether it stepped.
-
-        With a non-finite norm nothing changes but the schedule.
-        """
+    def optimizer_step(self) -> dict[str, float]:
+        """Clips, steps and advances the schedule; with a non-finite norm nothing changes but the
+        schedule. Returns metrics: ``grad_norm``, ``lr`` of this step, ``nonfinite_steps``."""
         assert self.optimizer is not None
+        lr = float(self.optimizer.param_groups[0]["lr"])
         norm_tensor: Any = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optim_config.grad_clip
         )
@@ -128,13 +127,7 @@ class FSDPEngine:
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
-        return norm, finite
-
-    @property
-    def lr(self) -> float:
-        """Learning rate of the next step."""
-        assert self.optimizer is not None
-        return float(self.optimizer.param_groups[0]["lr"])
+        return {"grad_norm": norm, "lr": lr, "nonfinite_steps": float(not finite)}
 
     # -- weights out -----------------------------------------------------------------------
 
@@ -185,21 +178,14 @@ class FSDPEngine:
         self._state.load(state)
 
 
-def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """Factor on the peak learning rate by optimizer step."""
-
-    def factor(step: int) -> float:
-        if step < config.lr_warmup_steps:
-            return (step + 1) / config.lr_warmup_steps
-        if config.warmup_style == "constant":
-            return 1.0
-        span = max(1, total_steps - config.lr_warmup_steps)
-        progress = min(1.0, (step - config.lr_warmup_steps) / span)
-        shape = (
-            1 - progress
-            if config.warmup_style == "linear"
-            else (1 + math.cos(math.pi * progress)) / 2
-        )
-        return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
-
-    return factor
+def _lr_factor(config: OptimConfig, total_steps: int, step: int) -> float:
+    """On the peak learning rate, in an optimizer step counted from 0."""
+    if step < config.lr_warmup_steps:
+        return (step + 1) / config.lr_warmup_steps
+    if config.warmup_style == "constant":
+        return 1.0
+    span = max(1, total_steps - config.lr_warmup_steps)
+    progress = min(1.0, (step - config.lr_warmup_steps) / span)
+    linear = config.warmup_style == "linear"
+    shape = 1 - progress if linear else (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
