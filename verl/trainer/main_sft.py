@@ -76,7 +76,7 @@ def run_sft(config: SFTConfig) -> GateReport | None:
                     f"{_rates(report)}; train longer (more steps) or with another seed"
                 )
             Path(trainer.output_dir).parent.mkdir(parents=True, exist_ok=True)
-            group["sft"].save(trainer.output_dir)
+            group["sft"].save_checkpoint(trainer.output_dir)
             logger.info("the model is in %s", trainer.output_dir)
             return report
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,11 +116,6 @@ class SFTWorker(TrainedWorker):
             model, AutoTokenizer.from_pretrained(self._config.model.path)
         )
         return report
-
-    @register(Dispatch.ONE_TO_ALL)
-    def save(self, folder: str) -> None:
-        """Writes the model in Hugging Face format."""
-        self._engine.save(Path(folder))
 
 
 def build_component(config: ComponentConfig) -> Any:

@@ -87,7 +87,7 @@ class FSDPEngine:
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
                 self.optimizer, partial(_lr_factor, optim_config, total_steps)
             )
-            self._state = TrainingState(self.model, self.optimizer, self.scheduler)
+            self.state = TrainingState(self.model, self.optimizer, self.scheduler)
 
     def _shard(self) -> None:
         mesh = init_device_mesh(self.device.type, (dist.get_world_size(),))
@@ -133,13 +133,13 @@ class FSDPEngine:
 
     def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
         """Names and whole shapes of what :meth:`full_parameters` yields."""
-        return parameter_shapes(self.model, self.model.checkpoint_name)
+        return parameter_shapes(self.model)
 
     def full_parameters(
         self, dtype: torch.dtype = torch.float32
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """See :func:`whole_parameters`."""
-        return whole_parameters(self.model, self.device, dtype, self.model.checkpoint_name)
+        return whole_parameters(self.model, self.device, dtype)
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
@@ -171,11 +171,7 @@ class FSDPEngine:
             if export is not None:
                 export_state(state, export)
 
-        self.state_writer.begin(self._state.copy_to_host(), state, (write_form, write_export))
-
-    def load_state(self, state: Path) -> None:
-        """Goes on from a saved training state, of any number of ranks. Collective."""
-        self._state.load(state)
+        self.state_writer.begin(self.state.copy_to_host(), state, write_form, write_export)
 
 
 def _lr_factor(config: OptimConfig, total_steps: int, step: int) -> float:

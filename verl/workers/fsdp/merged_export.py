@@ -22,8 +22,11 @@ class BaseModelError(UserError):
     """The base model of saved adapters cannot be read."""
 
 
-class MergedModel:
-    """A base model and what was trained on it.
+def merge_into_base(
+    adapter: Path, trained: Mapping[str, torch.Tensor]
+) -> tuple[list[tuple[str, torch.Size]], Iterator[tuple[str, torch.Tensor]]]:
+    """The names and shapes of a base model with what was trained on it; and, in the same order, its
+    names in a checkpoint and merged float32 tensors, one at a time.
 
     Args:
         adapter: a folder with ``adapter_config.json``.
@@ -33,41 +36,28 @@ class MergedModel:
     Raises:
         BaseModelError: if the base model cannot be read.
     """
+    config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    path, is_policy = config["base_model_name_or_path"], config["task_type"] == "CAUSAL_LM"
+    family: Any = AutoModelForCausalLM if is_policy else AutoModel
+    try:
+        base = family.from_pretrained(path, dtype="auto")
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"the adapters in {adapter} are of the base model {path}, which cannot be read "
+            f"({str(error).splitlines()[0]}); put it back there, or name its new place as "
+            "base_model_name_or_path in adapter_config.json"
+        ) from error
+    prefix = "" if is_policy else f"{base.base_model_prefix}."
+    tensors = {prefix + name: parameter.detach() for name, parameter in base.named_parameters()}
+    tensors |= {name: tensor for name, tensor in trained.items() if ".lora_" not in name}
 
-    def __init__(self, adapter: Path, trained: Mapping[str, torch.Tensor]) -> None:
-        config = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-        path, is_policy = config["base_model_name_or_path"], config["task_type"] == "CAUSAL_LM"
-        family: Any = AutoModelForCausalLM if is_policy else AutoModel
-        try:
-            self._base = family.from_pretrained(path, dtype="auto")
-        except (OSError, ValueError) as error:
-            raise BaseModelError(
-                f"the adapters in {adapter} are of the base model {path}, which cannot be read "
-                f"({str(error).splitlines()[0]}); put it back there, or name its new place as "
-                "base_model_name_or_path in adapter_config.json"
-            ) from error
-        self._prefix = "" if is_policy else f"{self._base.base_model_prefix}."
-        self._scale = config["lora_alpha"] / config["r"]
-        self._trained = trained
-
-    def shapes(self) -> list[tuple[str, torch.Size]]:
-        """Names and shapes, in the order of :meth:`tensors`."""
-        return [(name, tensor.shape) for name, tensor in self._unmerged()]
-
-    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Names in a checkpoint and merged float32 tensors, one at a time."""
-        for name, tensor in self._unmerged():
+    def merged() -> Iterator[tuple[str, torch.Tensor]]:
+        for name, tensor in tensors.items():
             layer = name.removesuffix(".weight")
-            down = self._trained.get(f"{layer}.lora_A.weight")
-            value = tensor.detach().float()
-            if down is not None:
-                up = self._trained[f"{layer}.lora_B.weight"]
-                value = Adapter(down, up, self._scale).merged(value)
+            value = tensor.float()
+            if (down := trained.get(f"{layer}.lora_A.weight")) is not None:
+                up = trained[f"{layer}.lora_B.weight"]
+                value = Adapter(down, up, config["lora_alpha"] / config["r"]).merged(value)
             yield name, value
 
-    def _unmerged(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in self._base.named_parameters():
-            yield self._prefix + name, parameter
-        for name, tensor in self._trained.items():
-            if ".lora_" not in name:
-                yield name, tensor
+    return [(name, tensor.shape) for name, tensor in tensors.items()], merged()

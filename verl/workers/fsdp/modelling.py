@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -29,7 +32,6 @@ from verl.config.validation import ConfigError
 from verl.utils.generation_config import read_generation_config, repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
-from verl.workers.fsdp.compilation import compile_layers
 from verl.workers.fsdp.lora import add_adapters, name_without_peft
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
 
@@ -229,8 +231,23 @@ def build_model(
     if trained and config.lora.rank:
         model.adapters = add_adapters(pretrained, model.decoder_layers, config.lora)
     if config.torch_compile:
-        compile_layers(model.decoder_layers, checkpointing)
+        _compile(model.decoder_layers, checkpointing)
     return model
+
+
+def _compile(layers: Iterable[torch.nn.Module], checkpointing: bool) -> None:
+    """Compiles the forward and backward pass of each layer, in place and before they are sharded.
+
+    One graph serves all layers of a kind and packed micro-batches of any size, so that compiling
+    ends with the first step; names of parameters and FSDP's hooks are untouched. Activations are
+    recomputed within the compiled region: around it, as transformers does it, the second forward
+    pass may run another graph than the first, which torch refuses.
+    """
+    for layer in layers:
+        forward: Callable[..., Any] = layer.forward
+        if checkpointing:
+            forward = partial(checkpoint, forward, use_reentrant=False)
+        layer.forward = torch.compile(forward, dynamic=True)
 
 
 def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | None]:

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 from verl.utils.files import written_whole
 from verl.workers.fsdp.lora import ADAPTER, save_adapter_config, save_adapter_weights
-from verl.workers.fsdp.merged_export import MergedModel
+from verl.workers.fsdp.merged_export import merge_into_base
 from verl.workers.fsdp.modelling import TokenModel
 from verl.workers.fsdp.training_state import PARAMETERS
 from verl.workers.fsdp.weights import parameter_shapes, whole_parameters, whole_trained_parameters
@@ -52,15 +52,14 @@ def save_checkpoint(model: TokenModel, device: torch.device, source: str, folder
         folder: replaced if it is there.
     """
     writes = dist.get_rank() == 0
-    shapes = parameter_shapes(model, model.checkpoint_name)
-    tensors = whole_parameters(model, device, rename=model.checkpoint_name)
     with written_whole(folder) if writes else nullcontext(folder) as temporary:
         if writes:
             temporary.mkdir()
             save_form(model, source, temporary)
-        _write_weights(shapes, tensors, temporary, writes)
+        tensors = whole_parameters(model, device)
+        _write_weights(parameter_shapes(model), tensors, temporary, writes)
         if model.adapters is not None:
-            trained = dict(whole_trained_parameters(model, device, model.checkpoint_name))
+            trained = dict(whole_trained_parameters(model, device))
             if writes:
                 save_adapter_weights(trained, temporary / ADAPTER)
     dist.barrier()
@@ -103,8 +102,7 @@ def export_state(state: Path, target: Path) -> None:
         if adapter.is_dir():
             trained = dict(tensors)
             save_adapter_weights(trained, adapter)
-            merged = MergedModel(adapter, trained)
-            shapes, tensors = merged.shapes(), merged.tensors()
+            shapes, tensors = merge_into_base(adapter, trained)
         _write_weights(shapes, tensors, temporary, keeps=True)
 
 

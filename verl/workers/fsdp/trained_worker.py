@@ -39,8 +39,8 @@ class TrainedWorker(Worker):
 
     @register(Dispatch.ONE_TO_ALL)
     def load_state(self, state: str) -> None:
-        """See :meth:`FSDPEngine.load_state`."""
-        self._engine.load_state(Path(state))
+        """See :meth:`TrainingState.load`."""
+        self._engine.state.load(Path(state))
 
     @cached_property
     def _profiler(self) -> RankProfiler:

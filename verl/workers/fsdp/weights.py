@@ -8,7 +8,7 @@ at most, at any time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,34 +17,22 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from verl.workers.fsdp.lora import adapters_of, is_adapter
-
-Rename = Callable[[str], str]
-
-
-def unchanged(name: str) -> str:
-    """For models whose parameters have the checkpoint's names."""
-    return name
-
+from verl.workers.fsdp.modelling import TokenModel
 
 # -- out -------------------------------------------------------------------------------------------
 
 
-def parameter_shapes(
-    model: torch.nn.Module, rename: Rename = unchanged
-) -> list[tuple[str, torch.Size]]:
+def parameter_shapes(model: TokenModel) -> list[tuple[str, torch.Size]]:
     """Names and whole shapes, in the order of :func:`whole_parameters`."""
     return [
-        (rename(name), parameter.shape)
+        (model.checkpoint_name(name), parameter.shape)
         for name, parameter in model.named_parameters()
         if not is_adapter(name)
     ]
 
 
 def whole_parameters(
-    model: torch.nn.Module,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    rename: Rename = unchanged,
+    model: TokenModel, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
 
@@ -58,16 +46,16 @@ def whole_parameters(
         value: torch.Tensor = parameter.detach().to(device=device)
         if name in adapters:
             value = adapters[name].merged(value)
-        yield rename(name), _whole(value.to(dtype=dtype))
+        yield model.checkpoint_name(name), _whole(value.to(dtype=dtype))
 
 
 def whole_trained_parameters(
-    model: torch.nn.Module, device: torch.device, rename: Rename = unchanged
+    model: TokenModel, device: torch.device
 ) -> Iterator[tuple[str, torch.Tensor]]:
     """As :func:`whole_parameters`, of what gets gradients, adapters on their own."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            yield rename(name), _whole(parameter.detach().to(device=device))
+            yield model.checkpoint_name(name), _whole(parameter.detach().to(device=device))
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
