@@ -16,6 +16,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import AutoConfig
@@ -100,11 +101,10 @@ class InlineEngine:
     def _take(self, wait: bool) -> list[tuple[_Command, Future[Any]] | None]:
         """All commands there are; with ``wait`` at least one."""
         commands = [self._commands.get()] if wait else []
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 commands.append(self._commands.get_nowait())
-            except queue.Empty:
-                return commands
+        return commands
 
     def _deliver(self, outputs: list[Any]) -> None:
         """One wake-up for each event loop, however many outputs it gets."""

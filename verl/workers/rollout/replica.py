@@ -32,14 +32,7 @@ class _LostError(Exception):
 
 
 class RestartLimit:
-    """How often the engines of a run may be started again, all together.
-
-    Args:
-        limit: so often.
-
-    Attributes:
-        taken: restarts so far.
-    """
+    """How often the engines of a run may be started again, all together; ``taken``: so far."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,11 +40,7 @@ class RestartLimit:
         self.taken = 0
 
     def take(self, replica: Replica, reason: str) -> None:
-        """One more.
-
-        Args:
-            replica: that is lost.
-            reason: why it must be started again.
+        """One more, of a replica that is lost for ``reason``.
 
         Raises:
             EngineDeadError: at the limit, or if another process would only die like those before.
@@ -203,13 +192,10 @@ class Replica:
     def restart(
         self, lost: Any, reason: str, limit: RestartLimit, timeout_s: float, holds: bool
     ) -> bool:
-        """Ends the process, whatever it does, and starts another; blocks until that runs. False if
-        another runs already: two may notice one loss.
+        """Ends the process ``lost``, whatever it does, and starts another; blocks until that runs.
+        False if another runs already: two may notice one loss.
 
         Args:
-            lost: the process.
-            reason: why.
-            limit: of restarts.
             timeout_s: of the start, seconds.
             holds: the new process generates nothing before its weights were updated.
 
@@ -221,26 +207,25 @@ class Replica:
             if self.actor is not lost:
                 return False
             limit.take(self, reason)
-            self._start_again(timeout_s, holds)
+            with self._lock:
+                ray.kill(lost, no_restart=True)
+                if self._closed:
+                    raise RolloutEngineError(
+                        f"{self.name} was shut down while it was started again"
+                    )
+                started = self._start()
+                if holds:  # before anybody can ask it
+                    started.hold.remote()
+                self.actor = started
+                self.fruitless += 1
+            try:
+                ray.get(started.ready.remote(), timeout=timeout_s)
+            except RayError as error:
+                raise RolloutEngineError(
+                    f"{self.name} was lost and did not start again within {timeout_s:g} s: "
+                    f"{reason_of(error)}"
+                ) from error
             return True
-
-    def _start_again(self, timeout_s: float, holds: bool) -> None:
-        with self._lock:
-            ray.kill(self.actor, no_restart=True)
-            if self._closed:
-                raise RolloutEngineError(f"{self.name} was shut down while it was started again")
-            started = self._start()
-            if holds:  # before anybody can ask it
-                started.hold.remote()
-            self.actor = started
-            self.fruitless += 1
-        try:
-            ray.get(self.actor.ready.remote(), timeout=timeout_s)
-        except RayError as error:
-            raise RolloutEngineError(
-                f"{self.name} was lost and did not start again within {timeout_s:g} s: "
-                f"{reason_of(error)}"
-            ) from error
 
     def close(self) -> None:
         """Ends the process; no other is started."""

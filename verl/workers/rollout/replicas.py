@@ -1,7 +1,5 @@
 """All engines of a run, as one: least-loaded first, a session stays on its replica.
 
-Implements :class:`verl.interfaces.GenerationEngine` on the driver.
-
 Guarantees: an engine whose process dies or hangs is started again in its place, with the weights
 that the others have; whoever asks for generations does not notice, until that has happened too
 often.
@@ -36,7 +34,7 @@ _MAX_CALLS_IN_FLIGHT = 4096
 
 
 class RolloutReplicas(EngineCalls):
-    """Starts the engines and spreads requests over them.
+    """Implements :class:`verl.interfaces.GenerationEngine` on the driver.
 
     Args:
         config: of the engine.
@@ -72,19 +70,18 @@ class RolloutReplicas(EngineCalls):
         )
         self._start_timeout_s = config.start_timeout_s
         self._pool: RayResourcePool | None = None
-        self._places: list[str] = []
-        replicas: list[Replica] = []
-        for index, (place, options) in enumerate(self._find_places(config, device, ranks)):
-            self._places.append(place)
-            replicas.append(
-                Replica(
-                    f"rollout replica {index} ({place})",
-                    # Requests without a seed of their own must not draw alike in two replicas.
-                    partial(_start, options, replace(settings, seed=settings.seed + index)),
-                    self._replace,
-                    config.generation_timeout_s,
-                )
+        places = self._find_places(config, device, ranks)
+        self._places = [f"{index} ({place})" for index, (place, _) in enumerate(places)]
+        replicas = [
+            Replica(
+                f"rollout replica {self._places[index]}",
+                # Requests without a seed of their own must not draw alike in two replicas.
+                partial(_start, options, replace(settings, seed=settings.seed + index)),
+                self._replace,
+                config.generation_timeout_s,
             )
+            for index, (_, options) in enumerate(places)
+        ]
         weight_format = WeightFormat(config.dtype, config.update_weights_bucket_megabytes * 2**20)
         super().__init__(replicas, weight_format, sleeps)
         self.refresh: Callable[[EngineCalls], None] | None = None
@@ -126,32 +123,26 @@ class RolloutReplicas(EngineCalls):
         Raises:
             RolloutEngineError: if one does not start, or not within ``rollout.start_timeout_s``.
         """
-        references = [replica.actor.ready.remote() for replica in self._replicas]
+        replicas = self._replicas
+        references = [replica.actor.ready.remote() for replica in replicas]
         try:
             for index in in_order_of_arrival(references, self._start_timeout_s):
-                self._check_started(index, references[index])
+                ray.get(references[index])
+        except RayError as error:
+            self.shutdown()
+            failed = f"{replicas[index].name} did not start: {reason_of(error)}"
+            raise RolloutEngineError(failed) from error
         except NotArrivedError as late:
             for index in late.pending:  # they could not answer a call to shut down
-                self._replicas[index].close()
+                replicas[index].close()
             self.shutdown()
-            raise RolloutEngineError(self._not_up(late.pending)) from late
-
-    def _check_started(self, index: int, reference: Any) -> None:
-        try:
-            ray.get(reference)
-        except RayError as error:
-            name = self._replicas[index].name
-            self.shutdown()
-            raise RolloutEngineError(f"{name} did not start: {reason_of(error)}") from error
-
-    def _not_up(self, pending: list[int]) -> str:
-        late = ", ".join(f"{index} ({self._places[index]})" for index in pending)
-        up = [index for index in range(len(self._places)) if index not in pending]
-        return (
-            f"rollout replicas did not start within {self._start_timeout_s:g} s: {late}; up: "
-            f"{up or 'none'}. Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
-            "VERL_WORKER_LOGS=1 shows what the engines say"
-        )
+            up = [index for index in range(len(replicas)) if index not in late.pending]
+            raise RolloutEngineError(
+                f"rollout replicas did not start within {self._start_timeout_s:g} s: "
+                f"{', '.join(self._places[index] for index in late.pending)}; up: {up or 'none'}. "
+                "Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
+                "VERL_WORKER_LOGS=1 shows what the engines say"
+            ) from late
 
     async def generate(
         self,

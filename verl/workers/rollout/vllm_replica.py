@@ -229,7 +229,7 @@ class VLLMReplica:
         """Ends the engine's processes."""
         self._engine.shutdown()
         # Its finaliser shuts down again, with half of the interpreter gone, and complains.
-        self._engine.shutdown = _nothing_left_to_do
+        self._engine.shutdown = lambda *_, **__: None
 
 
 def _start_engine(settings: ReplicaSettings) -> Any:
@@ -243,8 +243,3 @@ def _start_engine(settings: ReplicaSettings) -> Any:
         from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-
-
-def _nothing_left_to_do(timeout: float | None = None) -> None:
-    """Takes the place of a shut-down engine's ``shutdown``."""
-    del timeout
