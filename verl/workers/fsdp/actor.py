@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from verl.algorithms.actor_loss import (
-    AGGREGATED,
-    TERMS,
-    ActorTokens,
-    actor_terms,
-    weighted_loss,
-)
+from verl.algorithms.actor_loss import AGGREGATED, TERMS, ActorTokens, actor_terms, weighted_loss
 from verl.algorithms.aggregation import aggregation
 from verl.algorithms.policy_losses import find_policy_loss
 from verl.algorithms.policy_losses.base import PolicyTokens
@@ -44,9 +38,6 @@ class ActorWorker(TrainedWorker):
     """Holds the policy that is trained.
 
     Args:
-        info: place of this process.
-        model: which model.
-        config: of the update.
         temperature: at which the policy samples; logits are divided by it everywhere.
         total_steps: optimizer steps of the run.
     """
@@ -81,11 +72,8 @@ class ActorWorker(TrainedWorker):
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
-        """As the reference's; the policy must have adapters: the reference is what it is without.
-
-        Raises:
-            ValueError: if it has none.
-        """
+        """As the reference's, which is the policy without its adapters; a ValueError if it has
+        none."""
         with without_adapters(self._engine.model):
             return _reference_log_probs(data, self._engine, self._config, self._temperature)
 
@@ -123,14 +111,11 @@ class ActorWorker(TrainedWorker):
 
     def _tokens(self, data: DataProto, weights: torch.Tensor, batch: ModelInput) -> ActorTokens:
         """The micro-batch's, with the policy's present log-probs and entropies."""
-        tensors = data.batch
-        assert tensors is not None
-
-        def flat(values: torch.Tensor) -> torch.Tensor:
-            return values[batch.sample, batch.offset].to(self.device)
+        assert data.batch is not None
+        tensors: dict[str, torch.Tensor] = dict(data.batch.items(), weights=weights)
 
         def column(name: str) -> torch.Tensor:
-            return flat(tensors[name])
+            return tensors[name][batch.sample, batch.offset].to(self.device)
 
         log_prob, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
         policy = PolicyTokens(
@@ -143,7 +128,7 @@ class ActorWorker(TrainedWorker):
         return ActorTokens(
             policy,
             entropy,
-            flat(weights),
+            column("weights"),
             ref_log_prob=column("ref_log_prob") if self._config.has_kl_loss else None,
             rollout_weights=column("rollout_weights") if "rollout_weights" in tensors else None,
         )
@@ -170,7 +155,7 @@ class ActorWorker(TrainedWorker):
 
     @register(Dispatch.ONE_TO_ALL)
     def fill_weight_bucket(self) -> FilledBucket:
-        """Lays the next bucket out; see :meth:`BucketSender.fill`."""
+        """See :meth:`BucketSender.fill`."""
         assert self._sender is not None
         return self._sender.fill()
 
@@ -182,10 +167,7 @@ class ActorWorker(TrainedWorker):
 
 
 class ReferenceWorker(Worker):
-    """Holds the frozen policy that the KL is taken against.
-
-    Args: as :class:`ActorWorker`.
-    """
+    """Holds the frozen policy that the KL is taken against; arguments as :class:`ActorWorker`."""
 
     def __init__(
         self,

@@ -22,13 +22,7 @@ from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
 class CriticWorker(TrainedWorker):
-    """Holds the value model.
-
-    Args:
-        info: place of this process.
-        config: of model and update.
-        total_steps: optimizer steps of the run.
-    """
+    """Holds the value model; ``total_steps``: optimizer steps of the run."""
 
     def __init__(self, info: RankInfo, config: CriticConfig, total_steps: int) -> None:
         super().__init__(info)
@@ -58,15 +52,14 @@ class CriticWorker(TrainedWorker):
         count = max(1.0, global_counts(mini_batch, self.device).tokens)
         sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
         for batch in iterate_micro_batches(mini_batch, self._engine, self._config):
-            where = (batch.sample, batch.offset)
-            predicted = self._engine.model(batch)
-            loss, clipped = value_loss_per_token(
-                predicted,
-                tensors["returns"][where].to(self.device),
-                tensors["values"][where].to(self.device),
-                self._config.cliprange_value,
+            returns, values, mask = (
+                tensors[name][batch.sample, batch.offset].to(self.device)
+                for name in ("returns", "values", "response_mask")
             )
-            mask = tensors["response_mask"][where].to(self.device).float()
+            loss, clipped = value_loss_per_token(
+                self._engine.model(batch), returns, values, self._config.cliprange_value
+            )
+            mask = mask.float()
             total = (loss * mask).sum()
             (total * self.world_size / count).backward()
             sums["vf_loss"] += float(total.detach())

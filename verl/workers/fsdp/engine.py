@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,7 +21,6 @@ from torch.distributed.fsdp import (
     OffloadPolicy,
     fully_shard,
 )
-from torch.distributed.tensor import DTensor
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.workers.fsdp.modelling import Head, build_model
@@ -34,6 +32,7 @@ from verl.workers.fsdp.weights import (
     parameter_shapes,
     parameters_on_meta,
     whole_parameters,
+    whole_tensor,
 )
 
 
@@ -41,8 +40,6 @@ class FSDPEngine:
     """A sharded model.
 
     Args:
-        model_config: which model, in which precision.
-        fsdp_config: where shards rest.
         device: of the computation.
         head: "lm" for a policy, "value" for a critic; see :mod:`verl.workers.fsdp.modelling`.
         optim_config: None for a model that is not trained.
@@ -116,12 +113,10 @@ class FSDPEngine:
         schedule. Returns metrics: ``grad_norm``, ``lr`` of this step, ``nonfinite_steps``."""
         assert self.optimizer is not None
         lr = float(self.optimizer.param_groups[0]["lr"])
-        norm_tensor: Any = torch.nn.utils.clip_grad_norm_(
+        clipped = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optim_config.grad_clip
         )
-        if isinstance(norm_tensor, DTensor):
-            norm_tensor = norm_tensor.full_tensor()
-        norm = float(norm_tensor)
+        norm = float(whole_tensor(clipped))
         finite = math.isfinite(norm)
         if finite:
             self.optimizer.step()
@@ -153,9 +148,8 @@ class FSDPEngine:
         return StateWriter()
 
     def begin_save(self, state: Path, export: Path | None) -> None:
-        """Copies the training state to host memory and starts to write it. Collective.
-
-        The save before must have been finished.
+        """Copies the training state to host memory and starts to write it. Collective; the save
+        before must have been finished.
 
         Args:
             state: folder of the training state; it holds the model's form as well, from which

@@ -50,11 +50,8 @@ def compute_per_token(
     config: UpdateConfig,
     function: Callable[[ModelInput], dict[str, torch.Tensor]],
 ) -> DataProto:
-    """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients.
-
-    Returns:
-        (B, R) float32 tensors on the CPU, 0 where there is no response token.
-    """
+    """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients. Returns
+    (B, R) float32 tensors on the CPU, 0 where there is no response token."""
     assert data.batch is not None
     shape = data.batch["responses"].shape
     results: dict[str, torch.Tensor] = {}

@@ -58,7 +58,7 @@ class TokenModel(torch.nn.Module, ABC):
         super().__init__()
         self.pretrained = pretrained
         self.adapters: peft.LoraConfig | None = None
-        layers: Any = getattr(self._backbone, "layers", None)
+        layers: Any = getattr(pretrained.base_model, "layers", None)
         if not isinstance(layers, torch.nn.ModuleList):
             raise ConfigError(
                 f"{type(pretrained).__name__} has no list of decoder layers; only text models "
@@ -66,14 +66,9 @@ class TokenModel(torch.nn.Module, ABC):
             )
         self.decoder_layers = tuple(layers)
 
-    @property
-    def _backbone(self) -> PreTrainedModel:
-        backbone: Any = self.pretrained.base_model
-        return backbone
-
     def _hidden_states(self, batch: ModelInput) -> torch.Tensor:
         """(n, hidden size) at the positions that predict the targets."""
-        output: Any = self._backbone(
+        output: Any = self.pretrained.base_model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
@@ -94,12 +89,8 @@ class TokenModel(torch.nn.Module, ABC):
 
 
 class PolicyModel(TokenModel):
-    """A causal language model that scores targets; its logits never exist as a whole.
-
-    Args:
-        pretrained: with an output layer.
-        logits_chunk_tokens: tokens whose logits exist at a time.
-    """
+    """A causal language model that scores targets; logits of ``logits_chunk_tokens`` exist at a
+    time."""
 
     task = "CAUSAL_LM"
 
@@ -114,18 +105,14 @@ class PolicyModel(TokenModel):
                 f"{type(output_layer).__name__}, not a Linear; this model cannot be trained"
             )
 
-    @property
-    def _output_layer(self) -> torch.nn.Linear:
-        layer: torch.nn.Linear = self.pretrained.get_output_embeddings()
-        return layer
-
     def forward(
         self, batch: ModelInput, temperature: float = 1.0, with_entropy: bool = False
     ) -> TokenStatistics:
         """Log-probs (and entropies) of the targets in the distribution at ``temperature``."""
+        output_layer: Any = self.pretrained.get_output_embeddings()
         return token_statistics(
             self._hidden_states(batch),
-            self._output_layer,
+            output_layer,
             batch.targets,
             LogitTransform(self._scale, self._softcap, temperature),
             self._chunk_tokens,
@@ -196,7 +183,6 @@ def build_model(
     """A float32 model of the architecture in ``config.path``, not yet sharded.
 
     Args:
-        head: "lm" for a policy, "value" for a critic.
         device: of the computation; the attention function depends on it.
         trained: whether its parameters get gradients, or its adapters where it is to have some.
         with_weights: reads the checkpoint's; without them parameters have no meaningful values.
@@ -221,11 +207,11 @@ def build_model(
     checkpointing = trained and config.enable_gradient_checkpointing
     if checkpointing and not config.torch_compile:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
-    model: PolicyModel | ValueModel = (
-        PolicyModel(pretrained, config.logits_chunk_tokens)
-        if head == "lm"
-        else ValueModel(pretrained)
-    )
+    model: PolicyModel | ValueModel
+    if head == "lm":
+        model = PolicyModel(pretrained, config.logits_chunk_tokens)
+    else:
+        model = ValueModel(pretrained)
     model.train(trained)
     model.requires_grad_(trained)
     if trained and config.lora.rank:
@@ -262,17 +248,13 @@ def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | N
             "be trained here"
         )
 
-    def value(name: str) -> float | None:
-        found: float | None = getattr(config, name, None)
-        return found
-
     scale = 1.0
-    if (divisor := value("logits_scaling")) is not None:  # Granite
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
         scale /= divisor
     for multiplier in ("logit_scale", "lm_head_multiplier"):  # Cohere, Falcon H1
-        if (factor := value(multiplier)) is not None:
+        if (factor := getattr(config, multiplier, None)) is not None:
             scale *= factor
-    return scale, value("final_logit_softcapping")  # Gemma
+    return scale, getattr(config, "final_logit_softcapping", None)  # Gemma
 
 
 # HyperCLOVA X multiplies by what Granite divides by; Recurrent Gemma and xLSTM name their softcap

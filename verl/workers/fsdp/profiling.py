@@ -31,11 +31,8 @@ class RankProfiler:
         self._profile.start()
 
     def stop(self, path: Path) -> None:
-        """Ends and writes a trace for chrome://tracing or Perfetto; nothing without a start.
-
-        Args:
-            path: ends in ``.json.gz``; its folder is made.
-        """
+        """Ends and writes a trace for chrome://tracing or Perfetto; nothing without a start. The
+        path ends in ``.json.gz``; its folder is made."""
         if self._profile is None:
             return
         self._profile.stop()

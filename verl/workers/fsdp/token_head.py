@@ -6,7 +6,6 @@ forward nor in the backward pass; they are float32 from the product on, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,15 +48,10 @@ class LogitTransform:
 
 
 class TokenStatistics(NamedTuple):
-    """Of n target tokens: (n,) float32 each; ``entropy`` None unless it was asked for.
-
-    Attributes:
-        log_probs: log-probability of the target, nats.
-        entropy: of the distribution that the target was drawn from, nats.
-    """
+    """Of n target tokens, (n,) float32 each, nats."""
 
     log_probs: torch.Tensor
-    entropy: torch.Tensor | None
+    entropy: torch.Tensor | None  # of the target's distribution; None unless it was asked for
 
 
 def token_statistics(
@@ -78,16 +72,12 @@ def token_statistics(
         targets: (n,) int64.
         chunk_tokens: tokens whose logits exist at a time.
     """
-    log_probs, entropy = _TokenStatistics.apply(
-        hidden,
-        output_layer.weight,
-        output_layer.bias,
-        targets,
-        transform,
-        chunk_tokens,
-        with_entropy,
+    weight, bias = output_layer.weight, output_layer.bias
+    return TokenStatistics(
+        *_TokenStatistics.apply(
+            hidden, weight, bias, targets, transform, chunk_tokens, with_entropy
+        )
     )
-    return TokenStatistics(log_probs, entropy)
 
 
 class _TokenStatistics(torch.autograd.Function):
@@ -183,6 +173,5 @@ def _logit_gradient(
     return grad
 
 
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
+def _chunks(total: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, total, size)]

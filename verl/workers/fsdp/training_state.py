@@ -33,13 +33,8 @@ _SCHEDULE = "schedule_steps"
 
 
 class TrainingState:
-    """Of one model and its optimizer.
-
-    Args:
-        model: sharded over all ranks.
-        optimizer: AdamW over the model's parameters that are trained.
-        scheduler: of its learning rate, a closed form of the steps done.
-    """
+    """Of one sharded model and AdamW over its parameters that are trained; the scheduler's learning
+    rate is a closed form of the steps done."""
 
     def __init__(
         self,
@@ -92,17 +87,15 @@ class TrainingState:
         return self._copies
 
     def load(self, folder: Path) -> None:
-        """Takes over what :class:`StateWriter` wrote, on whatever number of ranks. Collective.
-
-        Streams of random numbers are restored on ranks that had one.
-        """
+        """Takes over what :class:`StateWriter` wrote, on whatever number of ranks; streams of
+        random numbers on ranks that had one. Collective."""
         tensors = self._tensors()
         dcp.load(tensors, storage_reader=dcp.FileSystemReader(folder))
         done = int(tensors[_SCHEDULE])
         self._scheduler.last_epoch = done
         (group,), (peak,) = self._optimizer.param_groups, self._scheduler.base_lrs
         group["lr"] = peak * self._scheduler.lr_lambdas[0](done)
-        streams = _streams_file(folder, dist.get_rank())
+        streams = _streams_file(folder)
         if streams.is_file():
             restore_random_state(json.loads(streams.read_text(encoding="ascii")))
 
@@ -142,7 +135,7 @@ class StateWriter:
 
         def prepare() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            _streams_file(folder, dist.get_rank()).write_text(streams, encoding="ascii")
+            _streams_file(folder).write_text(streams, encoding="ascii")
             if dist.get_rank() == 0:
                 before()
 
@@ -177,8 +170,8 @@ def _shard(tensor: Any) -> torch.Tensor:
     return local
 
 
-def _streams_file(folder: Path, rank: int) -> Path:
-    return folder / f"random_{rank}.json"
+def _streams_file(folder: Path) -> Path:
+    return folder / f"random_{dist.get_rank()}.json"
 
 
 def _attempt(work: Callable[[], object]) -> str | None:

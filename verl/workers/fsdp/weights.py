@@ -1,9 +1,8 @@
 """The weights of a sharded model: whole tensors out of it, and a checkpoint into it.
 
 Guarantees: names out are those of the Hugging Face checkpoint; adapters are merged on their way
-out, and the model stays as it is; tied parameters come once, under the
-name the model lists first, and stay tied; a rank other than 0 holds its shards and one whole tensor
-at most, at any time.
+out, and the model stays as it is; tied parameters come once, under the name the model lists first,
+and stay tied; a rank other than 0 never holds more than its shards and one whole tensor.
 """
 
 from __future__ import annotations
@@ -18,8 +17,6 @@ from torch.distributed.tensor import DTensor
 
 from verl.workers.fsdp.lora import adapters_of, is_adapter
 from verl.workers.fsdp.modelling import TokenModel
-
-# -- out -------------------------------------------------------------------------------------------
 
 
 def parameter_shapes(model: TokenModel) -> list[tuple[str, torch.Size]]:
@@ -46,7 +43,7 @@ def whole_parameters(
         value: torch.Tensor = parameter.detach().to(device=device)
         if name in adapters:
             value = adapters[name].merged(value)
-        yield model.checkpoint_name(name), _whole(value.to(dtype=dtype))
+        yield model.checkpoint_name(name), whole_tensor(value.to(dtype=dtype))
 
 
 def whole_trained_parameters(
@@ -55,15 +52,13 @@ def whole_trained_parameters(
     """As :func:`whole_parameters`, of what gets gradients, adapters on their own."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            yield model.checkpoint_name(name), _whole(parameter.detach().to(device=device))
+            yield model.checkpoint_name(name), whole_tensor(parameter.detach().to(device=device))
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    value: Any = tensor
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-# -- in --------------------------------------------------------------------------------------------
+def whole_tensor(tensor: Any) -> torch.Tensor:
+    """Gathers a sharded tensor; then it is a collective."""
+    gathered: torch.Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return gathered
 
 
 @contextmanager
@@ -103,18 +98,18 @@ def allocate_shards(model: torch.nn.Module, device: torch.device) -> None:
 def load_from_rank_zero(
     model: torch.nn.Module, source: torch.nn.Module | None, device: torch.device
 ) -> None:
-    """Copies the weights of a whole model into its sharded twin, tensor by tensor. Collective.
+    """Copies the weights of a whole model into its twin, sharded by rows as FSDP2 does, tensor by
+    tensor. Collective.
 
     Args:
-        model: sharded by rows over all ranks, as FSDP2 does.
-        source: the whole model in float32 on the host; only rank 0 has one.
+        source: in float32 on the host; only rank 0 has one.
         device: over which shards are sent.
     """
-    whole = {} if source is None else dict(source.named_parameters())
+    sent = {} if source is None else dict(source.named_parameters())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             assert isinstance(parameter, DTensor)
-            shard = _receive_shard(parameter.shape, whole.get(name), device)
+            shard = _receive_shard(parameter.shape, sent.get(name), device)
             local = parameter.to_local()
             local.copy_(shard[: local.shape[0]])
 

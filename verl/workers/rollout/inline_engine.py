@@ -40,14 +40,12 @@ class _Receiver(NamedTuple):
 
 
 class InlineEngine:
-    """The part of ``AsyncLLM`` that a replica uses, under its names.
+    """The part of ``AsyncLLM`` that a replica uses, under its names; raises whatever vLLM raises
+    when it does not start.
 
     Args:
         arguments: of vLLM's ``EngineArgs``.
         cpu_threads: OpenMP threads of a step; None leaves them as they are.
-
-    Raises:
-        Exception: whatever vLLM raises when it does not start.
     """
 
     def __init__(self, arguments: dict[str, Any], cpu_threads: int | None) -> None:

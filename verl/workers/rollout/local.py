@@ -26,8 +26,7 @@ def start_engine(
     max_model_len: int,
     seed: int = 0,
 ) -> LocalEngine:
-    """Starts an engine of :data:`verl.config.rollout.ENGINES` with the weights in ``model_path``.
-
+    """Starts an engine of :data:`verl.config.rollout.ENGINES` with the weights in ``model_path``;
     ``max_model_len`` is the longest context in tokens.
 
     Raises:

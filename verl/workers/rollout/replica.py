@@ -69,13 +69,13 @@ class Replica:
     """One engine.
 
     Args:
-        name: for messages.
         start: starts a process in the engine's place; a handle of
             :class:`~verl.workers.rollout.replica_actor.VLLMReplicaActor`.
         replace: blocks until this replica has another process that can go on in the place of the
             one given, which is lost for the reason given; raises if there is none.
 
     Attributes:
+        name: for messages.
         actor: handle of the present process.
         load: generations under way.
         fruitless: processes in a row, the present one included, that have ended no generation.
@@ -102,8 +102,6 @@ class Replica:
         self._last_end = 0.0
         self._replacing: asyncio.Task[None] | None = None
         self.actor = start()
-
-    # -- generating ------------------------------------------------------------------------
 
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams
@@ -174,8 +172,6 @@ class Replica:
 
     def _end_replacing(self, _task: asyncio.Task[None]) -> None:
         self._replacing = None
-
-    # -- the process -----------------------------------------------------------------------
 
     def find_fault(self) -> str | None:
         """Why the process must be replaced; None if the engine answers. Blocks."""

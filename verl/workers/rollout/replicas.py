@@ -22,7 +22,6 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
-from verl.workers.rollout.engine_calls import EngineCalls
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.placement import own_gpus, place_beside
 from verl.workers.rollout.replica import Replica, RestartLimit, reason_of
@@ -33,13 +32,53 @@ from verl.workers.weight_transfer.buckets import WeightFormat
 _MAX_CALLS_IN_FLIGHT = 4096
 
 
+class EngineCalls:
+    """Weights and memory of engines; ``sleeps``: they share their GPUs with the trainer. Each
+    method raises :class:`RolloutEngineError` if one fails."""
+
+    def __init__(
+        self, replicas: Sequence[Replica], weight_format: WeightFormat, sleeps: bool
+    ) -> None:
+        self._replicas = list(replicas)
+        self.weight_format = weight_format
+        self._sleeps = sleeps
+
+    def start_weight_update(self) -> set[str]:
+        """Every engine prepares for buckets; returns the memories that they read them from."""
+        return {memory for memories in self._all("start_weight_update") for memory in memories}
+
+    def load_weights(self, bucket: dict[str, Any]) -> None:
+        """Every engine loads one bucket, a :class:`FilledBucket`'s plain values; it may be
+        overwritten afterwards."""
+        self._all("load_weights", bucket)
+
+    def finish_weight_update(self) -> None:
+        """Every engine computes with the new weights from now on."""
+        self._all("finish_weight_update")
+
+    def sleep(self) -> None:
+        """Frees the GPU for the trainer, if the engines share it."""
+        if self._sleeps:
+            self._all("sleep")
+
+    def wake_up(self, tag: str) -> None:
+        """Takes the GPU back for "weights" or "kv_cache", if the engines share it."""
+        if self._sleeps:
+            self._all("wake_up", tag)
+
+    def _all(self, method: str, *args: Any) -> list[Any]:
+        references = [getattr(replica.actor, method).remote(*args) for replica in self._replicas]
+        try:
+            return list(ray.get(references))
+        except RayError as error:
+            raise RolloutEngineError(f"{method} failed in the rollout engine: {error}") from error
+
+
 class RolloutReplicas(EngineCalls):
     """Implements :class:`verl.interfaces.GenerationEngine` on the driver.
 
     Args:
-        config: of the engine.
         model_path: first weights.
-        device: "cpu" or "cuda".
         max_model_len: longest context, tokens.
         seed: of the engines' own random stream.
         ranks: of the trainer, whose nodes and GPUs the engines share, in rank order; without them
@@ -93,28 +132,25 @@ class RolloutReplicas(EngineCalls):
         self, config: RolloutConfig, device: str, ranks: Sequence[RankDevice] | None
     ) -> list[tuple[str, dict[str, Any]]]:
         """A description and the Ray options of each engine's place."""
-        tensor_parallel_size = config.tensor_model_parallel_size
+        size = config.tensor_model_parallel_size
         if ranks is not None:
-            return [
-                (str(place), place.actor_options())
-                for place in place_beside(ranks, config.num_replicas, tensor_parallel_size)
-            ]
+            places = place_beside(ranks, config.num_replicas, size)
+            return [(str(place), place.actor_options()) for place in places]
         if device == "cpu":
             count = 1 if config.num_replicas == -1 else config.num_replicas
             return [("a CPU", {"num_cpus": 0})] * count
-        self._pool = own_gpus(config.num_replicas, tensor_parallel_size)
+        self._pool = own_gpus(config.num_replicas, size)
+        groups, reserved = self._pool.placement_groups(), self._pool.reserved_ranks()
         return [
             (
-                f"{tensor_parallel_size} GPU(s) of its own on {rank.host}",
+                f"{size} GPU(s) of its own on {rank.host}",
                 {
                     "num_cpus": 1,
-                    "num_gpus": tensor_parallel_size,
+                    "num_gpus": size,
                     "scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0),
                 },
             )
-            for group, rank in zip(
-                self._pool.placement_groups(), self._pool.reserved_ranks(), strict=True
-            )
+            for group, rank in zip(groups, reserved, strict=True)
         ]
 
     def wait_until_ready(self) -> None:
