@@ -201,17 +201,16 @@ def build_model(
         if with_weights
         else family.from_config(hf_config, **options)
     )
+    model: PolicyModel | ValueModel
     if head == "lm":
         pretrained.generation_config = read_generation_config(config.path)
         repair_generation_config(pretrained)
-    checkpointing = trained and config.enable_gradient_checkpointing
-    if checkpointing and not config.torch_compile:
-        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
-    model: PolicyModel | ValueModel
-    if head == "lm":
         model = PolicyModel(pretrained, config.logits_chunk_tokens)
     else:
         model = ValueModel(pretrained)
+    checkpointing = trained and config.enable_gradient_checkpointing
+    if checkpointing and not config.torch_compile:
+        pretrained.gradient_checkpointing_enable({"use_reentrant": False})
     model.train(trained)
     model.requires_grad_(trained)
     if trained and config.lora.rank:

@@ -35,13 +35,9 @@ class LogitTransform:
             product.div_(self.temperature)
         return product
 
-    @property
-    def factor(self) -> float:
-        """Derivative of the logits by the product where the softcap does not bend them."""
-        return self.scale / self.temperature
-
     def bend(self, logits: torch.Tensor) -> torch.Tensor | None:
-        """What the softcap multiplies that derivative by, as (n, V); None without softcap."""
+        """What the softcap multiplies the logits' derivative by the product by, as (n, V); None
+        without softcap."""
         if self.softcap is None:
             return None
         return (logits * (self.temperature / self.softcap)).square_().neg_().add_(1.0)
@@ -114,6 +110,7 @@ class _TokenStatistics(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
         transform: LogitTransform = ctx.transform
+        factor = transform.scale / transform.temperature  # of the logits by the product
         grad_hidden = torch.empty_like(hidden)
         # Summed over chunks, hence in float32; a frozen layer needs none.
         _, of_weight, of_bias, *_ = ctx.needs_input_grad
@@ -125,8 +122,8 @@ class _TokenStatistics(torch.autograd.Function):
             grad = _logit_gradient(
                 logits.sub_(normaliser[part].unsqueeze(-1)),
                 targets[part],
-                None if grad_log_probs is None else grad_log_probs[part] * transform.factor,
-                None if grad_entropy is None else grad_entropy[part] * transform.factor,
+                None if grad_log_probs is None else grad_log_probs[part] * factor,
+                None if grad_entropy is None else grad_entropy[part] * factor,
                 None if entropy is None else entropy[part],
             )
             grad = (grad if bend is None else grad.mul_(bend)).to(weight.dtype)
