@@ -87,24 +87,21 @@ class ActorWorker(TrainedWorker):
         """
         assert mini_batch.batch is not None
         counts = global_counts(mini_batch, self.device)
-        weights, total = aggregation(
-            mini_batch.batch["response_mask"].float(), counts, self._config
-        )
+        mask = mini_batch.batch["response_mask"].float()
+        weights, total = aggregation(mask, counts, self._config)
         names = TERMS if self._config.has_kl_loss else TERMS[:-1]
         sums = dict.fromkeys(names, 0.0)
         for batch in iterate_micro_batches(mini_batch, self._engine, self._config):
-            terms = actor_terms(
-                self._tokens(mini_batch, weights, batch), self._config, self._policy_loss
-            )
+            tokens = self._tokens(mini_batch, weights, batch)
+            terms = actor_terms(tokens, self._config, self._policy_loss)
             loss = weighted_loss(terms, self._config)
             # FSDP averages gradients over ranks, the loss is a sum over them.
             (loss * self.world_size / total).backward()
             for name, value in terms.items():
                 sums[name] += float(value.detach())
         step = self._engine.optimizer_step()
-        tokens = max(1.0, counts.tokens)
         metrics = {
-            name: value / (total if name in AGGREGATED else tokens)
+            name: value / (total if name in AGGREGATED else max(1.0, counts.tokens))
             for name, value in sum_over_ranks(sums, self.device).items()
         }
         return metrics_of("actor", metrics | step)
@@ -191,7 +188,9 @@ class ReferenceWorker(Worker):
 def _reference_log_probs(
     data: DataProto, engine: FSDPEngine, config: ActorConfig, temperature: float
 ) -> DataProto:
-    def function(batch: ModelInput) -> dict[str, torch.Tensor]:
-        return {"ref_log_prob": engine.model(batch, temperature).log_probs}
-
-    return compute_per_token(data, engine, config, function)
+    return compute_per_token(
+        data,
+        engine,
+        config,
+        lambda batch: {"ref_log_prob": engine.model(batch, temperature).log_probs},
+    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-
 from verl.algorithms.losses import value_loss_per_token
 from verl.config.model import CriticConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import RankInfo
-from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
     compute_per_token,
@@ -34,11 +31,9 @@ class CriticWorker(TrainedWorker):
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_values(self, data: DataProto) -> DataProto:
         """``values`` (B, R) float32: of the state before each response token."""
-
-        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
-            return {"values": self._engine.model(batch)}
-
-        return compute_per_token(data, self._engine, self._config, function)
+        return compute_per_token(
+            data, self._engine, self._config, lambda batch: {"values": self._engine.model(batch)}
+        )
 
     @register(Dispatch.DP_COMPUTE)
     def update_critic(self, mini_batch: DataProto) -> DataProto:

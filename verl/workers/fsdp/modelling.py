@@ -246,7 +246,6 @@ def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | N
             f"{config.model_type} changes its logits in a way that is not supported; it cannot "
             "be trained here"
         )
-
     scale = 1.0
     if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
         scale /= divisor
