@@ -90,7 +90,8 @@ def varlen_attention(
     max_length_q: int | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
-    """A transformers attention function.
+    """A transformers attention function; gives (1, tokens, heads, head size), and None for the
+    attention weights.
 
     Args:
         query: (1, heads, tokens, head size).
@@ -99,9 +100,6 @@ def varlen_attention(
         sliding_window: tokens that a token sees, itself among them; None is all before it.
         cu_seq_lens_q: (sequences + 1,) int32 boundaries.
         max_length_q: tokens of the longest sequence.
-
-    Returns:
-        (1, tokens, heads, head size), and None for the attention weights.
 
     Raises:
         ValueError: for padded input, or an argument that would change the result.

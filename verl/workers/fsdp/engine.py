@@ -8,7 +8,6 @@ depend on world size, micro-batches, padding or packing.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from verl.workers.fsdp.weights import (
     whole_parameters,
     whole_tensor,
 )
+from verl.workers.weight_transfer.buckets import NamedShapes, NamedTensors
 
 
 class FSDPEngine:
@@ -126,13 +126,11 @@ class FSDPEngine:
 
     # -- weights out -----------------------------------------------------------------------
 
-    def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
+    def parameter_shapes(self) -> NamedShapes:
         """Names and whole shapes of what :meth:`full_parameters` yields."""
         return parameter_shapes(self.model)
 
-    def full_parameters(
-        self, dtype: torch.dtype = torch.float32
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def full_parameters(self, dtype: torch.dtype = torch.float32) -> NamedTensors:
         """See :func:`whole_parameters`."""
         return whole_parameters(self.model, self.device, dtype)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from verl.workers.fsdp.lora import ADAPTER, Adapter, save_adapter_config, save_a
 from verl.workers.fsdp.modelling import TokenModel
 from verl.workers.fsdp.training_state import PARAMETERS
 from verl.workers.fsdp.weights import parameter_shapes, whole_parameters, whole_trained_parameters
-from verl.workers.weight_transfer.buckets import plan_buckets
+from verl.workers.weight_transfer.buckets import NamedShapes, NamedTensors, plan_buckets
 
 # In a training state's folder: all of its Hugging Face checkpoint but the weights.
 FORM = "form"
@@ -93,7 +93,7 @@ def export_state(state: Path, target: Path) -> None:
         BaseModelError: if the base model of adapters cannot be read.
     """
     saved = dcp.FileSystemReader(state).read_metadata().state_dict_metadata
-    shapes = [
+    shapes: NamedShapes = [
         (name.removeprefix(PARAMETERS), entry.size)
         for name, entry in saved.items()
         if name.startswith(PARAMETERS) and isinstance(entry, dcp.metadata.TensorStorageMetadata)
@@ -112,7 +112,7 @@ def export_state(state: Path, target: Path) -> None:
 
 def _merge_into_base(
     adapter: Path, trained: Mapping[str, torch.Tensor]
-) -> tuple[list[tuple[str, torch.Size]], Iterator[tuple[str, torch.Tensor]]]:
+) -> tuple[NamedShapes, NamedTensors]:
     """The names and shapes of a base model with what was trained on it; and, in the same order, its
     names in a checkpoint and merged float32 tensors, one at a time.
 
@@ -135,7 +135,7 @@ def _merge_into_base(
     tensors = {prefix + name: parameter.detach() for name, parameter in base.named_parameters()}
     tensors |= {name: tensor for name, tensor in trained.items() if ".lora_" not in name}
 
-    def merged() -> Iterator[tuple[str, torch.Tensor]]:
+    def merged() -> NamedTensors:
         for name, tensor in tensors.items():
             layer = name.removesuffix(".weight")
             value = tensor.float()
@@ -147,21 +147,14 @@ def _merge_into_base(
     return [(name, tensor.shape) for name, tensor in tensors.items()], merged()
 
 
-def _saved_tensors(
-    state: Path, shapes: Sequence[tuple[str, torch.Size]]
-) -> Iterator[tuple[str, torch.Tensor]]:
+def _saved_tensors(state: Path, shapes: NamedShapes) -> NamedTensors:
     for name, shape in shapes:
         found = {PARAMETERS + name: torch.empty(shape)}
         dcp.load(found, storage_reader=dcp.FileSystemReader(state), no_dist=True)
         yield name, found[PARAMETERS + name]
 
 
-def _write_weights(
-    shapes: Sequence[tuple[str, torch.Size]],
-    tensors: Iterator[tuple[str, torch.Tensor]],
-    folder: Path,
-    keeps: bool,
-) -> None:
+def _write_weights(shapes: NamedShapes, tensors: NamedTensors, folder: Path, keeps: bool) -> None:
     """Draws all ``tensors``, in the order of ``shapes``; who ``keeps`` them writes them."""
     buckets = plan_buckets(shapes, torch.float32, _MAX_FILE_BYTES).buckets
     several = len(buckets) > 1

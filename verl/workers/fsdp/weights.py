@@ -17,9 +17,10 @@ from torch.distributed.tensor import DTensor
 
 from verl.workers.fsdp.lora import adapters_of, is_adapter
 from verl.workers.fsdp.modelling import TokenModel
+from verl.workers.weight_transfer.buckets import NamedShapes, NamedTensors
 
 
-def parameter_shapes(model: TokenModel) -> list[tuple[str, torch.Size]]:
+def parameter_shapes(model: TokenModel) -> NamedShapes:
     """Names and whole shapes, in the order of :func:`whole_parameters`."""
     return [
         (model.checkpoint_name(name), parameter.shape)
@@ -30,7 +31,7 @@ def parameter_shapes(model: TokenModel) -> list[tuple[str, torch.Size]]:
 
 def whole_parameters(
     model: TokenModel, device: torch.device, dtype: torch.dtype = torch.float32
-) -> Iterator[tuple[str, torch.Tensor]]:
+) -> NamedTensors:
     """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
 
     Shards are merged with their adapters in float32, cast before they are gathered, and gathered on
@@ -46,9 +47,7 @@ def whole_parameters(
         yield model.checkpoint_name(name), whole_tensor(value.to(dtype=dtype))
 
 
-def whole_trained_parameters(
-    model: TokenModel, device: torch.device
-) -> Iterator[tuple[str, torch.Tensor]]:
+def whole_trained_parameters(model: TokenModel, device: torch.device) -> NamedTensors:
     """As :func:`whole_parameters`, of what gets gradients, adapters on their own."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:

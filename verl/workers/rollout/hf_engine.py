@@ -27,7 +27,7 @@ _SMALL_PARAMETERS = 50_000_000
 
 
 class HFEngine:
-    """Implements :class:`verl.workers.rollout.local.LocalEngine`.
+    """Implements :class:`verl.interfaces.GenerationEngine`.
 
     Args:
         dtype: of the forward pass, "float32" or "bfloat16".

@@ -21,7 +21,7 @@ _QUIET = {
 
 
 class VLLMEngine:
-    """Implements :class:`verl.workers.rollout.local.LocalEngine`; generates on any one event loop.
+    """Implements :class:`verl.interfaces.GenerationEngine`; generates on any one event loop.
 
     Raises:
         RolloutEngineError: if it does not start.

@@ -7,7 +7,7 @@ if it holds a single tensor that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,9 @@ BACKEND = "buckets"  # vLLM's name for our transfer engine
 # Every dtype can be viewed at such an offset, and copies start on a cache line.
 _ALIGNMENT = 256
 
-NamedShapes = Iterable[tuple[str, torch.Size]]
+# Of tensors in one order: whole shapes, and the tensors one at a time.
+NamedShapes = Sequence[tuple[str, torch.Size]]
+NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
 
 class WeightTransferError(UserError):

@@ -7,11 +7,9 @@ held, and on the host the two buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
-from verl.workers.weight_transfer.buckets import BucketPlan, FilledBucket, Slot
+from verl.workers.weight_transfer.buckets import BucketPlan, FilledBucket, NamedTensors, Slot
 from verl.workers.weight_transfer.buffers import (
     CudaBuffer,
     Handle,
@@ -19,8 +17,6 @@ from verl.workers.weight_transfer.buffers import (
     create_buffer,
     memory_id,
 )
-
-NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
 
 class BufferPair:
