@@ -63,11 +63,8 @@ def add_adapters(
     pretrained: torch.nn.Module, layers: Iterable[torch.nn.Module], lora: LoraConfig
 ) -> peft.LoraConfig:
     """Puts adapters beside linear layers in the decoder ``layers`` of a Hugging Face model, in
-    place, and freezes all else. Returns what peft calls the adapters' config.
-
-    Raises:
-        ConfigError: if ``lora.target_modules`` names what is no linear layer of these.
-    """
+    place, and freezes all else. Returns what peft calls the adapters' config; a ConfigError if
+    ``lora.target_modules`` names what is no linear layer of these."""
     import peft
 
     linear = {

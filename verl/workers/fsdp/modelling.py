@@ -236,11 +236,8 @@ def _compile(layers: Iterable[torch.nn.Module], checkpointing: bool) -> None:
 
 
 def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | None]:
-    """What the family does to its logits, from the names that transformers' configs use.
-
-    Raises:
-        ConfigError: for a family that changes its logits in a way of its own.
-    """
+    """What the family does to its logits, from the names that transformers' configs use; a
+    ConfigError for a family that changes them in a way of its own."""
     if config.model_type in _OTHER_LOGITS:
         raise ConfigError(
             f"{config.model_type} changes its logits in a way that is not supported; it cannot "

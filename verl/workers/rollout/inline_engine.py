@@ -135,11 +135,8 @@ class InlineEngine:
     async def generate(
         self, prompt: TokensPrompt, params: VLLMSamplingParams, request_id: str
     ) -> AsyncIterator[RequestOutput]:
-        """Outputs of one request, as ``params.output_kind`` says; leaving early aborts it.
-
-        Raises:
-            ValueError: if vLLM refuses the request.
-        """
+        """Outputs of one request, as ``params.output_kind`` says; leaving early aborts it. A
+        ValueError if vLLM refuses the request."""
         receiver = _Receiver(asyncio.get_running_loop(), asyncio.Queue())
         self._receivers[request_id] = receiver
         finished = False

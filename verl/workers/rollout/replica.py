@@ -40,11 +40,8 @@ class RestartLimit:
         self.taken = 0
 
     def take(self, replica: Replica, reason: str) -> None:
-        """One more, of a replica that is lost for ``reason``.
-
-        Raises:
-            EngineDeadError: at the limit, or if another process would only die like those before.
-        """
+        """One more, of a replica that is lost for ``reason``; :class:`EngineDeadError` at the
+        limit, or if another process would only die like those before."""
         with self._lock:
             given_up = f"{replica.name} is lost: {reason}. It is not started again, since"
             hint = "VERL_WORKER_LOGS=1 shows what the engines say"
@@ -106,11 +103,8 @@ class Replica:
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams
     ) -> GenerationOutput:
-        """See :class:`verl.interfaces.GenerationEngine`.
-
-        Raises:
-            RolloutEngineError: if the engine refuses the request, or is lost and not replaced.
-        """
+        """See :class:`verl.interfaces.GenerationEngine`; :class:`RolloutEngineError` if the engine
+        refuses the request, or is lost and not replaced."""
         while True:
             if self._replacing is not None:
                 await self._replacing

@@ -154,11 +154,8 @@ class RolloutReplicas(EngineCalls):
         ]
 
     def wait_until_ready(self) -> None:
-        """Blocks until every engine runs.
-
-        Raises:
-            RolloutEngineError: if one does not start, or not within ``rollout.start_timeout_s``.
-        """
+        """Blocks until every engine runs; :class:`RolloutEngineError` if one does not start, or not
+        within ``rollout.start_timeout_s``."""
         replicas = self._replicas
         references = [replica.actor.ready.remote() for replica in replicas]
         try:
@@ -224,11 +221,7 @@ class RolloutReplicas(EngineCalls):
 
     def restart_lost(self) -> None:
         """Starts engines again that were lost, and that nobody has missed yet; the next publication
-        of weights finds them as it finds the others.
-
-        Raises:
-            RolloutEngineError: if one cannot be started again.
-        """
+        of weights finds them as it finds the others. :class:`RolloutEngineError` if one cannot."""
         for replica in self._replicas:
             actor = replica.actor
             fault = replica.find_fault()

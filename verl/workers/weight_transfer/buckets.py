@@ -74,18 +74,12 @@ class BucketPlan:
 @dataclass(frozen=True)
 class FilledBucket:
     """A bucket that lies ready. Its ``asdict`` holds plain values, which vLLM's own encoding takes
-    without pickle.
+    without pickle."""
 
-    Attributes:
-        dtype: of all tensors, such as "bfloat16".
-        slots: what it holds.
-        sources: where to read it, by the memory it lies in (see
-            :func:`verl.workers.weight_transfer.buffers.memory_id`); empty on a rank that no
-            engine reads from.
-    """
-
-    dtype: str
+    dtype: str  # of all tensors, such as "bfloat16"
     slots: list[Slot]
+    # Where to read it, by the memory it lies in (buffers.memory_id); empty on a rank that no engine
+    # reads from.
     sources: dict[str, dict[str, Any]]
 
 

@@ -65,11 +65,8 @@ class BucketSender:
         self._next = 0
 
     def fill(self) -> FilledBucket:
-        """Gathers the next bucket; the engines have let go of the last but one before. Collective.
-
-        Raises:
-            IndexError: if all buckets have been filled.
-        """
+        """Gathers the next bucket; the engines have let go of the last but one before. Collective;
+        an IndexError if all buckets have been filled."""
         slots = self._plan.buckets[self._next]
         sources: dict[str, Handle] = {}
         if self._buffers is None:
