@@ -15,7 +15,7 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -85,7 +85,7 @@ def transfer(
     sender = BucketSender(plan, gathered, buffers)
     reading = 0.0
     for _ in plan.buckets:
-        engine.send(sender.fill().to_message())
+        engine.send(asdict(sender.fill()))
         reading += engine.recv()
     seconds = time.perf_counter() - start
     files = {buffers.get(number, 0).handle["file"] for number in range(min(2, len(plan.buckets)))}

@@ -21,7 +21,6 @@ from verl.config.model import ActorConfig, FSDPConfig, ModelConfig
 from verl.workers.fsdp.actor import ActorWorker
 from verl.workers.weight_transfer.buckets import WeightFormat
 from verl.workers.weight_transfer.buffers import attach_buffer, memory_id
-from verl.workers.weight_transfer.sender import view_slot
 
 _BUCKET_BYTES = 512 * 2**20
 
@@ -104,5 +103,5 @@ def _read(connection: Connection, device: torch.device) -> None:
         if key not in attached:
             attached[key] = attach_buffer(handle, device)
         dtype = getattr(torch, bucket.dtype)
-        views = {slot.name: view_slot(attached[key], slot, dtype) for slot in bucket.slots}
+        views = {slot.name: slot.view(attached[key], dtype) for slot in bucket.slots}
         connection.send({name: _checksum(view) for name, view in views.items()})

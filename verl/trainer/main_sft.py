@@ -72,7 +72,7 @@ def run_sft(config: SFTConfig) -> GateReport | None:
                     f"after {trainer.steps} steps the model does not pass its gate: "
                     f"{report}; train longer (more steps) or with another seed"
                 )
-            group["sft"].save(trainer.output_dir)
+            group["sft"].save_checkpoint(trainer.output_dir)
             logger.info("the model is in %s", trainer.output_dir)
             return report
         finally:

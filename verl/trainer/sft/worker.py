@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -16,9 +15,14 @@ from verl.single_controller.worker import RankInfo
 from verl.trainer.sft.examples import Example, training_examples, validation_examples
 from verl.trainer.sft.gate import Gate, GateReport
 from verl.utils.balance import balanced_order
-from verl.utils.sequence_packing import ModelInput, TokenSequence, lay_out
+from verl.utils.sequence_packing import (
+    ModelInput,
+    TokenSequence,
+    equalise_over_ranks,
+    lay_out,
+    micro_batches_by_tokens,
+)
 from verl.workers.fsdp.engine import FSDPEngine
-from verl.workers.fsdp.micro_batching import MicroBatchLimits, plan_micro_batches
 from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
@@ -31,7 +35,6 @@ class SFTWorker(TrainedWorker):
         self._engine = FSDPEngine(
             config.model, config.fsdp_config, self.device, "lm", config.optim, config.total_steps
         )
-        self._limits = MicroBatchLimits(1, config.trainer.max_token_len_per_gpu)
         self._examples = training_examples(config)
         self._validation = validation_examples(config)
         self._gate: Gate | None = None
@@ -45,15 +48,8 @@ class SFTWorker(TrainedWorker):
 
     def _train_step(self, step: int) -> dict[str, float]:
         examples = self._examples.sample_batch(step, self._config.trainer.batch_size)
-        mean = self._mean_loss(examples, backward=True)
-        lr = self._engine.lr
-        norm, stepped = self._engine.optimizer_step()
-        return {
-            "train/loss": mean,
-            "train/grad_norm": norm,
-            "train/lr": lr,
-            "train/nonfinite_steps": float(not stepped),
-        }
+        metrics = {"loss": self._mean_loss(examples, backward=True)} | self._engine.optimizer_step()
+        return {f"train/{name}": value for name, value in metrics.items()}
 
     @register(Dispatch.ONE_TO_ALL)
     def validation_loss(self) -> float:
@@ -71,7 +67,10 @@ class SFTWorker(TrainedWorker):
         own = order[self.rank * size : (self.rank + 1) * size]
         packed, device = self._engine.packed, self.device
         mean = torch.zeros((), dtype=torch.float64, device=device)
-        for group in plan_micro_batches([lengths[i] for i in own], self._limits, packed, device):
+        own_lengths = [lengths[i] for i in own]
+        limit = self._config.trainer.max_token_len_per_gpu
+        groups = micro_batches_by_tokens(own_lengths, limit, padded=not packed)
+        for group in equalise_over_ranks(groups, own_lengths, device):
             batch = _model_input(examples, [own[i] for i in group], packed, device)
             part = -self._engine.model(batch).log_probs.sum() / total
             if backward:
@@ -98,11 +97,6 @@ class SFTWorker(TrainedWorker):
         model.load_state_dict(state, strict=False)  # tied weights are listed once
         model.eval()
         return self._gate(model, AutoTokenizer.from_pretrained(self._config.model.path))
-
-    @register(Dispatch.ONE_TO_ALL)
-    def save(self, folder: str) -> None:
-        """Writes the model in Hugging Face format."""
-        self._engine.save(Path(folder))
 
 
 def _model_input(

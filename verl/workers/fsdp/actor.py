@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from verl.algorithms.actor_loss import (
-    AGGREGATED,
-    TERMS,
-    ActorTokens,
-    actor_terms,
-    weighted_loss,
-)
+from verl.algorithms.actor_loss import AGGREGATED, TERMS, ActorTokens, actor_terms, weighted_loss
 from verl.algorithms.aggregation import aggregation
 from verl.algorithms.policy_losses import find_policy_loss
 from verl.algorithms.policy_losses.base import PolicyTokens
@@ -23,10 +17,10 @@ from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.lora import without_adapters
 from verl.workers.fsdp.micro_batching import (
-    MicroBatchLimits,
     compute_per_token,
     global_counts,
     iterate_micro_batches,
+    metrics_of,
     sum_over_ranks,
 )
 from verl.workers.fsdp.trained_worker import TrainedWorker
@@ -44,9 +38,6 @@ class ActorWorker(TrainedWorker):
     """Holds the policy that is trained.
 
     Args:
-        info: place of this process.
-        model: which model.
-        config: of the update.
         temperature: at which the policy samples; logits are divided by it everywhere.
         total_steps: optimizer steps of the run.
     """
@@ -66,9 +57,6 @@ class ActorWorker(TrainedWorker):
         self._engine = FSDPEngine(
             model, config.fsdp_config, self.device, "lm", config.optim, total_steps
         )
-        self._limits = MicroBatchLimits.from_config(
-            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
-        )
         self._buffers = BufferPair(self.device)
         self._sender: BucketSender | None = None
 
@@ -80,17 +68,14 @@ class ActorWorker(TrainedWorker):
             log_probs, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
             return {"old_log_probs": log_probs, "entropys": entropy}
 
-        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+        return compute_per_token(data, self._engine, self._config, function)
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
-        """As the reference's; the policy must have adapters: the reference is what it is without.
-
-        Raises:
-            ValueError: if it has none.
-        """
+        """As the reference's, which is the policy without its adapters; a ValueError if it has
+        none."""
         with without_adapters(self._engine.model):
-            return _reference_log_probs(data, self._engine, self._limits, self._temperature)
+            return _reference_log_probs(data, self._engine, self._config, self._temperature)
 
     @register(Dispatch.DP_COMPUTE)
     def update_actor(self, mini_batch: DataProto) -> DataProto:
@@ -102,44 +87,32 @@ class ActorWorker(TrainedWorker):
         """
         assert mini_batch.batch is not None
         counts = global_counts(mini_batch, self.device)
-        weights, total = aggregation(
-            mini_batch.batch["response_mask"].float(), counts, self._config
-        )
+        mask = mini_batch.batch["response_mask"].float()
+        weights, total = aggregation(mask, counts, self._config)
         names = TERMS if self._config.has_kl_loss else TERMS[:-1]
         sums = dict.fromkeys(names, 0.0)
-        for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
-            terms = actor_terms(
-                self._tokens(mini_batch, weights, batch), self._config, self._policy_loss
-            )
+        for batch in iterate_micro_batches(mini_batch, self._engine, self._config):
+            tokens = self._tokens(mini_batch, weights, batch)
+            terms = actor_terms(tokens, self._config, self._policy_loss)
             loss = weighted_loss(terms, self._config)
             # FSDP averages gradients over ranks, the loss is a sum over them.
             (loss * self.world_size / total).backward()
             for name, value in terms.items():
                 sums[name] += float(value.detach())
-        lr = self._engine.lr
-        norm, stepped = self._engine.optimizer_step()
-        tokens = max(1.0, counts.tokens)
-        metrics: dict[str, float] = {
-            f"actor/{name}": value / (total if name in AGGREGATED else tokens)
+        step = self._engine.optimizer_step()
+        metrics = {
+            name: value / (total if name in AGGREGATED else max(1.0, counts.tokens))
             for name, value in sum_over_ranks(sums, self.device).items()
         }
-        metrics |= {
-            "actor/grad_norm": norm,
-            "actor/lr": lr,
-            "actor/nonfinite_steps": float(not stepped),
-        }
-        return DataProto(meta_info={"metrics": metrics})
+        return metrics_of("actor", metrics | step)
 
     def _tokens(self, data: DataProto, weights: torch.Tensor, batch: ModelInput) -> ActorTokens:
         """The micro-batch's, with the policy's present log-probs and entropies."""
-        tensors = data.batch
-        assert tensors is not None
-
-        def flat(values: torch.Tensor) -> torch.Tensor:
-            return values[batch.sample, batch.offset].to(self.device)
+        assert data.batch is not None
+        tensors: dict[str, torch.Tensor] = dict(data.batch.items(), weights=weights)
 
         def column(name: str) -> torch.Tensor:
-            return flat(tensors[name])
+            return tensors[name][batch.sample, batch.offset].to(self.device)
 
         log_prob, entropy = self._engine.model(batch, self._temperature, with_entropy=True)
         policy = PolicyTokens(
@@ -152,7 +125,7 @@ class ActorWorker(TrainedWorker):
         return ActorTokens(
             policy,
             entropy,
-            flat(weights),
+            column("weights"),
             ref_log_prob=column("ref_log_prob") if self._config.has_kl_loss else None,
             rollout_weights=column("rollout_weights") if "rollout_weights" in tensors else None,
         )
@@ -179,7 +152,7 @@ class ActorWorker(TrainedWorker):
 
     @register(Dispatch.ONE_TO_ALL)
     def fill_weight_bucket(self) -> FilledBucket:
-        """Lays the next bucket out; see :meth:`BucketSender.fill`."""
+        """See :meth:`BucketSender.fill`."""
         assert self._sender is not None
         return self._sender.fill()
 
@@ -191,10 +164,7 @@ class ActorWorker(TrainedWorker):
 
 
 class ReferenceWorker(Worker):
-    """Holds the frozen policy that the KL is taken against.
-
-    Args: as :class:`ActorWorker`.
-    """
+    """Holds the frozen policy that the KL is taken against; arguments as :class:`ActorWorker`."""
 
     def __init__(
         self,
@@ -205,22 +175,22 @@ class ReferenceWorker(Worker):
         temperature: float,
     ) -> None:
         super().__init__(info)
+        self._config = config
         self._temperature = temperature
         self._engine = FSDPEngine(model, ref.fsdp_config, self.device)
-        self._limits = MicroBatchLimits.from_config(
-            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
-        )
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_ref_log_probs(self, data: DataProto) -> DataProto:
         """``ref_log_prob`` of the response tokens, (B, R) float32."""
-        return _reference_log_probs(data, self._engine, self._limits, self._temperature)
+        return _reference_log_probs(data, self._engine, self._config, self._temperature)
 
 
 def _reference_log_probs(
-    data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits, temperature: float
+    data: DataProto, engine: FSDPEngine, config: ActorConfig, temperature: float
 ) -> DataProto:
-    def function(batch: ModelInput) -> dict[str, torch.Tensor]:
-        return {"ref_log_prob": engine.model(batch, temperature).log_probs}
-
-    return DataProto.from_dict(compute_per_token(data, engine, limits, function))
+    return compute_per_token(
+        data,
+        engine,
+        config,
+        lambda batch: {"ref_log_prob": engine.model(batch, temperature).log_probs},
+    )

@@ -17,12 +17,12 @@ import inspect
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, PreTrainedConfig
 
 from verl.config.validation import ConfigError
 from verl.utils.sequence_packing import ModelInput
-from verl.workers.fsdp.sequence_attention import attend, attend_in_graph
 
 VARLEN = "varlen"
 
@@ -90,7 +90,8 @@ def varlen_attention(
     max_length_q: int | None = None,
     **unused: Any,
 ) -> tuple[torch.Tensor, None]:
-    """A transformers attention function.
+    """A transformers attention function; gives (1, tokens, heads, head size), and None for the
+    attention weights.
 
     Args:
         query: (1, heads, tokens, head size).
@@ -99,9 +100,6 @@ def varlen_attention(
         sliding_window: tokens that a token sees, itself among them; None is all before it.
         cu_seq_lens_q: (sequences + 1,) int32 boundaries.
         max_length_q: tokens of the longest sequence.
-
-    Returns:
-        (1, tokens, heads, head size), and None for the attention weights.
 
     Raises:
         ValueError: for padded input, or an argument that would change the result.
@@ -136,9 +134,98 @@ def varlen_attention(
         )
         return output.unsqueeze(0), None
     # The kernel is for half precision on CUDA.
-    by_sequence = attend_in_graph if torch.compiler.is_compiling() else attend
+    by_sequence = _attend_in_graph if torch.compiler.is_compiling() else _attend
     output = by_sequence(query, key, value, cu_seq_lens_q, scaling, sliding_window)
     return output.transpose(1, 2), None
 
 
 AttentionInterface.register(VARLEN, varlen_attention)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """The attention of :func:`varlen_attention`, one sequence after the other; returns (1, heads,
+    tokens, head size of the values)."""
+    lengths = cu_seq_lens.diff().tolist()
+    outputs = []
+    for q, k, v in zip(*(t.split(lengths, dim=2) for t in (query, key, value)), strict=True):
+        length = q.shape[2]
+        mask = None
+        if sliding_window is not None and length > sliding_window:
+            allowed = torch.ones(length, length, dtype=torch.bool, device=q.device)
+            mask = allowed.tril().triu(1 - sliding_window)
+        outputs.append(
+            F.scaled_dot_product_attention(
+                q,
+                k,
+                v,
+                attn_mask=mask,
+                is_causal=mask is None,
+                scale=scaling,
+                enable_gqa=k.shape[1] != q.shape[1],
+            )
+        )
+    return torch.cat(outputs, dim=2)
+
+
+@torch.library.custom_op("verl::attention_by_sequence", mutates_args=())
+def _attend_in_graph(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> torch.Tensor:
+    """:func:`_attend` as one operator of torch.compile's graph, which a loop over lengths that only
+    the data tells would end. Its backward pass computes the attention again instead of keeping what
+    autograd would."""
+    return _attend(query, key, value, cu_seq_lens, scaling, sliding_window).contiguous()
+
+
+@torch.library.custom_op("verl::attention_by_sequence_backward", mutates_args=())
+def _gradients(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    cu_seq_lens: torch.Tensor,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return _attend(q, k, v, cu_seq_lens, scaling, sliding_window)
+
+    # Autograd records nothing within an operator, but torch.func does.
+    gradients = torch.func.vjp(attention, query, key, value)[1]
+    dq, dk, dv = gradients(gradient)
+    return dq.contiguous(), dk.contiguous(), dv.contiguous()
+
+
+@_attend_in_graph.register_fake
+def _(query: torch.Tensor, _key: torch.Tensor, value: torch.Tensor, *_: Any) -> torch.Tensor:
+    return query.new_empty((*query.shape[:3], value.shape[3]))
+
+
+@_gradients.register_fake
+def _(_gradient: torch.Tensor, *inputs: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.empty_like(t, memory_format=torch.contiguous_format) for t in inputs[:3])
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ARG001
+    *tensors, ctx.scaling, ctx.sliding_window = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    gradients = _gradients(gradient, *ctx.saved_tensors, ctx.scaling, ctx.sliding_window)
+    return (*gradients, None, None, None)
+
+
+_attend_in_graph.register_autograd(_backward, setup_context=_keep_inputs)

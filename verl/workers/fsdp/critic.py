@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import torch
-
 from verl.algorithms.losses import value_loss_per_token
 from verl.config.model import CriticConfig
 from verl.protocol import DataProto
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import RankInfo
-from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.engine import FSDPEngine
 from verl.workers.fsdp.micro_batching import (
-    MicroBatchLimits,
     compute_per_token,
     global_counts,
     iterate_micro_batches,
+    metrics_of,
     sum_over_ranks,
 )
 from verl.workers.fsdp.trained_worker import TrainedWorker
 
 
 class CriticWorker(TrainedWorker):
-    """Holds the value model.
-
-    Args:
-        info: place of this process.
-        config: of model and update.
-        total_steps: optimizer steps of the run.
-    """
+    """Holds the value model; ``total_steps``: optimizer steps of the run."""
 
     def __init__(self, info: RankInfo, config: CriticConfig, total_steps: int) -> None:
         super().__init__(info)
@@ -36,18 +27,13 @@ class CriticWorker(TrainedWorker):
         self._engine = FSDPEngine(
             config.model, config.fsdp_config, self.device, "value", config.optim, total_steps
         )
-        self._limits = MicroBatchLimits.from_config(
-            config.use_dynamic_bsz, config.ppo_micro_batch_size, config.ppo_max_token_len_per_gpu
-        )
 
     @register(Dispatch.DP_COMPUTE, pad=True)
     def compute_values(self, data: DataProto) -> DataProto:
         """``values`` (B, R) float32: of the state before each response token."""
-
-        def function(batch: ModelInput) -> dict[str, torch.Tensor]:
-            return {"values": self._engine.model(batch)}
-
-        return DataProto.from_dict(compute_per_token(data, self._engine, self._limits, function))
+        return compute_per_token(
+            data, self._engine, self._config, lambda batch: {"values": self._engine.model(batch)}
+        )
 
     @register(Dispatch.DP_COMPUTE)
     def update_critic(self, mini_batch: DataProto) -> DataProto:
@@ -60,27 +46,19 @@ class CriticWorker(TrainedWorker):
         assert tensors is not None
         count = max(1.0, global_counts(mini_batch, self.device).tokens)
         sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
-        for batch in iterate_micro_batches(mini_batch, self._engine, self._limits):
-            where = (batch.sample, batch.offset)
-            predicted = self._engine.model(batch)
-            loss, clipped = value_loss_per_token(
-                predicted,
-                tensors["returns"][where].to(self.device),
-                tensors["values"][where].to(self.device),
-                self._config.cliprange_value,
+        for batch in iterate_micro_batches(mini_batch, self._engine, self._config):
+            returns, values, mask = (
+                tensors[name][batch.sample, batch.offset].to(self.device)
+                for name in ("returns", "values", "response_mask")
             )
-            mask = tensors["response_mask"][where].to(self.device).float()
+            loss, clipped = value_loss_per_token(
+                self._engine.model(batch), returns, values, self._config.cliprange_value
+            )
+            mask = mask.float()
             total = (loss * mask).sum()
             (total * self.world_size / count).backward()
             sums["vf_loss"] += float(total.detach())
             sums["vf_clipfrac"] += float((clipped * mask).sum())
-        lr = self._engine.lr
-        norm, stepped = self._engine.optimizer_step()
+        step = self._engine.optimizer_step()
         means = {n: v / count for n, v in sum_over_ranks(sums, self.device).items()}
-        metrics = {f"critic/{name}": value for name, value in means.items()}
-        metrics |= {
-            "critic/grad_norm": norm,
-            "critic/lr": lr,
-            "critic/nonfinite_steps": float(not stepped),
-        }
-        return DataProto(meta_info={"metrics": metrics})
+        return metrics_of("critic", means | step)

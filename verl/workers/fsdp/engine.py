@@ -8,10 +8,8 @@ depend on world size, micro-batches, padding or packing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -22,7 +20,6 @@ from torch.distributed.fsdp import (
     OffloadPolicy,
     fully_shard,
 )
-from torch.distributed.tensor import DTensor
 
 from verl.config.model import FSDPConfig, ModelConfig, OptimConfig
 from verl.workers.fsdp.modelling import Head, build_model
@@ -34,15 +31,15 @@ from verl.workers.fsdp.weights import (
     parameter_shapes,
     parameters_on_meta,
     whole_parameters,
+    whole_tensor,
 )
+from verl.workers.weight_transfer.buckets import NamedShapes, NamedTensors
 
 
 class FSDPEngine:
     """A sharded model.
 
     Args:
-        model_config: which model, in which precision.
-        fsdp_config: where shards rest.
         device: of the computation.
         head: "lm" for a policy, "value" for a critic; see :mod:`verl.workers.fsdp.modelling`.
         optim_config: None for a model that is not trained.
@@ -85,9 +82,9 @@ class FSDPEngine:
                 fused=True,  # offloaded and on the CPU as well: it uses all of torch's threads
             )
             self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-                self.optimizer, _schedule(optim_config, total_steps)
+                self.optimizer, partial(_lr_factor, optim_config, total_steps)
             )
-            self._state = TrainingState(self.model, self.optimizer, self.scheduler)
+            self.state = TrainingState(self.model, self.optimizer, self.scheduler)
 
     def _shard(self) -> None:
         mesh = init_device_mesh(self.device.type, (dist.get_world_size(),))
@@ -111,42 +108,31 @@ class FSDPEngine:
 
     # -- optimisation ----------------------------------------------------------------------
 
-    def optimizer_step(self) -> tuple[float, bool]:
-        """Clips, steps and advances the schedule; returns the gradient norm and whether it stepped.
-
-        With a non-finite norm nothing changes but the schedule.
-        """
+    def optimizer_step(self) -> dict[str, float]:
+        """Clips, steps and advances the schedule; with a non-finite norm nothing changes but the
+        schedule. Returns metrics: ``grad_norm``, ``lr`` of this step, ``nonfinite_steps``."""
         assert self.optimizer is not None
-        norm_tensor: Any = torch.nn.utils.clip_grad_norm_(
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        clipped = torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.optim_config.grad_clip
         )
-        if isinstance(norm_tensor, DTensor):
-            norm_tensor = norm_tensor.full_tensor()
-        norm = float(norm_tensor)
+        norm = float(whole_tensor(clipped))
         finite = math.isfinite(norm)
         if finite:
             self.optimizer.step()
         self.optimizer.zero_grad()
         self.scheduler.step()
-        return norm, finite
-
-    @property
-    def lr(self) -> float:
-        """Learning rate of the next step."""
-        assert self.optimizer is not None
-        return float(self.optimizer.param_groups[0]["lr"])
+        return {"grad_norm": norm, "lr": lr, "nonfinite_steps": float(not finite)}
 
     # -- weights out -----------------------------------------------------------------------
 
-    def parameter_shapes(self) -> list[tuple[str, torch.Size]]:
+    def parameter_shapes(self) -> NamedShapes:
         """Names and whole shapes of what :meth:`full_parameters` yields."""
-        return parameter_shapes(self.model, self.model.checkpoint_name)
+        return parameter_shapes(self.model)
 
-    def full_parameters(
-        self, dtype: torch.dtype = torch.float32
-    ) -> Iterator[tuple[str, torch.Tensor]]:
+    def full_parameters(self, dtype: torch.dtype = torch.float32) -> NamedTensors:
         """See :func:`whole_parameters`."""
-        return whole_parameters(self.model, self.device, dtype, self.model.checkpoint_name)
+        return whole_parameters(self.model, self.device, dtype)
 
     def save(self, folder: Path) -> None:
         """Writes a Hugging Face checkpoint with the tokenizer; whole or not at all. Collective."""
@@ -160,9 +146,8 @@ class FSDPEngine:
         return StateWriter()
 
     def begin_save(self, state: Path, export: Path | None) -> None:
-        """Copies the training state to host memory and starts to write it. Collective.
-
-        The save before must have been finished.
+        """Copies the training state to host memory and starts to write it. Collective; the save
+        before must have been finished.
 
         Args:
             state: folder of the training state; it holds the model's form as well, from which
@@ -178,28 +163,17 @@ class FSDPEngine:
             if export is not None:
                 export_state(state, export)
 
-        self.state_writer.begin(self._state.copy_to_host(), state, (write_form, write_export))
-
-    def load_state(self, state: Path) -> None:
-        """Goes on from a saved training state, of any number of ranks. Collective."""
-        self._state.load(state)
+        self.state_writer.begin(self.state.copy_to_host(), state, write_form, write_export)
 
 
-def _schedule(config: OptimConfig, total_steps: int) -> Callable[[int], float]:
-    """Factor on the peak learning rate by optimizer step."""
-
-    def factor(step: int) -> float:
-        if step < config.lr_warmup_steps:
-            return (step + 1) / config.lr_warmup_steps
-        if config.warmup_style == "constant":
-            return 1.0
-        span = max(1, total_steps - config.lr_warmup_steps)
-        progress = min(1.0, (step - config.lr_warmup_steps) / span)
-        shape = (
-            1 - progress
-            if config.warmup_style == "linear"
-            else (1 + math.cos(math.pi * progress)) / 2
-        )
-        return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape
-
-    return factor
+def _lr_factor(config: OptimConfig, total_steps: int, step: int) -> float:
+    """On the peak learning rate, in an optimizer step counted from 0."""
+    if step < config.lr_warmup_steps:
+        return (step + 1) / config.lr_warmup_steps
+    if config.warmup_style == "constant":
+        return 1.0
+    span = max(1, total_steps - config.lr_warmup_steps)
+    progress = min(1.0, (step - config.lr_warmup_steps) / span)
+    linear = config.warmup_style == "linear"
+    shape = 1 - progress if linear else (1 + math.cos(math.pi * progress)) / 2
+    return config.min_lr_ratio + (1 - config.min_lr_ratio) * shape

@@ -36,17 +36,11 @@ _SEED = 0
 
 @dataclass(frozen=True)
 class Adapter:
-    """What makes a layer's weight W to ``W + scale * up @ down``.
+    """What makes a layer's weight W to ``W + scale * up @ down``."""
 
-    Attributes:
-        down: A, (rank, inputs).
-        up: B, (outputs, rank); sharded as the weight is, by rows.
-        scale: alpha / rank.
-    """
-
-    down: torch.Tensor
-    up: torch.Tensor
-    scale: float
+    down: torch.Tensor  # A, (rank, inputs)
+    up: torch.Tensor  # B, (outputs, rank); sharded as the weight is, by rows
+    scale: float  # alpha / rank
 
     def merged(self, weight: torch.Tensor) -> torch.Tensor:
         """A new tensor, sharded as ``weight`` (outputs, inputs); collective if that is sharded.
@@ -59,30 +53,18 @@ class Adapter:
         assert isinstance(up, DTensor)
         assert isinstance(down, DTensor)
         rows = torch.addmm(weight.to_local(), up.to_local(), down.full_tensor(), alpha=self.scale)
+        mesh, placements = weight.device_mesh, weight.placements
         return DTensor.from_local(
-            rows,
-            weight.device_mesh,
-            weight.placements,
-            shape=weight.shape,
-            stride=weight.stride(),
+            rows, mesh, placements, shape=weight.shape, stride=weight.stride()
         )
 
 
 def add_adapters(
     pretrained: torch.nn.Module, layers: Iterable[torch.nn.Module], lora: LoraConfig
 ) -> peft.LoraConfig:
-    """Puts adapters beside linear layers, in place, and freezes all else.
-
-    Args:
-        pretrained: a Hugging Face model.
-        layers: its decoder layers; what lies outside of them is not adapted.
-
-    Returns:
-        What peft calls the adapters' config.
-
-    Raises:
-        ConfigError: if ``lora.target_modules`` names what is no linear layer of these.
-    """
+    """Puts adapters beside linear layers in the decoder ``layers`` of a Hugging Face model, in
+    place, and freezes all else. Returns what peft calls the adapters' config; a ConfigError if
+    ``lora.target_modules`` names what is no linear layer of these."""
     import peft
 
     linear = {
@@ -93,12 +75,14 @@ def add_adapters(
     }
     kinds = {name.rpartition(".")[2] for name in linear}
     targets = kinds if lora.target_modules == [ALL_LINEAR] else set(lora.target_modules)
-    unknown = {
-        target for target in targets if not any(f".{n}".endswith(f".{target}") for n in linear)
-    }
+    unknown = [
+        target
+        for target in sorted(targets)
+        if not any(f".{name}".endswith(f".{target}") for name in linear)
+    ]
     if unknown:
         raise ConfigError(
-            f"model.lora.target_modules names {', '.join(sorted(unknown))}, which is no linear "
+            f"model.lora.target_modules names {', '.join(unknown)}, which is no linear "
             f"layer in the decoder layers of {type(pretrained).__name__}; allowed are "
             f"[{ALL_LINEAR}] or a list of: {', '.join(sorted(kinds))}"
         )
@@ -113,11 +97,7 @@ def add_adapters(
 
 
 def without_adapters(model: torch.nn.Module) -> AbstractContextManager[None]:
-    """Within it ``model`` computes what its base computes.
-
-    Raises:
-        ValueError: on entry, if it has no adapters.
-    """
+    """Within it ``model`` computes what its base computes; a ValueError if it has no adapters."""
     from peft.helpers import rescale_adapter_scale
 
     # peft's own switch also turns requires_grad, which FSDP has taken note of.
@@ -150,13 +130,12 @@ def name_without_peft(name: str) -> str:
 def save_adapter_config(
     config: peft.LoraConfig, base: str, task: str, trained_modules: list[str], folder: Path
 ) -> None:
-    """Writes ``adapter_config.json``.
+    """Writes ``adapter_config.json`` into ``folder``, which is made.
 
     Args:
         base: folder or hub name of the base model.
         task: peft's name of what the whole model is for.
         trained_modules: that are trained beside the adapters, and saved with them.
-        folder: made.
     """
     saved: Any = copy.copy(config)
     saved.base_model_name_or_path = base

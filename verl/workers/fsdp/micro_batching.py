@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.distributed as dist
 
 from verl.algorithms.aggregation import Counts, count_sampled
+from verl.config.model import UpdateConfig
 from verl.protocol import DataProto
 from verl.utils.sequence_packing import (
     ModelInput,
@@ -20,39 +20,20 @@ from verl.utils.sequence_packing import (
 from verl.workers.fsdp.engine import FSDPEngine
 
 
-@dataclass(frozen=True)
-class MicroBatchLimits:
-    """``max_tokens`` None means ``size`` trajectories per forward pass instead."""
-
-    size: int
-    max_tokens: int | None
-
-    @classmethod
-    def from_config(cls, dynamic: bool, size: int, max_tokens: int) -> MicroBatchLimits:
-        """From the three config fields of an actor or critic."""
-        return cls(size, max_tokens if dynamic else None)
-
-
-def plan_micro_batches(
-    lengths: Sequence[int], limits: MicroBatchLimits, packed: bool, device: torch.device
-) -> list[list[int]]:
-    """Which of a rank's sequences go through the model together; as many groups on every rank, some
-    of which may be empty. Collective."""
-    if limits.max_tokens is None:
-        groups = micro_batches_by_count(lengths, limits.size)
-    else:
-        groups = micro_batches_by_tokens(lengths, limits.max_tokens, padded=not packed)
-    return equalise_over_ranks(groups, lengths, device)
-
-
 def iterate_micro_batches(
-    data: DataProto, engine: FSDPEngine, limits: MicroBatchLimits
+    data: DataProto, engine: FSDPEngine, config: UpdateConfig
 ) -> Iterator[ModelInput]:
-    """Model inputs that together cover the batch; as many on every rank."""
+    """Model inputs that together cover the batch; as many on every rank, some of which may be
+    empty. Collective."""
     assert data.batch is not None
     attention_mask = data.batch["attention_mask"]
     lengths = attention_mask.sum(dim=1).tolist()
-    for group in plan_micro_batches(lengths, limits, engine.packed, engine.device):
+    if config.use_dynamic_bsz:
+        limit = config.ppo_max_token_len_per_gpu
+        groups = micro_batches_by_tokens(lengths, limit, padded=not engine.packed)
+    else:
+        groups = micro_batches_by_count(lengths, config.ppo_micro_batch_size)
+    for group in equalise_over_ranks(groups, lengths, engine.device):
         yield build_model_input(
             data.batch["input_ids"],
             attention_mask,
@@ -66,23 +47,20 @@ def iterate_micro_batches(
 def compute_per_token(
     data: DataProto,
     engine: FSDPEngine,
-    limits: MicroBatchLimits,
+    config: UpdateConfig,
     function: Callable[[ModelInput], dict[str, torch.Tensor]],
-) -> dict[str, torch.Tensor]:
-    """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients.
-
-    Returns:
-        (B, R) float32 tensors on the CPU, 0 where there is no response token.
-    """
+) -> DataProto:
+    """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients. Returns
+    (B, R) float32 tensors on the CPU, 0 where there is no response token."""
     assert data.batch is not None
     shape = data.batch["responses"].shape
     results: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        for batch in iterate_micro_batches(data, engine, limits):
+        for batch in iterate_micro_batches(data, engine, config):
             for name, values in function(batch).items():
                 full = results.setdefault(name, torch.zeros(shape, dtype=torch.float32))
                 full[batch.sample, batch.offset] = values.float().cpu()
-    return results
+    return DataProto.from_dict(results)
 
 
 def global_counts(data: DataProto, device: torch.device) -> Counts:
@@ -98,3 +76,8 @@ def sum_over_ranks(sums: dict[str, float], device: torch.device) -> dict[str, fl
     values = torch.tensor(list(sums.values()), dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return dict(zip(sums, values.tolist(), strict=True))
+
+
+def metrics_of(role: str, values: dict[str, float]) -> DataProto:
+    """The answer of an update: ``role/name`` to number in ``meta_info["metrics"]``."""
+    return DataProto(meta_info={"metrics": {f"{role}/{n}": v for n, v in values.items()}})

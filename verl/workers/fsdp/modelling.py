@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoConfig,
@@ -29,7 +32,6 @@ from verl.config.validation import ConfigError
 from verl.utils.generation_config import read_generation_config, repair_generation_config
 from verl.utils.sequence_packing import ModelInput
 from verl.workers.fsdp.attention import choose_attention, packing_arguments
-from verl.workers.fsdp.compilation import compile_layers
 from verl.workers.fsdp.lora import add_adapters, name_without_peft
 from verl.workers.fsdp.token_head import LogitTransform, TokenStatistics, token_statistics
 
@@ -56,7 +58,7 @@ class TokenModel(torch.nn.Module, ABC):
         super().__init__()
         self.pretrained = pretrained
         self.adapters: peft.LoraConfig | None = None
-        layers: Any = getattr(self._backbone, "layers", None)
+        layers: Any = getattr(pretrained.base_model, "layers", None)
         if not isinstance(layers, torch.nn.ModuleList):
             raise ConfigError(
                 f"{type(pretrained).__name__} has no list of decoder layers; only text models "
@@ -64,14 +66,9 @@ class TokenModel(torch.nn.Module, ABC):
             )
         self.decoder_layers = tuple(layers)
 
-    @property
-    def _backbone(self) -> PreTrainedModel:
-        backbone: Any = self.pretrained.base_model
-        return backbone
-
     def _hidden_states(self, batch: ModelInput) -> torch.Tensor:
         """(n, hidden size) at the positions that predict the targets."""
-        output: Any = self._backbone(
+        output: Any = self.pretrained.base_model(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
@@ -92,12 +89,8 @@ class TokenModel(torch.nn.Module, ABC):
 
 
 class PolicyModel(TokenModel):
-    """A causal language model that scores targets; its logits never exist as a whole.
-
-    Args:
-        pretrained: with an output layer.
-        logits_chunk_tokens: tokens whose logits exist at a time.
-    """
+    """A causal language model that scores targets; logits of ``logits_chunk_tokens`` exist at a
+    time."""
 
     task = "CAUSAL_LM"
 
@@ -112,18 +105,14 @@ class PolicyModel(TokenModel):
                 f"{type(output_layer).__name__}, not a Linear; this model cannot be trained"
             )
 
-    @property
-    def _output_layer(self) -> torch.nn.Linear:
-        layer: torch.nn.Linear = self.pretrained.get_output_embeddings()
-        return layer
-
     def forward(
         self, batch: ModelInput, temperature: float = 1.0, with_entropy: bool = False
     ) -> TokenStatistics:
         """Log-probs (and entropies) of the targets in the distribution at ``temperature``."""
+        output_layer: Any = self.pretrained.get_output_embeddings()
         return token_statistics(
             self._hidden_states(batch),
-            self._output_layer,
+            output_layer,
             batch.targets,
             LogitTransform(self._scale, self._softcap, temperature),
             self._chunk_tokens,
@@ -194,7 +183,6 @@ def build_model(
     """A float32 model of the architecture in ``config.path``, not yet sharded.
 
     Args:
-        head: "lm" for a policy, "value" for a critic.
         device: of the computation; the attention function depends on it.
         trained: whether its parameters get gradients, or its adapters where it is to have some.
         with_weights: reads the checkpoint's; without them parameters have no meaningful values.
@@ -213,49 +201,55 @@ def build_model(
         if with_weights
         else family.from_config(hf_config, **options)
     )
+    model: PolicyModel | ValueModel
     if head == "lm":
         pretrained.generation_config = read_generation_config(config.path)
         repair_generation_config(pretrained)
+        model = PolicyModel(pretrained, config.logits_chunk_tokens)
+    else:
+        model = ValueModel(pretrained)
     checkpointing = trained and config.enable_gradient_checkpointing
     if checkpointing and not config.torch_compile:
         pretrained.gradient_checkpointing_enable({"use_reentrant": False})
-    model: PolicyModel | ValueModel = (
-        PolicyModel(pretrained, config.logits_chunk_tokens)
-        if head == "lm"
-        else ValueModel(pretrained)
-    )
     model.train(trained)
     model.requires_grad_(trained)
     if trained and config.lora.rank:
         model.adapters = add_adapters(pretrained, model.decoder_layers, config.lora)
     if config.torch_compile:
-        compile_layers(model.decoder_layers, checkpointing)
+        _compile(model.decoder_layers, checkpointing)
     return model
 
 
-def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | None]:
-    """What the family does to its logits, from the names that transformers' configs use.
+def _compile(layers: Iterable[torch.nn.Module], checkpointing: bool) -> None:
+    """Compiles the forward and backward pass of each layer, in place and before they are sharded.
 
-    Raises:
-        ConfigError: for a family that changes its logits in a way of its own.
+    One graph serves all layers of a kind and packed micro-batches of any size, so that compiling
+    ends with the first step; names of parameters and FSDP's hooks are untouched. Activations are
+    recomputed within the compiled region: around it, as transformers does it, the second forward
+    pass may run another graph than the first, which torch refuses.
     """
+    for layer in layers:
+        forward: Callable[..., Any] = layer.forward
+        if checkpointing:
+            forward = partial(checkpoint, forward, use_reentrant=False)
+        layer.forward = torch.compile(forward, dynamic=True)
+
+
+def _logit_scale_and_softcap(config: PreTrainedConfig) -> tuple[float, float | None]:
+    """What the family does to its logits, from the names that transformers' configs use; a
+    ConfigError for a family that changes them in a way of its own."""
     if config.model_type in _OTHER_LOGITS:
         raise ConfigError(
             f"{config.model_type} changes its logits in a way that is not supported; it cannot "
             "be trained here"
         )
-
-    def value(name: str) -> float | None:
-        found: float | None = getattr(config, name, None)
-        return found
-
     scale = 1.0
-    if (divisor := value("logits_scaling")) is not None:  # Granite
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
         scale /= divisor
     for multiplier in ("logit_scale", "lm_head_multiplier"):  # Cohere, Falcon H1
-        if (factor := value(multiplier)) is not None:
+        if (factor := getattr(config, multiplier, None)) is not None:
             scale *= factor
-    return scale, value("final_logit_softcapping")  # Gemma
+    return scale, getattr(config, "final_logit_softcapping", None)  # Gemma
 
 
 # HyperCLOVA X multiplies by what Granite divides by; Recurrent Gemma and xLSTM name their softcap

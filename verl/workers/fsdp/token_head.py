@@ -6,7 +6,6 @@ forward nor in the backward pass; they are float32 from the product on, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,28 +35,19 @@ class LogitTransform:
             product.div_(self.temperature)
         return product
 
-    @property
-    def factor(self) -> float:
-        """Derivative of the logits by the product where the softcap does not bend them."""
-        return self.scale / self.temperature
-
     def bend(self, logits: torch.Tensor) -> torch.Tensor | None:
-        """What the softcap multiplies that derivative by, as (n, V); None without softcap."""
+        """What the softcap multiplies the logits' derivative by the product by, as (n, V); None
+        without softcap."""
         if self.softcap is None:
             return None
         return (logits * (self.temperature / self.softcap)).square_().neg_().add_(1.0)
 
 
 class TokenStatistics(NamedTuple):
-    """Of n target tokens: (n,) float32 each; ``entropy`` None unless it was asked for.
-
-    Attributes:
-        log_probs: log-probability of the target, nats.
-        entropy: of the distribution that the target was drawn from, nats.
-    """
+    """Of n target tokens, (n,) float32 each, nats."""
 
     log_probs: torch.Tensor
-    entropy: torch.Tensor | None
+    entropy: torch.Tensor | None  # of the target's distribution; None unless it was asked for
 
 
 def token_statistics(
@@ -78,16 +68,12 @@ def token_statistics(
         targets: (n,) int64.
         chunk_tokens: tokens whose logits exist at a time.
     """
-    log_probs, entropy = _TokenStatistics.apply(
-        hidden,
-        output_layer.weight,
-        output_layer.bias,
-        targets,
-        transform,
-        chunk_tokens,
-        with_entropy,
+    weight, bias = output_layer.weight, output_layer.bias
+    return TokenStatistics(
+        *_TokenStatistics.apply(
+            hidden, weight, bias, targets, transform, chunk_tokens, with_entropy
+        )
     )
-    return TokenStatistics(log_probs, entropy)
 
 
 class _TokenStatistics(torch.autograd.Function):
@@ -124,6 +110,7 @@ class _TokenStatistics(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, ...]:
         hidden, weight, bias, targets, normaliser, entropy = ctx.saved_tensors
         transform: LogitTransform = ctx.transform
+        factor = transform.scale / transform.temperature  # of the logits by the product
         grad_hidden = torch.empty_like(hidden)
         # Summed over chunks, hence in float32; a frozen layer needs none.
         _, of_weight, of_bias, *_ = ctx.needs_input_grad
@@ -135,8 +122,8 @@ class _TokenStatistics(torch.autograd.Function):
             grad = _logit_gradient(
                 logits.sub_(normaliser[part].unsqueeze(-1)),
                 targets[part],
-                None if grad_log_probs is None else grad_log_probs[part] * transform.factor,
-                None if grad_entropy is None else grad_entropy[part] * transform.factor,
+                None if grad_log_probs is None else grad_log_probs[part] * factor,
+                None if grad_entropy is None else grad_entropy[part] * factor,
                 None if entropy is None else entropy[part],
             )
             grad = (grad if bend is None else grad.mul_(bend)).to(weight.dtype)
@@ -183,6 +170,5 @@ def _logit_gradient(
     return grad
 
 
-def _chunks(total: int, size: int) -> Iterator[slice]:
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
+def _chunks(total: int, size: int) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, total, size)]

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
+from torch.profiler import profile
+
 from verl.single_controller.dispatch import Dispatch, register
 from verl.single_controller.worker import Worker
+from verl.utils.files import written_whole
 from verl.workers.fsdp.engine import FSDPEngine
-from verl.workers.fsdp.profiling import RankProfiler
+
+logger = logging.getLogger(__name__)
+
+
+class RankProfiler:
+    """Traces this process and its GPU, all roles in it. A trace appears whole or not at all; a disk
+    that takes none does not end the run."""
+
+    def __init__(self) -> None:
+        self._profile: profile | None = None
+
+    def start(self) -> None:
+        """Begins to trace the CPU and, where there is one, the GPU: torch's default."""
+        self._profile = profile()
+        self._profile.start()
+
+    def stop(self, path: Path) -> None:
+        """Ends and writes a trace for chrome://tracing or Perfetto; nothing without a start. The
+        path ends in ``.json.gz``; its folder is made."""
+        if self._profile is None:
+            return
+        self._profile.stop()
+        try:
+            with written_whole(path) as temporary:
+                self._profile.export_chrome_trace(str(temporary))
+        except (OSError, RuntimeError) as error:
+            logger.warning("the trace %s was not written: %s", path, error)
+        self._profile = None
 
 
 class TrainedWorker(Worker):
@@ -39,8 +70,8 @@ class TrainedWorker(Worker):
 
     @register(Dispatch.ONE_TO_ALL)
     def load_state(self, state: str) -> None:
-        """See :meth:`FSDPEngine.load_state`."""
-        self._engine.load_state(Path(state))
+        """See :meth:`TrainingState.load`."""
+        self._engine.state.load(Path(state))
 
     @cached_property
     def _profiler(self) -> RankProfiler:

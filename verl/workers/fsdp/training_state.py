@@ -33,13 +33,8 @@ _SCHEDULE = "schedule_steps"
 
 
 class TrainingState:
-    """Of one model and its optimizer.
-
-    Args:
-        model: sharded over all ranks.
-        optimizer: AdamW over the model's parameters that are trained.
-        scheduler: of its learning rate, a closed form of the steps done.
-    """
+    """Of one sharded model and AdamW over its parameters that are trained; the scheduler's learning
+    rate is a closed form of the steps done."""
 
     def __init__(
         self,
@@ -92,22 +87,15 @@ class TrainingState:
         return self._copies
 
     def load(self, folder: Path) -> None:
-        """Takes over what :class:`StateWriter` wrote, on whatever number of ranks. Collective.
-
-        Streams of random numbers are restored on ranks that had one.
-        """
+        """Takes over what :class:`StateWriter` wrote, on whatever number of ranks; streams of
+        random numbers on ranks that had one. Collective."""
         tensors = self._tensors()
         dcp.load(tensors, storage_reader=dcp.FileSystemReader(folder))
         done = int(tensors[_SCHEDULE])
         self._scheduler.last_epoch = done
-        for group, base, factor in zip(
-            self._optimizer.param_groups,
-            self._scheduler.base_lrs,
-            self._scheduler.lr_lambdas,
-            strict=True,
-        ):
-            group["lr"] = base * factor(done)
-        streams = _streams_file(folder, dist.get_rank())
+        (group,), (peak,) = self._optimizer.param_groups, self._scheduler.base_lrs
+        group["lr"] = peak * self._scheduler.lr_lambdas[0](done)
+        streams = _streams_file(folder)
         if streams.is_file():
             restore_random_state(json.loads(streams.read_text(encoding="ascii")))
 
@@ -117,47 +105,48 @@ class StateWriter:
 
     Its ranks agree over a process group that nothing else uses, so that training's own collectives
     go on meanwhile. Making one is collective.
+
+    Attributes:
+        error: why the present or last save failed; None as long as it did not.
     """
 
     def __init__(self) -> None:
         self._group = dist.new_group(backend="gloo")
         self._thread: threading.Thread | None = None
-        self._error: str | None = None
+        self.error: str | None = None
 
     def begin(
         self,
         tensors: dict[str, torch.Tensor],
         folder: Path,
-        on_rank_zero: tuple[Callable[[], None], Callable[[], None]],
+        before: Callable[[], None],
+        after: Callable[[], None],
     ) -> None:
         """Starts to write; the one before must have been finished. Collective.
 
         Args:
             tensors: left alone until :meth:`finish` has returned.
             folder: made.
-            on_rank_zero: what rank 0 does on the thread: before the tensors, and after them.
+            before, after: what rank 0 does on the thread, before the tensors and after them.
         """
         assert self._thread is None
-        before, after = on_rank_zero
         streams = json.dumps(random_state())
-        self._error = None
+        self.error = None
 
         def prepare() -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            _streams_file(folder, dist.get_rank()).write_text(streams, encoding="ascii")
+            _streams_file(folder).write_text(streams, encoding="ascii")
             if dist.get_rank() == 0:
                 before()
 
+        def save() -> None:
+            writer = dcp.FileSystemWriter(folder)
+            dcp.save(tensors, storage_writer=writer, process_group=self._group)
+
         def write() -> None:
-            self._error = self._shared(_attempt(prepare)) or _attempt(
-                lambda: dcp.save(
-                    tensors,
-                    storage_writer=dcp.FileSystemWriter(folder),
-                    process_group=self._group,
-                )
-            )
-            if self._error is None and dist.get_rank() == 0:
-                self._error = _attempt(after)
+            self.error = self._shared(_attempt(prepare)) or _attempt(save)
+            if self.error is None and dist.get_rank() == 0:
+                self.error = _attempt(after)
 
         self._thread = threading.Thread(target=write, name="checkpoint", daemon=True)
         self._thread.start()
@@ -168,17 +157,12 @@ class StateWriter:
         dist.all_gather_object(errors, error, group=self._group)
         return next(filter(None, errors), None)
 
-    @property
-    def error(self) -> str | None:
-        """Why the present or last save failed; None as long as it did not."""
-        return self._error
-
     def finish(self) -> str | None:
-        """Waits for the save under way; see :attr:`error`."""
+        """Waits for the save under way; why it failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        return self._error
+        return self.error
 
 
 def _shard(tensor: Any) -> torch.Tensor:
@@ -186,8 +170,8 @@ def _shard(tensor: Any) -> torch.Tensor:
     return local
 
 
-def _streams_file(folder: Path, rank: int) -> Path:
-    return folder / f"random_{rank}.json"
+def _streams_file(folder: Path) -> Path:
+    return folder / f"random_{dist.get_rank()}.json"
 
 
 def _attempt(work: Callable[[], object]) -> str | None:

@@ -1,14 +1,13 @@
 """The weights of a sharded model: whole tensors out of it, and a checkpoint into it.
 
 Guarantees: names out are those of the Hugging Face checkpoint; adapters are merged on their way
-out, and the model stays as it is; tied parameters come once, under the
-name the model lists first, and stay tied; a rank other than 0 holds its shards and one whole tensor
-at most, at any time.
+out, and the model stays as it is; tied parameters come once, under the name the model lists first,
+and stay tied; a rank other than 0 never holds more than its shards and one whole tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,35 +16,22 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from verl.workers.fsdp.lora import adapters_of, is_adapter
-
-Rename = Callable[[str], str]
-
-
-def unchanged(name: str) -> str:
-    """For models whose parameters have the checkpoint's names."""
-    return name
+from verl.workers.fsdp.modelling import TokenModel
+from verl.workers.weight_transfer.buckets import NamedShapes, NamedTensors
 
 
-# -- out -------------------------------------------------------------------------------------------
-
-
-def parameter_shapes(
-    model: torch.nn.Module, rename: Rename = unchanged
-) -> list[tuple[str, torch.Size]]:
+def parameter_shapes(model: TokenModel) -> NamedShapes:
     """Names and whole shapes, in the order of :func:`whole_parameters`."""
     return [
-        (rename(name), parameter.shape)
+        (model.checkpoint_name(name), parameter.shape)
         for name, parameter in model.named_parameters()
         if not is_adapter(name)
     ]
 
 
 def whole_parameters(
-    model: torch.nn.Module,
-    device: torch.device,
-    dtype: torch.dtype = torch.float32,
-    rename: Rename = unchanged,
-) -> Iterator[tuple[str, torch.Tensor]]:
+    model: TokenModel, device: torch.device, dtype: torch.dtype = torch.float32
+) -> NamedTensors:
     """Names and whole tensors on ``device``, one at a time; drawing one is a collective.
 
     Shards are merged with their adapters in float32, cast before they are gathered, and gathered on
@@ -58,24 +44,20 @@ def whole_parameters(
         value: torch.Tensor = parameter.detach().to(device=device)
         if name in adapters:
             value = adapters[name].merged(value)
-        yield rename(name), _whole(value.to(dtype=dtype))
+        yield model.checkpoint_name(name), whole_tensor(value.to(dtype=dtype))
 
 
-def whole_trained_parameters(
-    model: torch.nn.Module, device: torch.device, rename: Rename = unchanged
-) -> Iterator[tuple[str, torch.Tensor]]:
+def whole_trained_parameters(model: TokenModel, device: torch.device) -> NamedTensors:
     """As :func:`whole_parameters`, of what gets gradients, adapters on their own."""
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            yield rename(name), _whole(parameter.detach().to(device=device))
+            yield model.checkpoint_name(name), whole_tensor(parameter.detach().to(device=device))
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    value: Any = tensor
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-# -- in --------------------------------------------------------------------------------------------
+def whole_tensor(tensor: Any) -> torch.Tensor:
+    """Gathers a sharded tensor; then it is a collective."""
+    gathered: torch.Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return gathered
 
 
 @contextmanager
@@ -115,18 +97,18 @@ def allocate_shards(model: torch.nn.Module, device: torch.device) -> None:
 def load_from_rank_zero(
     model: torch.nn.Module, source: torch.nn.Module | None, device: torch.device
 ) -> None:
-    """Copies the weights of a whole model into its sharded twin, tensor by tensor. Collective.
+    """Copies the weights of a whole model into its twin, sharded by rows as FSDP2 does, tensor by
+    tensor. Collective.
 
     Args:
-        model: sharded by rows over all ranks, as FSDP2 does.
-        source: the whole model in float32 on the host; only rank 0 has one.
+        source: in float32 on the host; only rank 0 has one.
         device: over which shards are sent.
     """
-    whole = {} if source is None else dict(source.named_parameters())
+    sent = {} if source is None else dict(source.named_parameters())
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             assert isinstance(parameter, DTensor)
-            shard = _receive_shard(parameter.shape, whole.get(name), device)
+            shard = _receive_shard(parameter.shape, sent.get(name), device)
             local = parameter.to_local()
             local.copy_(shard[: local.shape[0]])
 

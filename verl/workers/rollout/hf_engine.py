@@ -8,9 +8,9 @@ from. Generations under way take turns token by token; a cancelled one takes non
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,11 +27,9 @@ _SMALL_PARAMETERS = 50_000_000
 
 
 class HFEngine:
-    """Implements :class:`verl.workers.rollout.local.LocalEngine`.
+    """Implements :class:`verl.interfaces.GenerationEngine`.
 
     Args:
-        model_path: folder or hub name.
-        device: "cpu" or "cuda".
         dtype: of the forward pass, "float32" or "bfloat16".
         max_model_len: longest context, tokens.
         seed: of the stream that requests without a seed of their own draw from.
@@ -56,9 +54,8 @@ class HFEngine:
         self._model = model.to(device).eval()
         self._generator = torch.Generator(device).manual_seed(seed)
         # One thread: steps of different generations queue up in it, first come first served.
-        threads = torch.get_num_threads()
-        if model.num_parameters() < _SMALL_PARAMETERS:
-            threads = 1
+        small = model.num_parameters() < _SMALL_PARAMETERS
+        threads = 1 if small else torch.get_num_threads()
         self._executor = ThreadPoolExecutor(
             1, "hf-engine", initializer=torch.set_num_threads, initargs=(threads,)
         )
@@ -79,9 +76,7 @@ class HFEngine:
             )
         loop = asyncio.get_running_loop()
         cache = DynamicCache(config=self._model.config)
-        decoder = StreamDecoder(
-            functools.partial(self._tokenizer.decode, clean_up_tokenization_spaces=False)
-        )
+        decoder = StreamDecoder(partial(self._tokenizer.decode, clean_up_tokenization_spaces=False))
         generator = self._generator
         if sampling.seed is not None:
             generator = torch.Generator(self._device).manual_seed(sampling.seed)
@@ -100,10 +95,10 @@ class HFEngine:
                 on_tokens(new)
             piece = decoder.push(new)
             text += piece
-            if token in self._end_ids or _completes_a_stop(text, len(piece), sampling.stop):
-                return GenerationOutput(tuple(ids), tuple(log_probs), "stop")
-            if len(ids) >= min(sampling.max_tokens, room):
-                return GenerationOutput(tuple(ids), tuple(log_probs), "length")
+            stops = token in self._end_ids or _completes_a_stop(text, len(piece), sampling.stop)
+            if stops or len(ids) >= min(sampling.max_tokens, room):
+                reason = "stop" if stops else "length"
+                return GenerationOutput(tuple(ids), tuple(log_probs), reason)
 
     @torch.inference_mode()
     def _step(

@@ -16,6 +16,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transformers import AutoConfig
@@ -25,10 +26,6 @@ from verl.utils.unused_libraries import not_found
 if TYPE_CHECKING:  # importing vllm takes seconds and reads the environment
     from vllm import RequestOutput, TokensPrompt
     from vllm import SamplingParams as VLLMSamplingParams
-    from vllm.distributed.weight_transfer.base import (
-        WeightTransferInitRequest,
-        WeightTransferUpdateRequest,
-    )
     from vllm.v1.engine.llm_engine import LLMEngine
 
 logger = logging.getLogger(__name__)
@@ -43,14 +40,12 @@ class _Receiver(NamedTuple):
 
 
 class InlineEngine:
-    """The part of ``AsyncLLM`` that a replica uses, under its names.
+    """The part of ``AsyncLLM`` that a replica uses, under its names; raises whatever vLLM raises
+    when it does not start.
 
     Args:
         arguments: of vLLM's ``EngineArgs``.
         cpu_threads: OpenMP threads of a step; None leaves them as they are.
-
-    Raises:
-        Exception: whatever vLLM raises when it does not start.
     """
 
     def __init__(self, arguments: dict[str, Any], cpu_threads: int | None) -> None:
@@ -104,11 +99,10 @@ class InlineEngine:
     def _take(self, wait: bool) -> list[tuple[_Command, Future[Any]] | None]:
         """All commands there are; with ``wait`` at least one."""
         commands = [self._commands.get()] if wait else []
-        while True:
-            try:
+        with suppress(queue.Empty):
+            while True:
                 commands.append(self._commands.get_nowait())
-            except queue.Empty:
-                return commands
+        return commands
 
     def _deliver(self, outputs: list[Any]) -> None:
         """One wake-up for each event loop, however many outputs it gets."""
@@ -141,11 +135,8 @@ class InlineEngine:
     async def generate(
         self, prompt: TokensPrompt, params: VLLMSamplingParams, request_id: str
     ) -> AsyncIterator[RequestOutput]:
-        """Outputs of one request, as ``params.output_kind`` says; leaving early aborts it.
-
-        Raises:
-            ValueError: if vLLM refuses the request.
-        """
+        """Outputs of one request, as ``params.output_kind`` says; leaving early aborts it. A
+        ValueError if vLLM refuses the request."""
         receiver = _Receiver(asyncio.get_running_loop(), asyncio.Queue())
         self._receivers[request_id] = receiver
         finished = False
@@ -172,22 +163,6 @@ class InlineEngine:
             lambda engine: engine.collective_rpc(method, kwargs=kwargs)
         )
         return results
-
-    async def init_weight_transfer_engine(self, request: WeightTransferInitRequest) -> None:
-        """Once, before the first update."""
-        await self.collective_rpc("init_weight_transfer_engine", {"init_info": request.init_info})
-
-    async def start_weight_update(self) -> None:
-        """Makes the weights loadable."""
-        await self.collective_rpc("start_weight_update")
-
-    async def update_weights(self, request: WeightTransferUpdateRequest) -> None:
-        """Loads some of the weights."""
-        await self.collective_rpc("update_weights", {"update_info": request.update_info})
-
-    async def finish_weight_update(self) -> None:
-        """From here on the engine computes with the new weights."""
-        await self.collective_rpc("finish_weight_update")
 
     async def pause_generation(self, *, mode: str, clear_cache: bool) -> None:
         """Takes no step more until :meth:`resume_generation`; requests stay as they are, which is

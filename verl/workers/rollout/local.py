@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from verl.config.rollout import ENGINES, RolloutConfig
 from verl.config.validation import require_choice
-from verl.interfaces import GenerationEngine
 from verl.utils.device import require_vllm_build
 
-
-class LocalEngine(GenerationEngine, Protocol):
-    """A generation engine with an end."""
-
-    async def close(self) -> None:
-        """Frees what the engine holds; to be awaited where it generated."""
-        ...
+if TYPE_CHECKING:  # each brings its library
+    from verl.workers.rollout.hf_engine import HFEngine
+    from verl.workers.rollout.vllm_engine import VLLMEngine
 
 
 def start_engine(
@@ -25,10 +20,10 @@ def start_engine(
     device: str,
     max_model_len: int,
     seed: int = 0,
-) -> LocalEngine:
-    """Starts an engine of :data:`verl.config.rollout.ENGINES` with the weights in ``model_path``.
-
-    ``max_model_len`` is the longest context in tokens.
+) -> HFEngine | VLLMEngine:
+    """Starts an engine of :data:`verl.config.rollout.ENGINES` with the weights in ``model_path``;
+    ``max_model_len`` is the longest context in tokens. Its ``close`` is to be awaited where it
+    generated.
 
     Raises:
         RolloutEngineError: if it does not start.

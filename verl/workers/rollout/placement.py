@@ -21,17 +21,18 @@ from verl.single_controller.resource_pool import RayResourcePool
 
 @dataclass(frozen=True)
 class ReplicaPlacement:
-    """The place of one engine: the ranks whose node and GPUs it shares.
-
-    Attributes:
-        ranks: one per tensor-parallel rank of the engine; on CPU the one rank beside which it lies.
-    """
+    """The place of one engine: the ranks whose node and GPUs it shares, one per tensor-parallel
+    rank of the engine; on CPU the one rank beside which it lies."""
 
     ranks: tuple[RankDevice, ...]
 
+    @property
+    def _devices(self) -> str:
+        """As CUDA_VISIBLE_DEVICES has them; empty on CPU."""
+        return ",".join(rank.cuda_device for rank in self.ranks if rank.cuda_device is not None)
+
     def __str__(self) -> str:
-        devices = [rank.cuda_device for rank in self.ranks if rank.cuda_device is not None]
-        return self.ranks[0].host + (f" GPU {','.join(devices)}" if devices else "")
+        return self.ranks[0].host + (f" GPU {self._devices}" if self._devices else "")
 
     def actor_options(self) -> dict[str, Any]:
         """Options of the Ray actor that holds the engine.
@@ -39,19 +40,13 @@ class ReplicaPlacement:
         The actor takes no resources: in Ray's books the GPUs are the trainer's, so the engine
         names them itself, and Ray must leave that alone.
         """
-        options: dict[str, Any] = {
-            "num_cpus": 0,
-            "num_gpus": 0,
-            "scheduling_strategy": NodeAffinitySchedulingStrategy(
-                self.ranks[0].node_id, soft=False
-            ),
-        }
-        devices = [rank.cuda_device for rank in self.ranks if rank.cuda_device is not None]
-        if devices:
+        node = NodeAffinitySchedulingStrategy(self.ranks[0].node_id, soft=False)
+        options: dict[str, Any] = {"num_cpus": 0, "num_gpus": 0, "scheduling_strategy": node}
+        if self._devices:
             options["runtime_env"] = {
                 "env_vars": {
                     "RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES": "1",
-                    "CUDA_VISIBLE_DEVICES": ",".join(devices),
+                    "CUDA_VISIBLE_DEVICES": self._devices,
                 }
             }
         return options
@@ -67,8 +62,7 @@ def place_beside(
 
     Args:
         ranks: of the trainer, in rank order.
-        num_replicas: engines; -1 takes as many as there is place for, one on CPU.
-        tensor_parallel_size: ranks of an engine.
+        num_replicas: -1 takes as many as there is place for, one on CPU.
 
     Raises:
         ConfigError: if the ranks have no place for ``num_replicas``.

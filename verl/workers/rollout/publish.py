@@ -8,20 +8,16 @@ afterwards the engines are awake and compute with the new weights.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
-from verl.workers.rollout.engine_calls import EngineCalls
-from verl.workers.rollout.replicas import RolloutReplicas
+from verl.workers.rollout.replicas import EngineCalls, RolloutReplicas
 from verl.workers.weight_transfer.buckets import WeightTransferError, merge_sources
 
 
 def publish_weights(actor: Any, engine: RolloutReplicas) -> None:
-    """Wakes the engines with the present weights of ``actor``; those that were lost since the last
-    time are started again before.
-
-    Args:
-        actor: role handle of :class:`verl.workers.fsdp.actor.ActorWorker`.
-        engine: all engines.
+    """Wakes the engines with the present weights of ``actor``, the role handle of an
+    :class:`~verl.workers.fsdp.actor.ActorWorker`; those that were lost are started again before.
 
     Raises:
         WeightTransferError: if an engine reads from a GPU on which no rank trains.
@@ -36,11 +32,8 @@ def publish_weights(actor: Any, engine: RolloutReplicas) -> None:
 
 
 def refresh_weights(actor: Any, engine: EngineCalls) -> None:
-    """Gives engines that are awake, while the others generate, the weights that those have.
-
-    Args, Raises:
-        See :func:`publish_weights`.
-    """
+    """Gives engines that are awake, while the others generate, the weights that those have; raises
+    as :func:`publish_weights`."""
     _transfer(actor, engine)
     actor.free_unused_memory()
 
@@ -61,7 +54,7 @@ def _transfer(actor: Any, engine: EngineCalls) -> None:
             if loading is not None:
                 loading.result()
             # The next bucket is gathered meanwhile, into the other buffer.
-            loading = loader.submit(engine.load_weights, bucket.to_message())
+            loading = loader.submit(engine.load_weights, asdict(bucket))
         if loading is not None:
             loading.result()
     engine.finish_weight_update()

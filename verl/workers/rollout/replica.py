@@ -32,14 +32,7 @@ class _LostError(Exception):
 
 
 class RestartLimit:
-    """How often the engines of a run may be started again, all together.
-
-    Args:
-        limit: so often.
-
-    Attributes:
-        taken: restarts so far.
-    """
+    """How often the engines of a run may be started again, all together; ``taken``: so far."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -47,15 +40,8 @@ class RestartLimit:
         self.taken = 0
 
     def take(self, replica: Replica, reason: str) -> None:
-        """One more.
-
-        Args:
-            replica: that is lost.
-            reason: why it must be started again.
-
-        Raises:
-            EngineDeadError: at the limit, or if another process would only die like those before.
-        """
+        """One more, of a replica that is lost for ``reason``; :class:`EngineDeadError` at the
+        limit, or if another process would only die like those before."""
         with self._lock:
             given_up = f"{replica.name} is lost: {reason}. It is not started again, since"
             hint = "VERL_WORKER_LOGS=1 shows what the engines say"
@@ -80,13 +66,13 @@ class Replica:
     """One engine.
 
     Args:
-        name: for messages.
         start: starts a process in the engine's place; a handle of
             :class:`~verl.workers.rollout.replica_actor.VLLMReplicaActor`.
         replace: blocks until this replica has another process that can go on in the place of the
             one given, which is lost for the reason given; raises if there is none.
 
     Attributes:
+        name: for messages.
         actor: handle of the present process.
         load: generations under way.
         fruitless: processes in a row, the present one included, that have ended no generation.
@@ -114,16 +100,11 @@ class Replica:
         self._replacing: asyncio.Task[None] | None = None
         self.actor = start()
 
-    # -- generating ------------------------------------------------------------------------
-
     async def generate(
         self, prompt_ids: Sequence[int], sampling: SamplingParams
     ) -> GenerationOutput:
-        """See :class:`verl.interfaces.GenerationEngine`.
-
-        Raises:
-            RolloutEngineError: if the engine refuses the request, or is lost and not replaced.
-        """
+        """See :class:`verl.interfaces.GenerationEngine`; :class:`RolloutEngineError` if the engine
+        refuses the request, or is lost and not replaced."""
         while True:
             if self._replacing is not None:
                 await self._replacing
@@ -186,8 +167,6 @@ class Replica:
     def _end_replacing(self, _task: asyncio.Task[None]) -> None:
         self._replacing = None
 
-    # -- the process -----------------------------------------------------------------------
-
     def find_fault(self) -> str | None:
         """Why the process must be replaced; None if the engine answers. Blocks."""
         if self._closed:  # Ray ends a process a moment after it was told to
@@ -203,13 +182,10 @@ class Replica:
     def restart(
         self, lost: Any, reason: str, limit: RestartLimit, timeout_s: float, holds: bool
     ) -> bool:
-        """Ends the process, whatever it does, and starts another; blocks until that runs. False if
-        another runs already: two may notice one loss.
+        """Ends the process ``lost``, whatever it does, and starts another; blocks until that runs.
+        False if another runs already: two may notice one loss.
 
         Args:
-            lost: the process.
-            reason: why.
-            limit: of restarts.
             timeout_s: of the start, seconds.
             holds: the new process generates nothing before its weights were updated.
 
@@ -221,26 +197,25 @@ class Replica:
             if self.actor is not lost:
                 return False
             limit.take(self, reason)
-            self._start_again(timeout_s, holds)
+            with self._lock:
+                ray.kill(lost, no_restart=True)
+                if self._closed:
+                    raise RolloutEngineError(
+                        f"{self.name} was shut down while it was started again"
+                    )
+                started = self._start()
+                if holds:  # before anybody can ask it
+                    started.hold.remote()
+                self.actor = started
+                self.fruitless += 1
+            try:
+                ray.get(started.ready.remote(), timeout=timeout_s)
+            except RayError as error:
+                raise RolloutEngineError(
+                    f"{self.name} was lost and did not start again within {timeout_s:g} s: "
+                    f"{reason_of(error)}"
+                ) from error
             return True
-
-    def _start_again(self, timeout_s: float, holds: bool) -> None:
-        with self._lock:
-            ray.kill(self.actor, no_restart=True)
-            if self._closed:
-                raise RolloutEngineError(f"{self.name} was shut down while it was started again")
-            started = self._start()
-            if holds:  # before anybody can ask it
-                started.hold.remote()
-            self.actor = started
-            self.fruitless += 1
-        try:
-            ray.get(self.actor.ready.remote(), timeout=timeout_s)
-        except RayError as error:
-            raise RolloutEngineError(
-                f"{self.name} was lost and did not start again within {timeout_s:g} s: "
-                f"{reason_of(error)}"
-            ) from error
 
     def close(self) -> None:
         """Ends the process; no other is started."""

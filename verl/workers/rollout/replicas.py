@@ -1,7 +1,5 @@
 """All engines of a run, as one: least-loaded first, a session stays on its replica.
 
-Implements :class:`verl.interfaces.GenerationEngine` on the driver.
-
 Guarantees: an engine whose process dies or hangs is started again in its place, with the weights
 that the others have; whoever asks for generations does not notice, until that has happened too
 often.
@@ -24,7 +22,6 @@ from verl.interfaces import GenerationOutput, OnTokens, SamplingParams
 from verl.single_controller.arrival import NotArrivedError, in_order_of_arrival
 from verl.single_controller.rank_device import RankDevice
 from verl.single_controller.resource_pool import RayResourcePool
-from verl.workers.rollout.engine_calls import EngineCalls
 from verl.workers.rollout.errors import RolloutEngineError
 from verl.workers.rollout.placement import own_gpus, place_beside
 from verl.workers.rollout.replica import Replica, RestartLimit, reason_of
@@ -35,13 +32,53 @@ from verl.workers.weight_transfer.buckets import WeightFormat
 _MAX_CALLS_IN_FLIGHT = 4096
 
 
+class EngineCalls:
+    """Weights and memory of engines; ``sleeps``: they share their GPUs with the trainer. Each
+    method raises :class:`RolloutEngineError` if one fails."""
+
+    def __init__(
+        self, replicas: Sequence[Replica], weight_format: WeightFormat, sleeps: bool
+    ) -> None:
+        self._replicas = list(replicas)
+        self.weight_format = weight_format
+        self._sleeps = sleeps
+
+    def start_weight_update(self) -> set[str]:
+        """Every engine prepares for buckets; returns the memories that they read them from."""
+        return {memory for memories in self._all("start_weight_update") for memory in memories}
+
+    def load_weights(self, bucket: dict[str, Any]) -> None:
+        """Every engine loads one bucket, a :class:`FilledBucket`'s plain values; it may be
+        overwritten afterwards."""
+        self._all("load_weights", bucket)
+
+    def finish_weight_update(self) -> None:
+        """Every engine computes with the new weights from now on."""
+        self._all("finish_weight_update")
+
+    def sleep(self) -> None:
+        """Frees the GPU for the trainer, if the engines share it."""
+        if self._sleeps:
+            self._all("sleep")
+
+    def wake_up(self, tag: str) -> None:
+        """Takes the GPU back for "weights" or "kv_cache", if the engines share it."""
+        if self._sleeps:
+            self._all("wake_up", tag)
+
+    def _all(self, method: str, *args: Any) -> list[Any]:
+        references = [getattr(replica.actor, method).remote(*args) for replica in self._replicas]
+        try:
+            return list(ray.get(references))
+        except RayError as error:
+            raise RolloutEngineError(f"{method} failed in the rollout engine: {error}") from error
+
+
 class RolloutReplicas(EngineCalls):
-    """Starts the engines and spreads requests over them.
+    """Implements :class:`verl.interfaces.GenerationEngine` on the driver.
 
     Args:
-        config: of the engine.
         model_path: first weights.
-        device: "cpu" or "cuda".
         max_model_len: longest context, tokens.
         seed: of the engines' own random stream.
         ranks: of the trainer, whose nodes and GPUs the engines share, in rank order; without them
@@ -72,19 +109,18 @@ class RolloutReplicas(EngineCalls):
         )
         self._start_timeout_s = config.start_timeout_s
         self._pool: RayResourcePool | None = None
-        self._places: list[str] = []
-        replicas: list[Replica] = []
-        for index, (place, options) in enumerate(self._find_places(config, device, ranks)):
-            self._places.append(place)
-            replicas.append(
-                Replica(
-                    f"rollout replica {index} ({place})",
-                    # Requests without a seed of their own must not draw alike in two replicas.
-                    partial(_start, options, replace(settings, seed=settings.seed + index)),
-                    self._replace,
-                    config.generation_timeout_s,
-                )
+        places = self._find_places(config, device, ranks)
+        self._places = [f"{index} ({place})" for index, (place, _) in enumerate(places)]
+        replicas = [
+            Replica(
+                f"rollout replica {self._places[index]}",
+                # Requests without a seed of their own must not draw alike in two replicas.
+                partial(_start, options, replace(settings, seed=settings.seed + index)),
+                self._replace,
+                config.generation_timeout_s,
             )
+            for index, (_, options) in enumerate(places)
+        ]
         weight_format = WeightFormat(config.dtype, config.update_weights_bucket_megabytes * 2**20)
         super().__init__(replicas, weight_format, sleeps)
         self.refresh: Callable[[EngineCalls], None] | None = None
@@ -96,62 +132,50 @@ class RolloutReplicas(EngineCalls):
         self, config: RolloutConfig, device: str, ranks: Sequence[RankDevice] | None
     ) -> list[tuple[str, dict[str, Any]]]:
         """A description and the Ray options of each engine's place."""
-        tensor_parallel_size = config.tensor_model_parallel_size
+        size = config.tensor_model_parallel_size
         if ranks is not None:
-            return [
-                (str(place), place.actor_options())
-                for place in place_beside(ranks, config.num_replicas, tensor_parallel_size)
-            ]
+            places = place_beside(ranks, config.num_replicas, size)
+            return [(str(place), place.actor_options()) for place in places]
         if device == "cpu":
             count = 1 if config.num_replicas == -1 else config.num_replicas
             return [("a CPU", {"num_cpus": 0})] * count
-        self._pool = own_gpus(config.num_replicas, tensor_parallel_size)
+        self._pool = own_gpus(config.num_replicas, size)
+        groups, reserved = self._pool.placement_groups(), self._pool.reserved_ranks()
         return [
             (
-                f"{tensor_parallel_size} GPU(s) of its own on {rank.host}",
+                f"{size} GPU(s) of its own on {rank.host}",
                 {
                     "num_cpus": 1,
-                    "num_gpus": tensor_parallel_size,
+                    "num_gpus": size,
                     "scheduling_strategy": PlacementGroupSchedulingStrategy(group, 0),
                 },
             )
-            for group, rank in zip(
-                self._pool.placement_groups(), self._pool.reserved_ranks(), strict=True
-            )
+            for group, rank in zip(groups, reserved, strict=True)
         ]
 
     def wait_until_ready(self) -> None:
-        """Blocks until every engine runs.
-
-        Raises:
-            RolloutEngineError: if one does not start, or not within ``rollout.start_timeout_s``.
-        """
-        references = [replica.actor.ready.remote() for replica in self._replicas]
+        """Blocks until every engine runs; :class:`RolloutEngineError` if one does not start, or not
+        within ``rollout.start_timeout_s``."""
+        replicas = self._replicas
+        references = [replica.actor.ready.remote() for replica in replicas]
         try:
             for index in in_order_of_arrival(references, self._start_timeout_s):
-                self._check_started(index, references[index])
+                ray.get(references[index])
+        except RayError as error:
+            self.shutdown()
+            failed = f"{replicas[index].name} did not start: {reason_of(error)}"
+            raise RolloutEngineError(failed) from error
         except NotArrivedError as late:
             for index in late.pending:  # they could not answer a call to shut down
-                self._replicas[index].close()
+                replicas[index].close()
             self.shutdown()
-            raise RolloutEngineError(self._not_up(late.pending)) from late
-
-    def _check_started(self, index: int, reference: Any) -> None:
-        try:
-            ray.get(reference)
-        except RayError as error:
-            name = self._replicas[index].name
-            self.shutdown()
-            raise RolloutEngineError(f"{name} did not start: {reason_of(error)}") from error
-
-    def _not_up(self, pending: list[int]) -> str:
-        late = ", ".join(f"{index} ({self._places[index]})" for index in pending)
-        up = [index for index in range(len(self._places)) if index not in pending]
-        return (
-            f"rollout replicas did not start within {self._start_timeout_s:g} s: {late}; up: "
-            f"{up or 'none'}. Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
-            "VERL_WORKER_LOGS=1 shows what the engines say"
-        )
+            up = [index for index in range(len(replicas)) if index not in late.pending]
+            raise RolloutEngineError(
+                f"rollout replicas did not start within {self._start_timeout_s:g} s: "
+                f"{', '.join(self._places[index] for index in late.pending)}; up: {up or 'none'}. "
+                "Raise actor_rollout_ref.rollout.start_timeout_s if loading is slow; "
+                "VERL_WORKER_LOGS=1 shows what the engines say"
+            ) from late
 
     async def generate(
         self,
@@ -197,11 +221,7 @@ class RolloutReplicas(EngineCalls):
 
     def restart_lost(self) -> None:
         """Starts engines again that were lost, and that nobody has missed yet; the next publication
-        of weights finds them as it finds the others.
-
-        Raises:
-            RolloutEngineError: if one cannot be started again.
-        """
+        of weights finds them as it finds the others. :class:`RolloutEngineError` if one cannot."""
         for replica in self._replicas:
             actor = replica.actor
             fault = replica.find_fault()

@@ -1,7 +1,4 @@
-"""A vLLM engine without Ray, for one process that only generates.
-
-Implements :class:`verl.workers.rollout.local.LocalEngine` on the code that the Ray actors run.
-"""
+"""A vLLM engine without Ray, for one process that only generates: the code that Ray actors run."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ _QUIET = {
 
 
 class VLLMEngine:
-    """Starts the engine; generates on any one event loop.
+    """Implements :class:`verl.interfaces.GenerationEngine`; generates on any one event loop.
 
     Raises:
         RolloutEngineError: if it does not start.

@@ -34,22 +34,14 @@ _QUEUES_BYTES = 240 * MIB
 
 @dataclass(frozen=True)
 class ReplicaSettings:
-    """What one engine is started with (see :class:`verl.config.rollout.RolloutConfig`)."""
+    """What one engine is started with; ``sleep``: it may be put to sleep."""
 
+    config: RolloutConfig
     model_path: str
     device: str
-    dtype: str
-    tensor_parallel_size: int
-    gpu_memory_utilization: float
-    cpu_kv_cache_gib: int
-    cpu_threads: int
     max_model_len: int
-    max_num_seqs: int
-    enforce_eager: bool
-    inline: bool
-    sleep: bool
     seed: int
-    start_timeout_s: float
+    sleep: bool
     end_ids: tuple[int, ...]
 
     @classmethod
@@ -62,41 +54,27 @@ class ReplicaSettings:
         seed: int,
         sleep: bool,
     ) -> Self:
-        """Settings of an engine that holds ``model_path``; ``sleep``: it may be put to sleep.
+        """Settings of an engine that holds ``model_path``.
 
         Raises:
             ConfigError: if the model's generation config cannot be used, or the engine cannot run
                 on ``device``.
         """
         config.check_device(device)
-        return cls(
-            model_path=model_path,
-            device=device,
-            dtype=config.dtype,
-            tensor_parallel_size=config.tensor_model_parallel_size,
-            gpu_memory_utilization=config.gpu_memory_utilization,
-            cpu_kv_cache_gib=config.cpu_kv_cache_gib,
-            cpu_threads=config.cpu_threads,
-            max_model_len=max_model_len,
-            max_num_seqs=config.max_num_seqs,
-            enforce_eager=config.enforce_eager,
-            inline=config.inline_engine,
-            sleep=sleep,
-            seed=seed,
-            start_timeout_s=config.start_timeout_s,
-            end_ids=end_of_turn_ids(model_path, AutoTokenizer.from_pretrained(model_path)),
-        )
+        end_ids = end_of_turn_ids(model_path, AutoTokenizer.from_pretrained(model_path))
+        return cls(config, model_path, device, max_model_len, seed, sleep, end_ids)
 
 
 def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
     """Arguments of vLLM's ``EngineArgs`` and ``AsyncEngineArgs``."""
+    config = settings.config
     arguments: dict[str, Any] = {
         "model": settings.model_path,
-        "dtype": settings.dtype,
-        "tensor_parallel_size": settings.tensor_parallel_size,
+        "dtype": config.dtype,
+        "tensor_parallel_size": config.tensor_model_parallel_size,
         "max_model_len": settings.max_model_len,
-        "max_num_seqs": settings.max_num_seqs,
-        "enforce_eager": settings.enforce_eager,
+        "max_num_seqs": config.max_num_seqs,
+        "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": True,
         "generation_config": "vllm",
         "logprobs_mode": "processed_logprobs",
@@ -106,7 +84,7 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         "worker_extension_cls": "verl.workers.weight_transfer.vllm_receiver.WorkerExtension",
         "weight_transfer_config": {"backend": BACKEND},
     }
-    if settings.tensor_parallel_size > 1:
+    if config.tensor_model_parallel_size > 1:
         # In an actor vLLM would choose Ray, and wait for GPUs that the trainer's processes hold.
         arguments["distributed_executor_backend"] = "mp"
     if settings.device == "cpu":
@@ -116,18 +94,18 @@ def engine_arguments(settings: ReplicaSettings) -> dict[str, Any]:
         arguments["enable_chunked_prefill"] = False
         arguments["max_num_batched_tokens"] = max(
             settings.max_model_len,
-            min(_CPU_BATCHED_TOKENS, settings.max_num_seqs * settings.max_model_len),
+            min(_CPU_BATCHED_TOKENS, config.max_num_seqs * settings.max_model_len),
         )
     else:
-        arguments["gpu_memory_utilization"] = settings.gpu_memory_utilization
+        arguments["gpu_memory_utilization"] = config.gpu_memory_utilization
         arguments["enable_sleep_mode"] = settings.sleep
     return arguments
 
 
 def shared_memory_needed(settings: ReplicaSettings) -> int:
     """Bytes of ``/dev/shm`` for the queues between an engine's processes; 0 if it has one only."""
-    one_worker = settings.tensor_parallel_size == 1
-    in_one_process = one_worker and (settings.inline or settings.device == "cuda")
+    one_worker = settings.config.tensor_model_parallel_size == 1
+    in_one_process = one_worker and (settings.config.inline_engine or settings.device == "cuda")
     return 0 if in_one_process else _QUEUES_BYTES
 
 
@@ -140,26 +118,25 @@ class VLLMReplica:
         self._set_environment()
         self._engine = _start_engine(settings)
         spare_the_collector()
-        self._transfer_ready = False
 
     def _set_environment(self) -> None:
         """vLLM reads these when it is imported."""
+        config = self._settings.config
         os.environ["VLLM_NO_USAGE_STATS"] = "1"
         # One limit for a slow start, not a second one of vLLM's own.
-        os.environ["VLLM_ENGINE_READY_TIMEOUT_S"] = str(math.ceil(self._settings.start_timeout_s))
+        os.environ["VLLM_ENGINE_READY_TIMEOUT_S"] = str(math.ceil(config.start_timeout_s))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(not self._settings.inline))
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = str(int(not config.inline_engine))
         if self._settings.device == "cpu":
-            threads = self._settings.cpu_threads
-            if self._settings.enforce_eager:
+            if config.enforce_eager:
                 # Counting a sampled token's rank alone would cost the C++ compiler's 7 s.
                 os.environ["TORCHDYNAMO_DISABLE"] = "1"
                 if "torch._dynamo" in sys.modules:  # it has read the variable
                     sys.modules["torch._dynamo"].config.disable = True
             os.environ.update(
-                VLLM_CPU_KVCACHE_SPACE=str(self._settings.cpu_kv_cache_gib),
+                VLLM_CPU_KVCACHE_SPACE=str(config.cpu_kv_cache_gib),
                 VLLM_CPU_OMP_THREADS_BIND="nobind",
-                OMP_NUM_THREADS=str(threads),
+                OMP_NUM_THREADS=str(config.cpu_threads),
             )
         else:
             # Who asks torch whether there is a GPU has begun to initialise CUDA, and a forked child
@@ -223,26 +200,19 @@ class VLLMReplica:
     async def start_weight_update(self) -> list[str]:
         """Prepares for buckets; returns which memories its processes read them from. Generations
         under way stand still until the update is complete."""
-        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest
-
-        if not self._transfer_ready:
-            await self._engine.init_weight_transfer_engine(WeightTransferInitRequest({}))
-            self._transfer_ready = True
         await self.hold()
-        await self._engine.start_weight_update()
+        await self._engine.collective_rpc("start_weight_update")
         memories: list[str] = await self._engine.collective_rpc("weight_memory_id")
         return memories
 
     async def load_weights(self, bucket: dict[str, Any]) -> None:
         """Loads one bucket, which may be overwritten afterwards."""
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
-        await self._engine.update_weights(WeightTransferUpdateRequest(bucket))
+        await self._engine.collective_rpc("update_weights", kwargs={"update_info": bucket})
 
     async def finish_weight_update(self) -> None:
         """Completes the update and forgets what was cached under the old weights: generations under
         way keep their tokens and go on from them with the new weights."""
-        await self._engine.finish_weight_update()
+        await self._engine.collective_rpc("finish_weight_update")
         await self._engine.reset_prefix_cache(reset_running_requests=True)
         if not self._settings.sleep:
             await self._engine.resume_generation()
@@ -259,22 +229,17 @@ class VLLMReplica:
         """Ends the engine's processes."""
         self._engine.shutdown()
         # Its finaliser shuts down again, with half of the interpreter gone, and complains.
-        self._engine.shutdown = _nothing_left_to_do
+        self._engine.shutdown = lambda *_, **__: None
 
 
 def _start_engine(settings: ReplicaSettings) -> Any:
     """The engine in this process or, with a process of its own for its core, vLLM's."""
     arguments = engine_arguments(settings)
-    if settings.inline:
-        threads = settings.cpu_threads if settings.device == "cpu" else None
+    if settings.config.inline_engine:
+        threads = settings.config.cpu_threads if settings.device == "cpu" else None
         return InlineEngine(arguments, threads)
     with not_found("scipy"):  # only what resamples audio imports it
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
     return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
-
-
-def _nothing_left_to_do(timeout: float | None = None) -> None:
-    """Takes the place of a shut-down engine's ``shutdown``."""
-    del timeout

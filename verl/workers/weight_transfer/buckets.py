@@ -7,8 +7,8 @@ if it holds a single tensor that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ BACKEND = "buckets"  # vLLM's name for our transfer engine
 # Every dtype can be viewed at such an offset, and copies start on a cache line.
 _ALIGNMENT = 256
 
-NamedShapes = Iterable[tuple[str, torch.Size]]
+# Of tensors in one order: whole shapes, and the tensors one at a time.
+NamedShapes = Sequence[tuple[str, torch.Size]]
+NamedTensors = Iterator[tuple[str, torch.Tensor]]
 
 
 class WeightTransferError(UserError):
@@ -48,9 +50,13 @@ class Slot:
     """One tensor's place in a bucket; ``offset`` and ``nbytes`` in bytes."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: list[int]
     offset: int
     nbytes: int
+
+    def view(self, buffer: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """The tensor that lies here in a flat uint8 buffer."""
+        return buffer[self.offset : self.offset + self.nbytes].view(dtype).view(self.shape)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class BucketPlan:
     """What goes into which bucket."""
 
     dtype: torch.dtype
-    buckets: tuple[tuple[Slot, ...], ...]
+    buckets: list[list[Slot]]
 
     def buffer_size(self, number: int) -> int:
         """Bytes of the buffer for bucket ``number``, which it shares with every second one."""
@@ -67,30 +73,14 @@ class BucketPlan:
 
 @dataclass(frozen=True)
 class FilledBucket:
-    """A bucket that lies ready.
+    """A bucket that lies ready. Its ``asdict`` holds plain values, which vLLM's own encoding takes
+    without pickle."""
 
-    Attributes:
-        dtype: of all tensors, such as "bfloat16".
-        slots: what it holds.
-        sources: where to read it, by the memory it lies in (see
-            :func:`verl.workers.weight_transfer.buffers.memory_id`); empty on a rank that no
-            engine reads from.
-    """
-
-    dtype: str
-    slots: tuple[Slot, ...]
+    dtype: str  # of all tensors, such as "bfloat16"
+    slots: list[Slot]
+    # Where to read it, by the memory it lies in (buffers.memory_id); empty on a rank that no engine
+    # reads from.
     sources: dict[str, dict[str, Any]]
-
-    def to_message(self) -> dict[str, Any]:
-        """The arguments of the receiver's update info: plain values, which vLLM's own encoding
-        takes without pickle."""
-        return {
-            "dtype": self.dtype,
-            "names": [slot.name for slot in self.slots],
-            "shapes": [list(slot.shape) for slot in self.slots],
-            "offsets": [slot.offset for slot in self.slots],
-            "sources": self.sources,
-        }
 
 
 def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> BucketPlan:
@@ -109,13 +99,12 @@ def plan_buckets(shapes: NamedShapes, dtype: torch.dtype, max_bytes: int) -> Buc
         if not buckets or offset + nbytes > max_bytes:
             buckets.append([])
             offset = 0
-        buckets[-1].append(Slot(name, tuple(shape), offset, nbytes))
+        buckets[-1].append(Slot(name, list(shape), offset, nbytes))
         end = offset + nbytes
-    return BucketPlan(dtype, tuple(map(tuple, buckets)))
+    return BucketPlan(dtype, buckets)
 
 
-def merge_sources(parts: Iterable[FilledBucket]) -> FilledBucket:
+def merge_sources(parts: Sequence[FilledBucket]) -> FilledBucket:
     """One description for all engines from those of the ranks."""
-    parts = list(parts)
     sources = {memory: source for part in parts for memory, source in part.sources.items()}
-    return FilledBucket(parts[0].dtype, parts[0].slots, sources)
+    return replace(parts[0], sources=sources)

@@ -10,24 +10,13 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 Handle = dict[str, Any]
 
 _ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
-
-
-class SharedBuffer(Protocol):
-    """The writing side; ``memory`` is a flat uint8 tensor."""
-
-    memory: torch.Tensor
-    handle: Handle
-
-    def close(self) -> None:
-        """Lets the memory go; the reading side has done so before."""
-        ...
 
 
 def memory_id(device: torch.device) -> str:
@@ -37,15 +26,19 @@ def memory_id(device: torch.device) -> str:
     return str(torch.cuda.get_device_properties(device).uuid)
 
 
-def create_buffer(size: int, device: torch.device) -> SharedBuffer:
-    """A buffer of ``size`` bytes in the memory of ``device``."""
+def create_buffer(size: int, device: torch.device) -> HostBuffer | CudaBuffer:
+    """The writing side: ``size`` bytes in the memory of ``device``, as a flat uint8 tensor."""
     return CudaBuffer(size, device) if device.type == "cuda" else HostBuffer(size)
 
 
 def attach_buffer(handle: Handle, device: torch.device) -> torch.Tensor:
     """The memory of another process's buffer, (size,) uint8; it stays mapped while a tensor on it
     lives."""
-    return _attach_cuda(handle, device) if device.type == "cuda" else _attach_host(handle)
+    if device.type == "cuda":
+        return _attach_cuda(handle, device)
+    # A process may open the files of another one of its user.
+    with open(f"/proc/{handle['pid']}/fd/{handle['file']}", "r+b", buffering=0) as file:
+        return torch.frombuffer(mmap.mmap(file.fileno(), handle["size"]), dtype=torch.uint8)
 
 
 class HostBuffer:
@@ -64,18 +57,9 @@ class HostBuffer:
         }
 
     def close(self) -> None:
-        """See :class:`SharedBuffer`."""
+        """Lets the memory go; the reading side has done so before."""
         self.memory = torch.empty(0, dtype=torch.uint8)
         os.close(self._file)
-
-
-def _attach_host(handle: Handle) -> torch.Tensor:
-    # A process may open the files of another one of its user.
-    file = os.open(f"/proc/{handle['pid']}/fd/{handle['file']}", os.O_RDWR)
-    try:
-        return torch.frombuffer(mmap.mmap(file, handle["size"]), dtype=torch.uint8)
-    finally:
-        os.close(file)
 
 
 class CudaBuffer:
@@ -98,7 +82,7 @@ class CudaBuffer:
         self.handle: Handle = dict(zip(names, exported, strict=True))
 
     def close(self) -> None:
-        """See :class:`SharedBuffer`."""
+        """See :meth:`HostBuffer.close`."""
         self.memory = torch.empty(0, dtype=torch.uint8)
         torch.cuda.ipc_collect()
         del self._pool

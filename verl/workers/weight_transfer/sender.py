@@ -7,14 +7,16 @@ held, and on the host the two buffers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 
-from verl.workers.weight_transfer.buckets import BucketPlan, FilledBucket, Slot
-from verl.workers.weight_transfer.buffers import SharedBuffer, create_buffer, memory_id
-
-NamedTensors = Iterator[tuple[str, torch.Tensor]]
+from verl.workers.weight_transfer.buckets import BucketPlan, FilledBucket, NamedTensors, Slot
+from verl.workers.weight_transfer.buffers import (
+    CudaBuffer,
+    Handle,
+    HostBuffer,
+    create_buffer,
+    memory_id,
+)
 
 
 class BufferPair:
@@ -22,9 +24,9 @@ class BufferPair:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._buffers: dict[int, SharedBuffer] = {}
+        self._buffers: dict[int, HostBuffer | CudaBuffer] = {}
 
-    def get(self, number: int, size: int) -> SharedBuffer:
+    def get(self, number: int, size: int) -> HostBuffer | CudaBuffer:
         """The buffer of bucket ``number``, with at least ``size`` bytes."""
         index = number % 2
         present = self._buffers.get(index)
@@ -63,34 +65,26 @@ class BucketSender:
         self._next = 0
 
     def fill(self) -> FilledBucket:
-        """Gathers the next bucket; the engines have let go of the last but one before. Collective.
-
-        Raises:
-            IndexError: if all buckets have been filled.
-        """
+        """Gathers the next bucket; the engines have let go of the last but one before. Collective;
+        an IndexError if all buckets have been filled."""
         slots = self._plan.buckets[self._next]
-        dtype = str(self._plan.dtype).removeprefix("torch.")
+        sources: dict[str, Handle] = {}
         if self._buffers is None:
             for slot in slots:
                 self._draw(slot)
-            self._next += 1
-            return FilledBucket(dtype, slots, {})
-        buffer = self._buffers.get(self._next, self._plan.buffer_size(self._next))
-        for slot in slots:
-            view_slot(buffer.memory, slot, self._plan.dtype).copy_(self._draw(slot))
-        device = self._buffers.device
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)  # the engine reads on a stream of its own
+        else:
+            buffer = self._buffers.get(self._next, self._plan.buffer_size(self._next))
+            for slot in slots:
+                slot.view(buffer.memory, self._plan.dtype).copy_(self._draw(slot))
+            device = self._buffers.device
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)  # the engine reads on a stream of its own
+            sources = {memory_id(device): buffer.handle}
         self._next += 1
-        return FilledBucket(dtype, slots, {memory_id(device): buffer.handle})
+        return FilledBucket(str(self._plan.dtype).removeprefix("torch."), slots, sources)
 
     def _draw(self, slot: Slot) -> torch.Tensor:
         name, tensor = next(self._tensors)
-        if (name, tensor.shape) != (slot.name, slot.shape):
+        if (name, [*tensor.shape]) != (slot.name, slot.shape):
             raise ValueError(f"{name} {tuple(tensor.shape)} came in the place of {slot}")
         return tensor
-
-
-def view_slot(memory: torch.Tensor, slot: Slot, dtype: torch.dtype) -> torch.Tensor:
-    """The tensor that lies at ``slot`` of a flat uint8 buffer."""
-    return memory[slot.offset : slot.offset + slot.nbytes].view(dtype).view(slot.shape)

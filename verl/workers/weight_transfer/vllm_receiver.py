@@ -26,30 +26,23 @@ from vllm.model_executor.model_loader.reload import (
 )
 from vllm.model_executor.model_loader.reload.layerwise import get_layerwise_info
 
-from verl.workers.weight_transfer.buckets import BACKEND
+from verl.workers.weight_transfer.buckets import BACKEND, Slot
 from verl.workers.weight_transfer.buffers import Handle, attach_buffer, memory_id
 
 
 @dataclass
-class BucketInitInfo(WeightTransferInitInfo):
-    """Nothing to agree on beforehand."""
-
-
-@dataclass
 class BucketUpdateInfo(WeightTransferUpdateInfo):
-    """See :meth:`verl.workers.weight_transfer.buckets.FilledBucket.to_message`."""
+    """The plain values of :class:`verl.workers.weight_transfer.buckets.FilledBucket`."""
 
     dtype: str
-    names: list[str]
-    shapes: list[list[int]]
-    offsets: list[int]
+    slots: list[dict[str, Any]]
     sources: dict[str, Handle]
 
 
-class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo]):
+class BucketTransferEngine(WeightTransferEngine[WeightTransferInitInfo, BucketUpdateInfo]):
     """Reads tensors where the trainer laid them out and loads them as a checkpoint."""
 
-    init_info_cls = BucketInitInfo
+    init_info_cls = WeightTransferInitInfo
     update_info_cls = BucketUpdateInfo
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -57,8 +50,8 @@ class BucketTransferEngine(WeightTransferEngine[BucketInitInfo, BucketUpdateInfo
         # Both buffers that the trainer fills in turn; on a GPU for the time of an update.
         self._attached: dict[tuple[Any, ...], torch.Tensor] = {}
 
-    def init_transfer_engine(self, init_info: BucketInitInfo) -> None:
-        """Nothing to set up."""
+    def init_transfer_engine(self, init_info: WeightTransferInitInfo) -> None:
+        """Nothing to set up, and never called."""
 
     def start_weight_update(self) -> None:
         """Makes weights loadable again that vLLM repacked after loading."""
@@ -115,11 +108,8 @@ class WorkerExtension:
 def tensors_in(memory: torch.Tensor, info: BucketUpdateInfo) -> list[tuple[str, torch.Tensor]]:
     """Names and tensors of a bucket, as views."""
     dtype: torch.dtype = getattr(torch, info.dtype)
-    tensors = []
-    for name, shape, offset in zip(info.names, info.shapes, info.offsets, strict=True):
-        nbytes = torch.Size(shape).numel() * dtype.itemsize
-        tensors.append((name, memory[offset : offset + nbytes].view(dtype).view(shape)))
-    return tensors
+    slots = [Slot(**values) for values in info.slots]
+    return [(slot.name, slot.view(memory, dtype)) for slot in slots]
 
 
 def _copy_what_waits(model: torch.nn.Module, memory: torch.Tensor) -> None:

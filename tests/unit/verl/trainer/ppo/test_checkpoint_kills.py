@@ -45,7 +45,7 @@ class Role:
         self.state, self.writer = state, StateWriter()
 
     def begin_save(self, folder, export):
-        self.writer.begin(self.state.copy_to_host(), Path(folder), (lambda: None, lambda: None))
+        self.writer.begin(self.state.copy_to_host(), Path(folder), lambda: None, lambda: None)
 
     def save_error(self):
         return [self.writer.error]

@@ -64,7 +64,7 @@ def test_the_loss_is_of_the_marked_tokens(
     first, second = (step["train/loss"] for step in worker.train_steps(0, 2))
     assert first == pytest.approx(mean_loss(policy_folder), rel=1e-5)
     assert second < first
-    worker.save(str(tmp_path / "tuned"))
+    worker.save_checkpoint(str(tmp_path / "tuned"))
     assert mean_loss(tmp_path / "tuned") < second
 
 

@@ -36,9 +36,8 @@ from verl.single_controller.worker import RankInfo
 from verl.trajectory import Segment, SegmentKind, Trajectory, TrajectoryStatus, collate
 from verl.workers.fsdp.actor import ActorWorker, ReferenceWorker
 from verl.workers.fsdp.critic import CriticWorker
-from verl.workers.fsdp.merged_export import BaseModelError
 from verl.workers.fsdp.modelling import build_model
-from verl.workers.fsdp.saving import export_state
+from verl.workers.fsdp.saving import BaseModelError, export_state
 from verl.workers.fsdp.training_state import PARAMETERS
 
 CPU = torch.device("cpu")

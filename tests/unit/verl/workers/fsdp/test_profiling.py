@@ -12,7 +12,7 @@ import torch
 from verl.config.ppo import TrainerConfig
 from verl.config.profiler import ProfilerConfig
 from verl.config.validation import ConfigError
-from verl.workers.fsdp.profiling import RankProfiler
+from verl.workers.fsdp.trained_worker import RankProfiler
 
 
 def test_a_trace_holds_what_ran_between_start_and_stop(tmp_path: Path) -> None:

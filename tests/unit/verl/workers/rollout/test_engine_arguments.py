@@ -31,7 +31,8 @@ def cuda(policy_folder: Path) -> ReplicaSettings:
 
 def test_tensor_parallel_ranks_are_processes_of_the_engine(cuda: ReplicaSettings) -> None:
     """Left to itself, vLLM asks Ray for GPUs when it runs in an actor, and waits for ever."""
-    parallel = engine_arguments(replace(cuda, tensor_parallel_size=2))
+    two = RolloutConfig(tensor_model_parallel_size=2)
+    parallel = engine_arguments(replace(cuda, config=two))
     assert parallel["distributed_executor_backend"] == "mp"
     assert parallel["tensor_parallel_size"] == 2
     assert "distributed_executor_backend" not in engine_arguments(cuda)
@@ -42,9 +43,8 @@ def test_tensor_parallel_ranks_are_processes_of_the_engine(cuda: ReplicaSettings
 def test_on_cpu_a_step_has_room_for_any_prefill(
     cpu: ReplicaSettings, cuda: ReplicaSettings, max_model_len: int, max_num_seqs: int
 ) -> None:
-    arguments = engine_arguments(
-        replace(cpu, max_model_len=max_model_len, max_num_seqs=max_num_seqs)
-    )
+    config = RolloutConfig(max_num_seqs=max_num_seqs)
+    arguments = engine_arguments(replace(cpu, max_model_len=max_model_len, config=config))
     assert arguments["enable_chunked_prefill"] is False
     assert arguments["max_num_batched_tokens"] >= max(max_model_len, max_num_seqs)
     assert arguments["max_num_batched_tokens"] <= max(16384, max_model_len), "memory stays bounded"

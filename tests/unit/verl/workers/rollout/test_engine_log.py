@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from verl.workers.rollout.engine_log import account_of
+from verl.workers.rollout.replica_actor import account_of
 
 # As vLLM 0.32 writes it: the worker's exception, then those of the processes that waited for it.
 LOG = """\

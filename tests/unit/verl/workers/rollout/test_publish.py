@@ -32,7 +32,7 @@ class RecordingActor:
 
     def fill_weight_bucket(self) -> list[FilledBucket]:
         self.log.append("fill")
-        slots = (Slot("weight", (1,), 0, 2),)
+        slots = [Slot("weight", [1], 0, 2)]
         return [FilledBucket("bfloat16", slots, {f"GPU-{i}": {"size": i}}) for i in range(2)]
 
     def close_weight_update(self) -> None:

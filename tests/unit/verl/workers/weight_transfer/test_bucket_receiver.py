@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def update(
     sender = BucketSender(plan, iter(tensors.items()), pair)
     engine.start_weight_update()
     for _ in plan.buckets:
-        engine.receive_weights(engine.parse_update_info(sender.fill().to_message()))
+        engine.receive_weights(engine.parse_update_info(asdict(sender.fill())))
     engine.finish_weight_update()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from verl.workers.weight_transfer.buffers import (
     attach_buffer,
     without_expandable_segments,
 )
-from verl.workers.weight_transfer.sender import BucketSender, BufferPair, view_slot
+from verl.workers.weight_transfer.sender import BucketSender, BufferPair
 
 CPU = torch.device("cpu")
 SHAPES = [
@@ -89,7 +90,7 @@ def test_the_reader_gets_every_tensor_out_of_two_buffers() -> None:
         handle = filling.fill().sources["cpu"]
         files.add(handle["file"])
         memory = attach_buffer(handle, CPU)
-        received |= {s.name: view_slot(memory, s, plan.dtype).clone() for s in bucket}
+        received |= {s.name: s.view(memory, plan.dtype).clone() for s in bucket}
     pair.close()
     assert len(plan.buckets) > 2 == len(files)
     for name, tensor in tensors().items():
@@ -103,7 +104,7 @@ def test_the_bucket_before_is_whole_while_the_next_is_filled() -> None:
     first = filling.fill()
     memory = attach_buffer(first.sources["cpu"], CPU)
     filling.fill()
-    assert torch.equal(view_slot(memory, first.slots[0], plan.dtype), tensors()["embedding"])
+    assert torch.equal(first.slots[0].view(memory, plan.dtype), tensors()["embedding"])
     pair.close()
 
 
@@ -206,13 +207,13 @@ def test_a_gpu_bucket_passes_vllms_encoding_without_pickle(
 
     from verl.workers.weight_transfer.vllm_receiver import BucketUpdateInfo
 
-    slots = (Slot("model.embed_tokens.weight", (4, 8), 0, 64), Slot("model.norm", (8,), 256, 16))
+    slots = [Slot("model.embed_tokens.weight", [4, 8], 0, 64), Slot("model.norm", [8], 256, 16)]
     bucket = FilledBucket("bfloat16", slots, {"GPU-1": cuda_handle(monkeypatch)})
-    message = bucket.to_message()
+    message = asdict(bucket)
     decoded = MsgpackDecoder().decode(MsgpackEncoder().encode(message))
     assert decoded == message
     assert tuple(decoded["sources"]["GPU-1"].values()) == EXPORT
-    assert BucketUpdateInfo(**decoded).shapes == [[4, 8], [8]]
+    assert [Slot(**values) for values in BucketUpdateInfo(**decoded).slots] == slots
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_only_expandable_segments_are_switched_off(settings: str, expected: str)
 
 
 def test_sources_of_all_ranks_make_one_bucket() -> None:
-    slots = (Slot("weight", (1,), 0, 2),)
+    slots = [Slot("weight", [1], 0, 2)]
     parts = [
         FilledBucket("bfloat16", slots, {"GPU-0": {"size": 1}}),
         FilledBucket("bfloat16", slots, {}),
