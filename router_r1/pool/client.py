@@ -10,39 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import aiohttp
-
 from router_r1.pool.budget import Budget
 from router_r1.pool.call_cache import CallCache
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt, Endpoint
+from router_r1.pool.endpoint import Endpoint, PoolUnreachableError
 from router_r1.pool.health import PoolHealth
 from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
 from router_r1.pool.line import Answering, Line
 from router_r1.pool.offer import OfferedPool
-from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.outcome import Attempt, CallResult, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.reply import estimate_tokens
 from router_r1.pool.tools.member import Tool
-from verl.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-_CHECK_TIMEOUT_S = 10.0
 # Chat templates add a few tokens to a message; a token is at least one byte.
 _TEMPLATE_TOKENS = 64
-
-
-class PoolUnreachableError(UserError):
-    """An endpoint of the pool does not answer."""
 
 
 class PoolClient:
@@ -94,48 +83,18 @@ class PoolClient:
         place = json.dumps([base_url, variable, *headers], sort_keys=True)
         if place not in self._endpoints:
             key = read_key(api_key, "api_key") or read_key(os.environ.get(variable), f"${variable}")
-            self._endpoints[place] = Endpoint(
-                base_url,
-                variable,
-                key,
-                llm.request.extra_headers,
-                llm.request.secret_headers(),
-                count_tokens,
-            )
+            self._endpoints[place] = Endpoint(base_url, variable, key, llm.request, count_tokens)
         return self._endpoints[place]
 
     async def check(self) -> None:
         """Asks each endpoint for its models.
 
         Raises:
-            PoolUnreachableError: naming the URL that does not answer.
+            PoolUnreachableError: naming the URL that does not answer, or refuses its key.
         """
-        if not self._calls.sends:
-            return
-        for endpoint in self._endpoints.values():
-            try:
-                answer = await endpoint.list_models(_CHECK_TIMEOUT_S)
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                words = endpoint.harmless(str(error)) or f"no reply in {_CHECK_TIMEOUT_S:g} s"
-                raise PoolUnreachableError(
-                    f"the pool endpoint {endpoint.base_url} does not answer: {words}; start it or "
-                    "correct pool.api_base"
-                ) from None  # the cause may quote a key
-            if answer.status == 401:
-                raise PoolUnreachableError(
-                    f"the pool endpoint {endpoint.base_url} refuses the key in "
-                    f"${endpoint.key_variable}"
-                )
-            if answer.status != 200:
-                logger.warning(
-                    "%s answers /models with status %d", *(endpoint.base_url, answer.status)
-                )
-            elif not answer.is_json:
-                logger.warning(
-                    "%s answers /models with %s that is no JSON; is it the base URL of the API? "
-                    "Mostly it ends in /v1",
-                    *(endpoint.base_url, answer.content_type),
-                )
+        if self._calls.sends:
+            for endpoint in self._endpoints.values():
+                await endpoint.check()
 
     async def ask(
         self,
@@ -222,7 +181,7 @@ def _result(llm: LLMConfig, attempt: Attempt, latency_s: float) -> CallResult:
     result = CallResult(
         llm.name,
         attempt.outcome,
-        attempt.text,
+        attempt.text or None,
         attempt.prompt_tokens,
         attempt.completion_tokens,
         latency_s=latency_s,

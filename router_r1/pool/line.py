@@ -19,9 +19,8 @@ from typing import Any, Protocol
 
 from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt
 from router_r1.pool.limits import AdaptiveLimiter
-from router_r1.pool.outcome import Outcome
+from router_r1.pool.outcome import Attempt, Outcome
 from router_r1.pool.recording import Request
 
 logger = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 # No tokenizer's tokens are longer on average: text beyond so many a token is not worth keeping.
 MAX_CHARACTERS_PER_TOKEN = 64
@@ -66,6 +67,34 @@ _INFRASTRUCTURE = frozenset(
         Outcome.NOT_RECORDED,
     }
 )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one request brought.
+
+    Attributes:
+        outcome: OK, or why not.
+        text: of an OK one, without its reasoning; else empty.
+        prompt_tokens, completion_tokens: as billed; see the module.
+        usage_estimated: whether one of them is our own count.
+        retry: whether the same request may succeed later.
+        retry_after_s: what the endpoint asked for.
+        detail: of a failed one, the endpoint's words.
+        advice: of a failed one, what mends it, where its reply tells.
+        error: what a body holds instead of a completion.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usage_estimated: bool = False
+    retry: bool = False
+    retry_after_s: float = 0.0
+    detail: str = ""
+    advice: str = ""
+    error: Any = None
 
 
 @dataclass(frozen=True)

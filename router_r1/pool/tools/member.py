@@ -16,8 +16,7 @@ from functools import partial
 from typing import Any
 
 from router_r1.pool.config import SEARCH, LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt
-from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Outcome
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Attempt, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.tools.calculator import CalculationError, calculate
 from router_r1.pool.tools.corpus import load_corpus
@@ -64,12 +63,7 @@ class Tool:
         """The reply to a request of :meth:`request`, cut after ``max_tokens`` words."""
         query = request.messages[-1]["content"]
         text = _first_words(await asyncio.to_thread(self._reply, query), max_tokens)
-        return Attempt(
-            Outcome.OK,
-            text=text,
-            prompt_tokens=len(query.split()),
-            completion_tokens=len(text.split()),
-        )
+        return Attempt(Outcome.OK, text, len(query.split()), len(text.split()))
 
 
 def check_tools(pool: PoolConfig) -> None:
