@@ -23,7 +23,7 @@ from router_r1.pool.endpoint import Endpoint, PoolUnreachableError
 from router_r1.pool.health import PoolHealth
 from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
-from router_r1.pool.line import Answering, Line
+from router_r1.pool.line import Line
 from router_r1.pool.offer import OfferedPool
 from router_r1.pool.outcome import Attempt, CallResult, Outcome
 from router_r1.pool.recording import Request
@@ -59,19 +59,20 @@ class PoolClient:
         self._calls = CallCache(pool.recording, pool.share_equal_calls, once)
         self._tools = {tool.name: Tool(tool) for tool in pool.tools}
         turn, rng = asyncio.Lock(), random.Random(0)
-
-        def answering(llm: LLMConfig) -> Answering:
-            return self._tools.get(llm.name) or self._endpoint(llm, api_key, count_tokens)
-
-        self._lines = {llm.name: Line(llm, pool, answering(llm), turn, rng) for llm in pool.llms}
+        self._lines = {
+            llm.name: Line(llm, pool, self._answering(llm, api_key, count_tokens), turn, rng)
+            for llm in pool.llms
+        }
         self.budget = Budget(pool.budget_usd)
         self.ledger = Ledger([llm.name for llm in pool.llms])
         self.health = PoolHealth(pool.health, [llm.name for llm in pool.llms])
 
-    def _endpoint(
+    def _answering(
         self, llm: LLMConfig, api_key: str | None, count_tokens: Callable[[str], int]
-    ) -> Endpoint:
-        """The LLM's endpoint; LLMs at the same place and with the same headers share it."""
+    ) -> Endpoint | Tool:
+        """The tool, or the endpoint, which LLMs at one place and with the same headers share."""
+        if tool := self._tools.get(llm.name):
+            return tool
         base_url = llm.base_url or self._pool.api_base
         if not base_url:
             raise PoolUnreachableError(

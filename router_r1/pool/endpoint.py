@@ -188,12 +188,12 @@ class Endpoint:
             return Attempt(outcome, retry=not garbled, detail=self._harmless(str(error)))
         sent = (*request.parameters, *stream_fields)
         if not 200 <= response.status < 300:
-            unpaid = Attempt(Outcome.SERVER_ERROR)
-            return self._failed(response, parse_body(content), response.status, sent, unpaid)
+            refusal = Attempt(Outcome.SERVER_ERROR, error=parse_body(content))
+            return self._failed(refusal, response.status, response, sent)
         prompt = "\n".join(message["content"] for message in request.messages)
         reply = read_reply(content, response.charset, prompt, max_tokens, self._count_tokens)
         if reply.error is not None:
-            return self._failed(response, reply.error, status_of_error(reply.error), sent, reply)
+            return self._failed(reply, status_of_error(reply.error), response, sent)
         if reply.outcome is Outcome.MALFORMED:
             words = self._harmless(words_of(parse_body(content)))
             return replace(reply, detail=words or f"{len(content)} bytes that are no completion")
@@ -202,24 +202,23 @@ class Endpoint:
 
     def _failed(
         self,
-        response: aiohttp.ClientResponse,
-        error: Any,
+        reply: Attempt,
         status: int,
+        response: aiohttp.ClientResponse,
         sent: tuple[str, ...],
-        bill: Attempt,
     ) -> Attempt:
-        """The attempt that ended with a status, of the response or of an error in its body."""
-        words = words_of(error)
+        """The attempt whose reply is an error with this status, its own or the response's."""
+        words = words_of(reply.error)
         if 300 <= status < 400:
             words = f"redirects to {response.headers.get('Location', 'nowhere')}; correct base_url"
-        pause_s = pause_of(response.headers, error)
+        pause_s = pause_of(response.headers, reply.error)
         outcome, retry = outcome_of_status(status, words, pause_s)
         if outcome is Outcome.INVALID_QUERY and refused_fields(words, sent):
             outcome = Outcome.REFUSED
         # What was billed is not bought a second time: the budget has set one call aside.
-        retry = retry and not (bill.prompt_tokens or bill.completion_tokens)
+        retry = retry and not (reply.prompt_tokens or reply.completion_tokens)
         return replace(
-            bill,
+            reply,
             outcome=outcome,
             retry=retry,
             retry_after_s=pause_s if retry else 0.0,

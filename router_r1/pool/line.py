@@ -12,30 +12,21 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.config import LLMConfig, PoolConfig
+from router_r1.pool.endpoint import Endpoint
 from router_r1.pool.limits import AdaptiveLimiter
 from router_r1.pool.outcome import Attempt, Outcome
 from router_r1.pool.recording import Request
+from router_r1.pool.tools.member import Tool
 
 logger = logging.getLogger(__name__)
 
 _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
-
-
-class Answering(Protocol):
-    """An endpoint, or a tool in its place."""
-
-    async def send(
-        self, request: Request, max_tokens: int, stream_fields: Mapping[str, Any]
-    ) -> Attempt:
-        """One attempt; see :meth:`router_r1.pool.endpoint.Endpoint.send`."""
-        ...
 
 
 @dataclass
@@ -66,11 +57,11 @@ class Line:
         self,
         llm: LLMConfig,
         pool: PoolConfig,
-        endpoint: Answering,
+        endpoint: Endpoint | Tool,
         turn: asyncio.Lock,
         rng: random.Random,
     ) -> None:
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         self._llm = llm
         self._pool = pool
         self._turn = turn
@@ -162,7 +153,7 @@ class Line:
                 await asyncio.sleep(0)
             started = time.monotonic()
             async with asyncio.timeout(left.sending_s):
-                attempt = await self.endpoint.send(
+                attempt = await self._endpoint.send(
                     request, self._llm.max_tokens, self._llm.request.stream_fields()
                 )
         except TimeoutError:
