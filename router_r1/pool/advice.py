@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import yaml
 
 from router_r1.pool.request_options import SAMPLING_FIELDS, STREAM_OPTIONS, RequestOptions
+from verl.config.validation import changed_fields
 
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input|messages?) (?:is |are )?too (?:long|large)|"
@@ -79,12 +79,5 @@ def _without(options: RequestOptions, field: str, words: str) -> RequestOptions:
 
 def as_yaml(options: RequestOptions) -> str:
     """The options as they stand in a pool file."""
-    default: Any = RequestOptions()
-    changed = {
-        f.name: getattr(options, f.name)
-        for f in fields(options)
-        if getattr(options, f.name) != getattr(default, f.name)
-    }
-    return str(
-        yaml.safe_dump({"request": changed}, default_flow_style=None, sort_keys=False)
-    ).strip()
+    changed = {"request": changed_fields(options)}
+    return str(yaml.safe_dump(changed, default_flow_style=None, sort_keys=False)).strip()

@@ -11,17 +11,18 @@ import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
 from router_r1.pool import line
-from router_r1.pool.advice import as_yaml
+from router_r1.pool.advice import advise, as_yaml
+from router_r1.pool.client import PoolClient
 from router_r1.pool.config import CALCULATOR, LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.request_options import RequestOptions
 from router_r1.pool.tools.member import check_tools
-from router_r1.pool.trial import Trial, try_llm
 from verl.utils.console import console, progress_bar
 from verl.utils.redaction import redact
 
@@ -38,6 +39,26 @@ _ADVICE = {
     Outcome.EMPTY: "an empty reply",
     Outcome.BUDGET: "budget_usd does not allow a single call",
 }
+# Endpoints name one field at a time; there are five that can be wrong.
+_MOST_CHANGES = 6
+# A person waits; in a run, calls wait for an endpoint as long as the pool file lets them.
+_LONGEST_WAIT_S = 30.0
+_ABOUT_THE_REQUEST = (Outcome.REFUSED, Outcome.INVALID_QUERY)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How asking an LLM went.
+
+    Attributes:
+        result: of the call as the pool file has it.
+        options: that the endpoint's words ask for; None if they name no change.
+        cured: whether the LLM answers with them.
+    """
+
+    result: CallResult
+    options: RequestOptions | None = None
+    cured: bool = False
 
 
 async def check_pool(pool: PoolConfig, ask: bool) -> bool:
@@ -53,14 +74,14 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     """
     check_tools(pool)
     pool = replace(pool, recording=RecordingConfig())
-    trials: dict[str, Trial] = {}
+    trials: dict[str, _Trial] = {}
     if ask:
         with _quiet(), progress_bar() as progress:
             bar = progress.add_task("asking", total=len(pool.llms))
 
             async def try_one(llm: LLMConfig) -> None:
                 question = _SUM if llm.kind == CALCULATOR else _QUESTION
-                trials[llm.name] = await try_llm(pool, llm, question)
+                trials[llm.name] = await _try(pool, llm, question)
                 progress.advance(bar)
 
             await asyncio.gather(*(try_one(llm) for llm in pool.llms))
@@ -79,7 +100,30 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     return not failed
 
 
-def _print_trial(trial: Trial) -> None:
+async def _try(pool: PoolConfig, llm: LLMConfig, question: str) -> _Trial:
+    """Asks one LLM, with other request options as long as its endpoint names what to change."""
+    first = result = await _ask(pool, llm, question)
+    options = llm.request
+    for _ in range(_MOST_CHANGES):
+        wanted = advise(result.detail, options)
+        if result.outcome not in _ABOUT_THE_REQUEST or wanted is None:
+            break
+        options = wanted
+        result = await _ask(pool, replace(llm, request=options), question)
+    changed = options if options != llm.request else None
+    return _Trial(first, changed, cured=result.outcome is Outcome.OK)
+
+
+async def _ask(pool: PoolConfig, llm: LLMConfig, question: str) -> CallResult:
+    wait_s = min(pool.queue_timeout_s, _LONGEST_WAIT_S)
+    client = PoolClient(replace(pool, llms=[llm], queue_timeout_s=wait_s))
+    try:
+        return await client.ask(llm.name, question)
+    finally:
+        await client.close()
+
+
+def _print_trial(trial: _Trial) -> None:
     """Why an LLM is not usable, in the endpoint's own words, and what to add to the pool file."""
     name, outcome = trial.result.llm, trial.result.outcome
     words = f" ({trial.result.detail})" if trial.result.detail else ""

@@ -11,8 +11,7 @@ for any text.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -25,6 +24,7 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     ConfigError,
+    changed_fields,
     require_choice,
     require_ranges,
 )
@@ -117,11 +117,8 @@ class LLMConfig:
             *(_KEYS_OF_LLMS if self.kind != LLM else ()),
             *(_KEYS_OF_SEARCH if self.kind != SEARCH else ()),
         )
-        defaults = {
-            f.name: f.default_factory() if callable(f.default_factory) else f.default
-            for f in fields(self)
-        }
-        if given := [name for name in unread if getattr(self, name) != defaults[name]]:
+        changed = changed_fields(self)
+        if given := [name for name in unread if name in changed]:
             raise ConfigError(
                 f"pool LLM {self.name}: kind={self.kind} does not read {', '.join(given)}; leave "
                 "it out"
@@ -195,20 +192,20 @@ class PoolConfig:
             )
         if not self.llms:
             raise ConfigError(f"pool {self.name!r} has no LLM")
-        seen: dict[str, str] = {}
+        self._by_name: dict[str, LLMConfig] = {}
         for llm in self.llms:
             for key in (llm.name, *llm.aliases):
                 folded = key.strip().lower()
-                if folded in seen:
+                if taken := self._by_name.get(folded):
                     raise ConfigError(
                         f"pool {self.name!r}: the name {key!r} of LLM {llm.name!r} is already "
-                        f"taken by {seen[folded]!r}; names and aliases must differ"
+                        f"taken by {taken.name!r}; names and aliases must differ"
                     )
                 if not folded or ":" in folded:
                     raise ConfigError(
                         f"pool {self.name!r}: {key!r} cannot be a name (empty or ':')"
                     )
-                seen[folded] = llm.name
+                self._by_name[folded] = llm
         if self.name_matching == "original":
             if self.tools:
                 raise ConfigError(
@@ -223,19 +220,11 @@ class PoolConfig:
                         f"means {model!r}, not {llm.model!r}; use name_matching=exact"
                     )
 
-    @cached_property
-    def _by_name(self) -> dict[str, LLMConfig]:
-        return {key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)}
-
-    @cached_property
-    def _by_model(self) -> dict[str, LLMConfig]:
-        return {llm.model: llm for llm in self.llms}
-
     def resolve(self, name: str) -> LLMConfig | None:
         """The LLM that ``name`` means, or None."""
         if self.name_matching == "original":
             model, _ = resolve_original_name(name)
-            return self._by_model.get(model)
+            return {llm.model: llm for llm in self.llms}.get(model)
         return self._by_name.get(name.strip().lower())
 
     def key_variable(self, llm: LLMConfig) -> str:

@@ -6,9 +6,8 @@ Tools keep the descriptor that they have: it says what their corpus is about, wh
 from __future__ import annotations
 
 import asyncio
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,7 +15,7 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import Outcome
 from router_r1.tags import DEFAULT_TAGS
-from verl.config.validation import ConfigError
+from verl.config.validation import ConfigError, changed_fields
 from verl.errors import UserError
 from verl.utils.console import console, progress_bar
 from verl.utils.files import write_text
@@ -80,17 +79,6 @@ async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
 
 def _write(path: Path, pool: PoolConfig) -> None:
     """Only what differs from the defaults, as a person would write it."""
-    content = _changed(pool)
-    content["llms"] = [_changed(llm) for llm in pool.llms]
+    content = changed_fields(pool)
+    content["llms"] = [changed_fields(llm) for llm in pool.llms]
     write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
-
-
-def _changed(config: Any) -> dict[str, Any]:
-    """Fields of a dataclass that are not at their defaults."""
-    changed = {}
-    for field in fields(config):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        value = getattr(config, field.name)
-        if value != default:
-            changed[field.name] = _changed(value) if is_dataclass(value) else value
-    return changed

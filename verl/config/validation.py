@@ -56,6 +56,19 @@ def require_ranges(config: Any, prefix: str) -> None:
             raise ConfigError(f"{prefix}{field.name} must be {wanted}, got {value}")
 
 
+def changed_fields(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, by name; nested ones likewise."""
+    changed = {}
+    for field in dataclasses.fields(config):
+        made = field.default_factory is not dataclasses.MISSING
+        default = field.default_factory() if made else field.default
+        value = getattr(config, field.name)
+        if value != default:
+            nested = dataclasses.is_dataclass(value)
+            changed[field.name] = changed_fields(value) if nested else value
+    return changed
+
+
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     """Validates a composed Hydra config against ``schema`` and returns an instance of it.
 
