@@ -8,7 +8,6 @@ from aiohttp import web
 
 from router_r1.pool.hosted.server import SimulatedPoolServer, SimulatedReply, listening
 from router_r1.pool.tools.bm25 import BM25
-from router_r1.pool.tools.search import NOTHING_FOUND
 
 MODEL = "bm25"
 
@@ -29,8 +28,7 @@ class RetrievalSource:
 
     def reply(self, llm: str, query: str) -> SimulatedReply:  # noqa: ARG002 - there is one corpus
         """The passages for ``query``."""
-        hits = self._index.search(query, self._passages)
-        text = "\n".join(self._index.documents[hit.index] for hit in hits) or NOTHING_FOUND
+        text = self._index.passages(query, self._passages)
         return SimulatedReply(text, len(query.split()), len(text.split()), latency_s=0.0)
 
 

@@ -11,18 +11,17 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
+NOTHING_FOUND = "No document matches."
 _TERM = re.compile(r"\w+")
 
 
-def terms(text: str) -> list[str]:
-    """Words, lower-cased."""
+def _terms(text: str) -> list[str]:
     return _TERM.findall(text.lower())
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A document found: its place in the corpus and its score."""
 
     index: int
@@ -42,7 +41,7 @@ class BM25:
         if not documents:
             raise ValueError("BM25 needs at least one document")
         self.documents = list(documents)
-        counts = [Counter(terms(document)) for document in documents]
+        counts = [Counter(_terms(document)) for document in documents]
         lengths = [count.total() for count in counts]
         mean = max(sum(lengths) / len(lengths), 1e-9)
         self._weights: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
@@ -51,16 +50,19 @@ class BM25:
             for term, f in count.items():
                 self._weights[term].append((index, f * (k1 + 1) / (f + norm)))
 
-    def _idf(self, matching: int) -> float:
-        return math.log(1 + (len(self.documents) - matching + 0.5) / (matching + 0.5))
-
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best documents that share a term with the query, at most ``limit``."""
         scores: defaultdict[int, float] = defaultdict(float)
-        for term in terms(query):
+        for term in _terms(query):
             postings = self._weights.get(term, [])
-            idf = self._idf(len(postings))
+            matching = len(postings)
+            idf = math.log(1 + (len(self.documents) - matching + 0.5) / (matching + 0.5))
             for index, weight in postings:
                 scores[index] += idf * weight
         best = sorted(scores, key=lambda index: (-scores[index], index))[:limit]
         return [Hit(index, scores[index]) for index in best]
+
+    def passages(self, query: str, limit: int) -> str:
+        """What :meth:`search` finds, best first, one a line; ``NOTHING_FOUND`` if it is nothing."""
+        found = (self.documents[hit.index] for hit in self.search(query, limit))
+        return "\n".join(" ".join(passage.split()) for passage in found) or NOTHING_FOUND

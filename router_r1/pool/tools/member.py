@@ -20,7 +20,6 @@ from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Attempt, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.tools.calculator import CalculationError, calculate
 from router_r1.pool.tools.corpus import load_corpus
-from router_r1.pool.tools.search import search
 
 _WORD = re.compile(r"\S+")
 
@@ -45,7 +44,7 @@ class Tool:
         if member.kind == SEARCH:
             assert member.corpus is not None
             corpus = load_corpus(member.corpus)
-            self._reply = partial(search, corpus, member.passages)
+            self._reply = partial(corpus.index.passages, limit=member.passages)
             self._settings |= {"corpus": corpus.digest, "passages": member.passages}
             passages = len(corpus.index.documents)
             self.description = f"{member.kind} in {passages} passages of {member.corpus}"

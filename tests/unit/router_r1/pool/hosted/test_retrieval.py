@@ -6,8 +6,7 @@ import pytest
 
 from router_r1.evaluation.baselines.retrieval import substitute
 from router_r1.pool.hosted.retrieval import RetrievalSource
-from router_r1.pool.tools.bm25 import BM25
-from router_r1.pool.tools.search import NOTHING_FOUND
+from router_r1.pool.tools.bm25 import BM25, NOTHING_FOUND
 from router_r1.world.corpus import world_corpus
 from router_r1.world.simulated_llm import World
 
