@@ -16,28 +16,24 @@ def read_key(value: str | None, place: str) -> str | None:
     """The key without space around it; None if there is none.
 
     Args:
-        value: as found.
-        place: where, for messages: "$NAME" of an environment variable.
+        place: where it was found, for messages: "$NAME" of an environment variable.
 
     Raises:
-        PoolKeyError: if it holds a character that a header cannot.
+        PoolKeyError: if it holds a character that a header cannot, or a space.
     """
-    key = (value or "").strip()
-    if wrong := next((character for character in key if not "!" <= character <= "~"), None):
-        raise PoolKeyError(
-            f"the key in {place} holds a character that a header cannot: U+{ord(wrong):04X}; "
-            "set it anew, without line breaks and not from a shortened display"
-        )
-    return key or None
+    advice = "; set it anew, without line breaks and not from a shortened display"
+    return _stripped(value or "", f"the key in {place}", "!", advice) or None
 
 
 def clean_header(value: str, place: str) -> str:
-    """A header's value without space around it.
+    """A header's value without space around it; raises :class:`PoolKeyError` as for a key."""
+    return _stripped(value, place, " ", "")
 
-    Raises:
-        PoolKeyError: if it holds a character that a header cannot.
-    """
+
+def _stripped(value: str, place: str, lowest: str, advice: str) -> str:
     text = value.strip()
-    if wrong := next((character for character in text if not " " <= character <= "~"), None):
-        raise PoolKeyError(f"{place} holds a character that a header cannot: U+{ord(wrong):04X}")
+    if wrong := next((character for character in text if not lowest <= character <= "~"), None):
+        raise PoolKeyError(
+            f"{place} holds a character that a header cannot: U+{ord(wrong):04X}{advice}"
+        )
     return text

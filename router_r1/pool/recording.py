@@ -22,33 +22,28 @@ from verl.config.validation import ConfigError, require_choice
 from verl.errors import UserError
 
 MODES = ("off", "record", "replay", "replay_or_call")
-_COLUMNS = (
-    "key",
-    "llm",
-    "model",
-    "messages",
-    "parameters",
-    "outcome",
-    "reply",
-    "prompt_tokens",
-    "completion_tokens",
-    "usage_estimated",
-    "latency_s",
-    "recorded_at",
-)
-_CREATE = """
-create table if not exists calls (
-    key text primary key, llm text not null, model text not null, messages text not null,
-    parameters text not null, outcome text not null, reply text, prompt_tokens integer not null,
-    completion_tokens integer not null, usage_estimated integer not null, latency_s real not null,
-    recorded_at real not null
-)"""
+_COLUMNS = {
+    "key": "text primary key",
+    "llm": "text not null",
+    "model": "text not null",
+    "messages": "text not null",
+    "parameters": "text not null",
+    "outcome": "text not null",
+    "reply": "text",
+    "prompt_tokens": "integer not null",
+    "completion_tokens": "integer not null",
+    "usage_estimated": "integer not null",
+    "latency_s": "real not null",
+    "recorded_at": "real not null",
+}
+_CREATE = f"""
+create table if not exists calls ({", ".join(map(" ".join, _COLUMNS.items()))})"""
 # An empty reply was paid for, and the same request would bring it again.
 _ANSWERED = (Outcome.OK.value, Outcome.EMPTY.value)
 _INSERT = f"""
 insert into calls ({", ".join(_COLUMNS)}) values ({", ".join("?" * len(_COLUMNS))})
 on conflict (key) do update set
-    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
+    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "key")}
     where calls.outcome not in {_ANSWERED} or excluded.outcome in {_ANSWERED}"""
 
 

@@ -60,9 +60,8 @@ def changed_fields(config: Any) -> dict[str, Any]:
     """The fields of a dataclass that are not at their defaults, by name; nested ones likewise."""
     changed = {}
     for field in dataclasses.fields(config):
-        made = field.default_factory is not dataclasses.MISSING
-        default = field.default_factory() if made else field.default
-        value = getattr(config, field.name)
+        factory, value = field.default_factory, getattr(config, field.name)
+        default = field.default if factory is dataclasses.MISSING else factory()
         if value != default:
             nested = dataclasses.is_dataclass(value)
             changed[field.name] = changed_fields(value) if nested else value

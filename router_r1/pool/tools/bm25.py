@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 NOTHING_FOUND = "No document matches."
 _TERM = re.compile(r"\w+")
@@ -21,7 +21,8 @@ def _terms(text: str) -> list[str]:
     return _TERM.findall(text.lower())
 
 
-class Hit(NamedTuple):
+@dataclass(frozen=True)
+class Hit:
     """A document found: its place in the corpus and its score."""
 
     index: int
