@@ -104,36 +104,35 @@ class PoolClient:
         offered: OfferedPool | None = None,
         allows: Callable[[float], bool] | None = None,
     ) -> CallResult:
-        """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
+        """Sends ``query`` to the LLM that ``name`` means.
 
         Args:
-            name: as the caller writes it.
-            query: for the LLM.
             offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
                 count, and its prices in the result; None for the pool itself.
             allows: whether a call may be sent that costs so many dollars at most, at the prices
                 that the question is offered; None for any.
         """
         shown = (self._pool if offered is None else offered.pool).resolve(name)
-        own = shown if shown is None or offered is None else offered.owner_of(shown)
-        result = CallResult(name, Outcome.UNKNOWN_LLM)
-        if own is not None and shown is not None:
-            result = await self._ask(
-                own,
-                query,
-                lambda request: allows is None or allows(_most_dollars(shown, request)),
-            )
+        if shown is None:
+            result = CallResult(name, Outcome.UNKNOWN_LLM)
+        else:
+            own = shown if offered is None else offered.owner_of(shown)
+            result = await self._ask(own, shown, query, allows)
         self.ledger.book(result)
         self.health.book(result)
         return result if shown is None else _priced(result, shown)
 
     async def _ask(
-        self, llm: LLMConfig, query: str, allows: Callable[[Request], bool]
+        self,
+        llm: LLMConfig,
+        shown: LLMConfig,
+        query: str,
+        allows: Callable[[float], bool] | None,
     ) -> CallResult:
         if not query.strip():
             return CallResult(llm.name, Outcome.INVALID_QUERY)
         request = self._request(llm, query)
-        if not allows(request):
+        if allows is not None and not allows(_most_dollars(shown, request)):
             return CallResult(llm.name, Outcome.QUESTION_LIMIT)
         result = await self._calls.get(request, llm.name, lambda: self._call(llm, request))
         return _priced(result, llm)

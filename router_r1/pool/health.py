@@ -71,12 +71,7 @@ class _Record:
 
 
 class PoolHealth:
-    """Watches the calls of a client.
-
-    Args:
-        config: the limits.
-        llms: names of the pool, in order.
-    """
+    """Watches the calls of a client to the LLMs of these names."""
 
     def __init__(self, config: HealthConfig, llms: Sequence[str]) -> None:
         self._config = config

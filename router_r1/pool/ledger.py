@@ -33,11 +33,7 @@ class Account:
 
 
 class Ledger:
-    """Books every call of a client.
-
-    Args:
-        llms: names of the pool, in order.
-    """
+    """Books every call of a client to the LLMs of these names."""
 
     def __init__(self, llms: list[str]) -> None:
         self.accounts = {name: Account() for name in llms}
@@ -91,7 +87,7 @@ class Ledger:
 
     @property
     def spent_usd(self) -> float:
-        """Over all LLMs."""
+        """By all LLMs, replayed calls left out."""
         return sum(account.spent_usd for account in self.accounts.values())
 
     def describe_failures(self) -> str:

@@ -19,7 +19,6 @@ class AdaptiveLimiter:
 
     Args:
         concurrency: the widest window.
-        requests_per_minute: None for no limit.
         longest_pause_s: a pause that an endpoint asks for is honoured up to this; it will say so
             again.
     """

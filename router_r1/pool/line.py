@@ -46,9 +46,6 @@ class Line:
     """Sends requests to one LLM.
 
     Args:
-        llm: of the pool.
-        pool: its time limits, retries and breaker.
-        endpoint: what answers for the LLM.
         turn: shared by all lines of a client; orders the starts of requests.
         rng: spreads retries.
     """
@@ -118,12 +115,10 @@ class Line:
         return True
 
     async def _rest_as_asked(self, pause_s: float, left: TimeLeft) -> bool:
-        """Rests briefly; the pause itself holds for all calls (:meth:`_wait_to_start`).
+        """Rests briefly; False if the call has no time for the pause, or to send again.
 
-        The rest bounds how often a call is sent where the endpoint asks for next to no pause.
-
-        Returns:
-            False if the call has no time for the pause, or to send again.
+        The pause itself holds for all calls (:meth:`_wait_to_start`); the rest bounds how often a
+        call is sent where the endpoint asks for next to no pause.
         """
         seconds = self._pool.retry_backoff_s * self._rng.uniform(0.5, 1.5)
         if max(pause_s, seconds) > left.waiting_s or left.sending_s <= 0:
@@ -181,11 +176,14 @@ class Line:
         if (attempt.outcome, attempt.advice) in self._warned:
             return
         self._warned.add((attempt.outcome, attempt.advice))
-        if attempt.outcome is Outcome.REFUSED:
-            advice = "check its model name, key and request options"
-        else:
-            advice = attempt.advice or "check base_url"
+        refused = attempt.outcome is Outcome.REFUSED
+        advice = "check its model name, key and request options" if refused else "check base_url"
         logger.warning(
             "%s: %s call (%s); %s. Further ones are counted only.",
-            *(self._llm.name, attempt.outcome.value, attempt.detail or "no words", advice),
+            *(
+                self._llm.name,
+                attempt.outcome.value,
+                attempt.detail or "no words",
+                attempt.advice or advice,
+            ),
         )

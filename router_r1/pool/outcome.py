@@ -52,21 +52,14 @@ class Outcome(StrEnum):
         An unknown name, a wrong query, a call too many and an LLM that has nothing to say are
         consequences of what the policy wrote; the spending limit is a setting.
         """
-        return self in _INFRASTRUCTURE
-
-
-_INFRASTRUCTURE = frozenset(
-    {
-        Outcome.TIMEOUT,
-        Outcome.RATE_LIMITED,
-        Outcome.SERVER_ERROR,
-        Outcome.CONNECTION_ERROR,
-        Outcome.REFUSED,
-        Outcome.MALFORMED,
-        Outcome.UNAVAILABLE,
-        Outcome.NOT_RECORDED,
-    }
-)
+        return self not in (
+            Outcome.OK,
+            Outcome.UNKNOWN_LLM,
+            Outcome.INVALID_QUERY,
+            Outcome.EMPTY,
+            Outcome.BUDGET,
+            Outcome.QUESTION_LIMIT,
+        )
 
 
 @dataclass(frozen=True)
