@@ -61,11 +61,8 @@ class OfferConfig:
 
 @dataclass(frozen=True)
 class OfferedNames:
-    """Under which names a question was offered LLMs, and whose they are.
-
-    Attributes:
-        owners: (name, the pool file's name of that LLM), in the order of the prompt.
-    """
+    """Names that a question was offered, each with the pool file's name of its LLM, in the order of
+    the prompt."""
 
     owners: tuple[tuple[str, str], ...]
 
@@ -99,11 +96,7 @@ class OfferedPool:
 
 
 class Offers:
-    """Draws what questions are offered.
-
-    Args:
-        config: what is drawn.
-        pool: it is drawn from.
+    """Draws what questions are offered of a pool.
 
     Raises:
         ConfigError: if the pool cannot give what the settings ask for.
@@ -148,8 +141,9 @@ class Offers:
     def draw(self, rng: random.Random) -> OfferedPool:
         """The pool as some question may be offered it."""
         owners = self._draw_owners(rng)
-        own = [llm.name for llm in owners]
-        names = rng.sample(self._config.names, self._size) if self._config.names else own
+        names = [llm.name for llm in owners]
+        if self._config.names:
+            names = rng.sample(self._config.names, self._size)
         shown = [self._offered(llm, name, rng) for llm, name in zip(owners, names, strict=True)]
         return OfferedPool(replace(self._pool, llms=shown), tuple(owners))
 

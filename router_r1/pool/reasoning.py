@@ -16,12 +16,7 @@ _TEXT_PARTS = ("text", "output_text")
 
 @dataclass(frozen=True)
 class Said:
-    """The texts of a message.
-
-    Attributes:
-        text: what was said, without the reasoning.
-        reasoning: what was thought, as far as the endpoint shows it.
-    """
+    """What a message says, and what was thought, as far as the endpoint shows it."""
 
     text: str
     reasoning: str
@@ -60,19 +55,16 @@ def read_message(message: dict[str, Any]) -> Said:
         TypeError: if ``content`` is anything else.
     """
     content = message.get("content")
+    if content is not None and not isinstance(content, str | list):
+        raise TypeError(f"content is a {type(content).__name__}")
     pieces: list[str] = []
     thought = [str(message[name]) for name in _MESSAGE_FIELDS if message.get(name)]
-    if isinstance(content, str):
-        pieces.append(content)
-    elif isinstance(content, list):
-        for part in content:
-            text = _text_of_part(part)
-            if text is None:
-                thought.append(str(part))
-            else:
-                pieces.append(text)
-    elif content is not None:
-        raise TypeError(f"content is a {type(content).__name__}")
+    for part in [content] if isinstance(content, str) else content or []:
+        text = _text_of_part(part)
+        if text is None:
+            thought.append(str(part))
+        else:
+            pieces.append(text)
     refusal = message.get("refusal")
     if isinstance(refusal, str) and not any(piece.strip() for piece in pieces):
         pieces.append(refusal)
@@ -84,7 +76,6 @@ def _text_of_part(part: Any) -> str | None:
     """The text of a part of a content list; None of a part that is not meant to be read."""
     if isinstance(part, str):
         return part
-    if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS:
-        text = part.get("text")
-        return text if isinstance(text, str) else None
-    return None
+    known = isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+    text = part.get("text") if known else None
+    return text if isinstance(text, str) else None

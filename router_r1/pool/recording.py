@@ -122,7 +122,7 @@ class Recording:
         ).fetchone()
         if row is None or (row[0] not in _ANSWERED and self.sends):
             return None
-        outcome, reply, prompt_tokens, completion_tokens, latency_s, estimated = row
+        outcome, reply, prompt, completion, latency_s, estimated = row
         if reply is not None:  # recordings once kept replies with their reasoning
             reply = split_reasoning(reply).text or None
             outcome = outcome if reply else Outcome.EMPTY
@@ -130,8 +130,8 @@ class Recording:
             llm,
             Outcome(outcome),
             reply,
-            prompt_tokens,
-            completion_tokens,
+            prompt,
+            completion,
             latency_s=latency_s,
             usage_estimated=bool(estimated),
             replayed=True,
@@ -139,23 +139,21 @@ class Recording:
 
     def keep(self, request: Request, result: CallResult) -> None:
         """Stores a call that was sent."""
-        self._connection.execute(
-            _INSERT,
-            (
-                request.key,
-                result.llm,
-                request.model,
-                json.dumps(request.messages),
-                json.dumps(request.parameters),
-                result.outcome.value,
-                result.text,
-                result.prompt_tokens,
-                result.completion_tokens,
-                int(result.usage_estimated),
-                result.latency_s,
-                time.time(),
-            ),
+        row = (
+            request.key,
+            result.llm,
+            request.model,
+            json.dumps(request.messages),
+            json.dumps(request.parameters),
+            result.outcome.value,
+            result.text,
+            result.prompt_tokens,
+            result.completion_tokens,
+            int(result.usage_estimated),
+            result.latency_s,
+            time.time(),
         )
+        self._connection.execute(_INSERT, row)
 
     def close(self) -> None:
         """Closes the file."""
@@ -180,8 +178,7 @@ def export_parquet(recording: Path, target: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet
 
-    columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(dict(zip(_COLUMNS, map(list, columns), strict=True)))
+    table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)})
     pyarrow.parquet.write_table(table, target)
     return len(rows)

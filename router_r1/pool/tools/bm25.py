@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NOTHING_FOUND = "No document matches."
+_K1 = 1.5  # saturation of a term's count
+_B = 0.75  # how far long documents are discounted, in [0, 1]
 _TERM = re.compile(r"\w+")
 
 
@@ -30,15 +32,9 @@ class Hit:
 
 
 class BM25:
-    """An index.
+    """An index over at least one document."""
 
-    Args:
-        documents: the corpus, not empty.
-        k1: saturation of a term's count.
-        b: how far long documents are discounted, in [0, 1].
-    """
-
-    def __init__(self, documents: Sequence[str], k1: float = 1.5, b: float = 0.75) -> None:
+    def __init__(self, documents: Sequence[str]) -> None:
         if not documents:
             raise ValueError("BM25 needs at least one document")
         self.documents = list(documents)
@@ -47,9 +43,9 @@ class BM25:
         mean = max(sum(lengths) / len(lengths), 1e-9)
         self._weights: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         for index, count in enumerate(counts):
-            norm = k1 * (1 - b + b * lengths[index] / mean)
+            norm = _K1 * (1 - _B + _B * lengths[index] / mean)
             for term, f in count.items():
-                self._weights[term].append((index, f * (k1 + 1) / (f + norm)))
+                self._weights[term].append((index, f * (_K1 + 1) / (f + norm)))
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best documents that share a term with the query, at most ``limit``."""

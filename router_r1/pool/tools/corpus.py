@@ -26,12 +26,7 @@ _WANTED = 'must be a JSON string or an object with {"contents": "…"} or {"text
 
 @dataclass(frozen=True)
 class Corpus:
-    """An indexed file.
-
-    Attributes:
-        index: over its passages.
-        digest: of the file's bytes; another corpus has another.
-    """
+    """The index over a file's passages, and a digest of the file's bytes."""
 
     index: BM25
     digest: str

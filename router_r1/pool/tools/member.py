@@ -25,13 +25,7 @@ _WORD = re.compile(r"\S+")
 
 
 class Tool:
-    """Replies to queries.
-
-    Attributes:
-        description: what it is, for a person.
-
-    Args:
-        member: of the pool; no LLM.
+    """Replies to queries; its ``description`` tells a person what it is.
 
     Raises:
         DataError: for a corpus that cannot be used.
@@ -66,11 +60,7 @@ class Tool:
 
 
 def check_tools(pool: PoolConfig) -> None:
-    """Makes each tool of the pool once.
-
-    Raises:
-        DataError: for a corpus that cannot be used.
-    """
+    """Makes each tool of the pool once; raises :class:`DataError` for a corpus that is no use."""
     for member in pool.tools:
         Tool(member)
 
