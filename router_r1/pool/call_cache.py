@@ -27,9 +27,6 @@ class CallCache:
     Args:
         shares: equal calls under way at once are sent once, whatever the recording.
         once: an equal call is never sent again, not even one that failed.
-
-    Raises:
-        UserError: if the recording cannot be opened.
     """
 
     def __init__(self, config: RecordingConfig, shares: bool = False, once: bool = False) -> None:

@@ -48,24 +48,22 @@ _ABOUT_THE_REQUEST = (Outcome.REFUSED, Outcome.INVALID_QUERY)
 
 @dataclass(frozen=True)
 class _Trial:
-    """How asking an LLM went.
+    """How asking an LLM went as the pool file has it, and what its endpoint's words change.
 
     Attributes:
-        result: of the call as the pool file has it.
-        options: that the endpoint's words ask for; None if they name no change.
+        options: that they ask for; None if they name no change.
         cured: whether the LLM answers with them.
     """
 
     result: CallResult
-    options: RequestOptions | None = None
-    cured: bool = False
+    options: RequestOptions | None
+    cured: bool
 
 
 async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     """Prints a table of the pool; whether every LLM is usable.
 
     Args:
-        pool: validated by reading.
         ask: make one call per LLM, and a few more where the endpoint wants its requests
             otherwise; it costs a few tokens each.
 
@@ -85,7 +83,7 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
                 progress.advance(bar)
 
             await asyncio.gather(*(try_one(llm) for llm in pool.llms))
-    _print(pool, {name: trial.result for name, trial in trials.items()})
+    _print(pool, trials)
     failed = [t for t in trials.values() if t.result.outcome is not Outcome.OK]
     for trial in failed:
         _print_trial(trial)
@@ -111,7 +109,7 @@ async def _try(pool: PoolConfig, llm: LLMConfig, question: str) -> _Trial:
         options = wanted
         result = await _ask(pool, replace(llm, request=options), question)
     changed = options if options != llm.request else None
-    return _Trial(first, changed, cured=result.outcome is Outcome.OK)
+    return _Trial(first, changed, result.outcome is Outcome.OK)
 
 
 async def _ask(pool: PoolConfig, llm: LLMConfig, question: str) -> CallResult:
@@ -146,7 +144,7 @@ def _quiet() -> Iterator[None]:
         logger.disabled = False
 
 
-def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
+def _print(pool: PoolConfig, trials: dict[str, _Trial]) -> None:
     places = {
         llm.name: str(redact(llm.base_url or pool.api_base)) for llm in pool.llms if not llm.is_tool
     }
@@ -159,21 +157,21 @@ def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
         table.add_column(column, justify="right")
     table.add_column("state", overflow="fold")
     for llm in pool.llms:
-        result = results.get(llm.name)
         model = f"({llm.kind})" if llm.is_tool else llm.model
         table.add_row(
             llm.name if llm.in_prompt else f"{llm.name} (not in prompt)",
             *((model,) if shared else (model, places.get(llm.name, ""))),
             f"{llm.prompt_price:g}",
             f"{llm.completion_price:g}",
-            *_cells(result),
+            *_cells(trials.get(llm.name)),
         )
     console.print(table)
 
 
-def _cells(result: CallResult | None) -> tuple[str, str, str, str]:
-    if result is None:
+def _cells(trial: _Trial | None) -> tuple[str, str, str, str]:
+    if trial is None:
         return "", "", "", "not asked"
+    result = trial.result
     latency = f"{result.latency_s:.2f} s"
     if result.outcome is not Outcome.OK:
         return latency, "", "", f"[red]{_ADVICE.get(result.outcome, result.outcome.value)}[/]"

@@ -38,7 +38,7 @@ class PoolClient:
     """Asks LLMs by name.
 
     Args:
-        pool: the pool; ``pool.api_base`` must be set unless every LLM has its own or is a tool.
+        pool: ``api_base`` must be set unless every LLM has its own or is a tool.
         api_key: used instead of the environment variables, if given.
         count_tokens: tokens of a text, for endpoints that do not say what they bill.
         once: equal calls are sent once in the client's life, also those that fail.
@@ -88,11 +88,7 @@ class PoolClient:
         return self._endpoints[place]
 
     async def check(self) -> None:
-        """Asks each endpoint for its models.
-
-        Raises:
-            PoolUnreachableError: naming the URL that does not answer, or refuses its key.
-        """
+        """Asks each endpoint for its models; see :meth:`router_r1.pool.endpoint.Endpoint.check`."""
         if self._calls.sends:
             for endpoint in self._endpoints.values():
                 await endpoint.check()

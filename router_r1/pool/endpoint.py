@@ -128,11 +128,8 @@ class Endpoint:
         return self._session
 
     async def check(self) -> None:
-        """Asks for the models; warns of an answer that is none.
-
-        Raises:
-            PoolUnreachableError: if there is no answer, or it refuses the key.
-        """
+        """Asks for the models; warns of an answer that is none, and raises
+        :class:`PoolUnreachableError` if there is no answer or it refuses the key."""
         place = f"the pool endpoint {self._base_url}"
         try:
             async with (

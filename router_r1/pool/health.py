@@ -44,19 +44,13 @@ class HealthConfig:
 
 @dataclass
 class _Record:
-    """One LLM.
-
-    Attributes:
-        has_answered: a call of this run.
-        calls, failures: since the last rollout's end.
-        refused_in_a_row, failing_since: of the calls since its last answer; seconds since 1970.
-    """
-
-    has_answered: bool = False
+    has_answered: bool = False  # a call of this run
+    # since the last rollout's end
     calls: int = 0
     failures: Counter[Outcome] = field(default_factory=Counter)
+    # since its last answer
     refused_in_a_row: int = 0
-    failing_since: float | None = None
+    failing_since: float | None = None  # seconds since 1970
 
     def book(self, outcome: Outcome) -> None:
         """Counts a call that was sent."""

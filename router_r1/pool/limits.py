@@ -46,11 +46,8 @@ class AdaptiveLimiter:
 
     @asynccontextmanager
     async def slot(self, timeout_s: float) -> AsyncIterator[None]:
-        """A place among the calls in flight, for as long as the block lasts.
-
-        Raises:
-            TimeoutError: if none is free within ``timeout_s``.
-        """
+        """A place among the calls in flight, for as long as the block lasts; raises
+        :class:`TimeoutError` if none is free within ``timeout_s``."""
         if self._queue or self._in_flight >= self.window:
             await self._wait_in_queue(timeout_s)
         else:
@@ -104,11 +101,8 @@ class AdaptiveLimiter:
         self._paused_until = max(self._paused_until, until)
 
     def throttle(self, started: float) -> None:
-        """After a 429 to an attempt that began at ``started`` (monotonic seconds).
-
-        The window is halved once per round: a 429 to an attempt that began before the last cut
-        says nothing new.
-        """
+        """After a 429 to an attempt that began at ``started`` (monotonic seconds): the window is
+        halved, unless that was before the last cut, so that the 429 says nothing new."""
         if started > self._last_cut:
             self._last_cut = time.monotonic()
             self._window = max(1.0, self._window / 2)

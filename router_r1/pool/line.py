@@ -31,12 +31,8 @@ _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
 
 @dataclass
 class TimeLeft:
-    """Seconds that a call may still spend.
-
-    Attributes:
-        waiting_s: for a place, and in pauses that limits and endpoint ask for.
-        sending_s: on requests and the time between them.
-    """
+    """Seconds that a call may still spend in pauses that limits and endpoint ask for, and on
+    requests and the time between them."""
 
     waiting_s: float
     sending_s: float
@@ -71,11 +67,8 @@ class Line:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[TimeLeft]:
-        """A place among the calls in flight, with the time that the call has left.
-
-        Raises:
-            TimeoutError: if none comes free in time.
-        """
+        """A place among the calls in flight, with the time that the call has left; raises
+        :class:`TimeoutError` if none comes free in time."""
         start = time.monotonic()
         async with self._limiter.slot(self._pool.queue_timeout_s):
             waited = time.monotonic() - start

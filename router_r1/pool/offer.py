@@ -74,12 +74,8 @@ class OfferedNames:
 
 @dataclass(frozen=True)
 class OfferedPool:
-    """The pool as a question is offered it.
-
-    Attributes:
-        pool: with the question's names and prices, in the order of its prompt.
-        owners: the same LLMs as the pool file has them, in the same order.
-    """
+    """The pool with a question's names and prices, in the order of its prompt, and the same LLMs as
+    the pool file has them, in the same order."""
 
     pool: PoolConfig
     owners: tuple[LLMConfig, ...]

@@ -27,27 +27,25 @@ _THOUGHT = "First I think <search> Atlas: of the director of Nobody</search> and
 
 @dataclass
 class Faults:
-    """Faults in force until ``until`` (monotonic seconds).
+    """Faults in force.
 
     Attributes:
         rates: share of the calls by kind; together at most 1.
-        seed: of which calls are hit.
+        rng: draws which calls are hit.
         retry_after_s: what a 429 asks for.
+        until: monotonic seconds.
     """
 
     rates: dict[str, float]
-    seed: int = 0
-    retry_after_s: float = 0.0
-    until: float = float("inf")
-
-    def __post_init__(self) -> None:
-        self._rng = random.Random(self.seed)
+    rng: random.Random
+    retry_after_s: float
+    until: float
 
     def draw(self) -> str | None:
         """The fault of the next call, or None."""
         if time.monotonic() > self.until:
             return None
-        drawn = self._rng.random()
+        drawn = self.rng.random()
         for kind, rate in self.rates.items():
             drawn -= rate
             if drawn < 0:

@@ -13,13 +13,9 @@ MODEL = "bm25"
 
 
 class RetrievalSource:
-    """Implements :class:`router_r1.pool.hosted.server.ReplySource`.
+    """Implements :class:`router_r1.pool.hosted.server.ReplySource`: at most ``passages`` a reply.
 
     Bills one token per white-space separated word, of the query and of the passages.
-
-    Args:
-        index: of the corpus.
-        passages: at most so many per reply, best first, one a line.
     """
 
     def __init__(self, index: BM25, passages: int) -> None:

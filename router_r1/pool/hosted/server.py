@@ -9,7 +9,7 @@ Guarantees: replies come from one :class:`ReplySource` and depend on the request
 from __future__ import annotations
 
 import asyncio
-import logging
+import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -21,7 +21,6 @@ from aiohttp import web
 from router_r1.pool.config import QUERY_MARKER
 from router_r1.pool.hosted.faults import FAULT_KINDS, Faults, change_text, respond
 
-logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 
 
@@ -47,7 +46,6 @@ class SimulatedPoolServer:
     """The web application.
 
     Args:
-        source: where replies come from.
         models: API model to LLM name.
         time_scale: factor on the simulated latencies; 0 answers at once.
     """
@@ -89,7 +87,7 @@ class SimulatedPoolServer:
         duration = body.get("duration_s")
         self._faults = Faults(
             rates,
-            int(body.get("seed", 0)),
+            random.Random(int(body.get("seed", 0))),
             float(body.get("retry_after_s", 0.0)),
             time.monotonic() + float(duration) if duration is not None else float("inf"),
         )

@@ -33,11 +33,7 @@ class Corpus:
 
 
 def load_corpus(path: str) -> Corpus:
-    """The corpus of a file; ``~`` is the home folder.
-
-    Raises:
-        DataError: see :func:`read_corpus`.
-    """
+    """The corpus of a file, which :func:`read_corpus` reads; ``~`` is the home folder."""
     file = Path(path).expanduser()
     state = file.stat() if file.is_file() else None
     version = (state.st_mtime_ns, state.st_size) if state is not None else None
