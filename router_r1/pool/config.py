@@ -36,6 +36,11 @@ _KEYS_OF_LLMS = (
     *("concurrency", "requests_per_minute", "request"),
 )
 _KEYS_OF_SEARCH = ("corpus", "passages")
+_UNREAD_KEYS = {
+    LLM: _KEYS_OF_SEARCH,
+    SEARCH: _KEYS_OF_LLMS,
+    CALCULATOR: (*_KEYS_OF_LLMS, *_KEYS_OF_SEARCH),
+}
 
 DEFAULT_INSTRUCTION = (
     "You are one of several language models, each with strengths of its own. Another model is "
@@ -113,12 +118,8 @@ class LLMConfig:
             raise ConfigError(
                 f"pool LLM {self.name}: kind={SEARCH} needs corpus, the file to search"
             )
-        unread = (
-            *(_KEYS_OF_LLMS if self.kind != LLM else ()),
-            *(_KEYS_OF_SEARCH if self.kind != SEARCH else ()),
-        )
         changed = changed_fields(self)
-        if given := [name for name in unread if name in changed]:
+        if given := [name for name in _UNREAD_KEYS[self.kind] if name in changed]:
             raise ConfigError(
                 f"pool LLM {self.name}: kind={self.kind} does not read {', '.join(given)}; leave "
                 "it out"

@@ -86,25 +86,21 @@ class PoolHealth:
 
     def end_rollout(self) -> str | None:
         """Judges the calls since the last time; why the run should stop, None if it should not."""
-        calls = sum(record.calls for record in self._records.values())
-        failed = sum(record.failures.total() for record in self._records.values())
+        records = self._records.values()
+        calls = sum(record.calls for record in records)
+        failed = sum(record.failures.total() for record in records)
         self._last_share = failed / calls if calls else 0.0
-        if calls:
-            self._count_rollout(self._last_share > self._config.max_failed_share)
+        if calls and self._last_share <= self._config.max_failed_share:
+            self._failed_rollouts, self._failed_since = 0, None
+        elif calls:
+            self._failed_rollouts += 1
+            began = [record.failing_since for record in records if record.failing_since]
+            self._failed_since = self._failed_since or min(began, default=time.time())
         reason = self._refusing() or self._failing()
-        for record in self._records.values():
+        for record in records:
             record.calls = 0
             record.failures.clear()
         return reason
-
-    def _count_rollout(self, failed: bool) -> None:
-        if not failed:
-            self._failed_rollouts, self._failed_since = 0, None
-            return
-        self._failed_rollouts += 1
-        if self._failed_since is None:
-            began = [r.failing_since for r in self._records.values() if r.failing_since]
-            self._failed_since = min(began, default=time.time())
 
     def _refusing(self) -> str | None:
         limit = self._config.refusals

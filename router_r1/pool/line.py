@@ -16,10 +16,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.endpoint import Endpoint
-from router_r1.pool.limits import AdaptiveLimiter
+from router_r1.pool.limits import AdaptiveLimiter, CircuitBreaker
 from router_r1.pool.outcome import Attempt, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.tools.member import Tool
