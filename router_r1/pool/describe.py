@@ -63,7 +63,10 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
     for llm in drafted:
         console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
     by_name = {llm.name: llm for llm in drafted}
-    _write(output, replace(pool, llms=[by_name.get(llm.name, llm) for llm in pool.llms]))
+    # Only what differs from the defaults, as a person would write it.
+    content = changed_fields(pool)
+    content["llms"] = [changed_fields(by_name.get(llm.name, llm)) for llm in pool.llms]
+    write_text(output, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     console.print(f"wrote {output}; read the drafts before you use them", highlight=False)
 
 
@@ -75,10 +78,3 @@ async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
         raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}{words}")
     text, _ = DEFAULT_TAGS.neutralise(result.text)
     return " ".join(text.split())[:_LONGEST_CHARACTERS]
-
-
-def _write(path: Path, pool: PoolConfig) -> None:
-    """Only what differs from the defaults, as a person would write it."""
-    content = changed_fields(pool)
-    content["llms"] = [changed_fields(llm) for llm in pool.llms]
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))

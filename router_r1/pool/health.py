@@ -125,7 +125,11 @@ class PoolHealth:
         if self._failed_rollouts < self._config.failed_rollouts:
             return None
         worst = sorted(self._records.items(), key=lambda item: -item[1].failures.total())
-        shares = [_share(name, record) for name, record in worst if record.failures]
+        shares = [
+            f"{name} {r.failures.total()} of {r.calls} ({r.failures.most_common(1)[0][0].value})"
+            for name, r in worst
+            if r.failures
+        ]
         assert self._failed_since is not None
         return (
             f"{self._last_share:.0%} of the calls failed in the last of {self._failed_rollouts} "
@@ -138,11 +142,6 @@ class PoolHealth:
     def collect_metrics(self) -> dict[str, float]:
         """``pool/failed_share``: of the last rollout's calls, what infrastructure failed."""
         return {"pool/failed_share": self._last_share}
-
-
-def _share(name: str, record: _Record) -> str:
-    ((outcome, _),) = record.failures.most_common(1)
-    return f"{name} {record.failures.total()} of {record.calls} ({outcome.value})"
 
 
 def _shorten(parts: Sequence[str]) -> str:

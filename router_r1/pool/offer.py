@@ -136,17 +136,15 @@ class Offers:
 
     def draw(self, rng: random.Random) -> OfferedPool:
         """The pool as some question may be offered it."""
-        owners = self._draw_owners(rng)
+        llms = self._llms
+        if self._config.by_tier:
+            llms = [rng.choice(tier) for tier in self._tiers]
+        owners = rng.sample(llms, self._size)
         names = [llm.name for llm in owners]
         if self._config.names:
             names = rng.sample(self._config.names, self._size)
         shown = [self._offered(llm, name, rng) for llm, name in zip(owners, names, strict=True)]
         return OfferedPool(replace(self._pool, llms=shown), tuple(owners))
-
-    def _draw_owners(self, rng: random.Random) -> list[LLMConfig]:
-        if not self._config.by_tier:
-            return rng.sample(self._llms, self._size)
-        return rng.sample([rng.choice(tier) for tier in self._tiers], self._size)
 
     def _offered(self, llm: LLMConfig, name: str, rng: random.Random) -> LLMConfig:
         """An LLM under a question's name and prices; its own name means nothing there."""

@@ -49,7 +49,10 @@ def join_stream(text: str) -> dict[str, Any]:
         usage = event.get("usage") or usage
         if find_error(event) is not None:
             return {**event, "usage": usage}
-        for part in _parts_of_first_choice(event):
+        choices = event.get("choices")
+        for part in choices if isinstance(choices, list) else []:
+            if not isinstance(part, dict) or part.get("index"):
+                continue
             choice.update({name: value for name, value in part.items() if value is not None})
             delta = part.get("delta") or part.get("message")
             if isinstance(delta, dict):
@@ -77,13 +80,6 @@ def _events(text: str) -> Iterator[str]:
             if data.strip() == "[DONE]":
                 return
             yield data
-
-
-def _parts_of_first_choice(event: dict[str, Any]) -> list[dict[str, Any]]:
-    choices = event.get("choices")
-    if not isinstance(choices, list):
-        return []
-    return [part for part in choices if isinstance(part, dict) and not part.get("index")]
 
 
 def _joined(pieces: list[Any]) -> Any:

@@ -142,18 +142,13 @@ def _error(status: int, message: str) -> web.Response:
 
 
 def _completion(model: str, text: str, reply: SimulatedReply) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
     return {
         "id": "chatcmpl-simulated",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": "stop",
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,
