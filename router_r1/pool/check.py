@@ -6,6 +6,7 @@ The file itself has been checked when it was read: keys, names that collide, pri
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import textwrap
@@ -194,12 +195,11 @@ def _remarks(pool: PoolConfig) -> list[str]:
             f"no descriptor: {', '.join(bare)}; the policy knows only the name "
             "(python -m router_r1.pool describe drafts one)"
         )
-    for llm in pool.offered:
-        for other in pool.offered:
-            if llm is not other and llm.name.lower() in other.name.lower():
-                remarks.append(
-                    f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
-                )
+    for llm, other in itertools.permutations(pool.offered, 2):
+        if llm.name.lower() in other.name.lower():
+            remarks.append(
+                f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
+            )
     variables = {pool.key_variable(llm) for llm in pool.llms} - {""}
     if unset := sorted(name for name in variables if not os.environ.get(name)):
         remarks.append(f"no key in ${', $'.join(unset)}; servers that want none do not mind")

@@ -98,14 +98,9 @@ class Endpoint:
             self._headers["Authorization"] = user.encode()
         secret_headers = options.secret_headers()
         self._headers.update({**options.extra_headers, **secret_headers})
-        in_query = (value for name, value in parse_qsl(base.query) if is_secret_name(name))
-        secrets = {
-            api_key or "",
-            user.password if user else "",
-            *secret_headers.values(),
-            *in_query,
-        }
-        long_ones = (secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+        secrets = [api_key or "", user.password if user else "", *secret_headers.values()]
+        secrets += [value for name, value in parse_qsl(base.query) if is_secret_name(name)]
+        long_ones = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
         self._secrets = sorted(long_ones, key=len, reverse=True)
         self._proxy = proxy_for(base.scheme, base.hostname or "")
         self._chat_url, self._models_url = (

@@ -25,6 +25,12 @@ from router_r1.pool.tools.member import Tool
 
 logger = logging.getLogger(__name__)
 
+# What only the pool file or the account can mend, and how, where an attempt does not tell.
+_ADVICE = {
+    Outcome.REFUSED: "check its model name, key and request options",
+    Outcome.EMPTY: "check base_url",
+    Outcome.MALFORMED: "check base_url",
+}
 _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
 
 
@@ -162,20 +168,12 @@ class Line:
         return attempt
 
     def _warn(self, attempt: Attempt) -> None:
-        """Says once what only the pool file or the account can mend."""
-        if attempt.outcome not in (Outcome.REFUSED, Outcome.EMPTY, Outcome.MALFORMED):
-            return
-        if (attempt.outcome, attempt.advice) in self._warned:
+        """Says once what is to be mended by hand."""
+        if attempt.outcome not in _ADVICE or (attempt.outcome, attempt.advice) in self._warned:
             return
         self._warned.add((attempt.outcome, attempt.advice))
-        refused = attempt.outcome is Outcome.REFUSED
-        advice = "check its model name, key and request options" if refused else "check base_url"
+        words, advice = attempt.detail or "no words", attempt.advice or _ADVICE[attempt.outcome]
         logger.warning(
             "%s: %s call (%s); %s. Further ones are counted only.",
-            *(
-                self._llm.name,
-                attempt.outcome.value,
-                attempt.detail or "no words",
-                attempt.advice or advice,
-            ),
+            *(self._llm.name, attempt.outcome.value, words, advice),
         )

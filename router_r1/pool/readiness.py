@@ -53,10 +53,9 @@ async def _ask_all(
         count = f"{len(llms)} LLMs" if len(llms) > 1 else llms[0].name
         try:
             await check_endpoints(replace(pool, llms=llms), api_key)
-        except PoolUnreachableError as error:
-            return CheckLine(subject, Verdict.NOT_OK, str(error), count, "see pool.api_base")
-        except UserError as error:  # a key, header, URL or proxy that cannot be used
-            return CheckLine(subject, Verdict.NOT_OK, str(error), count)
+        except UserError as error:  # or a key, header, URL or proxy that cannot be used
+            advice = "see pool.api_base" if isinstance(error, PoolUnreachableError) else ""
+            return CheckLine(subject, Verdict.NOT_OK, str(error), count, advice)
         return CheckLine(subject, Verdict.OK, "answers", count)
 
     return await asyncio.gather(*(ask(url, llms) for (url, _), llms in endpoints.items()))
@@ -69,16 +68,12 @@ def _key_lines(places: list[tuple[str, str]], api_key: str | None) -> list[Check
     lines = []
     for variable in dict.fromkeys(variable for _, variable in places if variable):
         subject = f"pool key ${variable}"
-        remote = any(
-            not is_loopback(urlsplit(url).hostname or "")
-            for url, name in places
-            if name == variable
-        )
+        hosts = [urlsplit(url).hostname or "" for url, name in places if name == variable]
         if os.environ.get(variable):
             lines.append(CheckLine(subject, Verdict.OK, "set"))
-        elif remote:
+        elif all(map(is_loopback, hosts)):
+            lines.append(CheckLine(subject, Verdict.OK, "not set; local servers want none"))
+        else:
             advice = f"export {variable}=…, unless the server wants none"
             lines.append(CheckLine(subject, Verdict.UNKNOWN, "not set", advice=advice))
-        else:
-            lines.append(CheckLine(subject, Verdict.OK, "not set; local servers want none"))
     return lines

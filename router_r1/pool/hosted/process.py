@@ -38,8 +38,8 @@ def hosted_pool(
 
     Args:
         pool: whose LLMs are hosted, all at one endpoint; its tools need none.
-        source: ``module:function`` that makes the
-            :class:`~router_r1.pool.hosted.server.ReplySource`.
+        source: ``module:function`` that makes an object whose ``reply`` is a
+            :data:`~router_r1.pool.hosted.server.Reply`.
         settings: the function's keyword arguments; JSON can hold them.
         time_scale: factor on the simulated latencies; 0 answers at once.
 
@@ -90,8 +90,8 @@ async def _serve(
 ) -> None:
     """Serves until the parent process is gone; writes the base URL to ``ready_file``."""
     parent = os.getppid()
-    replies = pkgutil.resolve_name(source)(**settings)
-    server = SimulatedPoolServer(replies, models, time_scale)
+    reply = pkgutil.resolve_name(source)(**settings).reply
+    server = SimulatedPoolServer(reply, models, time_scale)
     async with listening(server.application()) as url:
         write_text(Path(ready_file), url)
         while os.getppid() == parent:

@@ -3,7 +3,7 @@
 Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``, and
 ``POST /admin/faults`` / ``DELETE /admin/faults``.
 
-Guarantees: replies come from one :class:`ReplySource` and depend on the request alone.
+Guarantees: replies come from one pure function and depend on the request alone.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
@@ -34,12 +34,8 @@ class SimulatedReply:
     latency_s: float
 
 
-class ReplySource(Protocol):
-    """Knows what each LLM says."""
-
-    def reply(self, llm: str, query: str) -> SimulatedReply:
-        """A pure function of its arguments; raises KeyError for an unknown LLM."""
-        ...
+# What the LLM of a name says to a query; a pure function.
+Reply = Callable[[str, str], SimulatedReply]
 
 
 class SimulatedPoolServer:
@@ -50,8 +46,8 @@ class SimulatedPoolServer:
         time_scale: factor on the simulated latencies; 0 answers at once.
     """
 
-    def __init__(self, source: ReplySource, models: Mapping[str, str], time_scale: float) -> None:
-        self._source = source
+    def __init__(self, reply: Reply, models: Mapping[str, str], time_scale: float) -> None:
+        self._reply = reply
         self._models = dict(models)
         self._time_scale = time_scale
         self._faults: Faults | None = None
@@ -108,7 +104,7 @@ class SimulatedPoolServer:
             return _error(404, f"no such model: {model!r}; there are: {', '.join(self._models)}")
         prompt = str(body["messages"][-1]["content"])
         query = prompt.rsplit(QUERY_MARKER, 1)[-1]
-        reply = self._source.reply(self._models[model], query)
+        reply = self._reply(self._models[model], query)
         await asyncio.sleep(reply.latency_s * self._time_scale)
         text = change_text(reply.text, fault, request)
         return respond(_completion(model, text, reply), fault)
