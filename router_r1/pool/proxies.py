@@ -34,11 +34,9 @@ def proxy_for(scheme: str, host: str) -> str | None:
     Raises:
         ProxyError: if it is not an HTTP proxy.
     """
-    if is_loopback(host):
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
-    if urllib.request.proxy_bypass(host):
-        return None
     name = scheme if proxies.get(scheme) else "all"
     proxy = proxies.get(name)
     if not proxy:

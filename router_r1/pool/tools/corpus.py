@@ -65,13 +65,11 @@ def read_corpus(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} line {number} is no UTF-8 text: {error.reason}") from error
-    return lines
+    try:
+        return path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} line {number} is no UTF-8 text: {error.reason}") from error
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:
