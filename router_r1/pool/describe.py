@@ -53,19 +53,21 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
             bar = progress.add_task(f"{author.name} writes", total=len(llms))
 
             async def draft(llm: LLMConfig) -> LLMConfig:
+                if llm.is_tool:
+                    return llm
                 text = await _ask(client, author, llm)
                 progress.advance(bar)
                 return replace(llm, descriptor=text)
 
-            drafted = await asyncio.gather(*(draft(llm) for llm in llms))
+            drafted = await asyncio.gather(*map(draft, pool.llms))
     finally:
         await client.close()
     for llm in drafted:
-        console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
-    by_name = {llm.name: llm for llm in drafted}
+        if not llm.is_tool:
+            console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
     # Only what differs from the defaults, as a person would write it.
     content = changed_fields(pool)
-    content["llms"] = [changed_fields(by_name.get(llm.name, llm)) for llm in pool.llms]
+    content["llms"] = [changed_fields(llm) for llm in drafted]
     write_text(output, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     console.print(f"wrote {output}; read the drafts before you use them", highlight=False)
 

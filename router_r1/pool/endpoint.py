@@ -122,18 +122,28 @@ class Endpoint:
             )
         return self._session
 
+    async def _exchange(
+        self, method: str, url: URL, **sent: Any
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """A response, and as much of its body as may be a reply: a stream up to its end marker."""
+        received = bytearray()
+        async with self._connected().request(
+            method, url, proxy=self._proxy, allow_redirects=False, **sent
+        ) as response:
+            async for chunk in response.content.iter_any():
+                received += chunk
+                ended = is_stream(received) and has_ended(received, len(chunk))
+                if ended or len(received) > LONGEST_BODY_BYTES:
+                    break
+        return response, bytes(received)
+
     async def check(self) -> None:
         """Asks for the models; warns of an answer that is none, and raises
         :class:`PoolUnreachableError` if there is no answer or it refuses the key."""
         place = f"the pool endpoint {self._base_url}"
         try:
-            async with (
-                asyncio.timeout(_CHECK_TIMEOUT_S),
-                self._connected().get(
-                    self._models_url, proxy=self._proxy, allow_redirects=False
-                ) as response,
-            ):
-                body = parse_body(await _receive(response))
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                response, content = await self._exchange("GET", self._models_url)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             words = self._harmless(str(error)) or f"no reply in {_CHECK_TIMEOUT_S:g} s"
             raise PoolUnreachableError(
@@ -143,7 +153,7 @@ class Endpoint:
             raise PoolUnreachableError(f"{place} refuses the key in ${self._key_variable}")
         if response.status != 200:
             logger.warning("%s answers /models with status %d", *(self._base_url, response.status))
-        elif not isinstance(body, dict | list):
+        elif not isinstance(parse_body(content), dict | list):
             logger.warning(
                 "%s answers /models with %s that is no JSON; is it the base URL of the API? "
                 "Mostly it ends in /v1",
@@ -159,26 +169,20 @@ class Endpoint:
             max_tokens: text beyond what so many tokens can hold is cut off.
             stream_fields: of the body; they change the form of a reply, not what it says.
         """
-        body: dict[str, Any] = {
-            "model": request.model,
-            "messages": request.messages,
-            **request.parameters,
-            **stream_fields,
-        }
+        options = {**request.parameters, **stream_fields}
+        body = {"model": request.model, "messages": request.messages, **options}
         try:
-            async with self._connected().post(
+            response, content = await self._exchange(
+                "POST",
                 self._chat_url,
                 data=json.dumps(body).encode(),
                 headers={"Content-Type": "application/json"},
-                proxy=self._proxy,
-                allow_redirects=False,
-            ) as response:
-                content = await _receive(response)
+            )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             garbled = isinstance(error, _GARBLED) and not isinstance(error, _CUT)
             outcome = Outcome.MALFORMED if garbled else Outcome.CONNECTION_ERROR
             return Attempt(outcome, retry=not garbled, detail=self._harmless(str(error)))
-        sent = (*request.parameters, *stream_fields)
+        sent = tuple(options)
         if not 200 <= response.status < 300:
             refusal = Attempt(Outcome.SERVER_ERROR, error=parse_body(content))
             return self._failed(refusal, response.status, response, sent)
@@ -253,14 +257,3 @@ def _split(base_url: str) -> tuple[SplitResult, aiohttp.BasicAuth | None]:
     if parts.username:
         user = aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
     return parts._replace(netloc=host + port, path=path, fragment=""), user
-
-
-async def _receive(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or as much of it as may be a reply; a stream up to its end marker."""
-    received = bytearray()
-    async for chunk in response.content.iter_any():
-        received += chunk
-        ended = is_stream(received) and has_ended(received, len(chunk))
-        if ended or len(received) > LONGEST_BODY_BYTES:
-            break
-    return bytes(received)
