@@ -21,13 +21,13 @@ from router_r1.pool.call_cache import CallCache
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
 from router_r1.pool.endpoint import Endpoint, PoolUnreachableError
 from router_r1.pool.health import PoolHealth
-from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
 from router_r1.pool.line import Line
 from router_r1.pool.offer import OfferedPool
 from router_r1.pool.outcome import Attempt, CallResult, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.reply import estimate_tokens
+from router_r1.pool.request_options import read_key
 from router_r1.pool.tools.member import Tool
 
 # Chat templates add a few tokens to a message; a token is at least one byte.

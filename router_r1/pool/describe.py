@@ -30,14 +30,8 @@ _LONGEST_CHARACTERS = 1200
 
 
 async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) -> None:
-    """Asks ``writer`` for each LLM's descriptor and writes the pool file with the drafts.
-
-    Args:
-        writer: an LLM of the pool; None takes the dearest.
-
-    Raises:
-        UserError: if the writer is unknown, a tool, or fails; nothing is written then.
-    """
+    """Asks ``writer``, or the dearest LLM, for each LLM's descriptor and writes the pool file with
+    the drafts; raises :class:`UserError`, and writes nothing, if it is unknown, a tool or fails."""
     llms = [llm for llm in pool.llms if not llm.is_tool]
     dearest = max(llms, key=lambda llm: llm.completion_price, default=None)
     author = pool.resolve(writer) if writer else dearest

@@ -92,11 +92,8 @@ class OfferedPool:
 
 
 class Offers:
-    """Draws what questions are offered of a pool.
-
-    Raises:
-        ConfigError: if the pool cannot give what the settings ask for.
-    """
+    """Draws what questions are offered of a pool; raises :class:`ConfigError` if the pool cannot
+    give what the settings ask for."""
 
     def __init__(self, config: OfferConfig, pool: PoolConfig) -> None:
         self._config = config

@@ -29,11 +29,8 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_for(scheme: str, host: str) -> str | None:
-    """The proxy's URL by ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; None for none.
-
-    Raises:
-        ProxyError: if it is not an HTTP proxy.
-    """
+    """The proxy's URL by ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; None for none. Raises
+    :class:`ProxyError` if it is not an HTTP proxy."""
     if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()

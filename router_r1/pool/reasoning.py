@@ -47,13 +47,8 @@ def split_reasoning(text: str) -> Said:
 
 
 def read_message(message: dict[str, Any]) -> Said:
-    """Text and reasoning of a chat completion's message.
-
-    ``content`` may be a text, null, or a list of parts; a refusal is what the LLM says.
-
-    Raises:
-        TypeError: if ``content`` is anything else.
-    """
+    """Text and reasoning of a chat completion's message; a refusal is what the LLM says. Raises
+    :class:`TypeError` unless ``content`` is a text, null, or a list of parts."""
     content = message.get("content")
     if content is not None and not isinstance(content, str | list):
         raise TypeError(f"content is a {type(content).__name__}")

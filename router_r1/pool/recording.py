@@ -85,11 +85,8 @@ class Request:
 
 
 class Recording:
-    """An open file of calls; belongs to the thread that opened it.
-
-    Raises:
-        UserError: if the file cannot be opened, or is missing in replay.
-    """
+    """An open file of calls; belongs to the thread that opened it. Raises :class:`UserError` if the
+    file cannot be opened, or is missing in replay."""
 
     def __init__(self, config: RecordingConfig) -> None:
         assert config.path is not None
@@ -161,11 +158,8 @@ class Recording:
 
 
 def export_parquet(recording: Path, target: Path) -> int:
-    """Writes all calls of a recording as a parquet file; returns how many.
-
-    Raises:
-        UserError: if ``recording`` is missing or no recording.
-    """
+    """Writes all calls of a recording as a parquet file; returns how many. Raises
+    :class:`UserError` if ``recording`` is missing or no recording."""
     if not recording.is_file():
         raise UserError(f"no such recording: {recording}")
     try:

@@ -24,10 +24,8 @@ def is_stream(content: bytes | bytearray) -> bool:
 
 
 def has_ended(received: bytearray, fresh: int) -> bool:
-    """Whether the end marker is in the last ``fresh`` bytes of a stream.
-
-    Some servers keep the connection open after it.
-    """
+    """Whether the end marker, after which some servers keep the connection open, is in the last
+    ``fresh`` bytes of a stream."""
     return _DONE.search(received, max(0, len(received) - fresh - _MARKER_BYTES)) is not None
 
 

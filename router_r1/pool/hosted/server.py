@@ -39,12 +39,8 @@ Reply = Callable[[str, str], SimulatedReply]
 
 
 class SimulatedPoolServer:
-    """The web application.
-
-    Args:
-        models: API model to LLM name.
-        time_scale: factor on the simulated latencies; 0 answers at once.
-    """
+    """The web application; ``models`` maps API model to LLM name, ``time_scale`` is a factor on the
+    simulated latencies, and 0 answers at once."""
 
     def __init__(self, reply: Reply, models: Mapping[str, str], time_scale: float) -> None:
         self._reply = reply

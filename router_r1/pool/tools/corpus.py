@@ -47,11 +47,8 @@ def _load(file: Path, version: object) -> Corpus:  # noqa: ARG001 - a changed fi
 
 
 def read_corpus(path: Path) -> list[str]:
-    """The passages of a file, in order.
-
-    Raises:
-        DataError: if there is no such file, no passage, or a line is not as it must be.
-    """
+    """The passages of a file, in order; raises :class:`DataError` if there is no such file, no
+    passage, or a line is not as it must be."""
     if not path.is_file():
         raise DataError(
             f"no such corpus: {path}; a relative path starts from the folder of the command"

@@ -25,11 +25,8 @@ _WORD = re.compile(r"\S+")
 
 
 class Tool:
-    """Replies to queries; its ``description`` tells a person what it is.
-
-    Raises:
-        DataError: for a corpus that cannot be used.
-    """
+    """Replies to queries; its ``description`` tells a person what it is. Raises
+    :class:`DataError` for a corpus that cannot be used."""
 
     def __init__(self, member: LLMConfig) -> None:
         self._kind = self.description = member.kind
