@@ -72,7 +72,8 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
         DataError: for the corpus of a tool that cannot be used.
     """
     check_tools(pool)
-    pool = replace(pool, recording=RecordingConfig())
+    wait_s = min(pool.queue_timeout_s, _LONGEST_WAIT_S)
+    pool = replace(pool, recording=RecordingConfig(), queue_timeout_s=wait_s)
     trials: dict[str, _Trial] = {}
     if ask:
         with _quiet(), progress_bar() as progress:
@@ -114,12 +115,8 @@ async def _try(pool: PoolConfig, llm: LLMConfig, question: str) -> _Trial:
 
 
 async def _ask(pool: PoolConfig, llm: LLMConfig, question: str) -> CallResult:
-    wait_s = min(pool.queue_timeout_s, _LONGEST_WAIT_S)
-    client = PoolClient(replace(pool, llms=[llm], queue_timeout_s=wait_s))
-    try:
+    async with PoolClient(replace(pool, llms=[llm])) as client:
         return await client.ask(llm.name, question)
-    finally:
-        await client.close()
 
 
 def _print_trial(trial: _Trial) -> None:

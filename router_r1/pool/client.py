@@ -14,6 +14,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 
 from router_r1.pool.budget import Budget
@@ -34,8 +35,8 @@ from router_r1.pool.tools.member import Tool
 _TEMPLATE_TOKENS = 64
 
 
-class PoolClient:
-    """Asks LLMs by name.
+class PoolClient(AbstractAsyncContextManager["PoolClient"]):
+    """Asks LLMs by name; as a context, closes itself.
 
     Args:
         pool: ``api_base`` must be set unless every LLM has its own or is a tool.
@@ -166,6 +167,9 @@ class PoolClient:
             self._calls.keep(request, result)
         return result
 
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Closes connections and recording."""
         for endpoint in self._endpoints.values():
@@ -203,8 +207,5 @@ def _most_dollars(llm: LLMConfig, request: Request) -> float:
 
 async def check_endpoints(pool: PoolConfig, api_key: str | None = None) -> None:
     """Raises :class:`PoolUnreachableError` unless every endpoint of the pool answers."""
-    client = PoolClient(pool, api_key)
-    try:
+    async with PoolClient(pool, api_key) as client:
         await client.check()
-    finally:
-        await client.close()

@@ -41,8 +41,7 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
         raise ConfigError(f"{wrong} pool {pool.name!r}; its LLMs: {names}")
     if output.exists():
         raise UserError(f"{output} exists already; name another file")
-    client = PoolClient(pool)
-    try:
+    async with PoolClient(pool) as client:
         with progress_bar() as progress:
             bar = progress.add_task(f"{author.name} writes", total=len(llms))
 
@@ -54,8 +53,6 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
                 return replace(llm, descriptor=text)
 
             drafted = await asyncio.gather(*map(draft, pool.llms))
-    finally:
-        await client.close()
     for llm in drafted:
         if not llm.is_tool:
             console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)

@@ -54,23 +54,16 @@ def read_message(message: dict[str, Any]) -> Said:
         raise TypeError(f"content is a {type(content).__name__}")
     pieces: list[str] = []
     thought = [str(message[name]) for name in _MESSAGE_FIELDS if message.get(name)]
-    for part in [content] if isinstance(content, str) else content or []:
-        text = _text_of_part(part)
-        if text is None:
-            thought.append(str(part))
-        else:
+    parts: list[Any] = [content] if isinstance(content, str) else content or []
+    for part in parts:
+        readable = isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+        text = part.get("text") if readable else part
+        if isinstance(text, str):
             pieces.append(text)
+        else:
+            thought.append(str(part))
     refusal = message.get("refusal")
     if isinstance(refusal, str) and not any(piece.strip() for piece in pieces):
         pieces.append(refusal)
     said = split_reasoning("".join(pieces))
     return Said(said.text, "\n".join([*thought, said.reasoning]).strip())
-
-
-def _text_of_part(part: Any) -> str | None:
-    """The text of a part of a content list; None of a part that is not meant to be read."""
-    if isinstance(part, str):
-        return part
-    known = isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
-    text = part.get("text") if known else None
-    return text if isinstance(text, str) else None

@@ -44,9 +44,8 @@ _LONGEST_LIST = 8
 def find_error(body: dict[str, Any]) -> Any:
     """The error in a body, or None: under ``error`` or ``errors``, in the first choice, or the
     body itself if it says that it is one."""
-    for name in ("error", "errors"):
-        if body.get(name):
-            return body[name]
+    if error := body.get("error") or body.get("errors"):
+        return error
     choices = body.get("choices")
     if choices:
         first = choices[0] if isinstance(choices, list) else None

@@ -78,7 +78,7 @@ def read_reply(
         count_tokens: tokens of a text.
     """
     try:
-        body = _parse(_unpacked(content), charset)
+        body = _parse(content, charset)
     except (ValueError, LookupError, RecursionError, OSError, EOFError, zlib.error):
         return Attempt(Outcome.MALFORMED)
     body = error_in_list(body) or body
@@ -117,15 +117,10 @@ def _explain_empty(finish_reason: Any, max_tokens: int) -> tuple[str, str]:
     return "the reply holds no text", _MORE_TOKENS.format(max_tokens)
 
 
-def _unpacked(content: bytes) -> bytes:
-    """The body, unpacked if its first bytes are gzip's, whatever its headers say."""
-    if not content.startswith(_GZIP_MAGIC):
-        return content
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        return file.read(LONGEST_BODY_BYTES)
-
-
 def _parse(content: bytes, charset: str | None) -> Any:
+    if content.startswith(_GZIP_MAGIC):  # whatever its headers say
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+            content = file.read(LONGEST_BODY_BYTES)
     if is_stream(content):
         return join_stream(_decode(content, charset))
     try:
