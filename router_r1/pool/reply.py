@@ -23,17 +23,11 @@ LONGEST_BODY_BYTES = 32 * 2**20
 # Nobody bills that many tokens for one call.
 _IMPLAUSIBLE_TOKENS = 100_000_000
 _GZIP_MAGIC = b"\x1f\x8b"
-
-
 # Finish reasons, what they mean for a reply without text, and what to do about it. OpenAI's names
 # come first; gateways pass on those of the provider behind them.
 _MORE_TOKENS = "reasoning may need more than max_tokens={}: raise it, or ask for less reasoning"
 _ENDINGS = (
-    (
-        ("length", "max_tokens", "max_output_tokens"),
-        "the reply ended at max_tokens",
-        _MORE_TOKENS,
-    ),
+    (("length", "max_tokens", "max_output_tokens"), "the reply ended at max_tokens", _MORE_TOKENS),
     (
         (
             *("content_filter", "safety", "recitation", "blocklist", "prohibited_content"),
