@@ -43,7 +43,7 @@ NONE = Latency(0.0, 0.0)
 
 
 class SlowWorld:
-    """Implements :class:`router_r1.pool.hosted.server.ReplySource`: the world's replies, late."""
+    """The world's replies, late; ``reply`` is a :data:`router_r1.pool.hosted.server.Reply`."""
 
     def __init__(self, latency: Latency) -> None:
         self.world = World(WorldConfig())

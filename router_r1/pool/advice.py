@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import yaml
 
 from router_r1.pool.request_options import SAMPLING_FIELDS, STREAM_OPTIONS, RequestOptions
+from verl.config.validation import changed_fields
 
 _TOO_LONG = re.compile(
     r"context.?(?:length|window|size)|(?:prompt|input|messages?) (?:is |are )?too (?:long|large)|"
@@ -32,7 +32,11 @@ def refused_fields(words: str, sent: tuple[str, ...]) -> list[str]:
         return []
     # "use max_completion_tokens instead" names no culprit.
     culprits = _INSTEAD.sub("", words)
-    return [name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", culprits)]
+    return [name for name in sent if _names(culprits, name)]
+
+
+def _names(words: str, name: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", words) is not None
 
 
 def advise(words: str, options: RequestOptions) -> RequestOptions | None:
@@ -56,8 +60,7 @@ def advise(words: str, options: RequestOptions) -> RequestOptions | None:
     for field, name in names.items():
         if name in refused:
             changed = _without(changed, field, words)
-    unwanted = [name for name in refused if name in options.extra_body]
-    kept = {k: v for k, v in changed.extra_body.items() if k not in unwanted}
+    kept = {k: v for k, v in changed.extra_body.items() if k not in refused}
     changed = replace(changed, extra_body=kept)
     return None if changed == options else changed
 
@@ -65,11 +68,9 @@ def advise(words: str, options: RequestOptions) -> RequestOptions | None:
 def _without(options: RequestOptions, field: str, words: str) -> RequestOptions:
     """The field under the name that the endpoint gives; ``max_tokens`` under its newer name, since
     it bounds what a call costs; else left out."""
-    rename = {k: v for k, v in options.rename.items() if k != field}
     newer = _RENAMES.get(field)
-    tried = options.rename.get(field)
-    told = newer is not None and re.search(rf"(?<!\w){newer}(?!\w)", words) is not None
-    if newer is not None and tried is None and (told or field == "max_tokens"):
+    rename = {k: v for k, v in options.rename.items() if k != field}
+    if newer and field not in options.rename and (field == "max_tokens" or _names(words, newer)):
         return replace(options, rename={**rename, field: newer})
     if field == "max_tokens":
         return options
@@ -79,12 +80,5 @@ def _without(options: RequestOptions, field: str, words: str) -> RequestOptions:
 
 def as_yaml(options: RequestOptions) -> str:
     """The options as they stand in a pool file."""
-    default: Any = RequestOptions()
-    changed = {
-        f.name: getattr(options, f.name)
-        for f in fields(options)
-        if getattr(options, f.name) != getattr(default, f.name)
-    }
-    return str(
-        yaml.safe_dump({"request": changed}, default_flow_style=None, sort_keys=False)
-    ).strip()
+    changed = {"request": changed_fields(options)}
+    return str(yaml.safe_dump(changed, default_flow_style=None, sort_keys=False)).strip()

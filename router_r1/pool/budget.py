@@ -12,11 +12,7 @@ import asyncio
 
 
 class Budget:
-    """Dollars of one run.
-
-    Args:
-        limit_usd: None for no limit.
-    """
+    """Dollars of one run; a limit of None is none."""
 
     def __init__(self, limit_usd: float | None) -> None:
         self.limit_usd = limit_usd

@@ -17,22 +17,16 @@ from router_r1.pool.recording import Recording, RecordingConfig, Request
 
 @dataclass
 class _SharedCall:
-    """A call that was sent, and how many callers wait for it."""
-
     task: asyncio.Task[CallResult]
-    waiting: int = 0
+    waiting: int = 0  # callers
 
 
 class CallCache:
     """The calls of one client.
 
     Args:
-        config: of the recording.
         shares: equal calls under way at once are sent once, whatever the recording.
         once: an equal call is never sent again, not even one that failed.
-
-    Raises:
-        UserError: if the recording cannot be opened.
     """
 
     def __init__(self, config: RecordingConfig, shares: bool = False, once: bool = False) -> None:
@@ -62,14 +56,11 @@ class CallCache:
         known = key in self._shared
         if not known:
             self._shared[key] = _SharedCall(asyncio.create_task(send()))
-        result = await self._wait(key)
-        return replace(result, replayed=True) if known else result
-
-    async def _wait(self, key: tuple[str, str]) -> CallResult:
         call = self._shared[key]
         call.waiting += 1
         try:
-            return await asyncio.shield(call.task)
+            result = await asyncio.shield(call.task)
+            return replace(result, replayed=True) if known else result
         finally:
             call.waiting -= 1
             given_up = not call.waiting and not call.task.done()

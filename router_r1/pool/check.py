@@ -6,22 +6,24 @@ The file itself has been checked when it was read: keys, names that collide, pri
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rich.table import Table
 
 from router_r1.pool import line
-from router_r1.pool.advice import as_yaml
+from router_r1.pool.advice import advise, as_yaml
+from router_r1.pool.client import PoolClient
 from router_r1.pool.config import CALCULATOR, LLMConfig, PoolConfig
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.recording import RecordingConfig
+from router_r1.pool.request_options import RequestOptions
 from router_r1.pool.tools.member import check_tools
-from router_r1.pool.trial import Trial, try_llm
 from verl.utils.console import console, progress_bar
 from verl.utils.redaction import redact
 
@@ -38,13 +40,31 @@ _ADVICE = {
     Outcome.EMPTY: "an empty reply",
     Outcome.BUDGET: "budget_usd does not allow a single call",
 }
+# Endpoints name one field at a time; there are five that can be wrong.
+_MOST_CHANGES = 6
+# A person waits; in a run, calls wait for an endpoint as long as the pool file lets them.
+_LONGEST_WAIT_S = 30.0
+_ABOUT_THE_REQUEST = (Outcome.REFUSED, Outcome.INVALID_QUERY)
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """How asking an LLM went as the pool file has it, and what its endpoint's words change.
+
+    Attributes:
+        options: that they ask for; None if they name no change.
+        cured: whether the LLM answers with them.
+    """
+
+    result: CallResult
+    options: RequestOptions | None
+    cured: bool
 
 
 async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     """Prints a table of the pool; whether every LLM is usable.
 
     Args:
-        pool: validated by reading.
         ask: make one call per LLM, and a few more where the endpoint wants its requests
             otherwise; it costs a few tokens each.
 
@@ -52,19 +72,20 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
         DataError: for the corpus of a tool that cannot be used.
     """
     check_tools(pool)
-    pool = replace(pool, recording=RecordingConfig())
-    trials: dict[str, Trial] = {}
+    wait_s = min(pool.queue_timeout_s, _LONGEST_WAIT_S)
+    pool = replace(pool, recording=RecordingConfig(), queue_timeout_s=wait_s)
+    trials: dict[str, _Trial] = {}
     if ask:
         with _quiet(), progress_bar() as progress:
             bar = progress.add_task("asking", total=len(pool.llms))
 
             async def try_one(llm: LLMConfig) -> None:
                 question = _SUM if llm.kind == CALCULATOR else _QUESTION
-                trials[llm.name] = await try_llm(pool, llm, question)
+                trials[llm.name] = await _try(pool, llm, question)
                 progress.advance(bar)
 
             await asyncio.gather(*(try_one(llm) for llm in pool.llms))
-    _print(pool, {name: trial.result for name, trial in trials.items()})
+    _print(pool, trials)
     failed = [t for t in trials.values() if t.result.outcome is not Outcome.OK]
     for trial in failed:
         _print_trial(trial)
@@ -79,7 +100,26 @@ async def check_pool(pool: PoolConfig, ask: bool) -> bool:
     return not failed
 
 
-def _print_trial(trial: Trial) -> None:
+async def _try(pool: PoolConfig, llm: LLMConfig, question: str) -> _Trial:
+    """Asks one LLM, with other request options as long as its endpoint names what to change."""
+    first = result = await _ask(pool, llm, question)
+    options = llm.request
+    for _ in range(_MOST_CHANGES):
+        wanted = advise(result.detail, options)
+        if result.outcome not in _ABOUT_THE_REQUEST or wanted is None:
+            break
+        options = wanted
+        result = await _ask(pool, replace(llm, request=options), question)
+    changed = options if options != llm.request else None
+    return _Trial(first, changed, result.outcome is Outcome.OK)
+
+
+async def _ask(pool: PoolConfig, llm: LLMConfig, question: str) -> CallResult:
+    async with PoolClient(replace(pool, llms=[llm])) as client:
+        return await client.ask(llm.name, question)
+
+
+def _print_trial(trial: _Trial) -> None:
     """Why an LLM is not usable, in the endpoint's own words, and what to add to the pool file."""
     name, outcome = trial.result.llm, trial.result.outcome
     words = f" ({trial.result.detail})" if trial.result.detail else ""
@@ -102,7 +142,7 @@ def _quiet() -> Iterator[None]:
         logger.disabled = False
 
 
-def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
+def _print(pool: PoolConfig, trials: dict[str, _Trial]) -> None:
     places = {
         llm.name: str(redact(llm.base_url or pool.api_base)) for llm in pool.llms if not llm.is_tool
     }
@@ -115,21 +155,21 @@ def _print(pool: PoolConfig, results: dict[str, CallResult]) -> None:
         table.add_column(column, justify="right")
     table.add_column("state", overflow="fold")
     for llm in pool.llms:
-        result = results.get(llm.name)
         model = f"({llm.kind})" if llm.is_tool else llm.model
         table.add_row(
             llm.name if llm.in_prompt else f"{llm.name} (not in prompt)",
             *((model,) if shared else (model, places.get(llm.name, ""))),
             f"{llm.prompt_price:g}",
             f"{llm.completion_price:g}",
-            *_cells(result),
+            *_cells(trials.get(llm.name)),
         )
     console.print(table)
 
 
-def _cells(result: CallResult | None) -> tuple[str, str, str, str]:
-    if result is None:
+def _cells(trial: _Trial | None) -> tuple[str, str, str, str]:
+    if trial is None:
         return "", "", "", "not asked"
+    result = trial.result
     latency = f"{result.latency_s:.2f} s"
     if result.outcome is not Outcome.OK:
         return latency, "", "", f"[red]{_ADVICE.get(result.outcome, result.outcome.value)}[/]"
@@ -152,12 +192,11 @@ def _remarks(pool: PoolConfig) -> list[str]:
             f"no descriptor: {', '.join(bare)}; the policy knows only the name "
             "(python -m router_r1.pool describe drafts one)"
         )
-    for llm in pool.offered:
-        for other in pool.offered:
-            if llm is not other and llm.name.lower() in other.name.lower():
-                remarks.append(
-                    f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
-                )
+    for llm, other in itertools.permutations(pool.offered, 2):
+        if llm.name.lower() in other.name.lower():
+            remarks.append(
+                f"the name {llm.name!r} stands within {other.name!r}; a policy may confuse them"
+            )
     variables = {pool.key_variable(llm) for llm in pool.llms} - {""}
     if unset := sorted(name for name in variables if not os.environ.get(name)):
         remarks.append(f"no key in ${', $'.join(unset)}; servers that want none do not mind")

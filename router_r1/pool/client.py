@@ -10,46 +10,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-
-import aiohttp
 
 from router_r1.pool.budget import Budget
 from router_r1.pool.call_cache import CallCache
 from router_r1.pool.config import QUERY_MARKER, LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt, Endpoint
+from router_r1.pool.endpoint import Endpoint, PoolUnreachableError
 from router_r1.pool.health import PoolHealth
-from router_r1.pool.keys import read_key
 from router_r1.pool.ledger import Ledger
-from router_r1.pool.line import Answering, Line
+from router_r1.pool.line import Line
 from router_r1.pool.offer import OfferedPool
-from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.outcome import Attempt, CallResult, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.reply import estimate_tokens
+from router_r1.pool.request_options import read_key
 from router_r1.pool.tools.member import Tool
-from verl.errors import UserError
 
-logger = logging.getLogger(__name__)
-
-_CHECK_TIMEOUT_S = 10.0
 # Chat templates add a few tokens to a message; a token is at least one byte.
 _TEMPLATE_TOKENS = 64
 
 
-class PoolUnreachableError(UserError):
-    """An endpoint of the pool does not answer."""
-
-
-class PoolClient:
-    """Asks LLMs by name.
+class PoolClient(AbstractAsyncContextManager["PoolClient"]):
+    """Asks LLMs by name; as a context, closes itself.
 
     Args:
-        pool: the pool; ``pool.api_base`` must be set unless every LLM has its own or is a tool.
+        pool: ``api_base`` must be set unless every LLM has its own or is a tool.
         api_key: used instead of the environment variables, if given.
         count_tokens: tokens of a text, for endpoints that do not say what they bill.
         once: equal calls are sent once in the client's life, also those that fail.
@@ -70,19 +60,20 @@ class PoolClient:
         self._calls = CallCache(pool.recording, pool.share_equal_calls, once)
         self._tools = {tool.name: Tool(tool) for tool in pool.tools}
         turn, rng = asyncio.Lock(), random.Random(0)
-
-        def answering(llm: LLMConfig) -> Answering:
-            return self._tools.get(llm.name) or self._endpoint(llm, api_key, count_tokens)
-
-        self._lines = {llm.name: Line(llm, pool, answering(llm), turn, rng) for llm in pool.llms}
+        self._lines = {
+            llm.name: Line(llm, pool, self._answering(llm, api_key, count_tokens), turn, rng)
+            for llm in pool.llms
+        }
         self.budget = Budget(pool.budget_usd)
         self.ledger = Ledger([llm.name for llm in pool.llms])
         self.health = PoolHealth(pool.health, [llm.name for llm in pool.llms])
 
-    def _endpoint(
+    def _answering(
         self, llm: LLMConfig, api_key: str | None, count_tokens: Callable[[str], int]
-    ) -> Endpoint:
-        """The LLM's endpoint; LLMs at the same place and with the same headers share it."""
+    ) -> Endpoint | Tool:
+        """The tool, or the endpoint, which LLMs at one place and with the same headers share."""
+        if tool := self._tools.get(llm.name):
+            return tool
         base_url = llm.base_url or self._pool.api_base
         if not base_url:
             raise PoolUnreachableError(
@@ -94,48 +85,14 @@ class PoolClient:
         place = json.dumps([base_url, variable, *headers], sort_keys=True)
         if place not in self._endpoints:
             key = read_key(api_key, "api_key") or read_key(os.environ.get(variable), f"${variable}")
-            self._endpoints[place] = Endpoint(
-                base_url,
-                variable,
-                key,
-                llm.request.extra_headers,
-                llm.request.secret_headers(),
-                count_tokens,
-            )
+            self._endpoints[place] = Endpoint(base_url, variable, key, llm.request, count_tokens)
         return self._endpoints[place]
 
     async def check(self) -> None:
-        """Asks each endpoint for its models.
-
-        Raises:
-            PoolUnreachableError: naming the URL that does not answer.
-        """
-        if not self._calls.sends:
-            return
-        for endpoint in self._endpoints.values():
-            try:
-                answer = await endpoint.list_models(_CHECK_TIMEOUT_S)
-            except (aiohttp.ClientError, OSError, ValueError) as error:
-                words = endpoint.harmless(str(error)) or f"no reply in {_CHECK_TIMEOUT_S:g} s"
-                raise PoolUnreachableError(
-                    f"the pool endpoint {endpoint.base_url} does not answer: {words}; start it or "
-                    "correct pool.api_base"
-                ) from None  # the cause may quote a key
-            if answer.status == 401:
-                raise PoolUnreachableError(
-                    f"the pool endpoint {endpoint.base_url} refuses the key in "
-                    f"${endpoint.key_variable}"
-                )
-            if answer.status != 200:
-                logger.warning(
-                    "%s answers /models with status %d", *(endpoint.base_url, answer.status)
-                )
-            elif not answer.is_json:
-                logger.warning(
-                    "%s answers /models with %s that is no JSON; is it the base URL of the API? "
-                    "Mostly it ends in /v1",
-                    *(endpoint.base_url, answer.content_type),
-                )
+        """Asks each endpoint for its models; see :meth:`router_r1.pool.endpoint.Endpoint.check`."""
+        if self._calls.sends:
+            for endpoint in self._endpoints.values():
+                await endpoint.check()
 
     async def ask(
         self,
@@ -144,36 +101,35 @@ class PoolClient:
         offered: OfferedPool | None = None,
         allows: Callable[[float], bool] | None = None,
     ) -> CallResult:
-        """Sends ``query`` to the LLM that ``name`` means; see the module's guarantees.
+        """Sends ``query`` to the LLM that ``name`` means.
 
         Args:
-            name: as the caller writes it.
-            query: for the LLM.
             offered: the pool as a question is offered it (:mod:`router_r1.pool.offer`): its names
                 count, and its prices in the result; None for the pool itself.
             allows: whether a call may be sent that costs so many dollars at most, at the prices
                 that the question is offered; None for any.
         """
         shown = (self._pool if offered is None else offered.pool).resolve(name)
-        own = shown if shown is None or offered is None else offered.owner_of(shown)
-        result = CallResult(name, Outcome.UNKNOWN_LLM)
-        if own is not None and shown is not None:
-            result = await self._ask(
-                own,
-                query,
-                lambda request: allows is None or allows(_most_dollars(shown, request)),
-            )
+        if shown is None:
+            result = CallResult(name, Outcome.UNKNOWN_LLM)
+        else:
+            own = shown if offered is None else offered.owner_of(shown)
+            result = await self._ask(own, shown, query, allows)
         self.ledger.book(result)
         self.health.book(result)
         return result if shown is None else _priced(result, shown)
 
     async def _ask(
-        self, llm: LLMConfig, query: str, allows: Callable[[Request], bool]
+        self,
+        llm: LLMConfig,
+        shown: LLMConfig,
+        query: str,
+        allows: Callable[[float], bool] | None,
     ) -> CallResult:
         if not query.strip():
             return CallResult(llm.name, Outcome.INVALID_QUERY)
         request = self._request(llm, query)
-        if not allows(request):
+        if allows is not None and not allows(_most_dollars(shown, request)):
             return CallResult(llm.name, Outcome.QUESTION_LIMIT)
         result = await self._calls.get(request, llm.name, lambda: self._call(llm, request))
         return _priced(result, llm)
@@ -211,6 +167,9 @@ class PoolClient:
             self._calls.keep(request, result)
         return result
 
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
     async def close(self) -> None:
         """Closes connections and recording."""
         for endpoint in self._endpoints.values():
@@ -222,7 +181,7 @@ def _result(llm: LLMConfig, attempt: Attempt, latency_s: float) -> CallResult:
     result = CallResult(
         llm.name,
         attempt.outcome,
-        attempt.text,
+        attempt.text or None,
         attempt.prompt_tokens,
         attempt.completion_tokens,
         latency_s=latency_s,
@@ -248,8 +207,5 @@ def _most_dollars(llm: LLMConfig, request: Request) -> float:
 
 async def check_endpoints(pool: PoolConfig, api_key: str | None = None) -> None:
     """Raises :class:`PoolUnreachableError` unless every endpoint of the pool answers."""
-    client = PoolClient(pool, api_key)
-    try:
+    async with PoolClient(pool, api_key) as client:
         await client.check()
-    finally:
-        await client.close()

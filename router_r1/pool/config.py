@@ -11,8 +11,7 @@ for any text.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
@@ -25,6 +24,7 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     ConfigError,
+    changed_fields,
     require_choice,
     require_ranges,
 )
@@ -36,6 +36,11 @@ _KEYS_OF_LLMS = (
     *("concurrency", "requests_per_minute", "request"),
 )
 _KEYS_OF_SEARCH = ("corpus", "passages")
+_UNREAD_KEYS = {
+    LLM: _KEYS_OF_SEARCH,
+    SEARCH: _KEYS_OF_LLMS,
+    CALCULATOR: (*_KEYS_OF_LLMS, *_KEYS_OF_SEARCH),
+}
 
 DEFAULT_INSTRUCTION = (
     "You are one of several language models, each with strengths of its own. Another model is "
@@ -93,38 +98,25 @@ class LLMConfig:
         return self.kind != LLM
 
     def __post_init__(self) -> None:
-        require_choice(f"pool LLM {self.name}: kind", self.kind, KINDS)
-        require_ranges(self, f"pool LLM {self.name}: ")
+        place = f"pool LLM {self.name}: "
+        require_choice(f"{place}kind", self.kind, KINDS)
+        require_ranges(self, place)
         for price in (self.completion_price, self.prompt_price):
             if not 0 <= price < math.inf:  # NaN would switch the budget off
                 raise ConfigError(
-                    f"pool LLM {self.name}: a price must be a number of dollars, 0 or more; got "
-                    f"{price}"
+                    f"{place}a price must be a number of dollars, 0 or more; got {price}"
                 )
-        self._check_keys_of_kind()
-
-    def _check_keys_of_kind(self) -> None:
         if self.kind == LLM and not self.model:
             raise ConfigError(
-                f"pool LLM {self.name}: model must be set, to what its endpoint calls it; a tool "
+                f"{place}model must be set, to what its endpoint calls it; a tool "
                 f"needs none, and says so by kind: one of {', '.join(KINDS[1:])}"
             )
         if self.kind == SEARCH and not self.corpus:
+            raise ConfigError(f"{place}kind={SEARCH} needs corpus, the file to search")
+        changed = changed_fields(self)
+        if given := [name for name in _UNREAD_KEYS[self.kind] if name in changed]:
             raise ConfigError(
-                f"pool LLM {self.name}: kind={SEARCH} needs corpus, the file to search"
-            )
-        unread = (
-            *(_KEYS_OF_LLMS if self.kind != LLM else ()),
-            *(_KEYS_OF_SEARCH if self.kind != SEARCH else ()),
-        )
-        defaults = {
-            f.name: f.default_factory() if callable(f.default_factory) else f.default
-            for f in fields(self)
-        }
-        if given := [name for name in unread if getattr(self, name) != defaults[name]]:
-            raise ConfigError(
-                f"pool LLM {self.name}: kind={self.kind} does not read {', '.join(given)}; leave "
-                "it out"
+                f"{place}kind={self.kind} does not read {', '.join(given)}; leave it out"
             )
 
     @property
@@ -195,47 +187,38 @@ class PoolConfig:
             )
         if not self.llms:
             raise ConfigError(f"pool {self.name!r} has no LLM")
-        seen: dict[str, str] = {}
+        place = f"pool {self.name!r}: "
+        self._by_name: dict[str, LLMConfig] = {}
         for llm in self.llms:
             for key in (llm.name, *llm.aliases):
                 folded = key.strip().lower()
-                if folded in seen:
+                if taken := self._by_name.get(folded):
                     raise ConfigError(
-                        f"pool {self.name!r}: the name {key!r} of LLM {llm.name!r} is already "
-                        f"taken by {seen[folded]!r}; names and aliases must differ"
+                        f"{place}the name {key!r} of LLM {llm.name!r} is already taken by "
+                        f"{taken.name!r}; names and aliases must differ"
                     )
                 if not folded or ":" in folded:
-                    raise ConfigError(
-                        f"pool {self.name!r}: {key!r} cannot be a name (empty or ':')"
-                    )
-                seen[folded] = llm.name
+                    raise ConfigError(f"{place}{key!r} cannot be a name (empty or ':')")
+                self._by_name[folded] = llm
         if self.name_matching == "original":
             if self.tools:
                 raise ConfigError(
-                    f"pool {self.name!r}: name_matching=original knows no tools, and "
-                    f"{self.tools[0].name!r} is one; use name_matching=exact"
+                    f"{place}name_matching=original knows no tools, and {self.tools[0].name!r} is "
+                    "one; use name_matching=exact"
                 )
             for llm in self.llms:
                 model, _ = resolve_original_name(llm.name)
                 if model != llm.model:
                     raise ConfigError(
-                        f"pool {self.name!r}: under name_matching=original the name {llm.name!r} "
-                        f"means {model!r}, not {llm.model!r}; use name_matching=exact"
+                        f"{place}under name_matching=original the name {llm.name!r} means "
+                        f"{model!r}, not {llm.model!r}; use name_matching=exact"
                     )
-
-    @cached_property
-    def _by_name(self) -> dict[str, LLMConfig]:
-        return {key.strip().lower(): llm for llm in self.llms for key in (llm.name, *llm.aliases)}
-
-    @cached_property
-    def _by_model(self) -> dict[str, LLMConfig]:
-        return {llm.model: llm for llm in self.llms}
 
     def resolve(self, name: str) -> LLMConfig | None:
         """The LLM that ``name`` means, or None."""
         if self.name_matching == "original":
             model, _ = resolve_original_name(name)
-            return self._by_model.get(model)
+            return {llm.model: llm for llm in self.llms}.get(model)
         return self._by_name.get(name.strip().lower())
 
     def key_variable(self, llm: LLMConfig) -> str:

@@ -6,9 +6,8 @@ Tools keep the descriptor that they have: it says what their corpus is about, wh
 from __future__ import annotations
 
 import asyncio
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -16,7 +15,7 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.outcome import Outcome
 from router_r1.tags import DEFAULT_TAGS
-from verl.config.validation import ConfigError
+from verl.config.validation import ConfigError, changed_fields
 from verl.errors import UserError
 from verl.utils.console import console, progress_bar
 from verl.utils.files import write_text
@@ -31,14 +30,8 @@ _LONGEST_CHARACTERS = 1200
 
 
 async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) -> None:
-    """Asks ``writer`` for each LLM's descriptor and writes the pool file with the drafts.
-
-    Args:
-        writer: an LLM of the pool; None takes the dearest.
-
-    Raises:
-        UserError: if the writer is unknown, a tool, or fails; nothing is written then.
-    """
+    """Asks ``writer``, or the dearest LLM, for each LLM's descriptor and writes the pool file with
+    the drafts; raises :class:`UserError`, and writes nothing, if it is unknown, a tool or fails."""
     llms = [llm for llm in pool.llms if not llm.is_tool]
     dearest = max(llms, key=lambda llm: llm.completion_price, default=None)
     author = pool.resolve(writer) if writer else dearest
@@ -48,23 +41,25 @@ async def draft_descriptors(pool: PoolConfig, writer: str | None, output: Path) 
         raise ConfigError(f"{wrong} pool {pool.name!r}; its LLMs: {names}")
     if output.exists():
         raise UserError(f"{output} exists already; name another file")
-    client = PoolClient(pool)
-    try:
+    async with PoolClient(pool) as client:
         with progress_bar() as progress:
             bar = progress.add_task(f"{author.name} writes", total=len(llms))
 
             async def draft(llm: LLMConfig) -> LLMConfig:
+                if llm.is_tool:
+                    return llm
                 text = await _ask(client, author, llm)
                 progress.advance(bar)
                 return replace(llm, descriptor=text)
 
-            drafted = await asyncio.gather(*(draft(llm) for llm in llms))
-    finally:
-        await client.close()
+            drafted = await asyncio.gather(*map(draft, pool.llms))
     for llm in drafted:
-        console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
-    by_name = {llm.name: llm for llm in drafted}
-    _write(output, replace(pool, llms=[by_name.get(llm.name, llm) for llm in pool.llms]))
+        if not llm.is_tool:
+            console.print(f"[bold]{llm.name}[/]: {llm.descriptor}", highlight=False)
+    # Only what differs from the defaults, as a person would write it.
+    content = changed_fields(pool)
+    content["llms"] = [changed_fields(llm) for llm in drafted]
+    write_text(output, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
     console.print(f"wrote {output}; read the drafts before you use them", highlight=False)
 
 
@@ -76,21 +71,3 @@ async def _ask(client: PoolClient, author: LLMConfig, llm: LLMConfig) -> str:
         raise UserError(f"{author.name} did not describe {llm.name}: {result.outcome.value}{words}")
     text, _ = DEFAULT_TAGS.neutralise(result.text)
     return " ".join(text.split())[:_LONGEST_CHARACTERS]
-
-
-def _write(path: Path, pool: PoolConfig) -> None:
-    """Only what differs from the defaults, as a person would write it."""
-    content = _changed(pool)
-    content["llms"] = [_changed(llm) for llm in pool.llms]
-    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100))
-
-
-def _changed(config: Any) -> dict[str, Any]:
-    """Fields of a dataclass that are not at their defaults."""
-    changed = {}
-    for field in fields(config):
-        default = field.default if field.default_factory is MISSING else field.default_factory()
-        value = getattr(config, field.name)
-        if value != default:
-            changed[field.name] = _changed(value) if is_dataclass(value) else value
-    return changed

@@ -1,6 +1,7 @@
 """One attempt at one OpenAI-compatible endpoint.
 
-Guarantees: whatever the endpoint does ends in a typed :class:`Attempt`; nothing but cancellation
+Guarantees: whatever the endpoint does ends in a typed
+:class:`~router_r1.pool.outcome.Attempt`; nothing but cancellation
 is raised; a reply is a bounded piece of valid text without reasoning that holds no key of ours;
 connections are reused. Nothing but the pool file and the key decides what is sent: no variable
 meant for another client's accounts is read, and no redirect is followed, which could take the
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
@@ -22,8 +24,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from router_r1.pool.advice import refused_fields
-from router_r1.pool.ending import advise_on_empty, describe_empty
-from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Outcome
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Attempt, Outcome
 from router_r1.pool.proxies import proxy_for
 from router_r1.pool.recording import Request
 from router_r1.pool.refusal import (
@@ -33,11 +34,15 @@ from router_r1.pool.refusal import (
     status_of_error,
     words_of,
 )
-from router_r1.pool.reply import LONGEST_BODY_BYTES, Reply, estimate_tokens, read_reply
+from router_r1.pool.reply import LONGEST_BODY_BYTES, read_reply
+from router_r1.pool.request_options import RequestOptions
 from router_r1.pool.streaming import has_ended, is_stream
 from verl.errors import UserError
 from verl.utils.redaction import REDACTED, is_secret_name, redact
 
+logger = logging.getLogger(__name__)
+
+_CHECK_TIMEOUT_S = 10.0
 # A shorter "key" is a placeholder like "none", which a reply may well say.
 _SHORTEST_SECRET = 6
 _HEADERS = {
@@ -55,38 +60,8 @@ class EndpointError(UserError):
     """A base URL that cannot be one."""
 
 
-@dataclass(frozen=True)
-class Attempt:
-    """What one request brought.
-
-    Attributes:
-        outcome: OK, or why not.
-        retry: whether the same request may succeed later.
-        retry_after_s: what the endpoint asked for.
-        text: of an OK one.
-        prompt_tokens, completion_tokens, usage_estimated: as billed.
-        detail: of a failed one, the endpoint's words.
-        advice: of a failed one, what mends it, where its reply tells.
-    """
-
-    outcome: Outcome
-    retry: bool = False
-    retry_after_s: float = 0.0
-    text: str | None = None
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    usage_estimated: bool = False
-    detail: str = ""
-    advice: str = ""
-
-
-@dataclass(frozen=True)
-class ModelsAnswer:
-    """What ``/models`` answers: its status, and whether the body is JSON."""
-
-    status: int
-    is_json: bool
-    content_type: str
+class PoolUnreachableError(UserError):
+    """An endpoint of the pool does not answer."""
 
 
 class Endpoint:
@@ -96,12 +71,12 @@ class Endpoint:
         base_url: of the OpenAI-compatible API; a query string is kept with every path.
         key_variable: environment variable that the key came from, for messages.
         api_key: None where the server wants none.
-        headers: sent with every request, also instead of our own.
-        secret_headers: likewise; their values never leave in a text.
+        options: their headers are sent with every request, also instead of our own; the values of
+            secret ones never leave in a text.
         count_tokens: used where a reply does not say what it bills.
 
     Raises:
-        UserError: if the URL or the proxy for it cannot be used.
+        UserError: if the URL, the proxy for it or a header cannot be used.
     """
 
     def __init__(
@@ -109,12 +84,11 @@ class Endpoint:
         base_url: str,
         key_variable: str,
         api_key: str | None,
-        headers: Mapping[str, str] | None = None,
-        secret_headers: Mapping[str, str] | None = None,
-        count_tokens: Callable[[str], int] = estimate_tokens,
+        options: RequestOptions,
+        count_tokens: Callable[[str], int],
     ) -> None:
-        self.base_url = str(redact(base_url))
-        self.key_variable = key_variable
+        self._base_url = str(redact(base_url))
+        self._key_variable = key_variable
         self._count_tokens = count_tokens
         base, user = _split(base_url)
         self._headers = CIMultiDict(_HEADERS)
@@ -122,12 +96,12 @@ class Endpoint:
             self._headers["Authorization"] = f"Bearer {api_key}"
         elif user:
             self._headers["Authorization"] = user.encode()
-        self._headers.update({**(headers or {}), **(secret_headers or {})})
-        secrets = {api_key or "", *(secret_headers or {}).values(), *_secrets_in(base)}
-        if user:
-            secrets.add(user.password)
-        secrets = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        secret_headers = options.secret_headers()
+        self._headers.update({**options.extra_headers, **secret_headers})
+        secrets = [api_key or "", user.password if user else "", *secret_headers.values()]
+        secrets += [value for name, value in parse_qsl(base.query) if is_secret_name(name)]
+        long_ones = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET}
+        self._secrets = sorted(long_ones, key=len, reverse=True)
         self._proxy = proxy_for(base.scheme, base.hostname or "")
         self._chat_url, self._models_url = (
             URL(urlunsplit(base._replace(path=base.path + path)), encoded=True)
@@ -148,17 +122,42 @@ class Endpoint:
             )
         return self._session
 
-    async def list_models(self, timeout_s: float) -> ModelsAnswer:
-        """Asks for the models; raises ``aiohttp.ClientError``, ``OSError`` or ``TimeoutError``."""
-        async with (
-            asyncio.timeout(timeout_s),
-            self._connected().get(
-                self._models_url, proxy=self._proxy, allow_redirects=False
-            ) as response,
-        ):
-            body = parse_body(await _receive(response))
-            return ModelsAnswer(
-                response.status, isinstance(body, dict | list), response.content_type
+    async def _exchange(
+        self, method: str, url: URL, **sent: Any
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """A response, and as much of its body as may be a reply: a stream up to its end marker."""
+        received = bytearray()
+        async with self._connected().request(
+            method, url, proxy=self._proxy, allow_redirects=False, **sent
+        ) as response:
+            async for chunk in response.content.iter_any():
+                received += chunk
+                ended = is_stream(received) and has_ended(received, len(chunk))
+                if ended or len(received) > LONGEST_BODY_BYTES:
+                    break
+        return response, bytes(received)
+
+    async def check(self) -> None:
+        """Asks for the models; warns of an answer that is none, and raises
+        :class:`PoolUnreachableError` if there is no answer or it refuses the key."""
+        place = f"the pool endpoint {self._base_url}"
+        try:
+            async with asyncio.timeout(_CHECK_TIMEOUT_S):
+                response, content = await self._exchange("GET", self._models_url)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            words = self._harmless(str(error)) or f"no reply in {_CHECK_TIMEOUT_S:g} s"
+            raise PoolUnreachableError(
+                f"{place} does not answer: {words}; start it or correct pool.api_base"
+            ) from None  # the cause may quote a key
+        if response.status == 401:
+            raise PoolUnreachableError(f"{place} refuses the key in ${self._key_variable}")
+        if response.status != 200:
+            logger.warning("%s answers /models with status %d", *(self._base_url, response.status))
+        elif not isinstance(parse_body(content), dict | list):
+            logger.warning(
+                "%s answers /models with %s that is no JSON; is it the base URL of the API? "
+                "Mostly it ends in /v1",
+                *(self._base_url, response.content_type),
             )
 
     async def send(
@@ -170,82 +169,56 @@ class Endpoint:
             max_tokens: text beyond what so many tokens can hold is cut off.
             stream_fields: of the body; they change the form of a reply, not what it says.
         """
-        body: dict[str, Any] = {
-            "model": request.model,
-            "messages": request.messages,
-            **request.parameters,
-            **stream_fields,
-        }
+        options = {**request.parameters, **stream_fields}
+        body = {"model": request.model, "messages": request.messages, **options}
         try:
-            async with self._connected().post(
+            response, content = await self._exchange(
+                "POST",
                 self._chat_url,
                 data=json.dumps(body).encode(),
                 headers={"Content-Type": "application/json"},
-                proxy=self._proxy,
-                allow_redirects=False,
-            ) as response:
-                content = await _receive(response)
+            )
         except (aiohttp.ClientError, OSError, ValueError) as error:
             garbled = isinstance(error, _GARBLED) and not isinstance(error, _CUT)
             outcome = Outcome.MALFORMED if garbled else Outcome.CONNECTION_ERROR
-            return Attempt(outcome, retry=not garbled, detail=self.harmless(str(error)))
-        sent = (*request.parameters, *stream_fields)
+            return Attempt(outcome, retry=not garbled, detail=self._harmless(str(error)))
+        sent = tuple(options)
         if not 200 <= response.status < 300:
-            return self._failed(response, parse_body(content), response.status, sent)
+            refusal = Attempt(Outcome.SERVER_ERROR, error=parse_body(content))
+            return self._failed(refusal, response.status, response, sent)
         prompt = "\n".join(message["content"] for message in request.messages)
-        reply = read_reply(content, response.charset, prompt, self._count_tokens)
+        reply = read_reply(content, response.charset, prompt, max_tokens, self._count_tokens)
         if reply.error is not None:
-            status = status_of_error(reply.error)
-            return self._failed(response, reply.error, status, sent, reply)
-        return self._succeeded(reply, content, max_tokens)
-
-    def _succeeded(self, reply: Reply, content: bytes, max_tokens: int) -> Attempt:
-        text, detail, advice = None, "", ""
-        if reply.outcome is Outcome.OK:
-            text = self._without_secrets(reply.text)[: MAX_CHARACTERS_PER_TOKEN * max_tokens]
-        elif reply.outcome is Outcome.EMPTY:
-            detail = f"{describe_empty(reply.ending)}; {reply.completion_tokens} tokens were billed"
-            advice = advise_on_empty(reply.ending, max_tokens)
-        else:
-            words = self.harmless(words_of(parse_body(content)))
-            detail = words or f"{len(content)} bytes that are no completion"
-        return Attempt(
-            reply.outcome,
-            text=text,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            usage_estimated=reply.usage_estimated,
-            detail=detail,
-            advice=advice,
-        )
+            return self._failed(reply, status_of_error(reply.error), response, sent)
+        if reply.outcome is Outcome.MALFORMED:
+            words = self._harmless(words_of(parse_body(content)))
+            return replace(reply, detail=words or f"{len(content)} bytes that are no completion")
+        text = self._without_secrets(reply.text)[: MAX_CHARACTERS_PER_TOKEN * max_tokens]
+        return replace(reply, text=text)
 
     def _failed(
         self,
-        response: aiohttp.ClientResponse,
-        error: Any,
+        reply: Attempt,
         status: int,
+        response: aiohttp.ClientResponse,
         sent: tuple[str, ...],
-        bill: Reply | None = None,
     ) -> Attempt:
-        """The attempt that ended with a status, of the response or of an error in its body."""
-        words = words_of(error)
+        """The attempt whose reply is an error with this status, its own or the response's."""
+        words = words_of(reply.error)
         if 300 <= status < 400:
             words = f"redirects to {response.headers.get('Location', 'nowhere')}; correct base_url"
-        pause_s = pause_of(response.headers, error)
+        pause_s = pause_of(response.headers, reply.error)
         outcome, retry = outcome_of_status(status, words, pause_s)
         if outcome is Outcome.INVALID_QUERY and refused_fields(words, sent):
             outcome = Outcome.REFUSED
-        prompt_tokens = bill.prompt_tokens if bill else 0
-        completion_tokens = bill.completion_tokens if bill else 0
         # What was billed is not bought a second time: the budget has set one call aside.
-        retry = retry and not (prompt_tokens or completion_tokens)
-        return Attempt(
-            outcome,
-            retry,
-            pause_s if retry else 0.0,
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            detail=self.harmless(f"{status}: {words}" if words else f"status {status}"),
+        retry = retry and not (reply.prompt_tokens or reply.completion_tokens)
+        return replace(
+            reply,
+            outcome=outcome,
+            retry=retry,
+            retry_after_s=pause_s if retry else 0.0,
+            detail=self._harmless(f"{status}: {words}" if words else f"status {status}"),
         )
 
     def _without_secrets(self, text: str) -> str:
@@ -254,7 +227,7 @@ class Endpoint:
             text = text.replace(secret, REDACTED)
         return text
 
-    def harmless(self, text: str) -> str:
+    def _harmless(self, text: str) -> str:
         """Words for a person to read: one line, without secrets and control characters."""
         printable = "".join(c if c.isprintable() else " " for c in self._without_secrets(text))
         return " ".join(str(redact(printable)).split())
@@ -284,19 +257,3 @@ def _split(base_url: str) -> tuple[SplitResult, aiohttp.BasicAuth | None]:
     if parts.username:
         user = aiohttp.BasicAuth(unquote(parts.username), unquote(parts.password or ""))
     return parts._replace(netloc=host + port, path=path, fragment=""), user
-
-
-def _secrets_in(url: SplitResult) -> list[str]:
-    """Keys that stand in the query of a URL."""
-    return [value for name, value in parse_qsl(url.query) if is_secret_name(name)]
-
-
-async def _receive(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or as much of it as may be a reply; a stream up to its end marker."""
-    received = bytearray()
-    async for chunk in response.content.iter_any():
-        received += chunk
-        ended = is_stream(received) and has_ended(received, len(chunk))
-        if ended or len(received) > LONGEST_BODY_BYTES:
-            break
-    return bytes(received)

@@ -44,19 +44,13 @@ class HealthConfig:
 
 @dataclass
 class _Record:
-    """One LLM.
-
-    Attributes:
-        has_answered: a call of this run.
-        calls, failures: since the last rollout's end.
-        refused_in_a_row, failing_since: of the calls since its last answer; seconds since 1970.
-    """
-
-    has_answered: bool = False
+    has_answered: bool = False  # a call of this run
+    # since the last rollout's end
     calls: int = 0
     failures: Counter[Outcome] = field(default_factory=Counter)
+    # since its last answer
     refused_in_a_row: int = 0
-    failing_since: float | None = None
+    failing_since: float | None = None  # seconds since 1970
 
     def book(self, outcome: Outcome) -> None:
         """Counts a call that was sent."""
@@ -71,12 +65,7 @@ class _Record:
 
 
 class PoolHealth:
-    """Watches the calls of a client.
-
-    Args:
-        config: the limits.
-        llms: names of the pool, in order.
-    """
+    """Watches the calls of a client to the LLMs of these names."""
 
     def __init__(self, config: HealthConfig, llms: Sequence[str]) -> None:
         self._config = config
@@ -97,25 +86,21 @@ class PoolHealth:
 
     def end_rollout(self) -> str | None:
         """Judges the calls since the last time; why the run should stop, None if it should not."""
-        calls = sum(record.calls for record in self._records.values())
-        failed = sum(record.failures.total() for record in self._records.values())
+        records = self._records.values()
+        calls = sum(record.calls for record in records)
+        failed = sum(record.failures.total() for record in records)
         self._last_share = failed / calls if calls else 0.0
-        if calls:
-            self._count_rollout(self._last_share > self._config.max_failed_share)
+        if calls and self._last_share <= self._config.max_failed_share:
+            self._failed_rollouts, self._failed_since = 0, None
+        elif calls:
+            self._failed_rollouts += 1
+            began = [record.failing_since for record in records if record.failing_since]
+            self._failed_since = self._failed_since or min(began, default=time.time())
         reason = self._refusing() or self._failing()
-        for record in self._records.values():
+        for record in records:
             record.calls = 0
             record.failures.clear()
         return reason
-
-    def _count_rollout(self, failed: bool) -> None:
-        if not failed:
-            self._failed_rollouts, self._failed_since = 0, None
-            return
-        self._failed_rollouts += 1
-        if self._failed_since is None:
-            began = [r.failing_since for r in self._records.values() if r.failing_since]
-            self._failed_since = min(began, default=time.time())
 
     def _refusing(self) -> str | None:
         limit = self._config.refusals
@@ -140,7 +125,11 @@ class PoolHealth:
         if self._failed_rollouts < self._config.failed_rollouts:
             return None
         worst = sorted(self._records.items(), key=lambda item: -item[1].failures.total())
-        shares = [_share(name, record) for name, record in worst if record.failures]
+        shares = [
+            f"{name} {r.failures.total()} of {r.calls} ({r.failures.most_common(1)[0][0].value})"
+            for name, r in worst
+            if r.failures
+        ]
         assert self._failed_since is not None
         return (
             f"{self._last_share:.0%} of the calls failed in the last of {self._failed_rollouts} "
@@ -153,11 +142,6 @@ class PoolHealth:
     def collect_metrics(self) -> dict[str, float]:
         """``pool/failed_share``: of the last rollout's calls, what infrastructure failed."""
         return {"pool/failed_share": self._last_share}
-
-
-def _share(name: str, record: _Record) -> str:
-    ((outcome, _),) = record.failures.most_common(1)
-    return f"{name} {record.failures.total()} of {record.calls} ({outcome.value})"
 
 
 def _shorten(parts: Sequence[str]) -> str:

@@ -33,11 +33,7 @@ class Account:
 
 
 class Ledger:
-    """Books every call of a client.
-
-    Args:
-        llms: names of the pool, in order.
-    """
+    """Books every call of a client to the LLMs of these names."""
 
     def __init__(self, llms: list[str]) -> None:
         self.accounts = {name: Account() for name in llms}
@@ -73,10 +69,9 @@ class Ledger:
         }
 
     def load_state_dict(self, state: dict[str, Any], newest: dict[str, Any]) -> None:
-        """Goes on from earlier sums; the next collection starts after them.
+        """Goes on from what :meth:`state_dict` gave; the next collection starts after it.
 
         Args:
-            state: what :meth:`state_dict` gave.
             newest: what it gave later, in steps that are taken again: money alone stays spent.
         """
         for name in self.accounts.keys() & state["accounts"].keys():
@@ -91,16 +86,13 @@ class Ledger:
 
     @property
     def spent_usd(self) -> float:
-        """Over all LLMs."""
+        """By all LLMs, replayed calls left out."""
         return sum(account.spent_usd for account in self.accounts.values())
 
     def describe_failures(self) -> str:
         """Each LLM with calls that infrastructure failed: how many, and mostly how; the worst
         first."""
-        failed = {
-            name: Counter({o: n for o, n in outcomes.items() if o.infrastructure})
-            for name, outcomes in self.outcomes_of.items()
-        }
+        failed = {name: _failures(outcomes) for name, outcomes in self.outcomes_of.items()}
         return ", ".join(
             f"{name} {failures.total()} of {self.outcomes_of[name].total()} calls "
             f"({failures.most_common(1)[0][0].value})"
@@ -120,14 +112,13 @@ class Ledger:
             metrics[f"pool/spent_usd/{name}"] = account.spent_usd
             fresh = self.outcomes_of[name] - self._reported_of[name]
             self._reported_of[name] = self.outcomes_of[name].copy()
-            metrics[f"pool/infrastructure_failures/{name}"] = infrastructure_share(fresh)
+            share = _failures(fresh).total() / max(1, fresh.total())
+            metrics[f"pool/infrastructure_failures/{name}"] = share
         return metrics
 
 
-def infrastructure_share(outcomes: Counter[Outcome]) -> float:
-    """The share of calls that something other than the policy's choice made fail; 0 of none."""
-    failed = sum(count for outcome, count in outcomes.items() if outcome.infrastructure)
-    return failed / outcomes.total() if outcomes else 0.0
+def _failures(outcomes: Counter[Outcome]) -> Counter[Outcome]:
+    return Counter({outcome: n for outcome, n in outcomes.items() if outcome.infrastructure})
 
 
 def _to_json(outcomes: Counter[Outcome]) -> dict[str, int]:

@@ -1,8 +1,10 @@
-"""Limits of one LLM: calls at once, calls a minute, and what the endpoint's 429s ask for.
+"""Limits of one LLM: calls at once, calls a minute, what the endpoint's 429s ask for, and a circuit
+breaker that leaves alone for a while what keeps failing.
 
 Guarantees: never more calls at once than the window, which 429s halve and successes widen again up
 to the configured limit; attempts start no closer together than the rate allows; nothing starts
-while the endpoint asked for a pause; callers are served in order.
+while the endpoint asked for a pause; callers are served in order; after too many failed attempts in
+a row no attempt is admitted for a while, then one alone may try, and its result decides.
 """
 
 from __future__ import annotations
@@ -19,7 +21,6 @@ class AdaptiveLimiter:
 
     Args:
         concurrency: the widest window.
-        requests_per_minute: None for no limit.
         longest_pause_s: a pause that an endpoint asks for is honoured up to this; it will say so
             again.
     """
@@ -47,11 +48,8 @@ class AdaptiveLimiter:
 
     @asynccontextmanager
     async def slot(self, timeout_s: float) -> AsyncIterator[None]:
-        """A place among the calls in flight, for as long as the block lasts.
-
-        Raises:
-            TimeoutError: if none is free within ``timeout_s``.
-        """
+        """A place among the calls in flight, for as long as the block lasts; raises
+        :class:`TimeoutError` if none is free within ``timeout_s``."""
         if self._queue or self._in_flight >= self.window:
             await self._wait_in_queue(timeout_s)
         else:
@@ -105,11 +103,49 @@ class AdaptiveLimiter:
         self._paused_until = max(self._paused_until, until)
 
     def throttle(self, started: float) -> None:
-        """After a 429 to an attempt that began at ``started`` (monotonic seconds).
-
-        The window is halved once per round: a 429 to an attempt that began before the last cut
-        says nothing new.
-        """
+        """After a 429 to an attempt that began at ``started`` (monotonic seconds): the window is
+        halved, unless that was before the last cut, so that the 429 says nothing new."""
         if started > self._last_cut:
             self._last_cut = time.monotonic()
             self._window = max(1.0, self._window / 2)
+
+
+class CircuitBreaker:
+    """Closed, open, or half open with one attempt under way."""
+
+    def __init__(self, failures: int, cooldown_s: float) -> None:
+        self._allowed_failures = failures
+        self._cooldown_s = cooldown_s
+        self._failures = 0
+        self._open_until = 0.0
+        self._probing = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether no attempt may be made now."""
+        if self._failures < self._allowed_failures:
+            return False
+        return self._probing or time.monotonic() < self._open_until
+
+    def admits(self) -> bool:
+        """Whether an attempt may be made now; its result must be told."""
+        if self.is_open:
+            return False
+        self._probing = self._failures >= self._allowed_failures
+        return True
+
+    def succeeded(self) -> None:
+        """Closes the breaker: an attempt got an answer."""
+        self._failures = 0
+        self._probing = False
+
+    def failed(self) -> None:
+        """Counts an attempt without an answer; opens the breaker once too many came in a row."""
+        self._failures += 1
+        self._probing = False
+        if self._failures >= self._allowed_failures:
+            self._open_until = time.monotonic() + self._cooldown_s
+
+    def abandoned(self) -> None:
+        """Ends an attempt that the caller gave up, which says nothing of the endpoint."""
+        self._probing = False

@@ -12,41 +12,32 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
 
-from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.config import LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt
-from router_r1.pool.limits import AdaptiveLimiter
-from router_r1.pool.outcome import Outcome
+from router_r1.pool.endpoint import Endpoint
+from router_r1.pool.limits import AdaptiveLimiter, CircuitBreaker
+from router_r1.pool.outcome import Attempt, Outcome
 from router_r1.pool.recording import Request
+from router_r1.pool.tools.member import Tool
 
 logger = logging.getLogger(__name__)
 
+# What only the pool file or the account can mend, and how, where an attempt does not tell.
+_ADVICE = {
+    Outcome.REFUSED: "check its model name, key and request options",
+    Outcome.EMPTY: "check base_url",
+    Outcome.MALFORMED: "check base_url",
+}
 _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
-
-
-class Answering(Protocol):
-    """An endpoint, or a tool in its place."""
-
-    async def send(
-        self, request: Request, max_tokens: int, stream_fields: Mapping[str, Any]
-    ) -> Attempt:
-        """One attempt; see :meth:`router_r1.pool.endpoint.Endpoint.send`."""
-        ...
 
 
 @dataclass
 class TimeLeft:
-    """Seconds that a call may still spend.
-
-    Attributes:
-        waiting_s: for a place, and in pauses that limits and endpoint ask for.
-        sending_s: on requests and the time between them.
-    """
+    """Seconds that a call may still spend in pauses that limits and endpoint ask for, and on
+    requests and the time between them."""
 
     waiting_s: float
     sending_s: float
@@ -56,9 +47,6 @@ class Line:
     """Sends requests to one LLM.
 
     Args:
-        llm: of the pool.
-        pool: its time limits, retries and breaker.
-        endpoint: what answers for the LLM.
         turn: shared by all lines of a client; orders the starts of requests.
         rng: spreads retries.
     """
@@ -67,11 +55,11 @@ class Line:
         self,
         llm: LLMConfig,
         pool: PoolConfig,
-        endpoint: Answering,
+        endpoint: Endpoint | Tool,
         turn: asyncio.Lock,
         rng: random.Random,
     ) -> None:
-        self.endpoint = endpoint
+        self._endpoint = endpoint
         self._llm = llm
         self._pool = pool
         self._turn = turn
@@ -84,11 +72,8 @@ class Line:
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[TimeLeft]:
-        """A place among the calls in flight, with the time that the call has left.
-
-        Raises:
-            TimeoutError: if none comes free in time.
-        """
+        """A place among the calls in flight, with the time that the call has left; raises
+        :class:`TimeoutError` if none comes free in time."""
         start = time.monotonic()
         async with self._limiter.slot(self._pool.queue_timeout_s):
             waited = time.monotonic() - start
@@ -128,12 +113,10 @@ class Line:
         return True
 
     async def _rest_as_asked(self, pause_s: float, left: TimeLeft) -> bool:
-        """Rests briefly; the pause itself holds for all calls (:meth:`_wait_to_start`).
+        """Rests briefly; False if the call has no time for the pause, or to send again.
 
-        The rest bounds how often a call is sent where the endpoint asks for next to no pause.
-
-        Returns:
-            False if the call has no time for the pause, or to send again.
+        The pause itself holds for all calls (:meth:`_wait_to_start`); the rest bounds how often a
+        call is sent where the endpoint asks for next to no pause.
         """
         seconds = self._pool.retry_backoff_s * self._rng.uniform(0.5, 1.5)
         if max(pause_s, seconds) > left.waiting_s or left.sending_s <= 0:
@@ -163,7 +146,7 @@ class Line:
                 await asyncio.sleep(0)
             started = time.monotonic()
             async with asyncio.timeout(left.sending_s):
-                attempt = await self.endpoint.send(
+                attempt = await self._endpoint.send(
                     request, self._llm.max_tokens, self._llm.request.stream_fields()
                 )
         except TimeoutError:
@@ -185,17 +168,12 @@ class Line:
         return attempt
 
     def _warn(self, attempt: Attempt) -> None:
-        """Says once what only the pool file or the account can mend."""
-        if attempt.outcome not in (Outcome.REFUSED, Outcome.EMPTY, Outcome.MALFORMED):
-            return
-        if (attempt.outcome, attempt.advice) in self._warned:
+        """Says once what is to be mended by hand."""
+        if attempt.outcome not in _ADVICE or (attempt.outcome, attempt.advice) in self._warned:
             return
         self._warned.add((attempt.outcome, attempt.advice))
-        if attempt.outcome is Outcome.REFUSED:
-            advice = "check its model name, key and request options"
-        else:
-            advice = attempt.advice or "check base_url"
+        words, advice = attempt.detail or "no words", attempt.advice or _ADVICE[attempt.outcome]
         logger.warning(
             "%s: %s call (%s); %s. Further ones are counted only.",
-            *(self._llm.name, attempt.outcome.value, attempt.detail or "no words", advice),
+            *(self._llm.name, attempt.outcome.value, words, advice),
         )

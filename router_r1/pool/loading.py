@@ -15,11 +15,8 @@ POOL_FOLDER = Path(__file__).resolve().parents[2] / "configs" / "pool"
 
 
 def load_pool(name_or_path: str | Path) -> PoolConfig:
-    """A pool by its name under ``configs/pool`` or by the path of a YAML file.
-
-    Raises:
-        ConfigError: if there is no such file, or it does not hold a valid pool.
-    """
+    """A pool by its name under ``configs/pool`` or by the path of a YAML file; raises
+    :class:`ConfigError` if there is no such file, or it does not hold a valid pool."""
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         path = POOL_FOLDER / f"{name_or_path}.yaml"

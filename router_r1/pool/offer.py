@@ -61,11 +61,8 @@ class OfferConfig:
 
 @dataclass(frozen=True)
 class OfferedNames:
-    """Under which names a question was offered LLMs, and whose they are.
-
-    Attributes:
-        owners: (name, the pool file's name of that LLM), in the order of the prompt.
-    """
+    """Names that a question was offered, each with the pool file's name of its LLM, in the order of
+    the prompt."""
 
     owners: tuple[tuple[str, str], ...]
 
@@ -77,12 +74,8 @@ class OfferedNames:
 
 @dataclass(frozen=True)
 class OfferedPool:
-    """The pool as a question is offered it.
-
-    Attributes:
-        pool: with the question's names and prices, in the order of its prompt.
-        owners: the same LLMs as the pool file has them, in the same order.
-    """
+    """The pool with a question's names and prices, in the order of its prompt, and the same LLMs as
+    the pool file has them, in the same order."""
 
     pool: PoolConfig
     owners: tuple[LLMConfig, ...]
@@ -99,15 +92,8 @@ class OfferedPool:
 
 
 class Offers:
-    """Draws what questions are offered.
-
-    Args:
-        config: what is drawn.
-        pool: it is drawn from.
-
-    Raises:
-        ConfigError: if the pool cannot give what the settings ask for.
-    """
+    """Draws what questions are offered of a pool; raises :class:`ConfigError` if the pool cannot
+    give what the settings ask for."""
 
     def __init__(self, config: OfferConfig, pool: PoolConfig) -> None:
         self._config = config
@@ -147,16 +133,15 @@ class Offers:
 
     def draw(self, rng: random.Random) -> OfferedPool:
         """The pool as some question may be offered it."""
-        owners = self._draw_owners(rng)
-        own = [llm.name for llm in owners]
-        names = rng.sample(self._config.names, self._size) if self._config.names else own
+        llms = self._llms
+        if self._config.by_tier:
+            llms = [rng.choice(tier) for tier in self._tiers]
+        owners = rng.sample(llms, self._size)
+        names = [llm.name for llm in owners]
+        if self._config.names:
+            names = rng.sample(self._config.names, self._size)
         shown = [self._offered(llm, name, rng) for llm, name in zip(owners, names, strict=True)]
         return OfferedPool(replace(self._pool, llms=shown), tuple(owners))
-
-    def _draw_owners(self, rng: random.Random) -> list[LLMConfig]:
-        if not self._config.by_tier:
-            return rng.sample(self._llms, self._size)
-        return rng.sample([rng.choice(tier) for tier in self._tiers], self._size)
 
     def _offered(self, llm: LLMConfig, name: str, rng: random.Random) -> LLMConfig:
         """An LLM under a question's name and prices; its own name means nothing there."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 # No tokenizer's tokens are longer on average: text beyond so many a token is not worth keeping.
 MAX_CHARACTERS_PER_TOKEN = 64
@@ -51,21 +52,42 @@ class Outcome(StrEnum):
         An unknown name, a wrong query, a call too many and an LLM that has nothing to say are
         consequences of what the policy wrote; the spending limit is a setting.
         """
-        return self in _INFRASTRUCTURE
+        return self not in (
+            Outcome.OK,
+            Outcome.UNKNOWN_LLM,
+            Outcome.INVALID_QUERY,
+            Outcome.EMPTY,
+            Outcome.BUDGET,
+            Outcome.QUESTION_LIMIT,
+        )
 
 
-_INFRASTRUCTURE = frozenset(
-    {
-        Outcome.TIMEOUT,
-        Outcome.RATE_LIMITED,
-        Outcome.SERVER_ERROR,
-        Outcome.CONNECTION_ERROR,
-        Outcome.REFUSED,
-        Outcome.MALFORMED,
-        Outcome.UNAVAILABLE,
-        Outcome.NOT_RECORDED,
-    }
-)
+@dataclass(frozen=True)
+class Attempt:
+    """What one request brought.
+
+    Attributes:
+        outcome: OK, or why not.
+        text: of an OK one, without its reasoning; else empty.
+        prompt_tokens, completion_tokens: as billed; see the module.
+        usage_estimated: whether one of them is our own count.
+        retry: whether the same request may succeed later.
+        retry_after_s: what the endpoint asked for.
+        detail: of a failed one, the endpoint's words.
+        advice: of a failed one, what mends it, where its reply tells.
+        error: what a body holds instead of a completion.
+    """
+
+    outcome: Outcome
+    text: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    usage_estimated: bool = False
+    retry: bool = False
+    retry_after_s: float = 0.0
+    detail: str = ""
+    advice: str = ""
+    error: Any = None
 
 
 @dataclass(frozen=True)

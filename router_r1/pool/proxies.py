@@ -29,16 +29,11 @@ def is_loopback(host: str) -> bool:
 
 
 def proxy_for(scheme: str, host: str) -> str | None:
-    """The proxy's URL by ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; None for none.
-
-    Raises:
-        ProxyError: if it is not an HTTP proxy.
-    """
-    if is_loopback(host):
+    """The proxy's URL by ``HTTP(S)_PROXY``, ``ALL_PROXY`` and ``NO_PROXY``; None for none. Raises
+    :class:`ProxyError` if it is not an HTTP proxy."""
+    if is_loopback(host) or urllib.request.proxy_bypass(host):
         return None
     proxies = urllib.request.getproxies()
-    if urllib.request.proxy_bypass(host):
-        return None
     name = scheme if proxies.get(scheme) else "all"
     proxy = proxies.get(name)
     if not proxy:

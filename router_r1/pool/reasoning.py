@@ -16,12 +16,7 @@ _TEXT_PARTS = ("text", "output_text")
 
 @dataclass(frozen=True)
 class Said:
-    """The texts of a message.
-
-    Attributes:
-        text: what was said, without the reasoning.
-        reasoning: what was thought, as far as the endpoint shows it.
-    """
+    """What a message says, and what was thought, as far as the endpoint shows it."""
 
     text: str
     reasoning: str
@@ -52,39 +47,23 @@ def split_reasoning(text: str) -> Said:
 
 
 def read_message(message: dict[str, Any]) -> Said:
-    """Text and reasoning of a chat completion's message.
-
-    ``content`` may be a text, null, or a list of parts; a refusal is what the LLM says.
-
-    Raises:
-        TypeError: if ``content`` is anything else.
-    """
+    """Text and reasoning of a chat completion's message; a refusal is what the LLM says. Raises
+    :class:`TypeError` unless ``content`` is a text, null, or a list of parts."""
     content = message.get("content")
+    if content is not None and not isinstance(content, str | list):
+        raise TypeError(f"content is a {type(content).__name__}")
     pieces: list[str] = []
     thought = [str(message[name]) for name in _MESSAGE_FIELDS if message.get(name)]
-    if isinstance(content, str):
-        pieces.append(content)
-    elif isinstance(content, list):
-        for part in content:
-            text = _text_of_part(part)
-            if text is None:
-                thought.append(str(part))
-            else:
-                pieces.append(text)
-    elif content is not None:
-        raise TypeError(f"content is a {type(content).__name__}")
+    parts: list[Any] = [content] if isinstance(content, str) else content or []
+    for part in parts:
+        readable = isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS
+        text = part.get("text") if readable else part
+        if isinstance(text, str):
+            pieces.append(text)
+        else:
+            thought.append(str(part))
     refusal = message.get("refusal")
     if isinstance(refusal, str) and not any(piece.strip() for piece in pieces):
         pieces.append(refusal)
     said = split_reasoning("".join(pieces))
     return Said(said.text, "\n".join([*thought, said.reasoning]).strip())
-
-
-def _text_of_part(part: Any) -> str | None:
-    """The text of a part of a content list; None of a part that is not meant to be read."""
-    if isinstance(part, str):
-        return part
-    if isinstance(part, dict) and part.get("type", "text") in _TEXT_PARTS:
-        text = part.get("text")
-        return text if isinstance(text, str) else None
-    return None

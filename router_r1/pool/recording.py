@@ -22,33 +22,28 @@ from verl.config.validation import ConfigError, require_choice
 from verl.errors import UserError
 
 MODES = ("off", "record", "replay", "replay_or_call")
-_COLUMNS = (
-    "key",
-    "llm",
-    "model",
-    "messages",
-    "parameters",
-    "outcome",
-    "reply",
-    "prompt_tokens",
-    "completion_tokens",
-    "usage_estimated",
-    "latency_s",
-    "recorded_at",
-)
-_CREATE = """
-create table if not exists calls (
-    key text primary key, llm text not null, model text not null, messages text not null,
-    parameters text not null, outcome text not null, reply text, prompt_tokens integer not null,
-    completion_tokens integer not null, usage_estimated integer not null, latency_s real not null,
-    recorded_at real not null
-)"""
+_COLUMNS = {
+    "key": "text primary key",
+    "llm": "text not null",
+    "model": "text not null",
+    "messages": "text not null",
+    "parameters": "text not null",
+    "outcome": "text not null",
+    "reply": "text",
+    "prompt_tokens": "integer not null",
+    "completion_tokens": "integer not null",
+    "usage_estimated": "integer not null",
+    "latency_s": "real not null",
+    "recorded_at": "real not null",
+}
+_CREATE = f"""
+create table if not exists calls ({", ".join(map(" ".join, _COLUMNS.items()))})"""
 # An empty reply was paid for, and the same request would bring it again.
 _ANSWERED = (Outcome.OK.value, Outcome.EMPTY.value)
 _INSERT = f"""
 insert into calls ({", ".join(_COLUMNS)}) values ({", ".join("?" * len(_COLUMNS))})
 on conflict (key) do update set
-    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS[1:])}
+    {", ".join(f"{name} = excluded.{name}" for name in _COLUMNS if name != "key")}
     where calls.outcome not in {_ANSWERED} or excluded.outcome in {_ANSWERED}"""
 
 
@@ -90,11 +85,8 @@ class Request:
 
 
 class Recording:
-    """An open file of calls; belongs to the thread that opened it.
-
-    Raises:
-        UserError: if the file cannot be opened, or is missing in replay.
-    """
+    """An open file of calls; belongs to the thread that opened it. Raises :class:`UserError` if the
+    file cannot be opened, or is missing in replay."""
 
     def __init__(self, config: RecordingConfig) -> None:
         assert config.path is not None
@@ -127,7 +119,7 @@ class Recording:
         ).fetchone()
         if row is None or (row[0] not in _ANSWERED and self.sends):
             return None
-        outcome, reply, prompt_tokens, completion_tokens, latency_s, estimated = row
+        outcome, reply, prompt, completion, latency_s, estimated = row
         if reply is not None:  # recordings once kept replies with their reasoning
             reply = split_reasoning(reply).text or None
             outcome = outcome if reply else Outcome.EMPTY
@@ -135,8 +127,8 @@ class Recording:
             llm,
             Outcome(outcome),
             reply,
-            prompt_tokens,
-            completion_tokens,
+            prompt,
+            completion,
             latency_s=latency_s,
             usage_estimated=bool(estimated),
             replayed=True,
@@ -144,23 +136,21 @@ class Recording:
 
     def keep(self, request: Request, result: CallResult) -> None:
         """Stores a call that was sent."""
-        self._connection.execute(
-            _INSERT,
-            (
-                request.key,
-                result.llm,
-                request.model,
-                json.dumps(request.messages),
-                json.dumps(request.parameters),
-                result.outcome.value,
-                result.text,
-                result.prompt_tokens,
-                result.completion_tokens,
-                int(result.usage_estimated),
-                result.latency_s,
-                time.time(),
-            ),
+        row = (
+            request.key,
+            result.llm,
+            request.model,
+            json.dumps(request.messages),
+            json.dumps(request.parameters),
+            result.outcome.value,
+            result.text,
+            result.prompt_tokens,
+            result.completion_tokens,
+            int(result.usage_estimated),
+            result.latency_s,
+            time.time(),
         )
+        self._connection.execute(_INSERT, row)
 
     def close(self) -> None:
         """Closes the file."""
@@ -168,11 +158,8 @@ class Recording:
 
 
 def export_parquet(recording: Path, target: Path) -> int:
-    """Writes all calls of a recording as a parquet file; returns how many.
-
-    Raises:
-        UserError: if ``recording`` is missing or no recording.
-    """
+    """Writes all calls of a recording as a parquet file; returns how many. Raises
+    :class:`UserError` if ``recording`` is missing or no recording."""
     if not recording.is_file():
         raise UserError(f"no such recording: {recording}")
     try:
@@ -185,8 +172,7 @@ def export_parquet(recording: Path, target: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet
 
-    columns = list(zip(*rows, strict=True)) or [()] * len(_COLUMNS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    table = pa.table(dict(zip(_COLUMNS, map(list, columns), strict=True)))
+    table = pa.table({name: [row[i] for row in rows] for i, name in enumerate(_COLUMNS)})
     pyarrow.parquet.write_table(table, target)
     return len(rows)

@@ -44,9 +44,8 @@ _LONGEST_LIST = 8
 def find_error(body: dict[str, Any]) -> Any:
     """The error in a body, or None: under ``error`` or ``errors``, in the first choice, or the
     body itself if it says that it is one."""
-    for name in ("error", "errors"):
-        if body.get(name):
-            return body[name]
+    if error := body.get("error") or body.get("errors"):
+        return error
     choices = body.get("choices")
     if choices:
         first = choices[0] if isinstance(choices, list) else None
@@ -135,8 +134,7 @@ def outcome_of_status(status: int, words: str, pause_s: float) -> tuple[Outcome,
 
 def pause_of(headers: Mapping[str, str], error: Any) -> float:
     """Seconds that the endpoint asks us to wait, by its headers or the error in the body."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000
     if "retry-after" in headers:
         return parse_retry_after(headers["retry-after"])
@@ -168,8 +166,8 @@ def _number(value: Any) -> float | None:
     found = _SECONDS.fullmatch(text[:32])
     if found is None:
         return None
-    number = float(found.group(1))
-    return number / 1000 if (found.group(2) or "").lower() == "ms" else number
+    number, unit = found.groups("")
+    return float(number) / (1000 if unit.lower() == "ms" else 1)
 
 
 def parse_retry_after(value: str | None) -> float:

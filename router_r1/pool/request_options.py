@@ -1,8 +1,10 @@
-"""What one LLM's endpoint wants otherwise in a request than the standard has it.
+"""What one LLM's endpoint wants otherwise in a request than the standard has it; and keys, which
+people have in their environment with newlines, spaces, or an ellipsis in them.
 
 Guarantees: options cannot change what the pool file says elsewhere (model, messages, temperature,
 max_tokens), nor multiply what a call costs; a secret cannot stand in them, only the name of the
-environment variable that holds it.
+environment variable that holds it; no message holds any part of a key but the one character that is
+wrong with it.
 """
 
 from __future__ import annotations
@@ -13,8 +15,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from router_r1.pool.keys import PoolKeyError, clean_header
 from verl.config.validation import ConfigError
+from verl.errors import UserError
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed", "max_tokens")
 STREAM_OPTIONS = "stream_options"
@@ -33,6 +35,10 @@ _KEYS_SENT = ("model", "messages", "stream", "stream_options", "n")
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _HEADERS_OF_THE_BODY = ("content-length", "content-type", "content-encoding", "transfer-encoding")
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie|password|credential", re.IGNORECASE)
+
+
+class PoolKeyError(UserError):
+    """A key or header that cannot be sent."""
 
 
 @dataclass
@@ -91,14 +97,11 @@ class RequestOptions:
                     f"request.extra_headers: {name} looks like a secret; put it into an "
                     "environment variable and name that in request.extra_headers_env"
                 )
-            clean_header(value, f"request.extra_headers: the value of {name}")
+            _stripped(value, f"request.extra_headers: the value of {name}")
 
     def parameters(self, sampling: dict[str, Any]) -> dict[str, Any]:
-        """The fields of the body beside model and messages.
-
-        Args:
-            sampling: the standard's, by the names in ``SAMPLING_FIELDS``.
-        """
+        """The fields of the body beside model and messages; ``sampling`` are the standard's, by the
+        names in ``SAMPLING_FIELDS``."""
         kept = {
             self.rename.get(name, name): self.extra_body.get(name, value)
             for name, value in sampling.items()
@@ -114,15 +117,29 @@ class RequestOptions:
         return {"stream": True, **usage}
 
     def secret_headers(self) -> dict[str, str]:
-        """The headers of ``extra_headers_env`` with their values.
-
-        Raises:
-            PoolKeyError: if a variable is not set or cannot be a header.
-        """
+        """The headers of ``extra_headers_env`` with their values; raises :class:`PoolKeyError` if a
+        variable is not set or cannot be a header."""
         headers = {}
         for name, variable in self.extra_headers_env.items():
-            value = clean_header(os.environ.get(variable, ""), f"the key in ${variable}")
+            value = _stripped(os.environ.get(variable, ""), f"the key in ${variable}")
             if not value:
                 raise PoolKeyError(f"the header {name} needs its value in ${variable}; it is unset")
             headers[name] = value
         return headers
+
+
+def read_key(value: str | None, place: str) -> str | None:
+    """The key without space around it, None if there is none; raises :class:`PoolKeyError`, naming
+    ``place``, if it holds a character that a header cannot, or a space."""
+    advice = "; set it anew, without line breaks and not from a shortened display"
+    return _stripped(value or "", f"the key in {place}", "!", advice) or None
+
+
+def _stripped(value: str, place: str, lowest: str = " ", advice: str = "") -> str:
+    """A header's value without space around it, of characters from ``lowest`` to "~"."""
+    text = value.strip()
+    if wrong := next((character for character in text if not lowest <= character <= "~"), None):
+        raise PoolKeyError(
+            f"{place} holds a character that a header cannot: U+{ord(wrong):04X}{advice}"
+        )
+    return text

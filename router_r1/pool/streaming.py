@@ -24,10 +24,8 @@ def is_stream(content: bytes | bytearray) -> bool:
 
 
 def has_ended(received: bytearray, fresh: int) -> bool:
-    """Whether the end marker is in the last ``fresh`` bytes of a stream.
-
-    Some servers keep the connection open after it.
-    """
+    """Whether the end marker, after which some servers keep the connection open, is in the last
+    ``fresh`` bytes of a stream."""
     return _DONE.search(received, max(0, len(received) - fresh - _MARKER_BYTES)) is not None
 
 
@@ -49,7 +47,10 @@ def join_stream(text: str) -> dict[str, Any]:
         usage = event.get("usage") or usage
         if find_error(event) is not None:
             return {**event, "usage": usage}
-        for part in _parts_of_first_choice(event):
+        choices = event.get("choices")
+        for part in choices if isinstance(choices, list) else []:
+            if not isinstance(part, dict) or part.get("index"):
+                continue
             choice.update({name: value for name, value in part.items() if value is not None})
             delta = part.get("delta") or part.get("message")
             if isinstance(delta, dict):
@@ -77,13 +78,6 @@ def _events(text: str) -> Iterator[str]:
             if data.strip() == "[DONE]":
                 return
             yield data
-
-
-def _parts_of_first_choice(event: dict[str, Any]) -> list[dict[str, Any]]:
-    choices = event.get("choices")
-    if not isinstance(choices, list):
-        return []
-    return [part for part in choices if isinstance(part, dict) and not part.get("index")]
 
 
 def _joined(pieces: list[Any]) -> Any:

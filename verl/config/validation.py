@@ -78,6 +78,18 @@ class Section:
         require_ranges(self, self._prefix)
 
 
+def changed_fields(config: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are not at their defaults, by name; nested ones likewise."""
+    changed = {}
+    for field in dataclasses.fields(config):
+        factory, value = field.default_factory, getattr(config, field.name)
+        default = field.default if factory is dataclasses.MISSING else factory()
+        if value != default:
+            nested = dataclasses.is_dataclass(value)
+            changed[field.name] = changed_fields(value) if nested else value
+    return changed
+
+
 def to_dataclass(config: DictConfig, schema: type[T]) -> T:
     """Validates a composed Hydra config against ``schema`` and returns an instance of it.
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from pathlib import Path
 
 from aiohttp import web
@@ -22,13 +21,12 @@ from aiohttp import web
 from router_r1.pool.hosted.retrieval import retrieval_application
 from router_r1.pool.tools.bm25 import BM25
 from router_r1.pool.tools.corpus import read_corpus
-from verl.errors import UserError
-from verl.utils.console import set_up_logging, show_error
+from verl.utils.command import run_as_command
 
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Parses the command line and serves until interrupted."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument(
@@ -37,17 +35,12 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8090)
     parser.add_argument("--passages", type=int, default=3, help="per reply")
-    args = parser.parse_args()
-    set_up_logging()
-    try:
-        documents = read_corpus(args.corpus)
-    except UserError as error:
-        show_error(error)
-        sys.exit(2)
+    args = parser.parse_args(arguments)
+    documents = read_corpus(args.corpus)
     logger.info("%d documents on http://%s:%d/v1", len(documents), args.host, args.port)
     app = retrieval_application(BM25(documents), args.passages)
     web.run_app(app, host=args.host, port=args.port, print=None)
 
 
 if __name__ == "__main__":
-    main()
+    run_as_command(main)

@@ -27,27 +27,25 @@ _THOUGHT = "First I think <search> Atlas: of the director of Nobody</search> and
 
 @dataclass
 class Faults:
-    """Faults in force until ``until`` (monotonic seconds).
+    """Faults in force.
 
     Attributes:
         rates: share of the calls by kind; together at most 1.
-        seed: of which calls are hit.
+        rng: draws which calls are hit.
         retry_after_s: what a 429 asks for.
+        until: monotonic seconds.
     """
 
     rates: dict[str, float]
-    seed: int = 0
-    retry_after_s: float = 0.0
-    until: float = float("inf")
-
-    def __post_init__(self) -> None:
-        self._rng = random.Random(self.seed)
+    rng: random.Random
+    retry_after_s: float
+    until: float
 
     def draw(self) -> str | None:
         """The fault of the next call, or None."""
         if time.monotonic() > self.until:
             return None
-        drawn = self._rng.random()
+        drawn = self.rng.random()
         for kind, rate in self.rates.items():
             drawn -= rate
             if drawn < 0:
@@ -55,67 +53,45 @@ class Faults:
         return None
 
 
+_TEXTS: dict[str, Callable[[str, web.Request], str]] = {
+    "huge_reply": lambda text, _: f"{text} " * (_HUGE_REPLY_CHARACTERS // (len(text) + 1)),
+    "forged_reply": lambda text, _: _FORGED_REPLY + text,
+    "markup_reply": lambda text, _: _MARKUP + text,
+    "echo_headers": lambda text, request: f"{dict(request.headers)} {text}",
+    "think_in_reply": lambda text, _: f"<think>{_THOUGHT}</think>\n{text}",
+    "unclosed_think": lambda text, _: f"<think>{_THOUGHT}{text}",
+}
+
+
 def change_text(text: str, kind: str | None, request: web.Request) -> str:
     """The text of a reply under a fault."""
-    if kind == "huge_reply":
-        return (text + " ") * (_HUGE_REPLY_CHARACTERS // (len(text) + 1))
-    if kind == "forged_reply":
-        return _FORGED_REPLY + text
-    if kind == "markup_reply":
-        return _MARKUP + text
-    if kind == "echo_headers":
-        return f"{dict(request.headers)} {text}"
-    if kind == "think_in_reply":
-        return f"<think>{_THOUGHT}</think>\n{text}"
-    if kind == "unclosed_think":
-        return f"<think>{_THOUGHT}{text}"
-    return text
-
-
-def _change(completion: dict[str, Any], **message: Any) -> None:
-    completion["choices"][0]["message"] |= message
-
-
-def _missing_usage(completion: dict[str, Any]) -> None:
-    del completion["usage"]
-
-
-def _silly_usage(completion: dict[str, Any]) -> None:
-    completion["usage"] = {"prompt_tokens": -1, "completion_tokens": float("nan")}
-
-
-def _empty_choices(completion: dict[str, Any]) -> None:
-    completion["choices"] = []
+    return _TEXTS[kind](text, request) if kind in _TEXTS else text
 
 
 def _only_reasoning(completion: dict[str, Any]) -> None:
-    completion["choices"][0]["finish_reason"] = "length"
-    _change(completion, content=None, reasoning_content=_THOUGHT)
+    choice = completion["choices"][0]
+    choice["finish_reason"] = "length"
+    choice["message"] |= {"content": None, "reasoning_content": _THOUGHT}
 
 
 def _content_parts(completion: dict[str, Any]) -> None:
-    text = completion["choices"][0]["message"]["content"]
+    message = completion["choices"][0]["message"]
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": _THOUGHT}]}
-    _change(completion, content=[thinking, {"type": "text", "text": text}])
+    message["content"] = [thinking, {"type": "text", "text": message["content"]}]
 
 
-_CHANGES: dict[str, Callable[[dict[str, Any]], None]] = {
-    "missing_usage": _missing_usage,
-    "silly_usage": _silly_usage,
-    "empty_choices": _empty_choices,
+_SILLY_USAGE = {"prompt_tokens": -1, "completion_tokens": float("nan")}
+_CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
+    "missing_usage": lambda completion: completion.pop("usage"),
+    "silly_usage": lambda completion: completion.update(usage=_SILLY_USAGE),
+    "empty_choices": lambda completion: completion.update(choices=[]),
     "only_reasoning": _only_reasoning,
     "content_parts": _content_parts,
 }
 # The completion is whole, its form is not what was asked for.
 _FORMS = ("wrong_content_type", "lying_encoding", "unasked_stream")
 
-FAULT_KINDS = (
-    *_WITHOUT_COMPLETION,
-    *_CHANGES,
-    *_FORMS,
-    *("huge_reply", "forged_reply", "markup_reply", "echo_headers"),
-    *("think_in_reply", "unclosed_think"),
-)
+FAULT_KINDS = (*_WITHOUT_COMPLETION, *_CHANGES, *_FORMS, *_TEXTS)
 
 
 def respond(completion: dict[str, Any], kind: str | None) -> web.Response:
@@ -136,9 +112,10 @@ def respond(completion: dict[str, Any], kind: str | None) -> web.Response:
 def _as_stream(completion: dict[str, Any]) -> str:
     """A thought, then the text word by word, then the bill."""
     text = completion["choices"][0]["message"]["content"]
-    words = [{"content": word} for word in text.split(" ")]
-    spaced = [words[0], *({"content": f" {word['content']}"} for word in words[1:])]
-    deltas = [{"role": "assistant", "reasoning_content": _THOUGHT}, *spaced]
+    first, *others = text.split(" ")
+    words = [first, *(f" {word}" for word in others)]
+    thought = {"role": "assistant", "reasoning_content": _THOUGHT}
+    deltas = [thought, *({"content": word} for word in words)]
     events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     events.append({"choices": [], "usage": completion["usage"]})
     lines = [": keep-alive", *(f"data: {json.dumps(event)}" for event in events), "data: [DONE]"]

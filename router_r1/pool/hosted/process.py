@@ -1,11 +1,10 @@
-"""``python -m router_r1.pool.hosted.process``: hosts a pool in a process of its own.
+"""Hosts a pool in a process of its own.
 
 Guarantees: the process ends with the one that started it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import logging
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.server import SimulatedPoolServer, listening
@@ -38,8 +38,8 @@ def hosted_pool(
 
     Args:
         pool: whose LLMs are hosted, all at one endpoint; its tools need none.
-        source: ``module:function`` that makes the
-            :class:`~router_r1.pool.hosted.server.ReplySource`.
+        source: ``module:function`` that makes an object whose ``reply`` is a
+            :data:`~router_r1.pool.hosted.server.Reply`.
         settings: the function's keyword arguments; JSON can hold them.
         time_scale: factor on the simulated latencies; 0 answers at once.
 
@@ -50,12 +50,8 @@ def hosted_pool(
         ready_file = Path(folder) / "url"
         log = Path(folder) / "log"
         models = {llm.model: llm.name for llm in pool.llms if not llm.is_tool}
-        command = [
-            *(sys.executable, "-m", "router_r1.pool.hosted.process"),
-            *("--source", source, "--settings", json.dumps(dict(settings))),
-            *("--models", json.dumps(models), "--ready-file", str(ready_file)),
-            *("--time-scale", str(time_scale)),
-        ]
+        arguments = (source, dict(settings), models, time_scale, str(ready_file))
+        command = [sys.executable, "-m", __name__, json.dumps(arguments)]
         # A session of its own: Ctrl-C reaches us, and we end the server when we are done with it.
         with log.open("w", encoding="utf-8") as output:
             process = subprocess.Popen(
@@ -85,27 +81,22 @@ def _wait_until_ready(process: subprocess.Popen[bytes], ready_file: Path, log: P
     )
 
 
-def main() -> None:
-    """Serves until the parent process is gone."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--source", required=True, help="module:function of the replies' source")
-    parser.add_argument("--settings", type=json.loads, default={}, help="its arguments")
-    parser.add_argument("--models", type=json.loads, required=True, help="API model to LLM name")
-    parser.add_argument("--ready-file", type=Path, required=True, help="gets the base URL")
-    parser.add_argument("--time-scale", type=float, default=1.0, help="factor on latencies")
-    args = parser.parse_args()
-    source = pkgutil.resolve_name(args.source)(**args.settings)
-    server = SimulatedPoolServer(source, args.models, args.time_scale)
-    asyncio.run(_serve(server, args.ready_file))
-
-
-async def _serve(server: SimulatedPoolServer, ready_file: Path) -> None:
+async def _serve(
+    source: str,
+    settings: Mapping[str, Any],
+    models: Mapping[str, str],
+    time_scale: float,
+    ready_file: str,
+) -> None:
+    """Serves until the parent process is gone; writes the base URL to ``ready_file``."""
     parent = os.getppid()
+    reply = pkgutil.resolve_name(source)(**settings).reply
+    server = SimulatedPoolServer(reply, models, time_scale)
     async with listening(server.application()) as url:
-        write_text(ready_file, url)
+        write_text(Path(ready_file), url)
         while os.getppid() == parent:
             await asyncio.sleep(1.0)
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(_serve(*json.loads(sys.argv[1])))

@@ -8,36 +8,23 @@ from aiohttp import web
 
 from router_r1.pool.hosted.server import SimulatedPoolServer, SimulatedReply, listening
 from router_r1.pool.tools.bm25 import BM25
-from router_r1.pool.tools.search import NOTHING_FOUND
 
 MODEL = "bm25"
 
 
-class RetrievalSource:
-    """Implements :class:`router_r1.pool.hosted.server.ReplySource`.
-
-    Bills one token per white-space separated word, of the query and of the passages.
-
-    Args:
-        index: of the corpus.
-        passages: at most so many per reply, best first, one a line.
-    """
-
-    def __init__(self, index: BM25, passages: int) -> None:
-        self._index = index
-        self._passages = passages
-
-    def reply(self, llm: str, query: str) -> SimulatedReply:  # noqa: ARG002 - there is one corpus
-        """The passages for ``query``."""
-        hits = self._index.search(query, self._passages)
-        text = "\n".join(self._index.documents[hit.index] for hit in hits) or NOTHING_FOUND
-        return SimulatedReply(text, len(query.split()), len(text.split()), latency_s=0.0)
+def passages_reply(index: BM25, passages: int, query: str) -> SimulatedReply:
+    """At most ``passages`` of the corpus; one token a white-space separated word of query and reply
+    is billed."""
+    text = index.passages(query, passages)
+    return SimulatedReply(text, len(query.split()), len(text.split()), latency_s=0.0)
 
 
 def retrieval_application(index: BM25, passages: int) -> web.Application:
     """The endpoint over an index; its one model is :data:`MODEL`."""
-    source = RetrievalSource(index, passages)
-    return SimulatedPoolServer(source, {MODEL: MODEL}, time_scale=0.0).application()
+    server = SimulatedPoolServer(
+        lambda _, query: passages_reply(index, passages, query), {MODEL: MODEL}, time_scale=0.0
+    )
+    return server.application()
 
 
 def retrieval_endpoint(index: BM25, passages: int) -> AbstractAsyncContextManager[str]:

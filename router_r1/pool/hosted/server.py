@@ -3,25 +3,24 @@
 Endpoints: ``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``, and
 ``POST /admin/faults`` / ``DELETE /admin/faults``.
 
-Guarantees: replies come from one :class:`ReplySource` and depend on the request alone.
+Guarantees: replies come from one pure function and depend on the request alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from aiohttp import web
 
 from router_r1.pool.config import QUERY_MARKER
 from router_r1.pool.hosted.faults import FAULT_KINDS, Faults, change_text, respond
 
-logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 
 
@@ -35,25 +34,16 @@ class SimulatedReply:
     latency_s: float
 
 
-class ReplySource(Protocol):
-    """Knows what each LLM says."""
-
-    def reply(self, llm: str, query: str) -> SimulatedReply:
-        """A pure function of its arguments; raises KeyError for an unknown LLM."""
-        ...
+# What the LLM of a name says to a query; a pure function.
+Reply = Callable[[str, str], SimulatedReply]
 
 
 class SimulatedPoolServer:
-    """The web application.
+    """The web application; ``models`` maps API model to LLM name, ``time_scale`` is a factor on the
+    simulated latencies, and 0 answers at once."""
 
-    Args:
-        source: where replies come from.
-        models: API model to LLM name.
-        time_scale: factor on the simulated latencies; 0 answers at once.
-    """
-
-    def __init__(self, source: ReplySource, models: Mapping[str, str], time_scale: float) -> None:
-        self._source = source
+    def __init__(self, reply: Reply, models: Mapping[str, str], time_scale: float) -> None:
+        self._reply = reply
         self._models = dict(models)
         self._time_scale = time_scale
         self._faults: Faults | None = None
@@ -89,7 +79,7 @@ class SimulatedPoolServer:
         duration = body.get("duration_s")
         self._faults = Faults(
             rates,
-            int(body.get("seed", 0)),
+            random.Random(int(body.get("seed", 0))),
             float(body.get("retry_after_s", 0.0)),
             time.monotonic() + float(duration) if duration is not None else float("inf"),
         )
@@ -110,7 +100,7 @@ class SimulatedPoolServer:
             return _error(404, f"no such model: {model!r}; there are: {', '.join(self._models)}")
         prompt = str(body["messages"][-1]["content"])
         query = prompt.rsplit(QUERY_MARKER, 1)[-1]
-        reply = self._source.reply(self._models[model], query)
+        reply = self._reply(self._models[model], query)
         await asyncio.sleep(reply.latency_s * self._time_scale)
         text = change_text(reply.text, fault, request)
         return respond(_completion(model, text, reply), fault)
@@ -144,18 +134,13 @@ def _error(status: int, message: str) -> web.Response:
 
 
 def _completion(model: str, text: str, reply: SimulatedReply) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
     return {
         "id": "chatcmpl-simulated",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": model,
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": text},
-                "finish_reason": "stop",
-            }
-        ],
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {
             "prompt_tokens": reply.prompt_tokens,
             "completion_tokens": reply.completion_tokens,

@@ -13,11 +13,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NOTHING_FOUND = "No document matches."
+_K1 = 1.5  # saturation of a term's count
+_B = 0.75  # how far long documents are discounted, in [0, 1]
 _TERM = re.compile(r"\w+")
 
 
-def terms(text: str) -> list[str]:
-    """Words, lower-cased."""
+def _terms(text: str) -> list[str]:
     return _TERM.findall(text.lower())
 
 
@@ -30,37 +32,34 @@ class Hit:
 
 
 class BM25:
-    """An index.
+    """An index over at least one document."""
 
-    Args:
-        documents: the corpus, not empty.
-        k1: saturation of a term's count.
-        b: how far long documents are discounted, in [0, 1].
-    """
-
-    def __init__(self, documents: Sequence[str], k1: float = 1.5, b: float = 0.75) -> None:
+    def __init__(self, documents: Sequence[str]) -> None:
         if not documents:
             raise ValueError("BM25 needs at least one document")
         self.documents = list(documents)
-        counts = [Counter(terms(document)) for document in documents]
+        counts = [Counter(_terms(document)) for document in documents]
         lengths = [count.total() for count in counts]
         mean = max(sum(lengths) / len(lengths), 1e-9)
         self._weights: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         for index, count in enumerate(counts):
-            norm = k1 * (1 - b + b * lengths[index] / mean)
+            norm = _K1 * (1 - _B + _B * lengths[index] / mean)
             for term, f in count.items():
-                self._weights[term].append((index, f * (k1 + 1) / (f + norm)))
-
-    def _idf(self, matching: int) -> float:
-        return math.log(1 + (len(self.documents) - matching + 0.5) / (matching + 0.5))
+                self._weights[term].append((index, f * (_K1 + 1) / (f + norm)))
 
     def search(self, query: str, limit: int) -> list[Hit]:
         """The best documents that share a term with the query, at most ``limit``."""
         scores: defaultdict[int, float] = defaultdict(float)
-        for term in terms(query):
+        for term in _terms(query):
             postings = self._weights.get(term, [])
-            idf = self._idf(len(postings))
+            matching = len(postings)
+            idf = math.log(1 + (len(self.documents) - matching + 0.5) / (matching + 0.5))
             for index, weight in postings:
                 scores[index] += idf * weight
         best = sorted(scores, key=lambda index: (-scores[index], index))[:limit]
         return [Hit(index, scores[index]) for index in best]
+
+    def passages(self, query: str, limit: int) -> str:
+        """What :meth:`search` finds, best first, one a line; ``NOTHING_FOUND`` if it is nothing."""
+        found = (self.documents[hit.index] for hit in self.search(query, limit))
+        return "\n".join(" ".join(passage.split()) for passage in found) or NOTHING_FOUND

@@ -69,7 +69,7 @@ def _value(node: ast.expr) -> Number:
     """The value of a part, within the bounds."""
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            value: Number = _exact(number)
+            value: Number | int = Fraction(repr(number))  # of a float, the shortest text for it
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             value = -_value(operand)
         case ast.UnaryOp(op=ast.UAdd(), operand=operand):
@@ -88,25 +88,23 @@ def _value(node: ast.expr) -> Number:
     return _bounded(value)
 
 
-def _exact(number: int | float) -> Fraction:
-    """A written number; ``repr`` of a float is the shortest text that means it."""
-    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
-
-
-def _bounded(value: Number) -> Number:
-    if isinstance(value, Fraction):
-        if value.numerator.bit_length() + value.denominator.bit_length() > _MOST_BITS:
-            raise CalculationError("a value is too large")
-    elif not math.isfinite(value):
-        raise CalculationError("a value is too large")
-    return value
+def _bounded(value: Number | int) -> Number:
+    """The value, exact if it is whole; raises :class:`OverflowError` if it is too large."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise OverflowError
+        return value
+    exact = Fraction(value)
+    if exact.numerator.bit_length() + exact.denominator.bit_length() > _MOST_BITS:
+        raise OverflowError
+    return exact
 
 
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, Fraction) and isinstance(exponent, Fraction) and abs(base) not in (0, 1):
         bits = max(base.numerator.bit_length(), base.denominator.bit_length())
         if (bits - 1) * abs(exponent) > _MOST_BITS:
-            raise CalculationError("a value is too large")
+            raise OverflowError
     value = base**exponent
     if isinstance(value, complex):
         raise CalculationError("the root of a negative number is not real")
@@ -134,12 +132,12 @@ def _sqrt(value: Number) -> Number:
     return math.sqrt(value)
 
 
-_OPERATORS: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
+_OPERATORS: dict[type[ast.operator], Callable[[Number, Number], Number | int]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.FloorDiv: lambda a, b: _whole(a // b),
+    ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
 # Name to least and most numbers that it takes, and what it does with them.
@@ -150,11 +148,6 @@ _FUNCTIONS: dict[str, tuple[int, int, Callable[..., Number]]] = {
     "round": (1, 2, _round),
     "sqrt": (1, 1, _sqrt),
 }
-
-
-def _whole(quotient: int | float) -> Number:
-    """A fraction's floor division gives an ``int``."""
-    return Fraction(quotient) if isinstance(quotient, int) else quotient
 
 
 def _written(value: Number) -> str:

@@ -26,23 +26,14 @@ _WANTED = 'must be a JSON string or an object with {"contents": "…"} or {"text
 
 @dataclass(frozen=True)
 class Corpus:
-    """An indexed file.
-
-    Attributes:
-        index: over its passages.
-        digest: of the file's bytes; another corpus has another.
-    """
+    """The index over a file's passages, and a digest of the file's bytes."""
 
     index: BM25
     digest: str
 
 
 def load_corpus(path: str) -> Corpus:
-    """The corpus of a file; ``~`` is the home folder.
-
-    Raises:
-        DataError: see :func:`read_corpus`.
-    """
+    """The corpus of a file, which :func:`read_corpus` reads; ``~`` is the home folder."""
     file = Path(path).expanduser()
     state = file.stat() if file.is_file() else None
     version = (state.st_mtime_ns, state.st_size) if state is not None else None
@@ -56,11 +47,8 @@ def _load(file: Path, version: object) -> Corpus:  # noqa: ARG001 - a changed fi
 
 
 def read_corpus(path: Path) -> list[str]:
-    """The passages of a file, in order.
-
-    Raises:
-        DataError: if there is no such file, no passage, or a line is not as it must be.
-    """
+    """The passages of a file, in order; raises :class:`DataError` if there is no such file, no
+    passage, or a line is not as it must be."""
     if not path.is_file():
         raise DataError(
             f"no such corpus: {path}; a relative path starts from the folder of the command"
@@ -74,13 +62,11 @@ def read_corpus(path: Path) -> list[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    lines = []
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        try:
-            lines.append(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} line {number} is no UTF-8 text: {error.reason}") from error
-    return lines
+    try:
+        return path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        number = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path} line {number} is no UTF-8 text: {error.reason}") from error
 
 
 def _paragraphs(lines: list[str]) -> Iterator[str]:

@@ -16,28 +16,17 @@ from functools import partial
 from typing import Any
 
 from router_r1.pool.config import SEARCH, LLMConfig, PoolConfig
-from router_r1.pool.endpoint import Attempt
-from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Outcome
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN, Attempt, Outcome
 from router_r1.pool.recording import Request
 from router_r1.pool.tools.calculator import CalculationError, calculate
 from router_r1.pool.tools.corpus import load_corpus
-from router_r1.pool.tools.search import search
 
 _WORD = re.compile(r"\S+")
 
 
 class Tool:
-    """Replies to queries.
-
-    Attributes:
-        description: what it is, for a person.
-
-    Args:
-        member: of the pool; no LLM.
-
-    Raises:
-        DataError: for a corpus that cannot be used.
-    """
+    """Replies to queries; its ``description`` tells a person what it is. Raises
+    :class:`DataError` for a corpus that cannot be used."""
 
     def __init__(self, member: LLMConfig) -> None:
         self._kind = self.description = member.kind
@@ -46,7 +35,7 @@ class Tool:
         if member.kind == SEARCH:
             assert member.corpus is not None
             corpus = load_corpus(member.corpus)
-            self._reply = partial(search, corpus, member.passages)
+            self._reply = partial(corpus.index.passages, limit=member.passages)
             self._settings |= {"corpus": corpus.digest, "passages": member.passages}
             passages = len(corpus.index.documents)
             self.description = f"{member.kind} in {passages} passages of {member.corpus}"
@@ -64,20 +53,11 @@ class Tool:
         """The reply to a request of :meth:`request`, cut after ``max_tokens`` words."""
         query = request.messages[-1]["content"]
         text = _first_words(await asyncio.to_thread(self._reply, query), max_tokens)
-        return Attempt(
-            Outcome.OK,
-            text=text,
-            prompt_tokens=len(query.split()),
-            completion_tokens=len(text.split()),
-        )
+        return Attempt(Outcome.OK, text, len(query.split()), len(text.split()))
 
 
 def check_tools(pool: PoolConfig) -> None:
-    """Makes each tool of the pool once.
-
-    Raises:
-        DataError: for a corpus that cannot be used.
-    """
+    """Makes each tool of the pool once; raises :class:`DataError` for a corpus that is no use."""
     for member in pool.tools:
         Tool(member)
 

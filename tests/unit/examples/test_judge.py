@@ -47,7 +47,7 @@ class Referee:
 def served(referee: Referee) -> Iterator[str]:
     """The simulated pool's server, in a thread."""
     models = {llm["model"]: llm["name"] for llm in POOL["llms"]}
-    server = SimulatedPoolServer(referee, models, time_scale=1.0)
+    server = SimulatedPoolServer(referee.reply, models, time_scale=1.0)
     ready, stop = threading.Event(), asyncio.Event()
     urls: list[str] = []
     loop = asyncio.new_event_loop()

@@ -104,7 +104,7 @@ def test_a_client_that_shares_calls_pays_equal_ones_once(
 ) -> None:
     async def run() -> None:
         source = SlowSource()
-        server = SimulatedPoolServer(source, {"sim/atlas": "Atlas"}, time_scale=1.0)
+        server = SimulatedPoolServer(source.reply, {"sim/atlas": "Atlas"}, time_scale=1.0)
         async with listening(server.application()) as url:
             pool = replace(embedded_pool, api_base=url, share_equal_calls=shares)
             client = PoolClient(pool)

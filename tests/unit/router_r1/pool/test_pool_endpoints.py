@@ -10,10 +10,9 @@ import pytest
 
 from router_r1.pool.client import PoolClient, PoolUnreachableError, check_endpoints
 from router_r1.pool.endpoint import EndpointError
-from router_r1.pool.keys import PoolKeyError
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.proxies import ProxyError, is_loopback, proxy_for
-from router_r1.pool.request_options import RequestOptions
+from router_r1.pool.request_options import PoolKeyError, RequestOptions
 from tests.pool_stub import Answer, Sent, StubEndpoint, error, in_turn, ok, pool_at, stub
 
 KEY = "ROUTER_R1_API_KEY"

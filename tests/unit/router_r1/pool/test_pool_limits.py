@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from router_r1.pool.breaker import CircuitBreaker
 from router_r1.pool.budget import Budget
-from router_r1.pool.limits import AdaptiveLimiter
+from router_r1.pool.limits import AdaptiveLimiter, CircuitBreaker
 from router_r1.pool.refusal import parse_retry_after
 
 

@@ -199,7 +199,7 @@ def test_any_response_ends_in_a_typed_outcome(
 def test_the_bill_is_the_stated_one_unless_it_cannot_be(path: tuple[Any, ...], value: Any) -> None:
     """A value anywhere but in the usage leaves the bill; one in the usage is a count or is not."""
     content = json.dumps(put(REPLY, path, value)).encode()
-    reply = read_reply(content, None, "prompt", lambda text: 1000 + len(text))
+    reply = read_reply(content, None, "prompt", MAX_TOKENS, lambda text: 1000 + len(text))
     if not path or (path == ("error",) and not isinstance(value, dict | list | str)):
         return
     stated = (reply.prompt_tokens, reply.completion_tokens)
@@ -237,6 +237,6 @@ def test_what_is_between_tags_never_passes(pieces: list[str]) -> None:
             if inside:
                 hidden.append(word)
     body = {"choices": [{"message": {"content": "".join(marked)}}]}
-    reply = read_reply(json.dumps(body).encode(), None, "", len)
+    reply = read_reply(json.dumps(body).encode(), None, "", MAX_TOKENS, len)
     assert not any(word in reply.text for word in hidden)
     assert "THINK" not in reply.text.upper()

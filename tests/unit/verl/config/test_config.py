@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import yaml
 from tests.marked_ranges import marked_fields
 from verl.config.ppo import PPOConfig
 from verl.config.sft import SFTConfig
-from verl.config.validation import ConfigError, to_dataclass
+from verl.config.validation import ConfigError, changed_fields, to_dataclass
 from verl.trainer.launch import CONFIG_FOLDER, compose_config
 from verl.trainer.roles import Roles
 from verl.workers.rollout.vllm_replica import ReplicaSettings
@@ -193,3 +193,22 @@ def test_a_broken_file_of_the_configuration_is_one_line(
 def test_a_number_out_of_its_range_is_refused(schema: type, name: str) -> None:
     with pytest.raises(ConfigError, match=rf"{name} must be .*, got -1"):
         schema(**{name: -1})
+
+
+@dataclass
+class Inner:
+    size: int = 2
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Outer:
+    path: str
+    inner: Inner = field(default_factory=Inner)
+    rate: float | None = None
+
+
+def test_changed_fields_are_those_that_are_not_at_their_defaults() -> None:
+    assert changed_fields(Outer("a")) == {"path": "a"}
+    changed = changed_fields(Outer("a", Inner(names=["b"]), 0.5))
+    assert changed == {"path": "a", "inner": {"names": ["b"]}, "rate": 0.5}

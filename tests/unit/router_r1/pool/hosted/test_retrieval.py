@@ -5,9 +5,8 @@ import math
 import pytest
 
 from router_r1.evaluation.baselines.retrieval import substitute
-from router_r1.pool.hosted.retrieval import RetrievalSource
-from router_r1.pool.tools.bm25 import BM25
-from router_r1.pool.tools.search import NOTHING_FOUND
+from router_r1.pool.hosted.retrieval import passages_reply
+from router_r1.pool.tools.bm25 import BM25, NOTHING_FOUND
 from router_r1.world.corpus import world_corpus
 from router_r1.world.simulated_llm import World
 
@@ -33,11 +32,11 @@ def test_bm25_keeps_the_limit_the_order_of_ties_and_finds_nothing_unshared() -> 
 
 
 def test_a_reply_holds_the_passages_and_bills_their_words() -> None:
-    source = RetrievalSource(BM25(["the cat sat", "a dog ran far", "the cat ran"]), passages=2)
-    reply = source.reply("bm25", "where is the cat")
+    index = BM25(["the cat sat", "a dog ran far", "the cat ran"])
+    reply = passages_reply(index, 2, "where is the cat")
     assert reply.text.splitlines() == ["the cat sat", "the cat ran"]
     assert (reply.prompt_tokens, reply.completion_tokens) == (4, 6)
-    assert source.reply("bm25", "zebra").text == NOTHING_FOUND
+    assert passages_reply(index, 2, "zebra").text == NOTHING_FOUND
 
 
 def test_the_worlds_corpus_has_gaps_and_errors(world: World) -> None:

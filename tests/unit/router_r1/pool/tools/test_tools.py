@@ -19,7 +19,7 @@ from router_r1.pool.loading import load_pool
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.readiness import pool_lines
 from router_r1.pool.recording import RecordingConfig
-from router_r1.pool.tools.search import NOTHING_FOUND
+from router_r1.pool.tools.bm25 import NOTHING_FOUND
 from router_r1.reward.format import call_is_valid
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
