@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from router_r1.serve.errors import overloaded
+from router_r1.serve.errors import APIError
 from router_r1.serve.metrics import Metrics
 
 
@@ -32,7 +32,12 @@ class Admission:
             APIError: 429 if the queue is full.
         """
         if self._running.locked() and self._metrics.queued >= self._max_queue:
-            raise overloaded()
+            raise APIError(
+                429,
+                "too many requests are waiting; try again later",
+                "rate_limit_exceeded",
+                "requests",
+            )
         self._metrics.queued += 1
         try:
             await self._running.acquire()

@@ -28,16 +28,7 @@ from router_r1.inference.router import OnePreferenceError, QuestionTooLongError,
 from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
 from router_r1.serve.config import ServerConfig
-from router_r1.serve.errors import (
-    APIError,
-    engine_failed,
-    foreign_page,
-    internal_error,
-    malformed,
-    too_long,
-    unauthorized,
-    unknown_model,
-)
+from router_r1.serve.errors import APIError, malformed, too_long, unknown_model
 from router_r1.serve.fitting import fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.page import page_response
@@ -146,13 +137,13 @@ class RouterServer:
             return await handler(request)
         # Browsers send this by themselves, and pages cannot change it.
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-            raise foreign_page()
+            raise APIError(403, "pages of other sites may not ask this server", "foreign_page")
         key = self._config.api_key
         if key is not None:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             is_right = hmac.compare_digest(given.strip().encode(errors="replace"), key.encode())
             if scheme.lower() != "bearer" or not is_right:
-                raise unauthorized()
+                raise APIError(401, "a valid API key is needed", "invalid_api_key")
         return await handler(request)
 
     def _api_error(self, error: Exception) -> APIError:
@@ -165,7 +156,9 @@ class RouterServer:
             return malformed(str(error), "cost_coe")
         self._engine_died |= isinstance(error, EngineDeadError)
         logger.error("a request failed", exc_info=error)
-        return engine_failed() if isinstance(error, RolloutEngineError) else internal_error()
+        if isinstance(error, RolloutEngineError):
+            return APIError(503, "the router's engine has failed", "engine_error", "server_error")
+        return APIError(500, "internal error", "internal_error", "server_error")
 
     # -- endpoints --------------------------------------------------------------------------
 
@@ -218,8 +211,7 @@ class RouterServer:
     async def _route(self, request: web.Request) -> web.Response:
         asked = parse_route_request(await request.read())
         async with self._admission.slot():
-            selection = await select_llm(self._router, asked, self.metrics.count_call)
-        return web.json_response(selection.body(asked.warnings))
+            return web.json_response(await select_llm(self._router, asked, self.metrics.count_call))
 
     async def _stream(
         self,

@@ -61,7 +61,5 @@ def _certain_length(text: str) -> int:
     start = text.find(_OPEN)
     if start >= 0:
         return start
-    for length in range(min(len(text), len(_OPEN) - 1), 0, -1):
-        if text.endswith(_OPEN[:length]):
-            return len(text) - length
-    return len(text)
+    start = text.rfind("<")
+    return start if start >= 0 and _OPEN.startswith(text[start:]) else len(text)

@@ -23,7 +23,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult
 from router_r1.preference import FIELD as COST_COE
 from router_r1.preference import is_weight
-from router_r1.serve.errors import malformed, nothing_selected, too_long
+from router_r1.serve.errors import APIError, malformed, too_long
 from router_r1.serve.protocol import read_object, unknown_fields
 from router_r1.tags import THINK, Tags
 
@@ -38,30 +38,6 @@ class RouteRequest:
     query: str
     cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Selection:
-    """A decision.
-
-    Attributes:
-        llm: name in the pool.
-        thinking: the router's thoughts up to its call.
-        text: all that it wrote and read up to its call, which is the end of it.
-    """
-
-    llm: str
-    thinking: str
-    text: str
-
-    def body(self, warnings: tuple[str, ...]) -> dict[str, Any]:
-        """The JSON body; ``warnings`` are left out where there are none."""
-        return {
-            "selected_model": self.llm,
-            "thinking": self.thinking,
-            "full_response": self.text,
-            **({"warnings": list(warnings)} if warnings else {}),
-        }
 
 
 def parse_route_request(body: bytes) -> RouteRequest:
@@ -84,8 +60,9 @@ def parse_route_request(body: bytes) -> RouteRequest:
 
 async def select_llm(
     router: Router, asked: RouteRequest, on_call_end: Callable[[CallResult], None]
-) -> Selection:
-    """Lets the router think until it calls an LLM; to be awaited on its event loop.
+) -> dict[str, Any]:
+    """Lets the router think until it calls an LLM, and gives the body that says which; to be
+    awaited on the router's event loop.
 
     Args:
         on_call_end: gets the result of each call of a tool.
@@ -101,25 +78,28 @@ async def select_llm(
     try:
         await router.answer(rollout, observer)
     except LLMSelected as selected:
-        return selected.selection
-    raise nothing_selected()
+        return selected.body | ({"warnings": list(asked.warnings)} if asked.warnings else {})
+    raise APIError(
+        422,
+        "the router called no LLM: it answered by itself, or ended without an answer; "
+        "/v1/chat/completions gives its answer",
+        "no_llm_selected",
+    )
 
 
 class LLMSelected(Exception):
-    """The router calls an LLM."""
+    """The router calls an LLM; ``body`` says which, and all that it thought, wrote and read up to
+    this call."""
 
-    def __init__(self, selection: Selection) -> None:
-        super().__init__(selection.llm)
-        self.selection = selection
+    def __init__(self, body: dict[str, str]) -> None:
+        super().__init__(body["selected_model"])
+        self.body = body
 
 
 class FirstLLM(TrajectoryObserver):
-    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM.
+    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM of ``pool``.
 
-    Args:
-        pool: whose LLMs count.
-        tags: of the router.
-        on_call_end: gets the result of each other call.
+    ``on_call_end`` gets the result of each other call.
     """
 
     def __init__(
@@ -146,7 +126,13 @@ class FirstLLM(TrajectoryObserver):
             return
         blocks = self._tags.blocks(self._written)
         thoughts = [block.text.strip() for block in blocks if block.kind == THINK]
-        raise LLMSelected(Selection(llm.name, "\n".join(filter(None, thoughts)), self._all))
+        raise LLMSelected(
+            {
+                "selected_model": llm.name,
+                "thinking": "\n".join(filter(None, thoughts)),
+                "full_response": self._all,
+            }
+        )
 
     def on_result(self, result: CallResult) -> None:
         """Hands the call to ``on_call_end``."""
