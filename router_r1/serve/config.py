@@ -108,9 +108,7 @@ def server_config(namespace: argparse.Namespace) -> ServerConfig:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"

@@ -27,14 +27,14 @@ _SPEAKERS = {USER: "User", ASSISTANT: "Assistant"}
 
 @dataclass(frozen=True)
 class Spoken:
-    """An earlier message: ``role`` is :data:`USER` or :data:`ASSISTANT`; its text is not blank."""
+    """A message: ``role`` is :data:`USER`, :data:`ASSISTANT` or one that instructs."""
 
     role: str
     text: str
 
     @property
     def line(self) -> str:
-        """Speaker and text, in one line."""
+        """Speaker (user or assistant) and text, in one line."""
         return f"{_SPEAKERS[self.role]}: {' '.join(self.text.split())}"
 
 
@@ -45,7 +45,7 @@ class Conversation:
     Attributes:
         question: the last user message.
         instructions: system messages before it.
-        turns: user and assistant messages before it.
+        turns: user and assistant messages before it; none is blank.
         warnings: what of the messages was not read.
     """
 
@@ -81,26 +81,24 @@ def read_conversation(messages: Any) -> Conversation:
     if not isinstance(messages, list) or not messages:
         raise malformed("messages must be a list with at least one message", "messages")
     spoken = [_read_message(message) for message in messages]
-    asked = [i for i, (role, _) in enumerate(spoken) if role == USER]
-    if not asked:
+    last = max((i for i, said in enumerate(spoken) if said.role == USER), default=None)
+    if last is None:
         raise malformed("messages must hold a user message: the question", "messages")
-    question = spoken[asked[-1]][1]
+    question = spoken[last].text
     if not question.strip():
         raise malformed("the last user message has no text", "messages")
-    warnings = []
-    if any(text.strip() for _, text in spoken[asked[-1] + 1 :]):
-        warnings.append("what follows the last user message is ignored: no answer can be begun")
-    before = [(role, text.strip()) for role, text in spoken[: asked[-1]] if text.strip()]
+    ignored = "what follows the last user message is ignored: no answer can be begun"
+    is_followed = any(said.text.strip() for said in spoken[last + 1 :])
+    before = [Spoken(said.role, said.text.strip()) for said in spoken[:last] if said.text.strip()]
     return Conversation(
         question,
-        tuple(text for role, text in before if role in _INSTRUCTING),
-        tuple(Spoken(role, text) for role, text in before if role in _SPEAKERS),
-        tuple(warnings),
+        tuple(said.text for said in before if said.role in _INSTRUCTING),
+        tuple(said for said in before if said.role in _SPEAKERS),
+        (ignored,) if is_followed else (),
     )
 
 
-def _read_message(message: Any) -> tuple[str, str]:
-    """Role and text."""
+def _read_message(message: Any) -> Spoken:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise malformed("each message must be an object with a role", "messages")
     role, content = message["role"], message.get("content")
@@ -117,7 +115,7 @@ def _read_message(message: Any) -> tuple[str, str]:
             f"a message of the role {role!r} holds half of a character (a lone surrogate)",
             "messages",
         )
-    return role, content
+    return Spoken(role, content)
 
 
 def _text_part(part: Any) -> str:

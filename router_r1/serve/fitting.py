@@ -57,30 +57,15 @@ def fit_conversation(
             f"{longest} tokens that are allowed",
             "messages",
         )
-    return Fitted(
-        conversation.text(start),
-        (
-            *conversation.warnings,
-            *_told(bool(conversation.instructions), start < len(turns)),
-            *_left_out(start, len(turns), longest),
-        ),
-    )
-
-
-def _told(instructions: bool, turns: bool) -> list[str]:
-    given = {"the system message": instructions, "earlier turns": turns}
-    what = " and ".join(name for name, there in given.items() if there)
-    if not what:
-        return []
-    return [
-        f"the router is trained on single questions; it gets {what} as text before the question"
-    ]
-
-
-def _left_out(count: int, turns: int, longest: int) -> list[str]:
-    if not count:
-        return []
-    return [
-        f"the oldest {count} of {turns} earlier messages are left out: with them the prompt is "
-        f"longer than the {longest} tokens that are allowed"
-    ]
+    warnings = list(conversation.warnings)
+    given = {"the system message": conversation.instructions, "earlier turns": turns[start:]}
+    if what := " and ".join(name for name, there in given.items() if there):
+        warnings.append(
+            f"the router is trained on single questions; it gets {what} as text before the question"
+        )
+    if start:
+        warnings.append(
+            f"the oldest {start} of {len(turns)} earlier messages are left out: with them the "
+            f"prompt is longer than the {longest} tokens that are allowed"
+        )
+    return Fitted(conversation.text(start), tuple(warnings))

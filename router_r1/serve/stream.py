@@ -25,18 +25,14 @@ from router_r1.pool.outcome import CallResult
 from router_r1.serve.protocol import Completion
 from router_r1.serve.reasoning import ReasoningObserver
 
-_FIGURES = ("prompt_tokens", "completion_tokens", "cost", "dollars", "latency_s")
-_REMARKS = ("usage_estimated", "replayed")
+_FIGURES = (
+    *("prompt_tokens", "completion_tokens", "cost", "dollars", "latency_s"),
+    *("usage_estimated", "replayed"),
+)
 
 
 class StreamObserver(ReasoningObserver):
-    """Makes chunks of what happens.
-
-    Args:
-        completion: builds them.
-        send: gets each.
-        on_call_end: gets each call's result.
-    """
+    """Gives ``send`` a chunk, which ``completion`` builds, of all that happens."""
 
     def __init__(
         self,
@@ -62,15 +58,13 @@ class StreamObserver(ReasoningObserver):
     def on_result(self, result: CallResult) -> None:
         """Sends the call's outcome, tokens, cost and time."""
         super().on_result(result)
-        event = {"event": "result", "call": self._call, "llm": result.llm}
-        event["outcome"] = result.outcome.value
-        event |= {name: getattr(result, name) for name in (*_FIGURES, *_REMARKS)}
-        self._tell(event)
+        ended = {"llm": result.llm, "outcome": result.outcome.value}
+        figures = {name: getattr(result, name) for name in _FIGURES}
+        self._tell({"event": "result", "call": self._call, **ended, **figures})
 
     def on_observation(self, block: str) -> None:
         """The block is reasoning, and marked as not the policy's."""
-        event = {"event": "information", "call": self._call}
-        self._tell(event, reasoning_content=block)
+        self._tell({"event": "information", "call": self._call}, reasoning_content=block)
 
     def _tell(self, event: dict[str, Any], **delta: str) -> None:
         self._send(self._completion.chunk(**delta) | {"router": event})
