@@ -15,11 +15,10 @@ import hmac
 import json
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from aiohttp import web
@@ -32,16 +31,16 @@ from router_r1.serve.errors import APIError, malformed, too_long, unknown_model
 from router_r1.serve.fitting import fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.page import page_response
-from router_r1.serve.protocol import ChatRequest, Completion, parse_chat_request
+from router_r1.serve.protocol import Completion, parse_chat_request
 from router_r1.serve.reasoning import ReasoningObserver
 from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
-from verl.interfaces import RolloutOptions, RolloutRequest
 from verl.trajectory import Trajectory
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[StreamObserver], Coroutine[Any, Any, Trajectory]]
 _CHAT_PATH, _ROUTE_PATH = "/v1/chat/completions", "/route"
 _OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
@@ -50,12 +49,7 @@ _SEEDED = "seeded"
 
 
 class RouterServer:
-    """Serves one router; to be made, started and stopped on the router's event loop.
-
-    Args:
-        router: answers.
-        config: see there.
-    """
+    """Serves one router; to be made, started and stopped on the router's event loop."""
 
     def __init__(self, router: Router, config: ServerConfig) -> None:
         self._router = router
@@ -123,13 +117,12 @@ class RouterServer:
     async def _as_api_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except web.HTTPException as error:  # aiohttp's own: no such path, too large, …
-            reason = APIError(error.status, error.reason, error.reason.lower().replace(" ", "_"))
-            return _error_response(reason)
         except ConnectionError:
             raise
         except Exception as error:
-            return _error_response(self._api_error(error))
+            told = self._api_error(error)
+            headers = {"Retry-After": "1"} if told.status == 429 else None
+            return web.json_response(told.body(), status=told.status, headers=headers)
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -150,6 +143,8 @@ class RouterServer:
         """What the client is told of an error; ours are logged."""
         if isinstance(error, APIError):
             return error
+        if isinstance(error, web.HTTPException):  # aiohttp's own: no such path, too large, …
+            return APIError(error.status, error.reason, error.reason.lower().replace(" ", "_"))
         if isinstance(error, QuestionTooLongError):
             return too_long(str(error), "messages")
         if isinstance(error, OnePreferenceError):
@@ -190,22 +185,20 @@ class RouterServer:
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         chat = parse_chat_request(await request.read()).of_model(self._config.model_name)
-        router = self._router
-        longest, tags = router.settings.max_start_length, router.settings.tags
-        fitted = fit_conversation(chat.conversation, router.prompt_length, longest, tags)
+        router, settings = self._router, self._router.settings
+        fitted = fit_conversation(
+            chat.conversation, router.prompt_length, settings.max_start_length, settings.tags
+        )
         rollout = router.request(fitted.question, chat.cost_coe)
         if "seed" in chat.options:  # the noise hangs on seed and uid: not on who asked before
             rollout = replace(rollout, uid=_SEEDED)
-        identifier = f"chatcmpl-{uuid.uuid4().hex}"
-        warnings = (*fitted.warnings, *chat.warnings)
-        completion = Completion(identifier, self._config.model_name, warnings)
-        options = replace(router.settings.options, **chat.options)
+        answer = partial(router.answer, rollout, options=replace(settings.options, **chat.options))
+        completion = Completion(self._config.model_name, (*fitted.warnings, *chat.warnings))
         async with self._admission.slot():
             if chat.stream:
-                return await self._stream(request, chat, completion, rollout, options)
+                return await self._stream(request, completion, answer, chat.include_usage)
             reasoning: list[str] = []
-            observer = ReasoningObserver(reasoning.append, self.metrics.count_call)
-            trajectory = await router.answer(rollout, observer, options)
+            trajectory = await answer(ReasoningObserver(reasoning.append, self.metrics.count_call))
             return web.json_response(completion.whole(trajectory, "".join(reasoning)))
 
     async def _route(self, request: web.Request) -> web.Response:
@@ -214,12 +207,7 @@ class RouterServer:
             return web.json_response(await select_llm(self._router, asked, self.metrics.count_call))
 
     async def _stream(
-        self,
-        request: web.Request,
-        chat: ChatRequest,
-        completion: Completion,
-        rollout: RolloutRequest,
-        options: RolloutOptions,
+        self, request: web.Request, completion: Completion, answer: Answer, include_usage: bool
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
@@ -228,12 +216,11 @@ class RouterServer:
         await _send(response, completion.chunk(role="assistant", content=""))
         chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         observer = StreamObserver(completion, chunks.put_nowait, self.metrics.count_call)
-        task = asyncio.create_task(self._router.answer(rollout, observer, options))
+        task = asyncio.create_task(answer(observer))
         task.add_done_callback(lambda _: chunks.put_nowait(None))
         try:
             await _send_chunks(response, chunks)
-            trajectory: Trajectory = await task
-            for chunk in completion.last_chunks(trajectory, chat.include_usage):
+            for chunk in completion.last_chunks(await task, include_usage):
                 await _send(response, chunk)
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -265,8 +252,3 @@ async def _send_chunks(
 
 async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
-
-
-def _error_response(error: APIError) -> web.Response:
-    headers = {"Retry-After": "1"} if error.status == 429 else None
-    return web.json_response(error.body(), status=error.status, headers=headers)

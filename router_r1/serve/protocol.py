@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -199,15 +200,15 @@ def unknown_fields(data: dict[str, Any], known: Set[str]) -> tuple[str, ...]:
 
 
 class Completion:
-    """Builds the bodies of one completion.
+    """Builds the bodies of one completion, under an id of its own.
 
     Args:
-        identifier: of the completion.
         model: as it is served.
         warnings: for the client; the field is left out where there are none.
     """
 
-    def __init__(self, identifier: str, model: str, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, warnings: Sequence[str] = ()) -> None:
+        identifier = f"chatcmpl-{uuid.uuid4().hex}"
         self._shared = {"id": identifier, "created": int(time.time()), "model": model}
         self._remarks = {"warnings": list(warnings)} if warnings else {}
 
