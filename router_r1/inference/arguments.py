@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -90,15 +89,6 @@ def asking_parser(prog: str = "infer_vllm.py") -> argparse.ArgumentParser:
     )
     add_router_arguments(parser)
     return parser
-
-
-def parse_asking(arguments: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line of asking; ends the process on arguments that do not go together."""
-    parser = asking_parser()
-    namespace = parser.parse_args(arguments)
-    if namespace.json and namespace.interactive:
-        parser.error("--json goes with --question or --questions_file, not with --interactive")
-    return namespace
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -75,16 +75,14 @@ class RouterSettings:
     options: RolloutOptions
 
 
-def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSettings:
-    """The settings that the arguments mean; ``root`` is where a trained model is sought (None: in
-    the folder we are in, then in the repository).
+def resolve(arguments: RouterArguments) -> RouterSettings:
+    """The settings that the arguments mean; a trained model is sought in the folder we are in, then
+    in the repository.
 
     Raises:
         UserError: if there is no such model or pool, or values contradict each other.
     """
-    model_path = arguments.model_path or default_model(
-        *((root,) if root is not None else (Path.cwd(), PROJECT_ROOT))
-    )
+    model_path = arguments.model_path or default_model(Path.cwd(), PROJECT_ROOT)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
     # What a training run records or may spend is its own business.

@@ -6,7 +6,6 @@ it reaches the terminal as a control sequence; without a terminal there are no c
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TextIO
 
@@ -16,23 +15,18 @@ from rich.text import Text
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.parsing import Action
 from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.pool.dollars import show_dollars
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.tags import DEFAULT_TAGS, SectionReader, Tags
 from verl.trajectory import Trajectory, TrajectoryStatus
 
-# Section: its label, and the style of its text.
+# Section: its label, and the styles of label and text.
 _SECTIONS = {
-    "think": ("think", "dim"),
-    "search": ("search", "cyan"),
-    "information": ("reply", "default"),
-    "answer": ("answer", "bold green"),
-    "": ("", "dim italic"),
-}
-_LABEL_STYLE = {
-    "think": "dim",
-    "search": "bold cyan",
-    "information": "bold",
-    "answer": "bold green",
+    "think": ("think", "dim", "dim"),
+    "search": ("search", "bold cyan", "cyan"),
+    "information": ("reply", "bold", "default"),
+    "answer": ("answer", "bold green", "bold green"),
+    "": ("", "", "dim italic"),
 }
 _INDENT = 9
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -64,12 +58,7 @@ class ResultConsole(Console):
 
 
 class TerminalView(TrajectoryObserver):
-    """Prints one question's trajectory.
-
-    Args:
-        console: where to.
-        tags: that the policy writes.
-    """
+    """Prints one question's trajectory on ``console``."""
 
     def __init__(self, console: Console, tags: Tags = DEFAULT_TAGS) -> None:
         self._console = console
@@ -133,15 +122,15 @@ class TerminalView(TrajectoryObserver):
             self._end_section()
             if not text.strip():
                 return
-            label, _ = _SECTIONS[section]
-            self._label(label, _LABEL_STYLE.get(section, ""))
+            label, label_style, _ = _SECTIONS[section]
+            self._label(label, label_style)
             self._shown = section
             text = text.lstrip()
         body = text.rstrip()
         if not body:
             self._space += text
             return
-        self._print(self._space + body, _SECTIONS[section][1])
+        self._print(self._space + body, _SECTIONS[section][2])
         self._space = text[len(body) :]
 
     def _end_section(self) -> None:
@@ -164,10 +153,8 @@ class TerminalView(TrajectoryObserver):
 
 
 def dollars(amount: float) -> str:
-    """With two significant digits, and never fewer than cents: "$0.12", "$0.000016"."""
-    if amount <= 0:
-        return "$0"
-    return f"${amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"
+    """As :func:`show_dollars`, but "$0" for nothing."""
+    return show_dollars(amount) if amount > 0 else "$0"
 
 
 def seconds(duration: float) -> str:

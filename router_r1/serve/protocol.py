@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from router_r1.inference.record import final_answer, sampled_tokens
+from router_r1.inference.record import final_answer
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import Conversation, read_conversation
 from router_r1.serve.errors import APIError, malformed, unknown_model
@@ -249,7 +249,7 @@ class Completion:
 
 def usage(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
     """The router's own tokens, and what the pool took; ``cost``: completion tokens x $ per 1M."""
-    prompt, completion = len(trajectory.prompt_ids), sampled_tokens(trajectory)
+    prompt, completion = len(trajectory.prompt_ids), sum(trajectory.response_mask)
     record = trajectory.record
     results = [call.result for call in record.calls]
     return {
