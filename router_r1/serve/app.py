@@ -32,7 +32,6 @@ from router_r1.serve.fitting import fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.page import page_response
 from router_r1.serve.protocol import Completion, parse_chat_request
-from router_r1.serve.reasoning import ReasoningObserver
 from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
 from verl.trajectory import Trajectory
@@ -65,7 +64,7 @@ class RouterServer:
         config = self._config
         app = web.Application(
             client_max_size=config.max_body_bytes,
-            middlewares=[self._count, self._as_api_errors, self._authenticate],
+            middlewares=[self._respond, self._authenticate],
         )
         app.add_routes(
             [
@@ -97,9 +96,8 @@ class RouterServer:
     # -- middlewares: outermost first -------------------------------------------------------
 
     @web.middleware
-    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in (_CHAT_PATH, _ROUTE_PATH):
-            return await handler(request)
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Makes bodies of errors, and counts answers and routes."""
         start = time.monotonic()
         status = _CLIENT_WENT_AWAY
         try:
@@ -108,21 +106,16 @@ class RouterServer:
             return response
         except ConnectionError:  # it went away while we wrote
             return web.Response(status=_CLIENT_WENT_AWAY)
-        finally:
-            seconds = time.monotonic() - start
-            self.metrics.count_request(status, seconds)
-            logger.info("%s %s: %d after %.2f s", request.method, request.path, status, seconds)
-
-    @web.middleware
-    async def _as_api_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except ConnectionError:
-            raise
         except Exception as error:
             told = self._api_error(error)
-            headers = {"Retry-After": "1"} if told.status == 429 else None
-            return web.json_response(told.body(), status=told.status, headers=headers)
+            status = told.status
+            headers = {"Retry-After": "1"} if status == 429 else None
+            return web.json_response(told.body(), status=status, headers=headers)
+        finally:
+            if request.path in (_CHAT_PATH, _ROUTE_PATH):
+                seconds = time.monotonic() - start
+                self.metrics.count_request(status, seconds)
+                logger.info("%s %s: %d after %.2f s", request.method, request.path, status, seconds)
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -198,7 +191,10 @@ class RouterServer:
             if chat.stream:
                 return await self._stream(request, completion, answer, chat.include_usage)
             reasoning: list[str] = []
-            trajectory = await answer(ReasoningObserver(reasoning.append, self.metrics.count_call))
+            observer = StreamObserver(
+                lambda text, _: reasoning.append(text), self.metrics.count_call
+            )
+            trajectory = await answer(observer)
             return web.json_response(completion.whole(trajectory, "".join(reasoning)))
 
     async def _route(self, request: web.Request) -> web.Response:
@@ -215,7 +211,10 @@ class RouterServer:
         await response.prepare(request)
         await _send(response, completion.chunk(role="assistant", content=""))
         chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        observer = StreamObserver(completion, chunks.put_nowait, self.metrics.count_call)
+        observer = StreamObserver(
+            lambda text, event: chunks.put_nowait(completion.told(text, event)),
+            self.metrics.count_call,
+        )
         task = asyncio.create_task(answer(observer))
         task.add_done_callback(lambda _: chunks.put_nowait(None))
         try:

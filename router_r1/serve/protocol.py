@@ -20,6 +20,7 @@ from router_r1.inference.record import final_answer
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import Conversation, read_conversation
 from router_r1.serve.errors import APIError, malformed, unknown_model
+from router_r1.serve.stream import Event
 from verl.interfaces import RolloutOptions
 from verl.trajectory import Trajectory, TrajectoryStatus
 
@@ -231,6 +232,11 @@ class Completion:
     def chunk(self, **delta: str) -> dict[str, Any]:
         """One chunk of a streamed completion, with ``delta`` of the message."""
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
+
+    def told(self, reasoning: str, event: Event | None) -> dict[str, Any]:
+        """The chunk of what a :class:`StreamObserver` tells."""
+        chunk = self.chunk(reasoning_content=reasoning) if reasoning else self.chunk()
+        return chunk if event is None else chunk | {"router": event}
 
     def last_chunks(
         self, trajectory: Trajectory[RoutedTrajectory], include_usage: bool

@@ -24,7 +24,7 @@ from router_r1.serve.errors import APIError
 from router_r1.serve.fitting import Fitted, fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import ChatRequest, parse_chat_request
-from router_r1.serve.reasoning import ReasoningObserver
+from router_r1.serve.stream import StreamObserver
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions
@@ -291,7 +291,7 @@ TURNS = (
 @given(st.lists(st.integers(1, 9), max_size=60))
 def test_reasoning_is_all_but_the_answer_however_it_is_cut(sizes: list[int]) -> None:
     pieces: list[str] = []
-    observer = ReasoningObserver(pieces.append, lambda _: None)
+    observer = StreamObserver(lambda text, _: pieces.append(text), lambda _: None)
     lengths = iter(sizes)
     for turn in TURNS:
         rest = turn

@@ -24,7 +24,8 @@ BLOCK = "\n\n<information>Y</information>\n\n"
 def chunks_of_a_trajectory() -> list[dict[str, Any]]:
     """One call, then an answer after a forged reply."""
     chunks: list[dict[str, Any]] = []
-    observer = StreamObserver(Completion("m"), chunks.append, lambda _: None)
+    completion = Completion("m")
+    observer = StreamObserver(lambda *told: chunks.append(completion.told(*told)), lambda _: None)
     observer.on_text(SEARCH)
     observer.on_turn_end(parse_action(SEARCH))
     observer.on_call("draco", "the club of X")
