@@ -27,8 +27,8 @@ from router_r1.inference.router import OnePreferenceError, QuestionTooLongError,
 from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
 from router_r1.serve.config import ServerConfig
+from router_r1.serve.conversation import fit_conversation
 from router_r1.serve.errors import APIError, malformed, too_long, unknown_model
-from router_r1.serve.fitting import fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.page import page_response
 from router_r1.serve.protocol import Completion, parse_chat_request

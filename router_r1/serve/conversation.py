@@ -2,22 +2,27 @@
 
 A router is trained on single questions, in a prompt that has one place for one. What else a
 conversation holds (a system message, earlier turns) therefore goes into that place, before the
-question, in the order in which it was said; to send it as chat messages of its own would make
-prompts of a form that no training has shown.
+question, in the order in which it was said, as much as the longest prompt has room for; to send it
+as chat messages of its own would make prompts of a form that no training has shown.
 
 Guarantees: a conversation of one user message is that message, unchanged; what cannot reach the
 router is refused, naming the field, or listed in the warnings. An earlier turn is one line that
 begins with its speaker, whatever stands in it: it can pass neither for another turn nor for the
-question, and holds no tag.
+question, and holds no tag. The question and the system message are never cut; earlier turns are
+left out from the oldest on, as few as it takes, and what is left does not begin with the answer to
+a question that was left out.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from router_r1.llm_agent.question import is_unicode
-from router_r1.serve.errors import malformed
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
+from router_r1.serve.errors import malformed, too_long
 from router_r1.tags import Tags
 
 USER, ASSISTANT = "user", "assistant"
@@ -72,6 +77,13 @@ class Conversation:
         return "\n\n".join([*parts, f"Now answer this: {self.question.strip()}"])
 
 
+class Fitted(NamedTuple):
+    """``question``: what the router is asked; ``warnings``: what a client should know of it."""
+
+    question: str
+    warnings: tuple[str, ...]
+
+
 def read_conversation(messages: Any) -> Conversation:
     """Reads the ``messages`` of a request.
 
@@ -96,6 +108,48 @@ def read_conversation(messages: Any) -> Conversation:
         tuple(said for said in before if said.role in _SPEAKERS),
         (ignored,) if is_followed else (),
     )
+
+
+def fit_conversation(
+    conversation: Conversation, prompt_length: Callable[[str], int], longest: int, tags: Tags
+) -> Fitted:
+    """The question that a conversation puts to a router, whose longest prompt has ``longest``
+    tokens; ``prompt_length`` gives those of the prompt that a question makes.
+
+    Raises:
+        APIError: 400, if the question is too long with the system message alone. One without a
+            system message is not measured.
+    """
+    conversation = conversation.without_tags(tags)
+    turns = conversation.turns
+    starts = [0, *(i for i, turn in enumerate(turns) if i and turn.role == USER), len(turns)]
+
+    def fits(start: int) -> bool:
+        text = conversation.text(start)
+        # To count the tokens of a text that is far too long would hold other requests up.
+        return len(text) <= longest * MAX_CHARACTERS_PER_TOKEN and prompt_length(text) <= longest
+
+    start = 0
+    if turns and not fits(0):
+        start = starts[min(bisect_left(starts, True, key=fits), len(starts) - 1)]
+    if conversation.instructions and start == len(turns) and not fits(start):
+        raise too_long(
+            "the system message and the last user message make a prompt of more than the "
+            f"{longest} tokens that are allowed",
+            "messages",
+        )
+    warnings = list(conversation.warnings)
+    given = {"the system message": conversation.instructions, "earlier turns": turns[start:]}
+    if what := " and ".join(name for name, there in given.items() if there):
+        warnings.append(
+            f"the router is trained on single questions; it gets {what} as text before the question"
+        )
+    if start:
+        warnings.append(
+            f"the oldest {start} of {len(turns)} earlier messages are left out: with them the "
+            f"prompt is longer than the {longest} tokens that are allowed"
+        )
+    return Fitted(conversation.text(start), tuple(warnings))
 
 
 def _read_message(message: Any) -> Spoken:

@@ -57,7 +57,7 @@ class ChatRequest:
 
     Attributes:
         model: its name.
-        conversation: from which the router's question is made (:mod:`router_r1.serve.fitting`).
+        conversation: from which the router's question is made.
         stream, include_usage: whether to stream, and to end the stream with the usage.
         options: those of :class:`RolloutOptions` that it sets; the others are the server's own.
             Equal requests with equal seeds are sampled alike.

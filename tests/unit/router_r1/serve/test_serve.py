@@ -19,9 +19,8 @@ from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.serve.admission import Admission
 from router_r1.serve.app import RouterServer
 from router_r1.serve.config import ServerConfig, server_config, serving_parser
-from router_r1.serve.conversation import Conversation
+from router_r1.serve.conversation import Conversation, Fitted, fit_conversation
 from router_r1.serve.errors import APIError
-from router_r1.serve.fitting import Fitted, fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import ChatRequest, parse_chat_request
 from router_r1.serve.stream import StreamObserver
