@@ -28,8 +28,6 @@ def check_routing_row(
     cost cannot be used, or whose domains are no list of texts.
 
     Args:
-        row: of a data file.
-        normalization: of answers.
         needs_question: whether a row without ``extra_info.question`` is refused as well.
         most_cost_coe: the largest weight of cost that a row may bring; None for a run whose prompts
             do not state one, where it may bring none.

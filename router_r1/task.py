@@ -24,9 +24,6 @@ from verl.utils.rows import Messages, Row
 class RoutingTask(Task):
     """Trains a router over a pool.
 
-    Args:
-        config: validated.
-
     Raises:
         ConfigError: if the reward's function is not there.
     """

@@ -49,13 +49,7 @@ class OnePreferenceError(UserError):
 
 
 class Router:
-    """Answers questions.
-
-    Args:
-        settings: what it was started with.
-        manager: training's loop.
-        tokenizer: the policy's.
-    """
+    """Answers questions by ``manager``, training's own loop."""
 
     def __init__(
         self,
@@ -80,11 +74,8 @@ class Router:
         """The rollout request of a question, numbered in the order of asking.
 
         The number is its identity for the seed: the same questions in the same order sample the
-        same answers, and a question asked twice samples two.
-
-        Args:
-            question: as the user put it.
-            cost_coe: what cost counts for it, in [0, 1]; None takes the settings'.
+        same answers, and a question asked twice samples two. ``cost_coe`` is what cost counts for
+        it, in [0, 1]; None takes the settings'.
 
         Raises:
             OnePreferenceError: for a weight of cost, if the router is not told any.

@@ -41,20 +41,15 @@ class RouterSettings:
         model_path: folder or hub name.
         engine: one of :data:`verl.config.rollout.ENGINES`.
         device: "cpu" or "cuda".
-        rollout: settings of the engine.
         seed: of the engine's own stream; ``options`` hold the same for the questions.
         pool: the LLMs, with the endpoint in force.
         api_key: from the command line; None reads the pool's environment variable.
         world: answers for the pool if that is simulated and has no endpoint.
-        prompt_style: of the prompt template.
-        tags: that the policy writes.
         cost_coe: what cost counts for a question that does not say it; None for a router that is
             not told.
         state_prices: whether prompts say what LLMs cost.
         template_options: of the tokenizer's chat template.
-        limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
-        options: sampling.
     """
 
     model_path: str

@@ -11,13 +11,8 @@ from router_r1.serve.metrics import Metrics
 
 
 class Admission:
-    """At most ``max_concurrency`` requests run, ``max_queue`` more wait, first come first served.
-
-    Args:
-        max_concurrency: trajectories under way at once.
-        max_queue: requests that may wait.
-        metrics: its gauges are kept.
-    """
+    """At most ``max_concurrency`` requests run, ``max_queue`` more wait, first come first served;
+    ``metrics`` are told how many there are of both."""
 
     def __init__(self, max_concurrency: int, max_queue: int, metrics: Metrics) -> None:
         self._running = asyncio.Semaphore(max_concurrency)

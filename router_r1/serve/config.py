@@ -24,16 +24,9 @@ server listens on this machine only. The last user message of a conversation is 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where and for whom to serve.
+    """Where and for whom to serve; the command line's help says what most of it is.
 
-    Attributes:
-        host, port: to listen on; port 0 takes a free one.
-        model_name: as clients call it.
-        api_key: that clients must send; None asks for none.
-        max_concurrency: trajectories under way at once.
-        max_queue: requests that may wait beside them.
-        max_body_bytes: of a request.
-        shutdown_grace_s: that requests under way have to end when the server is stopped.
+    ``api_key`` is what clients must send, None asks for none; ``max_body_bytes`` is of a request.
     """
 
     host: str = "127.0.0.1"

@@ -8,15 +8,8 @@ from typing import Any
 
 @dataclass
 class APIError(Exception):
-    """What a client is told.
-
-    Attributes:
-        status: HTTP status.
-        message: for a person.
-        code: for a program.
-        kind: the API's error type.
-        param: the field of the request that is at fault.
-    """
+    """What a client is told: ``message`` is for a person, ``code`` for a program; ``kind`` is the
+    API's error type, ``param`` the field of the request that is at fault."""
 
     status: int
     message: str

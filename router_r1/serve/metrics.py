@@ -19,12 +19,8 @@ disable_created_metrics()  # a series of times beside every series
 
 
 class Metrics:
-    """All metrics of one server; used on its event loop alone.
-
-    Attributes:
-        in_flight: requests whose trajectory is under way.
-        queued: requests that wait for their turn.
-    """
+    """All metrics of one server, used on its event loop alone; ``in_flight`` counts requests whose
+    trajectory is under way, ``queued`` those that wait for their turn."""
 
     def __init__(self) -> None:
         self.in_flight = 0

@@ -201,12 +201,8 @@ def unknown_fields(data: dict[str, Any], known: Set[str]) -> tuple[str, ...]:
 
 
 class Completion:
-    """Builds the bodies of one completion, under an id of its own.
-
-    Args:
-        model: as it is served.
-        warnings: for the client; the field is left out where there are none.
-    """
+    """Builds the bodies of one completion, under an id of its own; where there are no warnings, the
+    field is left out."""
 
     def __init__(self, model: str, warnings: Sequence[str] = ()) -> None:
         identifier = f"chatcmpl-{uuid.uuid4().hex}"

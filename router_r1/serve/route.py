@@ -13,7 +13,7 @@ there is an error: clients take an empty name for the first of their candidates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from router_r1.inference.router import QuestionTooLongError, Router
@@ -62,10 +62,7 @@ async def select_llm(
     router: Router, asked: RouteRequest, on_call_end: Callable[[CallResult], None]
 ) -> dict[str, Any]:
     """Lets the router think until it calls an LLM, and gives the body that says which; to be
-    awaited on the router's event loop.
-
-    Args:
-        on_call_end: gets the result of each call of a tool.
+    awaited on the router's event loop. ``on_call_end`` gets the result of each call of a tool.
 
     Raises:
         APIError: 400 if the query is too long, 422 if the router calls no LLM.
@@ -96,19 +93,16 @@ class LLMSelected(Exception):
         self.body = body
 
 
+@dataclass
 class FirstLLM(TrajectoryObserver):
-    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM of ``pool``.
+    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM of ``pool``;
+    ``on_call_end`` gets the result of each other call."""
 
-    ``on_call_end`` gets the result of each other call.
-    """
-
-    def __init__(
-        self, pool: PoolConfig, tags: Tags, on_call_end: Callable[[CallResult], None]
-    ) -> None:
-        self._pool = pool
-        self._tags = tags
-        self._on_call_end = on_call_end
-        self._written = self._all = ""
+    pool: PoolConfig
+    tags: Tags
+    on_call_end: Callable[[CallResult], None]
+    _written: str = field(default="", init=False)
+    _all: str = field(default="", init=False)
 
     def on_text(self, delta: str) -> None:
         """Keeps what the router writes."""
@@ -121,10 +115,10 @@ class FirstLLM(TrajectoryObserver):
 
     def on_call(self, name: str, query: str) -> None:  # noqa: ARG002 - the name decides
         """Raises :class:`LLMSelected` for an LLM of the pool."""
-        llm = self._pool.resolve(name)
+        llm = self.pool.resolve(name)
         if llm is None or llm.is_tool:
             return
-        blocks = self._tags.blocks(self._written)
+        blocks = self.tags.blocks(self._written)
         thoughts = [block.text.strip() for block in blocks if block.kind == THINK]
         raise LLMSelected(
             {
@@ -136,4 +130,4 @@ class FirstLLM(TrajectoryObserver):
 
     def on_result(self, result: CallResult) -> None:
         """Hands the call to ``on_call_end``."""
-        self._on_call_end(result)
+        self.on_call_end(result)
