@@ -43,6 +43,7 @@ Answer = Callable[[StreamObserver], Coroutine[Any, Any, Trajectory]]
 _CHAT_PATH, _ROUTE_PATH = "/v1/chat/completions", "/route"
 _OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
+_MAX_BODY_BYTES = 1 << 20
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
 
@@ -63,7 +64,7 @@ class RouterServer:
         """Starts to listen; returns the base URL for clients."""
         config = self._config
         app = web.Application(
-            client_max_size=config.max_body_bytes,
+            client_max_size=_MAX_BODY_BYTES,
             middlewares=[self._respond, self._authenticate],
         )
         app.add_routes(
@@ -177,7 +178,7 @@ class RouterServer:
         return model_card(self._config.model_name, self._started, self._router.settings)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        chat = parse_chat_request(await request.read()).of_model(self._config.model_name)
+        chat = parse_chat_request(await request.read(), self._config.model_name)
         router, settings = self._router, self._router.settings
         fitted = fit_conversation(
             chat.conversation, router.prompt_length, settings.max_start_length, settings.tags

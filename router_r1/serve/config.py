@@ -24,10 +24,8 @@ server listens on this machine only. The last user message of a conversation is 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where and for whom to serve; the command line's help says what most of it is.
-
-    ``api_key`` is what clients must send, None asks for none; ``max_body_bytes`` is of a request.
-    """
+    """Where and for whom to serve, as the help of the command line says; clients must send
+    ``api_key``, None asks for none."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -35,7 +33,6 @@ class ServerConfig:
     api_key: str | None = None
     max_concurrency: int = field(default=64, metadata=POSITIVE)
     max_queue: int = field(default=256, metadata=NOT_NEGATIVE)
-    max_body_bytes: int = 1 << 20
     shutdown_grace_s: float = field(default=30.0, metadata=POSITIVE)
 
     def __post_init__(self) -> None:

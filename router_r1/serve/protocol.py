@@ -11,7 +11,7 @@ import json
 import time
 import uuid
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -56,46 +56,21 @@ class ChatRequest:
     """What a client asks for.
 
     Attributes:
-        model: its name.
         conversation: from which the router's question is made.
         stream, include_usage: whether to stream, and to end the stream with the usage.
         options: those of :class:`RolloutOptions` that it sets; the others are the server's own.
             Equal requests with equal seeds are sampled alike.
-        cost_coe: what cost counts beside a right answer, in [0, 1]; from the field of that name, or
-            from the model's (see :meth:`of_model`); None leaves it to the server's own settings.
+        cost_coe: what cost counts beside a right answer, in [0, 1]; None leaves it to the server's
+            own settings.
         warnings: fields that are ignored.
     """
 
-    model: str
     conversation: Conversation
     stream: bool = False
     include_usage: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
-
-    def of_model(self, served: str) -> ChatRequest:
-        """The same for the model that is served, which ``name@0.6`` asks with a ``cost_coe``.
-
-        Raises:
-            APIError: 404 for another model; 400 for a weight outside [0, 1], and for two.
-        """
-        if self.model == served:
-            return self
-        name, separator, text = self.model.rpartition("@")
-        if name != served or not separator:
-            raise unknown_model(self.model, served)
-        try:
-            cost_coe = float(text)
-        except ValueError:
-            raise unknown_model(self.model, served) from None
-        if not 0.0 <= cost_coe <= 1.0:
-            raise malformed(f"the model {self.model!r} must end in @ and {_COST_COE}", "model")
-        if self.cost_coe not in (None, cost_coe):
-            raise malformed(
-                f"cost_coe is {self.cost_coe:g}, and {cost_coe:g} in the model's name", "cost_coe"
-            )
-        return replace(self, model=served, cost_coe=cost_coe)
 
 
 class _StreamOptions(BaseModel, strict=True):
@@ -152,11 +127,11 @@ def read_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Reads a request's body.
+def parse_chat_request(body: bytes, served: str) -> ChatRequest:
+    """Reads a request's body; ``served`` is the model's name.
 
     Raises:
-        APIError: 400, naming the field at fault.
+        APIError: 400, naming the field at fault; 404 for another model.
     """
     data = read_object(body)
     try:
@@ -173,14 +148,33 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if read.top_k == 0:  # servers differ in what switches it off
         options["top_k"] = -1
     return ChatRequest(
-        model=read.model,
         conversation=read_conversation(read.messages),
         stream=bool(read.stream),
         include_usage=bool(read.stream_options and read.stream_options.include_usage),
         options=options,
-        cost_coe=read.cost_coe,
+        cost_coe=_cost_coe(read, served),
         warnings=unknown_fields(data, _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS),
     )
+
+
+def _cost_coe(read: _Body, served: str) -> float | None:
+    """From the field of that name, or from that of the model: ``served@0.6``."""
+    if read.model == served:
+        return read.cost_coe
+    name, separator, text = read.model.rpartition("@")
+    if name != served or not separator:
+        raise unknown_model(read.model, served)
+    try:
+        cost_coe = float(text)
+    except ValueError:
+        raise unknown_model(read.model, served) from None
+    if not 0.0 <= cost_coe <= 1.0:
+        raise malformed(f"the model {read.model!r} must end in @ and {_COST_COE}", "model")
+    if read.cost_coe not in (None, cost_coe):
+        raise malformed(
+            f"cost_coe is {read.cost_coe:g}, and {cost_coe:g} in the model's name", "cost_coe"
+        )
+    return cost_coe
 
 
 def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:

@@ -32,7 +32,8 @@ USER = {"role": "user", "content": "Who is x?"}
 
 
 def parse(**fields: Any) -> ChatRequest:
-    return parse_chat_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
+    body = json.dumps({"model": "m", "messages": [USER], **fields})
+    return parse_chat_request(body.encode(), served="m")
 
 
 def asked_by(chat: ChatRequest, longest: int = 1000, tags: Tags = DEFAULT_TAGS) -> Fitted:
@@ -183,7 +184,6 @@ def test_every_option_is_read() -> None:
         cost_coe=0.25,
         user="me",
     ) == ChatRequest(
-        "m",
         Conversation("Who is x?"),
         stream=True,
         include_usage=True,
@@ -205,8 +205,7 @@ def test_what_a_client_sets_goes_over_the_servers_own_options() -> None:
 def test_a_models_name_may_say_what_cost_counts(
     model: str, field: float | None, weight: float | None
 ) -> None:
-    chat = parse(model=model, cost_coe=field).of_model("m")
-    assert (chat.model, chat.cost_coe) == ("m", weight)
+    assert parse(model=model, cost_coe=field).cost_coe == weight
 
 
 @pytest.mark.parametrize(
@@ -225,7 +224,7 @@ def test_a_models_name_that_says_something_else_is_refused(
     model: str, field: float | None, status: int, param: str
 ) -> None:
     with pytest.raises(APIError) as caught:
-        parse(model=model, cost_coe=field).of_model("m")
+        parse(model=model, cost_coe=field)
     assert (caught.value.status, caught.value.param) == (status, param)
 
 
@@ -276,7 +275,7 @@ def test_what_cannot_be_served_is_refused_by_name(fields: dict[str, Any], param:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_malformed(body: bytes) -> None:
     with pytest.raises(APIError, match="body"):
-        parse_chat_request(body)
+        parse_chat_request(body, served="m")
 
 
 TURNS = (
