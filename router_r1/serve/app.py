@@ -18,7 +18,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -30,10 +31,10 @@ from router_r1.serve.config import ServerConfig
 from router_r1.serve.conversation import fit_conversation
 from router_r1.serve.errors import APIError, malformed, too_long, unknown_model
 from router_r1.serve.metrics import Metrics
-from router_r1.serve.page import page_response
 from router_r1.serve.protocol import Completion, parse_chat_request
 from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
+from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
 from verl.trajectory import Trajectory
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
@@ -46,6 +47,14 @@ _CLIENT_WENT_AWAY = 499
 _MAX_BODY_BYTES = 1 << 20
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
+_CHAT = Path(__file__).parent / "chat"
+_PAGE_HEADERS = {
+    # What the page's own policy cannot say: no other site may show it in a frame.
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
 class RouterServer:
@@ -152,7 +161,7 @@ class RouterServer:
     # -- endpoints --------------------------------------------------------------------------
 
     async def _page(self, _: web.Request) -> web.Response:
-        return page_response()
+        return web.Response(text=chat_page(), content_type="text/html", headers=_PAGE_HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:
         if self._engine_died:
@@ -233,6 +242,14 @@ class RouterServer:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+@cache
+def chat_page() -> str:
+    """The page as HTML. It is the same for everyone, holds no key and no setting, loads nothing,
+    and may speak to its own server only."""
+    styles = [THEME, TRAJECTORY_STYLE, _CHAT / "page.css"]
+    return inline_page(_CHAT / "page.html", _CHAT / "page.js", styles, "connect-src 'self'")
 
 
 async def _send_chunks(
