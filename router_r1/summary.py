@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 from router_r1.config import RouterConfig
 from router_r1.pool.ledger import Account, Ledger
@@ -183,11 +183,8 @@ def _by_cost_coe(result: ValidationResult | None, oracle: Oracle | None) -> list
 
 def _table(title: str, names: str, *figures: str) -> Table:
     """An empty table with a column of names and columns of figures."""
-    table = Table(title=title, title_justify="left")
-    table.add_column(names)
-    for column in figures:
-        table.add_column(column, justify="right")
-    return table
+    columns = (Column(figure, justify="right") for figure in figures)
+    return Table(names, *columns, title=title, title_justify="left")
 
 
 def _print_by_cost_coe(rows: list[dict[str, Any]]) -> None:

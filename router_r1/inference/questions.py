@@ -75,17 +75,13 @@ def _from_lines(lines: Iterable[str], source: str, json_lines: bool | None) -> l
         if not text:
             continue
         if json_lines or (json_lines is None and text.startswith("{")):
-            questions.append(_from_json(text, f"{source}, line {number}"))
-        else:
-            questions.append(text)
+            where = f"{source}, line {number}"
+            try:
+                text = _question_of(json.loads(text), where)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where} is not JSON: {error}") from error
+        questions.append(text)
     return questions
-
-
-def _from_json(line: str, where: str) -> str:
-    try:
-        return _question_of(json.loads(line), where)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not JSON: {error}") from error
 
 
 def _question_of(row: Any, where: str) -> str:

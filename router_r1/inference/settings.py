@@ -80,10 +80,7 @@ def resolve(arguments: RouterArguments) -> RouterSettings:
     model_path = arguments.model_path or default_model(Path.cwd(), PROJECT_ROOT)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
-    # What a training run records or may spend is its own business.
-    pool = given_pool or replace(
-        _trained_pool(trained), recording=RecordingConfig(), budget_usd=None
-    )
+    pool = given_pool or _trained_pool(trained)
     if api_base := arguments.api_base or trained.api_base:
         pool = replace(pool, api_base=api_base)
     data = trained.data
@@ -130,13 +127,14 @@ def resolve(arguments: RouterArguments) -> RouterSettings:
 
 
 def _trained_pool(trained: RouterConfig) -> PoolConfig:
-    """As the file has it, without the LLMs that training held out."""
+    """As the file has it, without the LLMs that training held out; what the run recorded or might
+    spend was its own business."""
     held_out = () if trained.offer is None else trained.offer.held_out
     llms = [
         replace(llm, in_prompt=llm.in_prompt and llm.name not in held_out)
         for llm in trained.pool.llms
     ]
-    return replace(trained.pool, llms=llms)
+    return replace(trained.pool, llms=llms, recording=RecordingConfig(), budget_usd=None)
 
 
 def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None:
