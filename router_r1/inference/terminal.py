@@ -73,12 +73,12 @@ class TerminalView(TrajectoryObserver):
     def on_text(self, delta: str) -> None:
         """Prints it under the label of its section."""
         for section, text in self._reader.push(delta):
-            self._write(section, _printable(text))
+            self._write(section, text)
 
     def on_turn_end(self, action: Action) -> None:
         """Ends the turn's last section, and says what is wrong with its action."""
         for section, text in self._reader.end():
-            self._write(section, _printable(text))
+            self._write(section, text)
         self._end_section()
         if action.kind == "invalid":
             self._line("", "", _INVALID[action.reason], "yellow")
@@ -90,13 +90,13 @@ class TerminalView(TrajectoryObserver):
 
     def on_result(self, result: CallResult) -> None:
         """Prints latency, tokens and cost of a call, or how it failed."""
-        name, latency = _printable(result.llm), seconds(result.latency_s)
+        latency = seconds(result.latency_s)
         if result.outcome is not Outcome.OK:
             reason = result.outcome.value.replace("_", " ")
-            self._line("call", "bold red", f"{name} failed: {reason}, {latency}", "red")
+            self._line("call", "bold red", f"{result.llm} failed: {reason}, {latency}", "red")
             return
         parts = (
-            name,
+            result.llm,
             latency,
             f"{result.prompt_tokens} + {result.completion_tokens} tokens",
             f"cost {result.cost:.4g}",
@@ -117,7 +117,8 @@ class TerminalView(TrajectoryObserver):
         parts += [f"{tokens} tokens", f"cost {record.cost:.4g}", dollars(record.dollars)]
         self._line("total", "dim", " · ".join(parts), "dim")
 
-    def _write(self, section: str, text: str) -> None:
+    def _write(self, section: str, delta: str) -> None:
+        text = _printable(delta)
         if section != self._shown:
             self._end_section()
             if not text.strip():

@@ -73,20 +73,15 @@ class RouterServer:
         """Starts to listen; returns the base URL for clients."""
         config = self._config
         app = web.Application(
-            client_max_size=_MAX_BODY_BYTES,
-            middlewares=[self._respond, self._authenticate],
+            client_max_size=_MAX_BODY_BYTES, middlewares=[self._respond, self._authenticate]
         )
-        app.add_routes(
-            [
-                web.get("/", self._page),
-                web.post(_CHAT_PATH, self._chat),
-                web.post(_ROUTE_PATH, self._route),
-                web.get("/v1/models", self._models),
-                web.get("/v1/models/{model}", self._model),
-                web.get("/metrics", self._metrics_page),
-                web.get("/health", self._health),
-            ]
-        )
+        app.router.add_get("/", self._page)
+        app.router.add_post(_CHAT_PATH, self._chat)
+        app.router.add_post(_ROUTE_PATH, self._route)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{model}", self._model)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
             app,
             access_log=None,
