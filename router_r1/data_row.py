@@ -12,28 +12,22 @@ from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth
 
 
 def question(row: Mapping[str, Any]) -> str | None:
-    """``extra_info.question``, the question without any prompt around it; None if absent or
-    blank.
-
-    Raises:
-        RowError: if it is no text.
-    """
+    """``extra_info.question``, the question without any prompt around it; None if absent or blank,
+    :class:`RowError` if it is no text."""
     return bare_prompt(row, QuestionRecord.prompt_name)
 
 
 def check_routing_row(
     row: Row, normalization: str, needs_question: bool = False, most_cost_coe: float | None = None
 ) -> None:
-    """Refuses a row that no answer could be right for, whose question is no text, whose weight of
-    cost cannot be used, or whose domains are no list of texts.
+    """Raises a :class:`RowError`, which names the field, for a row that no answer could be right
+    for, whose question is no text, whose weight of cost cannot be used, or whose domains are no
+    list of texts.
 
     Args:
         needs_question: whether a row without ``extra_info.question`` is refused as well.
         most_cost_coe: the largest weight of cost that a row may bring; None for a run whose prompts
             do not state one, where it may bring none.
-
-    Raises:
-        RowError: naming the field.
     """
     if question(row) is None and needs_question:
         raise RowError(

@@ -50,11 +50,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Tags:
-    """The four tags; ``route`` is the name of the one that asks an LLM.
-
-    Raises:
-        ConfigError: for a name that is not among :data:`ROUTE_TAGS`.
-    """
+    """The four tags; ``route``, one of :data:`ROUTE_TAGS`, names the one that asks an LLM."""
 
     route: str = "search"
 

@@ -22,11 +22,7 @@ from verl.utils.rows import Messages, Row
 
 
 class RoutingTask(Task):
-    """Trains a router over a pool.
-
-    Raises:
-        ConfigError: if the reward's function is not there.
-    """
+    """Trains a router over a pool; to be made, it needs the reward's function to be there."""
 
     config_class = RouterConfig
     record_class = RoutedTrajectory

@@ -33,7 +33,8 @@ Results go to standard output, everything else to standard error.
 class RouterArguments:
     """What the user chose; None leaves it to :func:`router_r1.inference.settings.resolve`.
 
-    Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`.
+    Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`. A value out of its range is a
+    :class:`ConfigError`.
     """
 
     model_path: str | None = None
@@ -60,11 +61,7 @@ class RouterArguments:
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
-        """Picks the shared arguments out of a parsed command line.
-
-        Raises:
-            ConfigError: for a value out of its range.
-        """
+        """Picks the shared arguments out of a parsed command line."""
         return cls(**{own.name: getattr(namespace, own.name) for own in fields(cls)})
 
 

@@ -151,11 +151,7 @@ def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None
 
 def default_model(*roots: Path) -> str:
     """The newest checkpoint of the run that saved last, else the policy of the cold start, in the
-    first of the folders that has one.
-
-    Raises:
-        UserError: if there is neither.
-    """
+    first of the folders that has one; :class:`UserError` if none has."""
     for root in roots:
         found = (find_newest_actor(run) for run in (root / "outputs").glob("*"))
         actors = [actor for actor in found if actor is not None]

@@ -21,11 +21,7 @@ class Admission:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Waits for a place and holds it.
-
-        Raises:
-            APIError: 429 if the queue is full.
-        """
+        """Waits for a place and holds it; raises an :class:`APIError` 429 if the queue is full."""
         if self._running.locked() and self._metrics.queued >= self._max_queue:
             raise APIError(
                 429,

@@ -75,11 +75,8 @@ def serving_parser(prog: str = "python -m router_r1.serve") -> argparse.Argument
 
 
 def server_config(namespace: argparse.Namespace) -> ServerConfig:
-    """Checks the server's arguments.
-
-    Raises:
-        UserError: for a value out of range, or an open door: a host beyond loopback without key.
-    """
+    """Checks the server's arguments: raises :class:`UserError` for a value out of range, or an open
+    door, which is a host beyond loopback without key."""
     config = ServerConfig(
         host=namespace.host,
         port=namespace.port,

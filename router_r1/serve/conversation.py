@@ -85,11 +85,7 @@ class Fitted(NamedTuple):
 
 
 def read_conversation(messages: Any) -> Conversation:
-    """Reads the ``messages`` of a request.
-
-    Raises:
-        APIError: 400, naming ``messages``, if one of them cannot be used.
-    """
+    """Reads the ``messages`` of a request; an :class:`APIError` 400 names what cannot be used."""
     if not isinstance(messages, list) or not messages:
         raise malformed("messages must be a list with at least one message", "messages")
     spoken = [_read_message(message) for message in messages]

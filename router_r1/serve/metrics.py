@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -26,11 +28,11 @@ class Metrics:
         self.in_flight = 0
         self.queued = 0
         self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
+        counter = partial(Counter, registry=registry)
+        self._requests = counter(
             "router_r1_requests",
             "Requests of answers and routes by HTTP status (499: the client went away).",
             ["status"],
-            registry=registry,
         )
         Gauge(
             "router_r1_requests_in_flight", "Requests under way.", registry=registry
@@ -44,18 +46,11 @@ class Metrics:
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self._calls = Counter(
-            "router_r1_pool_calls",
-            "Calls of the pool's LLMs by outcome.",
-            ["llm", "outcome"],
-            registry=registry,
+        self._calls = counter(
+            "router_r1_pool_calls", "Calls of the pool's LLMs by outcome.", ["llm", "outcome"]
         )
-        self._tokens = Counter(
-            "router_r1_pool_tokens", "Tokens billed by the pool.", ["kind"], registry=registry
-        )
-        self._dollars = Counter(
-            "router_r1_pool_dollars", "What the calls of the pool cost.", registry=registry
-        )
+        self._tokens = counter("router_r1_pool_tokens", "Tokens billed by the pool.", ["kind"])
+        self._dollars = counter("router_r1_pool_dollars", "What the calls of the pool cost.")
 
     def count_request(self, status: int, seconds: float) -> None:
         """A request ended; status 499 is a client that went away."""

@@ -113,11 +113,7 @@ _WANTED = {
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
-
-    Raises:
-        APIError: 400, if there is none.
-    """
+    """The JSON object in a body; raises an :class:`APIError` 400 if there is none."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:

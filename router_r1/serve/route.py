@@ -41,11 +41,7 @@ class RouteRequest:
 
 
 def parse_route_request(body: bytes) -> RouteRequest:
-    """Reads a request's body.
-
-    Raises:
-        APIError: 400, naming the field at fault.
-    """
+    """Reads a request's body; an :class:`APIError` 400 names the field at fault."""
     data = read_object(body)
     query = data.get(_QUERY)
     if not isinstance(query, str) or not query.strip():
