@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+import prometheus_client as prometheus
 
 from router_r1.pool.outcome import CallResult, Outcome
 
 _BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _UNKNOWN_LLM = "unknown"
-disable_created_metrics()  # a series of times beside every series
+prometheus.disable_created_metrics()  # a series of times beside every series
 
 
 class Metrics:
@@ -27,20 +20,20 @@ class Metrics:
     def __init__(self) -> None:
         self.in_flight = 0
         self.queued = 0
-        self._registry = registry = CollectorRegistry()
-        counter = partial(Counter, registry=registry)
+        self._registry = registry = prometheus.CollectorRegistry()
+        counter = partial(prometheus.Counter, registry=registry)
         self._requests = counter(
             "router_r1_requests",
             "Requests of answers and routes by HTTP status (499: the client went away).",
             ["status"],
         )
-        Gauge(
+        prometheus.Gauge(
             "router_r1_requests_in_flight", "Requests under way.", registry=registry
         ).set_function(lambda: self.in_flight)
-        Gauge("router_r1_requests_queued", "Requests that wait.", registry=registry).set_function(
-            lambda: self.queued
-        )
-        self._seconds = Histogram(
+        prometheus.Gauge(
+            "router_r1_requests_queued", "Requests that wait.", registry=registry
+        ).set_function(lambda: self.queued)
+        self._seconds = prometheus.Histogram(
             "router_r1_request_seconds",
             "Seconds from a request to its end.",
             buckets=_BUCKETS_S,
@@ -68,4 +61,4 @@ class Metrics:
 
     def render(self) -> str:
         """All series in Prometheus' text format."""
-        return generate_latest(self._registry).decode()
+        return prometheus.generate_latest(self._registry).decode()
