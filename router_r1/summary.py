@@ -59,8 +59,8 @@ def write_summary(
     Rows that cannot be known are null: random, best_single and oracle outside the embedded world,
     or where questions are offered members of the pool that the world does not play; best_single
     where they are offered different LLMs; untrained without a first validation, trained without a
-    later one. A router of several weights of cost has a row for each, in
-    ``by_cost_coe``; its oracle above is that of the least.
+    later one. A router of several weights of cost has a row for each, in ``by_cost_coe``; its
+    oracle above is that of the least.
     """
     rows: dict[str, dict[str, float] | None] = dict.fromkeys(_LABELS)
     first, last = report.first_validation, report.last_validation

@@ -54,12 +54,9 @@ class RoutingSurroundings(Surroundings):
         return self.agent.client
 
     def check(self) -> None:
-        """Asks the pool's endpoints, and writes the embedded world's parquet files.
-
-        Raises:
-            PoolUnreachableError: if an endpoint does not answer.
-            DataError: for the corpus of a tool that cannot be used.
-        """
+        """Asks the pool's endpoints, and writes the embedded world's parquet files; raises
+        ``PoolUnreachableError`` if an endpoint does not answer, ``DataError`` for the corpus of a
+        tool that cannot be used."""
         check_tools(self.pool)
         if not self.pool.needs_server:
             asyncio.run(check_endpoints(self.pool, self._config.api_key))

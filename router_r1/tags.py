@@ -99,14 +99,12 @@ class Tags:
         return text[: min(ends)] if ends else text
 
     def neutralise(self, reply: str, controls: tuple[str, ...] = ()) -> tuple[str, int]:
-        """Takes the power out of tags and control tokens in a reply.
+        """Takes the power out of tags and control tokens in a reply; gives the harmless text, and
+        how many of them there were.
 
         Angle brackets of the four tags and of ``<|…|>`` become round ones; the tokenizer's own
         control tokens (``controls``, e.g. ``</s>``) go the same way; control characters other than
         tab and newline are dropped.
-
-        Returns:
-            The harmless text, and how many tags and control tokens were neutralised.
         """
         text = _CONTROL_CHARACTER.sub("", reply)
         names = "|".join(self.names)

@@ -121,10 +121,8 @@ class Router:
 
 @contextmanager
 def open_router(settings: RouterSettings) -> Iterator[Router]:
-    """Starts pool (if it is the embedded one) and engine, and ends them afterwards.
-
-    Raises:
-        UserError: if the pool does not answer, or a tool's corpus or the model cannot be used.
+    """Starts pool (if it is the embedded one) and engine, and ends them afterwards; raises
+    :class:`UserError` if the pool does not answer, or a tool's corpus or the model cannot be used.
     """
     with ExitStack() as stack:
         pool, world = settings.pool, settings.world

@@ -72,11 +72,8 @@ class RouterSettings:
 
 def resolve(arguments: RouterArguments) -> RouterSettings:
     """The settings that the arguments mean; a trained model is sought in the folder we are in, then
-    in the repository.
-
-    Raises:
-        UserError: if there is no such model or pool, or values contradict each other.
-    """
+    in the repository. Raises :class:`UserError` if there is no such model or pool, or values
+    contradict each other."""
     model_path = arguments.model_path or default_model(Path.cwd(), PROJECT_ROOT)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)

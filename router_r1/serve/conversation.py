@@ -110,12 +110,9 @@ def fit_conversation(
     conversation: Conversation, prompt_length: Callable[[str], int], longest: int, tags: Tags
 ) -> Fitted:
     """The question that a conversation puts to a router, whose longest prompt has ``longest``
-    tokens; ``prompt_length`` gives those of the prompt that a question makes.
-
-    Raises:
-        APIError: 400, if the question is too long with the system message alone. One without a
-            system message is not measured.
-    """
+    tokens; ``prompt_length`` gives those of the prompt that a question makes. Raises an
+    :class:`APIError` 400 if the question is too long with the system message alone; one without a
+    system message is not measured."""
     conversation = conversation.without_tags(tags)
     turns = conversation.turns
     starts = [0, *(i for i, turn in enumerate(turns) if i and turn.role == USER), len(turns)]

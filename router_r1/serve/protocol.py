@@ -124,11 +124,8 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def parse_chat_request(body: bytes, served: str) -> ChatRequest:
-    """Reads a request's body; ``served`` is the model's name.
-
-    Raises:
-        APIError: 400, naming the field at fault; 404 for another model.
-    """
+    """Reads a request's body; an :class:`APIError` 400 names the field at fault, a 404 a model that
+    is not ``served``."""
     data = read_object(body)
     try:
         read = _Body.model_validate(data)

@@ -1,8 +1,8 @@
 """``POST /route``: which LLM the router would ask, without asking it.
 
-The request is ``{"query": …}``, for a router that is told what cost counts also with
-``cost_coe``; the answer ``{"selected_model": …, "thinking": …,
-"full_response": …}``, as the Router-R1 client of vLLM's semantic router has them.
+The request is ``{"query": …}``, for a router that is told what cost counts also with ``cost_coe``;
+the answer ``{"selected_model": …, "thinking": …, "full_response": …}``, as the Router-R1 client of
+vLLM's semantic router has them.
 
 Guarantees: ``selected_model`` is the LLM of the trajectory's first valid call, by its name in the
 pool; it is not asked, and nothing follows that call. Tools that the router calls before it are
@@ -59,10 +59,7 @@ async def select_llm(
 ) -> dict[str, Any]:
     """Lets the router think until it calls an LLM, and gives the body that says which; to be
     awaited on the router's event loop. ``on_call_end`` gets the result of each call of a tool.
-
-    Raises:
-        APIError: 400 if the query is too long, 422 if the router calls no LLM.
-    """
+    Raises an :class:`APIError` 400 if the query is too long, 422 if the router calls no LLM."""
     try:
         rollout = router.request(asked.query, asked.cost_coe)
     except QuestionTooLongError as error:
