@@ -117,13 +117,9 @@ def write_summary(
 def next_commands(
     output_dir: Path, question: str, best: KeepBestConfig | None = None
 ) -> list[tuple[str, str]]:
-    """What to try once a router is trained: commands, ready to be copied, and what each does.
-
-    Args:
-        output_dir: of the run; without a checkpoint there is no router to ask.
-        question: to ask it.
-        best: which checkpoint is the router; None takes the newest.
-    """
+    """What to try once a router is trained: commands, ready to be copied, and what each does. In a
+    run without a checkpoint there is no router to ask ``question``; ``best`` says which checkpoint
+    is the router, None takes the newest."""
     program = _PROGRAM if shutil.which(_PROGRAM) else _from_here(Path(sys.prefix, "bin", _PROGRAM))
     commands = []
     with suppress(UserError):

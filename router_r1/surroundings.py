@@ -31,13 +31,8 @@ from verl.utils.checklist import CheckLine
 
 
 class RoutingSurroundings(Surroundings):
-    """Of a routing task.
-
-    Attributes:
-        pool: with the endpoint in force.
-        agent: the routing loop, once the task has made it.
-        cold_start_seconds: that the first policy took.
-    """
+    """Of a routing task: ``pool`` has the endpoint in force, ``agent`` is the routing loop once the
+    task has made it, and the first policy took ``cold_start_seconds``."""
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config

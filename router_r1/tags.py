@@ -34,13 +34,9 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """A complete pair of tags.
-
-    Attributes:
-        kind: one of :data:`KINDS`; the routing tag's is ``search``, whatever its name.
-        text: between the tags.
-        start, end: of the block, tags included, in the text it stands in.
-    """
+    """A complete pair of tags and the text between them; ``kind`` is one of :data:`KINDS`, the
+    routing tag's is ``search``, whatever its name; ``start`` and ``end`` are those of the block,
+    tags included, in the text it stands in."""
 
     kind: str
     text: str

@@ -29,7 +29,6 @@ from verl.trainer.launch import CONFIG_FOLDER, compose_config
 from verl.utils.checkpoints import config_of_run, find_newest_actor
 from verl.utils.device import resolve_device
 
-PROJECT_ROOT = CONFIG_FOLDER.parent
 _COLD_START_MARK = "cold_start.json"
 
 
@@ -74,7 +73,7 @@ def resolve(arguments: RouterArguments) -> RouterSettings:
     """The settings that the arguments mean; a trained model is sought in the folder we are in, then
     in the repository. Raises :class:`UserError` if there is no such model or pool, or values
     contradict each other."""
-    model_path = arguments.model_path or default_model(Path.cwd(), PROJECT_ROOT)
+    model_path = arguments.model_path or default_model(Path.cwd(), CONFIG_FOLDER.parent)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
     pool = given_pool or _trained_pool(trained)

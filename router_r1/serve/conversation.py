@@ -45,14 +45,9 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a client has sent.
-
-    Attributes:
-        question: the last user message.
-        instructions: system messages before it.
-        turns: user and assistant messages before it; none is blank.
-        warnings: what of the messages was not read.
-    """
+    """What a client has sent: ``question`` is the last user message; system messages before it are
+    ``instructions``, user and assistant messages before it ``turns``, and none of them is blank;
+    ``warnings`` say what was not read."""
 
     question: str
     instructions: tuple[str, ...] = ()

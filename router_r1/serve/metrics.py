@@ -22,17 +22,16 @@ class Metrics:
         self.queued = 0
         self._registry = registry = prometheus.CollectorRegistry()
         counter = partial(prometheus.Counter, registry=registry)
+        gauge = partial(prometheus.Gauge, registry=registry)
         self._requests = counter(
             "router_r1_requests",
             "Requests of answers and routes by HTTP status (499: the client went away).",
             ["status"],
         )
-        prometheus.Gauge(
-            "router_r1_requests_in_flight", "Requests under way.", registry=registry
-        ).set_function(lambda: self.in_flight)
-        prometheus.Gauge(
-            "router_r1_requests_queued", "Requests that wait.", registry=registry
-        ).set_function(lambda: self.queued)
+        in_flight = gauge("router_r1_requests_in_flight", "Requests under way.")
+        in_flight.set_function(lambda: self.in_flight)
+        queued = gauge("router_r1_requests_queued", "Requests that wait.")
+        queued.set_function(lambda: self.queued)
         self._seconds = prometheus.Histogram(
             "router_r1_request_seconds",
             "Seconds from a request to its end.",

@@ -37,12 +37,8 @@ Event = dict[str, Any]
 
 @dataclass
 class StreamObserver(TrajectoryObserver):
-    """Passes on the reasoning as soon as it is certain, and the events.
-
-    Attributes:
-        tell: gets a piece of the reasoning, an event, or both; the other is "" or None.
-        on_call_end: gets each call's result.
-    """
+    """Passes on the reasoning as soon as it is certain, and the events. ``tell`` gets a piece of
+    the reasoning, an event, or both; what it does not get is "" or None."""
 
     tell: Callable[[str, Event | None], None]
     on_call_end: Callable[[CallResult], None]
