@@ -75,13 +75,8 @@ class RouterConfig(PPOConfig):
 
     @property
     def setting(self) -> Setting:
-        """What the first policy is taught for; there must be a world.
-
-        Raises:
-            ConfigError: if there is none.
-        """
-        if self.world is None:
-            raise ConfigError("there is no embedded world to teach a policy for; set world")
+        """What the first policy is taught for; there must be a world."""
+        assert self.world is not None
         return Setting.of(
             self.world,
             self.pool,

@@ -12,49 +12,41 @@ from verl.utils.rows import Row, RowError, bare_prompt, extra_info, ground_truth
 
 
 def question(row: Mapping[str, Any]) -> str | None:
-    """``extra_info.question``, the question without any prompt around it; None if absent or
-    blank.
-
-    Raises:
-        RowError: if it is no text.
-    """
+    """``extra_info.question``, the question without any prompt around it; None if absent or blank,
+    :class:`RowError` if it is no text."""
     return bare_prompt(row, QuestionRecord.prompt_name)
 
 
 def check_routing_row(
     row: Row, normalization: str, needs_question: bool = False, most_cost_coe: float | None = None
 ) -> None:
-    """Refuses a row that no answer could be right for, whose question is no text, whose weight of
-    cost cannot be used, or whose domains are no list of texts.
+    """Raises a :class:`RowError`, which names the field, for a row that no answer could be right
+    for, whose question is no text, whose weight of cost cannot be used, or whose domains are no
+    list of texts.
 
     Args:
-        row: of a data file.
-        normalization: of answers.
         needs_question: whether a row without ``extra_info.question`` is refused as well.
         most_cost_coe: the largest weight of cost that a row may bring; None for a run whose prompts
             do not state one, where it may bring none.
-
-    Raises:
-        RowError: naming the field.
     """
     if question(row) is None and needs_question:
         raise RowError(
             f"extra_info.{QuestionRecord.prompt_name}",
             "must hold the question, for this run writes each question's own prompt",
         )
-    weight = own_weight(row)
-    if weight is not None and most_cost_coe is None:
-        raise RowError(
-            f"extra_info.{FIELD}",
-            f"is {weight:g}, but this run tells the policy no weight of cost; set "
-            "state_cost_coe=true, or drop the field",
-        )
-    if weight is not None and most_cost_coe is not None and weight > most_cost_coe:
-        raise RowError(
-            f"extra_info.{FIELD}",
-            f"is {weight:g}, and with the weight of latency more than 1; at most "
-            f"{most_cost_coe:g} is left",
-        )
+    if (weight := own_weight(row)) is not None:
+        if most_cost_coe is None:
+            raise RowError(
+                f"extra_info.{FIELD}",
+                f"is {weight:g}, but this run tells the policy no weight of cost; set "
+                "state_cost_coe=true, or drop the field",
+            )
+        if weight > most_cost_coe:
+            raise RowError(
+                f"extra_info.{FIELD}",
+                f"is {weight:g}, and with the weight of latency more than 1; at most "
+                f"{most_cost_coe:g} is left",
+            )
     answers = ground_truth(row)
     if not any(normalize_answer(answer, normalization) for answer in answers):
         raise RowError(
@@ -62,9 +54,8 @@ def check_routing_row(
             f"holds only punctuation, which no answer matches: {shown(answers)}",
         )
     domains = extra_info(row).get("domains")
-    if domains is None:
-        return
-    if not isinstance(domains, list) or not all(isinstance(name, str) for name in domains):
+    is_list_of_texts = isinstance(domains, list) and all(isinstance(name, str) for name in domains)
+    if domains is not None and not is_list_of_texts:
         raise RowError(
             "extra_info.domains", f"must be a list of texts, or absent; got {shown(domains)}"
         )

@@ -31,11 +31,8 @@ class CostPreference:
 
     @classmethod
     def read(cls, setting: Any) -> CostPreference:
-        """From the configuration's ``cost_coe``: a number, a list, or a range as "0..0.9".
-
-        Raises:
-            ConfigError: for anything else, and for weights outside [0, 1].
-        """
+        """From the configuration's ``cost_coe``: a number, a list, or a range as "0..0.9"; raises
+        :class:`ConfigError` for anything else, and for weights outside [0, 1]."""
         if isinstance(setting, str):
             return cls(_of_range(setting))
         listed = list(setting) if isinstance(setting, list | tuple) else [setting]
@@ -54,11 +51,7 @@ class CostPreference:
         return self.values[0]
 
     def of_row(self, row: Mapping[str, Any]) -> float:
-        """The weight of a data row's question: ``extra_info.cost_coe``, else drawn by the row.
-
-        Raises:
-            RowError: if the row names a weight that is none.
-        """
+        """The weight of a data row's question: :func:`own_weight`, else drawn by the row."""
         own = own_weight(row)
         if own is not None:
             return own
@@ -69,11 +62,8 @@ class CostPreference:
 
 
 def own_weight(row: Mapping[str, Any]) -> float | None:
-    """``extra_info.cost_coe`` of a row; None if it names none.
-
-    Raises:
-        RowError: if it is no number in [0, 1].
-    """
+    """``extra_info.cost_coe`` of a row; None if it names none, :class:`RowError` if it is no number
+    in [0, 1]."""
     value = extra_info(row).get(FIELD)
     if value is None:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,33 +41,23 @@ _ALARMS = (
 )
 
 
+@dataclass(frozen=True)
 class RoutingReports(Reports):
-    """Of a routing task.
+    """Of a routing task: what its pool's client has counted; ``scales`` gives those by which the
+    reward weighs costs and seconds from now on."""
 
-    Args:
-        config: of the run.
-        surroundings: whose pool's client has counted the calls.
-        scales: by which the reward weighs costs and seconds from now on.
-    """
-
-    def __init__(
-        self,
-        config: RouterConfig,
-        surroundings: RoutingSurroundings,
-        scales: Callable[[], RewardScales],
-    ) -> None:
-        self._config = config
-        self._surroundings = surroundings
-        self._scales = scales
+    config: RouterConfig
+    surroundings: RoutingSurroundings
+    scales: Callable[[], RewardScales]
 
     def metrics(self) -> dict[str, float]:
         """``pool/*``: how calls ended, and what was spent."""
-        client = self._surroundings.client
+        client = self.surroundings.client
         return client.ledger.collect_metrics() | client.health.collect_metrics()
 
     def running_totals(self) -> tuple[RunningTotal, ...]:
         """What the calls have cost; nothing for a pool that costs nothing."""
-        return spending_totals(self._surroundings.pool)
+        return spending_totals(self.surroundings.pool)
 
     def charts(self) -> Sequence[Chart]:
         """Reward, EM, cost, calls, entropy and KL."""
@@ -81,9 +71,9 @@ class RoutingReports(Reports):
 
     def facts(self) -> dict[str, Any]:
         """The pool, and what the reward weighs."""
-        config, scales = self._config, self._scales()
+        config, scales = self.config, self.scales()
         return {
-            "pool": self._surroundings.pool.name,
+            "pool": self.surroundings.pool.name,
             "reward_metric": config.reward.function or config.reward_metric,
             "cost_coe": config.cost_coe,
             "cost_scale": scales.cost and asdict(scales.cost),
@@ -97,15 +87,15 @@ class RoutingReports(Reports):
 
     def _never_trained(self) -> list[str]:
         """LLMs that this evaluation may offer a question and the run of its model never offered."""
-        offer, named = self._config.offer, self._config.evaluation.model_path
-        own = Path(self._config.trainer.default_local_dir) / "config.yaml"
+        offer, named = self.config.offer, self.config.evaluation.model_path
+        own = Path(self.config.trainer.default_local_dir) / "config.yaml"
         path = config_of_run(Path(named)) if named else own
         if offer is None or path is None or not path.is_file():
             return []
         trained: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
         seen = {llm["name"] for llm in trained["pool"]["llms"] if llm["in_prompt"]}
         seen -= set((trained["offer"] or {}).get("held_out", ()))
-        offered = {llm.name for llm in self._config.pool.offered} - set(offer.held_out)
+        offered = {llm.name for llm in self.config.pool.offered} - set(offer.held_out)
         return sorted(offered - seen)
 
     def evaluation(self, folder: Path) -> None:
@@ -114,11 +104,10 @@ class RoutingReports(Reports):
         from router_r1.evaluation.score_tables import print_results
 
         print_results(folder)
-        page = write_report(folder, Path(self._config.trainer.default_local_dir))
+        page = write_report(folder, Path(self.config.trainer.default_local_dir))
         console.print(f"report: {page}", highlight=False)
 
     def training(self, report: TrainingReport) -> None:
         """Writes ``summary.json`` and shows the end tables."""
-        surroundings = self._surroundings
-        seconds, ledger = surroundings.cold_start_seconds, surroundings.client.ledger
-        write_summary(report, self._config, seconds, ledger, self._scales())
+        seconds, ledger = self.surroundings.cold_start_seconds, self.surroundings.client.ledger
+        write_summary(report, self.config, seconds, ledger, self.scales())

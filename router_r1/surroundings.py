@@ -31,13 +31,8 @@ from verl.utils.checklist import CheckLine
 
 
 class RoutingSurroundings(Surroundings):
-    """Of a routing task.
-
-    Attributes:
-        pool: with the endpoint in force.
-        agent: the routing loop, once the task has made it.
-        cold_start_seconds: that the first policy took.
-    """
+    """Of a routing task: ``pool`` has the endpoint in force, ``agent`` is the routing loop once the
+    task has made it, and the first policy took ``cold_start_seconds``."""
 
     def __init__(self, config: RouterConfig) -> None:
         self._config = config
@@ -54,12 +49,9 @@ class RoutingSurroundings(Surroundings):
         return self.agent.client
 
     def check(self) -> None:
-        """Asks the pool's endpoints, and writes the embedded world's parquet files.
-
-        Raises:
-            PoolUnreachableError: if an endpoint does not answer.
-            DataError: for the corpus of a tool that cannot be used.
-        """
+        """Asks the pool's endpoints, and writes the embedded world's parquet files; raises
+        ``PoolUnreachableError`` if an endpoint does not answer, ``DataError`` for the corpus of a
+        tool that cannot be used."""
         check_tools(self.pool)
         if not self.pool.needs_server:
             asyncio.run(check_endpoints(self.pool, self._config.api_key))

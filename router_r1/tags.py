@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from verl.config.validation import require_choice
 from verl.utils import control_tokens
@@ -34,13 +34,9 @@ _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 @dataclass(frozen=True)
 class Block:
-    """A complete pair of tags.
-
-    Attributes:
-        kind: one of :data:`KINDS`; the routing tag's is ``search``, whatever its name.
-        text: between the tags.
-        start, end: of the block, tags included, in the text it stands in.
-    """
+    """A complete pair of tags and the text between them; ``kind`` is one of :data:`KINDS`, the
+    routing tag's is ``search``, whatever its name; ``start`` and ``end`` are those of the block,
+    tags included, in the text it stands in."""
 
     kind: str
     text: str
@@ -50,11 +46,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Tags:
-    """The four tags; ``route`` is the name of the one that asks an LLM.
-
-    Raises:
-        ConfigError: for a name that is not among :data:`ROUTE_TAGS`.
-    """
+    """The four tags; ``route``, one of :data:`ROUTE_TAGS`, names the one that asks an LLM."""
 
     route: str = "search"
 
@@ -82,16 +74,16 @@ class Tags:
 
     def blocks(self, text: str) -> list[Block]:
         """All blocks, in order; a block inside another one is not looked for."""
-        return [self._block(match) for match in self._blocks.finditer(text)]
+        return [self._block(match) for match in _pairs(self.names).finditer(text)]
 
     def action(self, text: str) -> Block | None:
         """The first block that asks or answers; None if there is none."""
-        match = self._actions.search(text)
+        match = _pairs((self.route, ANSWER)).search(text)
         return None if match is None else self._block(match)
 
     def find(self, text: str) -> Iterator[re.Match[str]]:
         """Every tag; groups are the slash of a closing one ("" else) and its name."""
-        return self._tag.finditer(text)
+        return re.finditer(rf"<(/?)({'|'.join(self.names)})>", text)
 
     def are_paired(self, text: str) -> bool:
         """Whether each tag opens as often as it closes."""
@@ -103,19 +95,20 @@ class Tags:
         return text[: min(ends)] if ends else text
 
     def neutralise(self, reply: str, controls: tuple[str, ...] = ()) -> tuple[str, int]:
-        """Takes the power out of tags and control tokens in a reply.
+        """Takes the power out of tags and control tokens in a reply; gives the harmless text, and
+        how many of them there were.
 
         Angle brackets of the four tags and of ``<|…|>`` become round ones; the tokenizer's own
         control tokens (``controls``, e.g. ``</s>``) go the same way; control characters other than
         tab and newline are dropped.
-
-        Returns:
-            The harmless text, and how many tags and control tokens were neutralised.
         """
         text = _CONTROL_CHARACTER.sub("", reply)
+        names = "|".join(self.names)
+        # Two patterns of spaces side by side would share a run of spaces in as many ways as it has.
+        tag_like = re.compile(rf"<(\s*(?:/\s*)?(?:{names})\b[^>]{{0,64}})>", re.IGNORECASE)
         count = 0
         while True:  # replacing one can bring another into being
-            text, tags = self._tag_like.subn(r"(\1)", text)
+            text, tags = tag_like.subn(r"(\1)", text)
             text, disarmed = control_tokens.disarm(text, controls)
             if not tags + disarmed:
                 return text, count
@@ -124,26 +117,14 @@ class Tags:
     def _block(self, match: re.Match[str]) -> Block:
         return Block(self.kind(match.group(1)), match.group(2), match.start(), match.end())
 
-    @cached_property
-    def _blocks(self) -> re.Pattern[str]:
-        return re.compile(rf"<({'|'.join(self.names)})>(.*?)</\1>", re.DOTALL)
-
-    @cached_property
-    def _actions(self) -> re.Pattern[str]:
-        return re.compile(rf"<({self.route}|{ANSWER})>(.*?)</\1>", re.DOTALL)
-
-    @cached_property
-    def _tag(self) -> re.Pattern[str]:
-        return re.compile(rf"<(/?)({'|'.join(self.names)})>")
-
-    @cached_property
-    def _tag_like(self) -> re.Pattern[str]:
-        names = "|".join(self.names)
-        # Two patterns of spaces side by side would share a run of spaces in as many ways as it has.
-        return re.compile(rf"<(\s*(?:/\s*)?(?:{names})\b[^>]{{0,64}})>", re.IGNORECASE)
-
 
 DEFAULT_TAGS = Tags()
+
+
+@cache
+def _pairs(names: tuple[str, ...]) -> re.Pattern[str]:
+    """Complete pairs of the tags of these names."""
+    return re.compile(rf"<({'|'.join(names)})>(.*?)</\1>", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:

@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
-from router_r1.columns import AGENT_METRICS, COLUMNS
 from router_r1.config import RouterConfig
 from router_r1.data_row import check_routing_row, question
 from router_r1.llm_agent.generation import GenerationLimits, LLMGenerationManager
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.pool.config import PoolConfig
-from router_r1.pool.offer import Offers
-from router_r1.preference import CostPreference
 from router_r1.reports import RoutingReports
 from router_r1.reward.cost import RewardScales
 from router_r1.reward.manager import RoutingRewardFunction
 from router_r1.surroundings import RoutingSurroundings
+from verl.columns import REWARD, Column
 from verl.interfaces import GenerationEngine
 from verl.task import Task
 from verl.utils.rows import Messages, Row
 
 
 class RoutingTask(Task):
-    """Trains a router over a pool.
-
-    Args:
-        config: validated.
-
-    Raises:
-        ConfigError: if the reward's function is not there.
-    """
+    """Trains a router over a pool; to be made, it needs the reward's function to be there."""
 
     config_class = RouterConfig
     record_class = RoutedTrajectory
-    columns = COLUMNS
-    agent_metrics = AGENT_METRICS
+    columns = (
+        Column("em", "EM", validation="EM", step_metric="reward/em", repeated=True),
+        Column("f1", "F1", validation="F1"),
+        Column("cost", "cost", "cost", step_metric="critic/cost/mean", form="{:6.2f}"),
+        REWARD,
+        Column(
+            "route_cnt",
+            "calls",
+            validation="route_cnt",
+            step_metric="env/number_of_valid_route",
+            form="{:.2f}",
+        ),
+    )
+    agent_metrics: ClassVar = {
+        "env/finish_ratio": "finished",
+        "env/number_of_valid_action": "valid_actions",
+        "env/number_of_valid_route": "routed_calls",
+        "env/number_of_failed_calls": "failed_calls",
+        "env/dollars": "dollars",
+    }
     free_config_keys = (
         "api_base",
         "api_key",
@@ -59,9 +69,8 @@ class RoutingTask(Task):
         config.reward.find_function()  # before anything starts
         self._surroundings = RoutingSurroundings(config)
         self._reward: RoutingRewardFunction | None = None
-        self._template: str | None = None
-        self._preference: CostPreference = config.cost_preference
-        self._offers: Offers | None = config.offers
+        self._preference = config.cost_preference
+        self._offers = config.offers
 
     def agent(self, engine: GenerationEngine, tokenizer: Any) -> LLMGenerationManager:
         """The routing loop."""
@@ -97,24 +106,24 @@ class RoutingTask(Task):
 
     def messages(self, row: Row) -> Messages:
         """The prompt of this run's pool where the row holds its question, else the file's."""
-        style = self.config.prompt_style
         asked = question(row)
-        if style is None or asked is None:
+        if self.config.prompt_style is None or asked is None:
             return super().messages(row)
-        config = self.config
-        if self._offers is not None:
-            template = self._template_of(style, self._offers.of_row(row).pool)
+        if self._offers is None:
+            template = self._template
         else:
-            template = self._template = self._template or self._template_of(
-                style, self._surroundings.pool
-            )
-        weight = self._preference.of_row(row) if config.state_cost_coe else None
+            template = self._template_of(self._offers.of_row(row).pool)
+        weight = self._preference.of_row(row) if self.config.state_cost_coe else None
         return [{"role": "user", "content": fill(template, asked, weight)}]
 
-    def _template_of(self, style: str, pool: PoolConfig) -> str:
+    @cached_property
+    def _template(self) -> str:
+        return self._template_of(self._surroundings.pool)
+
+    def _template_of(self, pool: PoolConfig) -> str:
         config = self.config
         return build_prompt_template(
-            style,
+            config.prompt_style,
             pool,
             config.tags,
             config.state_cost_coe,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import pkgutil
 import sys
 from collections.abc import Sequence
 
 from router_r1.cli import completion, help
-from router_r1.cli.commands import COMMANDS, Command, ModuleCommand, ScriptCommand
+from router_r1.cli.commands import COMMANDS, ModuleCommand, ScriptCommand
 from router_r1.cli.repository import run_script
 from verl.errors import UserError
 from verl.utils.command import run_as_command
@@ -31,34 +31,28 @@ def _run(words: list[str]) -> object:
     name, arguments = words[0], words[1:]
     if name == "completion":
         return _complete(arguments)
-    command = _find(name)
-    if isinstance(command, ScriptCommand):
-        if any(word in _HELP for word in arguments):
-            return _print(help.script_help(command))
-        run_script(command.script, arguments)
-    assert isinstance(command, ModuleCommand)
-    # Ends here for --help and for what is wrong, before anything is imported that takes seconds.
-    help.module_parser(command).parse_args(arguments)
-    module, _, function = command.main.partition(":")
-    code: object = getattr(importlib.import_module(module), function)(arguments)
-    return code
-
-
-def _find(name: str) -> Command:
-    names = {command.name: command for command in COMMANDS}
-    if name in names:
-        return names[name]
+    commands = {command.name: command for command in COMMANDS}
+    match commands.get(name):
+        case ScriptCommand() as command:
+            if any(word in _HELP for word in arguments):
+                return _print(help.script_help(command))
+            run_script(command.script, arguments)
+        case ModuleCommand() as command:
+            # Ends here for --help and for what is wrong, before what takes seconds to import.
+            help.module_parser(command).parse_args(arguments)
+            code: object = pkgutil.resolve_name(command.main)(arguments)
+            return code
     from difflib import get_close_matches
 
-    near = get_close_matches(name, [*names, "completion"], n=1)
-    advice = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(names)}"
+    near = get_close_matches(name, [*commands, "completion"], n=1)
+    advice = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(commands)}"
     raise UserError(f"router-r1 has no command {name!r}; {advice}")
 
 
 def _complete(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["next"]:
-        return _print("".join(f"{word}\n" for word in completion.next_words(arguments[1:])))
     shell = arguments[0] if arguments else ""
+    if shell == "next":
+        return _print("".join(f"{word}\n" for word in completion.next_words(arguments[1:])))
     if shell in completion.SCRIPTS:
         return _print(completion.SCRIPTS[shell])
     if shell in _HELP:

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand.
-
-    Attributes:
-        name: after ``router-r1``.
-        summary: one line.
-        examples: command lines without ``router-r1``, each with what it does.
-    """
+    """A subcommand; an example is a command line, without ``router-r1``, and what it does."""
 
     name: str
     summary: str
@@ -22,13 +16,8 @@ class Command:
 
 @dataclass(frozen=True)
 class ModuleCommand(Command):
-    """Runs a function of a module.
-
-    Attributes:
-        parser: ``module:function`` that takes ``prog`` and returns the argument parser; the module
-            imports nothing that takes seconds.
-        main: ``module:function`` that takes the arguments.
-    """
+    """Runs ``main``, a ``module:function`` that takes the arguments. ``parser`` is one that takes
+    ``prog`` and returns the argument parser; its module imports nothing that takes seconds."""
 
     parser: str
     main: str
@@ -36,17 +25,13 @@ class ModuleCommand(Command):
 
 @dataclass(frozen=True)
 class ScriptCommand(Command):
-    """Runs a script of the repository, which first installs what is missing.
-
-    Attributes:
-        script: file and first arguments.
-        options: with what each does.
-        overrides: configuration keys used most, with what each does.
-    """
+    """Runs a script of the repository, which first installs what is missing: file and first
+    arguments. ``overrides`` are the configuration keys used most; they and the options come with
+    what each does."""
 
     script: tuple[str, ...]
-    options: tuple[tuple[str, str], ...]
     overrides: tuple[tuple[str, str], ...]
+    options: tuple[tuple[str, str], ...] = ()
 
 
 _WHAT_TO_TRAIN = (
@@ -96,7 +81,6 @@ COMMANDS: tuple[Command, ...] = (
             ("test evaluation.n_samples=4 actor_rollout_ref.rollout.val.temperature=1.0", "avg@4"),
         ),
         script=("test.sh",),
-        options=(),
         overrides=_WHAT_TO_SCORE,
     ),
     ModuleCommand(

@@ -61,17 +61,15 @@ Prints a completion script. To switch it on:
 def next_words(words: Sequence[str]) -> list[str]:
     """What may stand for the last of ``words``, which follow ``router-r1``; none means a file."""
     *before, word = words or [""]
+    commands = {command.name: command for command in COMMANDS}
     if not before:
-        names = [command.name for command in COMMANDS]
-        return _beginning_with(word, [*names, "completion", "--help", "--version"])
-    command = next((command for command in COMMANDS if command.name == before[0]), None)
-    if isinstance(command, ScriptCommand):
-        return _override(command, word)
-    if isinstance(command, ModuleCommand):
-        return _argument(module_parser(command), before[1:], word)
-    if before == ["completion"]:
-        return _beginning_with(word, SCRIPTS)
-    return []
+        return _beginning_with(word, [*commands, "completion", "--help", "--version"])
+    match commands.get(before[0]):
+        case ScriptCommand() as command:
+            return _override(command, word)
+        case ModuleCommand() as command:
+            return _argument(module_parser(command), before[1:], word)
+    return _beginning_with(word, SCRIPTS) if before == ["completion"] else []
 
 
 def _override(command: ScriptCommand, word: str) -> list[str]:
@@ -85,9 +83,8 @@ def _override(command: ScriptCommand, word: str) -> list[str]:
 
 
 def _argument(parser: argparse.ArgumentParser, before: Sequence[str], word: str) -> list[str]:
-    subparsers = next((a for a in parser._actions if isinstance(a.choices, dict)), None)
-    if subparsers is not None:
-        choices: dict[str, argparse.ArgumentParser] = dict(subparsers.choices or {})
+    choices = next((a.choices for a in parser._actions if isinstance(a.choices, dict)), None)
+    if choices is not None:  # the subcommands' parsers
         if before and before[0] in choices:
             return _argument(choices[before[0]], before[1:], word)
         return _beginning_with(word, [*choices, "--help"])

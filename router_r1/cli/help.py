@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import pkgutil
 from collections.abc import Iterable
 
 from router_r1.cli.commands import COMMANDS, Command, ModuleCommand, ScriptCommand
@@ -61,10 +61,8 @@ def script_help(command: ScriptCommand) -> str:
 
 def module_parser(command: ModuleCommand) -> argparse.ArgumentParser:
     """A command's argument parser, its help with examples."""
-    module, _, function = command.parser.partition(":")
-    parser: argparse.ArgumentParser = getattr(importlib.import_module(module), function)(
-        prog=f"router-r1 {command.name}"
-    )
+    make_parser = pkgutil.resolve_name(command.parser)
+    parser: argparse.ArgumentParser = make_parser(prog=f"router-r1 {command.name}")
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     known = f"{parser.epilog.rstrip()}\n\n" if parser.epilog else ""
     parser.epilog = f"{known}examples:\n{_examples(command)}"

@@ -32,11 +32,8 @@ def _first_sentence(file: Path) -> str:
 
 
 def run_script(script: tuple[str, ...], arguments: list[str]) -> NoReturn:
-    """Becomes a script of the repository, which works on the folder where we are.
-
-    Raises:
-        UserError: if this is no repository: without it there are no recipes either.
-    """
+    """Becomes a script of the repository, which works on the folder where we are; raises
+    :class:`UserError` if this is no repository: without it there are no recipes either."""
     file = ROOT / script[0]
     if not file.is_file():
         raise UserError(

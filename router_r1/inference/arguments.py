@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -34,7 +33,8 @@ Results go to standard output, everything else to standard error.
 class RouterArguments:
     """What the user chose; None leaves it to :func:`router_r1.inference.settings.resolve`.
 
-    Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`.
+    Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`. A value out of its range is a
+    :class:`ConfigError`.
     """
 
     model_path: str | None = None
@@ -61,11 +61,7 @@ class RouterArguments:
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:
-        """Picks the shared arguments out of a parsed command line.
-
-        Raises:
-            ConfigError: for a value out of its range.
-        """
+        """Picks the shared arguments out of a parsed command line."""
         return cls(**{own.name: getattr(namespace, own.name) for own in fields(cls)})
 
 
@@ -90,15 +86,6 @@ def asking_parser(prog: str = "infer_vllm.py") -> argparse.ArgumentParser:
     )
     add_router_arguments(parser)
     return parser
-
-
-def parse_asking(arguments: Sequence[str]) -> argparse.Namespace:
-    """Reads the command line of asking; ends the process on arguments that do not go together."""
-    parser = asking_parser()
-    namespace = parser.parse_args(arguments)
-    if namespace.json and namespace.interactive:
-        parser.error("--json goes with --question or --questions_file, not with --interactive")
-    return namespace
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -6,17 +6,16 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import sys
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from router_r1.inference.arguments import RouterArguments
 from router_r1.inference.questions import STDIN, read_questions, stdin_has_questions
-from router_r1.inference.record import Answer
+from router_r1.inference.record import answer_record
 from router_r1.inference.router import QuestionTooLongError, Router, open_router
 from router_r1.inference.settings import RouterSettings, resolve
-from router_r1.inference.stdout import abandon, claim_stdout
 from router_r1.inference.terminal import ResultConsole, TerminalView
 from router_r1.llm_agent.question import is_unicode
 from router_r1.world.knowledge import Knowledge
@@ -29,8 +28,8 @@ _END_WORDS = ("exit", "quit")
 
 
 def ask(namespace: argparse.Namespace) -> None:
-    """Starts the router and answers, as :func:`parse_asking` has read the command line."""
-    results = claim_stdout()
+    """Starts the router and answers, as the command line says."""
+    results = _claim_stdout()
     settings = resolve(RouterArguments.from_namespace(namespace))
     questions = None if namespace.interactive else _questions(namespace, settings)
     try:
@@ -40,11 +39,21 @@ def ask(namespace: argparse.Namespace) -> None:
                 return
             asked = _requests(router, questions)
             if namespace.json:
-                router.run(_answer_all(router, asked, lambda answer: _write(answer, results)))
+                router.run(_write_all(router, asked, results))
             else:
                 _show_all(router, asked, results)
-    except BrokenPipeError:
-        abandon(results)
+    except BrokenPipeError:  # nobody reads (``| head``): what is buffered must not fail at exit
+        with open(os.devnull, "wb") as silence:
+            os.dup2(silence.fileno(), results.fileno())
+
+
+def _claim_stdout() -> TextIO:
+    """The real standard output. From here on, all else that this process and those it starts
+    print, as libraries do, goes to stderr: a result must not stand among that."""
+    sys.stdout.flush()
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return results
 
 
 def _questions(namespace: argparse.Namespace, settings: RouterSettings) -> list[str]:
@@ -88,29 +97,24 @@ def _show_all(router: Router, asked: Sequence[tuple[str, RolloutRequest]], resul
         router.run(router.answer(request, view))
 
 
-async def _answer_all(
-    router: Router,
-    asked: Sequence[tuple[str, RolloutRequest]],
-    write: Callable[[Answer], None],
+async def _write_all(
+    router: Router, asked: Sequence[tuple[str, RolloutRequest]], results: TextIO
 ) -> None:
     """Answers many at once and writes them in order, each as soon as those before it are out."""
-    waiting = deque(asked)
-    running: deque[tuple[str, asyncio.Task]] = deque()
+    places = asyncio.Semaphore(_AT_ONCE)
+
+    async def answer(question: str, request: RolloutRequest) -> str:
+        async with places:
+            record = answer_record(question, await router.answer(request))
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
     try:
         async with asyncio.TaskGroup() as group:
-            while waiting or running:
-                while waiting and len(running) < _AT_ONCE:
-                    question, request = waiting.popleft()
-                    running.append((question, group.create_task(router.answer(request))))
-                question, task = running.popleft()
-                write(Answer.of(question, await task))
+            for task in [group.create_task(answer(*each)) for each in asked]:
+                results.write(await task)
+                results.flush()
     except ExceptionGroup as group_error:  # the engine failed, or nobody reads
         raise group_error.exceptions[0] from group_error
-
-
-def _write(answer: Answer, results: TextIO) -> None:
-    results.write(json.dumps(answer.as_dict(), ensure_ascii=False) + "\n")
-    results.flush()
 
 
 def _converse(router: Router, results: TextIO) -> None:

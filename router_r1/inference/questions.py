@@ -57,20 +57,15 @@ def stdin_has_questions() -> bool:
     ``-`` to wait for one.
     """
     try:
-        mode = os.fstat(0).st_mode
+        status = os.fstat(0)
     except OSError:  # closed
         return False
-    if stat.S_ISREG(mode):
-        return _has_more(0)
-    if not stat.S_ISFIFO(mode):
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size > os.lseek(0, 0, os.SEEK_CUR)  # something is left to read
+    if not stat.S_ISFIFO(status.st_mode):
         return False
     readable, _, _ = select.select([0], [], [], _PIPE_PATIENCE_S)
     return bool(readable) and bool(cast(io.BufferedReader, sys.stdin.buffer).peek(1))
-
-
-def _has_more(descriptor: int) -> bool:
-    """Whether a redirected file has anything left to read."""
-    return os.fstat(descriptor).st_size > os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
 def _from_lines(lines: Iterable[str], source: str, json_lines: bool | None) -> list[str]:
@@ -80,17 +75,13 @@ def _from_lines(lines: Iterable[str], source: str, json_lines: bool | None) -> l
         if not text:
             continue
         if json_lines or (json_lines is None and text.startswith("{")):
-            questions.append(_from_json(text, f"{source}, line {number}"))
-        else:
-            questions.append(text)
+            where = f"{source}, line {number}"
+            try:
+                text = _question_of(json.loads(text), where)
+            except json.JSONDecodeError as error:
+                raise DataError(f"{where} is not JSON: {error}") from error
+        questions.append(text)
     return questions
-
-
-def _from_json(line: str, where: str) -> str:
-    try:
-        return _question_of(json.loads(line), where)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where} is not JSON: {error}") from error
 
 
 def _question_of(row: Any, where: str) -> str:

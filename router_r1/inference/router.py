@@ -49,13 +49,7 @@ class OnePreferenceError(UserError):
 
 
 class Router:
-    """Answers questions.
-
-    Args:
-        settings: what it was started with.
-        manager: training's loop.
-        tokenizer: the policy's.
-    """
+    """Answers questions by ``manager``, training's own loop."""
 
     def __init__(
         self,
@@ -80,11 +74,8 @@ class Router:
         """The rollout request of a question, numbered in the order of asking.
 
         The number is its identity for the seed: the same questions in the same order sample the
-        same answers, and a question asked twice samples two.
-
-        Args:
-            question: as the user put it.
-            cost_coe: what cost counts for it, in [0, 1]; None takes the settings'.
+        same answers, and a question asked twice samples two. ``cost_coe`` is what cost counts for
+        it, in [0, 1]; None takes the settings'.
 
         Raises:
             OnePreferenceError: for a weight of cost, if the router is not told any.
@@ -130,10 +121,8 @@ class Router:
 
 @contextmanager
 def open_router(settings: RouterSettings) -> Iterator[Router]:
-    """Starts pool (if it is the embedded one) and engine, and ends them afterwards.
-
-    Raises:
-        UserError: if the pool does not answer, or a tool's corpus or the model cannot be used.
+    """Starts pool (if it is the embedded one) and engine, and ends them afterwards; raises
+    :class:`UserError` if the pool does not answer, or a tool's corpus or the model cannot be used.
     """
     with ExitStack() as stack:
         pool, world = settings.pool, settings.world

@@ -29,7 +29,6 @@ from verl.trainer.launch import CONFIG_FOLDER, compose_config
 from verl.utils.checkpoints import config_of_run, find_newest_actor
 from verl.utils.device import resolve_device
 
-PROJECT_ROOT = CONFIG_FOLDER.parent
 _COLD_START_MARK = "cold_start.json"
 
 
@@ -41,20 +40,15 @@ class RouterSettings:
         model_path: folder or hub name.
         engine: one of :data:`verl.config.rollout.ENGINES`.
         device: "cpu" or "cuda".
-        rollout: settings of the engine.
         seed: of the engine's own stream; ``options`` hold the same for the questions.
         pool: the LLMs, with the endpoint in force.
         api_key: from the command line; None reads the pool's environment variable.
         world: answers for the pool if that is simulated and has no endpoint.
-        prompt_style: of the prompt template.
-        tags: that the policy writes.
         cost_coe: what cost counts for a question that does not say it; None for a router that is
             not told.
         state_prices: whether prompts say what LLMs cost.
         template_options: of the tokenizer's chat template.
-        limits: budgets of a trajectory.
         max_start_length: the longest prompt, tokens.
-        options: sampling.
     """
 
     model_path: str
@@ -75,22 +69,14 @@ class RouterSettings:
     options: RolloutOptions
 
 
-def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSettings:
-    """The settings that the arguments mean; ``root`` is where a trained model is sought (None: in
-    the folder we are in, then in the repository).
-
-    Raises:
-        UserError: if there is no such model or pool, or values contradict each other.
-    """
-    model_path = arguments.model_path or default_model(
-        *((root,) if root is not None else (Path.cwd(), PROJECT_ROOT))
-    )
+def resolve(arguments: RouterArguments) -> RouterSettings:
+    """The settings that the arguments mean; a trained model is sought in the folder we are in, then
+    in the repository. Raises :class:`UserError` if there is no such model or pool, or values
+    contradict each other."""
+    model_path = arguments.model_path or default_model(Path.cwd(), CONFIG_FOLDER.parent)
     given_pool = load_pool(arguments.pool) if arguments.pool else None
     trained = _training_config(model_path, given_pool)
-    # What a training run records or may spend is its own business.
-    pool = given_pool or replace(
-        _trained_pool(trained), recording=RecordingConfig(), budget_usd=None
-    )
+    pool = given_pool or _trained_pool(trained)
     if api_base := arguments.api_base or trained.api_base:
         pool = replace(pool, api_base=api_base)
     data = trained.data
@@ -137,13 +123,14 @@ def resolve(arguments: RouterArguments, root: Path | None = None) -> RouterSetti
 
 
 def _trained_pool(trained: RouterConfig) -> PoolConfig:
-    """As the file has it, without the LLMs that training held out."""
+    """As the file has it, without the LLMs that training held out; what the run recorded or might
+    spend was its own business."""
     held_out = () if trained.offer is None else trained.offer.held_out
     llms = [
         replace(llm, in_prompt=llm.in_prompt and llm.name not in held_out)
         for llm in trained.pool.llms
     ]
-    return replace(trained.pool, llms=llms)
+    return replace(trained.pool, llms=llms, recording=RecordingConfig(), budget_usd=None)
 
 
 def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None:
@@ -160,11 +147,7 @@ def _cost_coe(arguments: RouterArguments, trained: RouterConfig) -> float | None
 
 def default_model(*roots: Path) -> str:
     """The newest checkpoint of the run that saved last, else the policy of the cold start, in the
-    first of the folders that has one.
-
-    Raises:
-        UserError: if there is neither.
-    """
+    first of the folders that has one; :class:`UserError` if none has."""
     for root in roots:
         found = (find_newest_actor(run) for run in (root / "outputs").glob("*"))
         actors = [actor for actor in found if actor is not None]

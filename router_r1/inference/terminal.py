@@ -6,7 +6,6 @@ it reaches the terminal as a control sequence; without a terminal there are no c
 
 from __future__ import annotations
 
-import math
 import re
 from typing import TextIO
 
@@ -16,23 +15,18 @@ from rich.text import Text
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.parsing import Action
 from router_r1.llm_agent.trajectory import RoutedTrajectory
+from router_r1.pool.dollars import show_dollars
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.tags import DEFAULT_TAGS, SectionReader, Tags
 from verl.trajectory import Trajectory, TrajectoryStatus
 
-# Section: its label, and the style of its text.
+# Section: its label, and the styles of label and text.
 _SECTIONS = {
-    "think": ("think", "dim"),
-    "search": ("search", "cyan"),
-    "information": ("reply", "default"),
-    "answer": ("answer", "bold green"),
-    "": ("", "dim italic"),
-}
-_LABEL_STYLE = {
-    "think": "dim",
-    "search": "bold cyan",
-    "information": "bold",
-    "answer": "bold green",
+    "think": ("think", "dim", "dim"),
+    "search": ("search", "bold cyan", "cyan"),
+    "information": ("reply", "bold", "default"),
+    "answer": ("answer", "bold green", "bold green"),
+    "": ("", "", "dim italic"),
 }
 _INDENT = 9
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -64,12 +58,7 @@ class ResultConsole(Console):
 
 
 class TerminalView(TrajectoryObserver):
-    """Prints one question's trajectory.
-
-    Args:
-        console: where to.
-        tags: that the policy writes.
-    """
+    """Prints one question's trajectory on ``console``."""
 
     def __init__(self, console: Console, tags: Tags = DEFAULT_TAGS) -> None:
         self._console = console
@@ -84,12 +73,12 @@ class TerminalView(TrajectoryObserver):
     def on_text(self, delta: str) -> None:
         """Prints it under the label of its section."""
         for section, text in self._reader.push(delta):
-            self._write(section, _printable(text))
+            self._write(section, text)
 
     def on_turn_end(self, action: Action) -> None:
         """Ends the turn's last section, and says what is wrong with its action."""
         for section, text in self._reader.end():
-            self._write(section, _printable(text))
+            self._write(section, text)
         self._end_section()
         if action.kind == "invalid":
             self._line("", "", _INVALID[action.reason], "yellow")
@@ -101,13 +90,13 @@ class TerminalView(TrajectoryObserver):
 
     def on_result(self, result: CallResult) -> None:
         """Prints latency, tokens and cost of a call, or how it failed."""
-        name, latency = _printable(result.llm), seconds(result.latency_s)
+        latency = seconds(result.latency_s)
         if result.outcome is not Outcome.OK:
             reason = result.outcome.value.replace("_", " ")
-            self._line("call", "bold red", f"{name} failed: {reason}, {latency}", "red")
+            self._line("call", "bold red", f"{result.llm} failed: {reason}, {latency}", "red")
             return
         parts = (
-            name,
+            result.llm,
             latency,
             f"{result.prompt_tokens} + {result.completion_tokens} tokens",
             f"cost {result.cost:.4g}",
@@ -128,20 +117,21 @@ class TerminalView(TrajectoryObserver):
         parts += [f"{tokens} tokens", f"cost {record.cost:.4g}", dollars(record.dollars)]
         self._line("total", "dim", " · ".join(parts), "dim")
 
-    def _write(self, section: str, text: str) -> None:
+    def _write(self, section: str, delta: str) -> None:
+        text = _printable(delta)
         if section != self._shown:
             self._end_section()
             if not text.strip():
                 return
-            label, _ = _SECTIONS[section]
-            self._label(label, _LABEL_STYLE.get(section, ""))
+            label, label_style, _ = _SECTIONS[section]
+            self._label(label, label_style)
             self._shown = section
             text = text.lstrip()
         body = text.rstrip()
         if not body:
             self._space += text
             return
-        self._print(self._space + body, _SECTIONS[section][1])
+        self._print(self._space + body, _SECTIONS[section][2])
         self._space = text[len(body) :]
 
     def _end_section(self) -> None:
@@ -164,10 +154,8 @@ class TerminalView(TrajectoryObserver):
 
 
 def dollars(amount: float) -> str:
-    """With two significant digits, and never fewer than cents: "$0.12", "$0.000016"."""
-    if amount <= 0:
-        return "$0"
-    return f"${amount:.{max(2, 1 - math.floor(math.log10(amount)))}f}"
+    """As :func:`show_dollars`, but "$0" for nothing."""
+    return show_dollars(amount) if amount > 0 else "$0"
 
 
 def seconds(duration: float) -> str:

@@ -15,11 +15,11 @@ import hmac
 import json
 import logging
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -28,43 +28,37 @@ from router_r1.inference.router import OnePreferenceError, QuestionTooLongError,
 from router_r1.serve.admission import Admission
 from router_r1.serve.card import model_card
 from router_r1.serve.config import ServerConfig
-from router_r1.serve.errors import (
-    APIError,
-    engine_failed,
-    foreign_page,
-    internal_error,
-    malformed,
-    too_long,
-    unauthorized,
-    unknown_model,
-)
-from router_r1.serve.fitting import fit_conversation
+from router_r1.serve.conversation import fit_conversation
+from router_r1.serve.errors import APIError, malformed, too_long, unknown_model
 from router_r1.serve.metrics import Metrics
-from router_r1.serve.page import page_response
-from router_r1.serve.protocol import ChatRequest, Completion, parse_chat_request
-from router_r1.serve.reasoning import ReasoningObserver
+from router_r1.serve.protocol import Completion, parse_chat_request
 from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
-from verl.interfaces import RolloutOptions, RolloutRequest
+from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
 from verl.trajectory import Trajectory
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
 logger = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Answer = Callable[[StreamObserver], Coroutine[Any, Any, Trajectory]]
 _CHAT_PATH, _ROUTE_PATH = "/v1/chat/completions", "/route"
 _OPEN_PATHS = ("/", "/health")
 _CLIENT_WENT_AWAY = 499
+_MAX_BODY_BYTES = 1 << 20
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
+_CHAT = Path(__file__).parent / "chat"
+_PAGE_HEADERS = {
+    # What the page's own policy cannot say: no other site may show it in a frame.
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
 
 
 class RouterServer:
-    """Serves one router; to be made, started and stopped on the router's event loop.
-
-    Args:
-        router: answers.
-        config: see there.
-    """
+    """Serves one router; to be made, started and stopped on the router's event loop."""
 
     def __init__(self, router: Router, config: ServerConfig) -> None:
         self._router = router
@@ -79,20 +73,15 @@ class RouterServer:
         """Starts to listen; returns the base URL for clients."""
         config = self._config
         app = web.Application(
-            client_max_size=config.max_body_bytes,
-            middlewares=[self._count, self._as_api_errors, self._authenticate],
+            client_max_size=_MAX_BODY_BYTES, middlewares=[self._respond, self._authenticate]
         )
-        app.add_routes(
-            [
-                web.get("/", self._page),
-                web.post(_CHAT_PATH, self._chat),
-                web.post(_ROUTE_PATH, self._route),
-                web.get("/v1/models", self._models),
-                web.get("/v1/models/{model}", self._model),
-                web.get("/metrics", self._metrics_page),
-                web.get("/health", self._health),
-            ]
-        )
+        app.router.add_get("/", self._page)
+        app.router.add_post(_CHAT_PATH, self._chat)
+        app.router.add_post(_ROUTE_PATH, self._route)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_get("/v1/models/{model}", self._model)
+        app.router.add_get("/metrics", self._metrics_page)
+        app.router.add_get("/health", self._health)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -112,9 +101,8 @@ class RouterServer:
     # -- middlewares: outermost first -------------------------------------------------------
 
     @web.middleware
-    async def _count(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path not in (_CHAT_PATH, _ROUTE_PATH):
-            return await handler(request)
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Makes bodies of errors, and counts answers and routes."""
         start = time.monotonic()
         status = _CLIENT_WENT_AWAY
         try:
@@ -123,22 +111,16 @@ class RouterServer:
             return response
         except ConnectionError:  # it went away while we wrote
             return web.Response(status=_CLIENT_WENT_AWAY)
-        finally:
-            seconds = time.monotonic() - start
-            self.metrics.count_request(status, seconds)
-            logger.info("%s %s: %d after %.2f s", request.method, request.path, status, seconds)
-
-    @web.middleware
-    async def _as_api_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            return await handler(request)
-        except web.HTTPException as error:  # aiohttp's own: no such path, too large, …
-            reason = APIError(error.status, error.reason, error.reason.lower().replace(" ", "_"))
-            return _error_response(reason)
-        except ConnectionError:
-            raise
         except Exception as error:
-            return _error_response(self._api_error(error))
+            told = self._api_error(error)
+            status = told.status
+            headers = {"Retry-After": "1"} if status == 429 else None
+            return web.json_response(told.body(), status=status, headers=headers)
+        finally:
+            if request.path in (_CHAT_PATH, _ROUTE_PATH):
+                seconds = time.monotonic() - start
+                self.metrics.count_request(status, seconds)
+                logger.info("%s %s: %d after %.2f s", request.method, request.path, status, seconds)
 
     @web.middleware
     async def _authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -146,31 +128,35 @@ class RouterServer:
             return await handler(request)
         # Browsers send this by themselves, and pages cannot change it.
         if request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site"):
-            raise foreign_page()
+            raise APIError(403, "pages of other sites may not ask this server", "foreign_page")
         key = self._config.api_key
         if key is not None:
             scheme, _, given = request.headers.get("Authorization", "").partition(" ")
             is_right = hmac.compare_digest(given.strip().encode(errors="replace"), key.encode())
             if scheme.lower() != "bearer" or not is_right:
-                raise unauthorized()
+                raise APIError(401, "a valid API key is needed", "invalid_api_key")
         return await handler(request)
 
     def _api_error(self, error: Exception) -> APIError:
         """What the client is told of an error; ours are logged."""
         if isinstance(error, APIError):
             return error
+        if isinstance(error, web.HTTPException):  # aiohttp's own: no such path, too large, …
+            return APIError(error.status, error.reason, error.reason.lower().replace(" ", "_"))
         if isinstance(error, QuestionTooLongError):
             return too_long(str(error), "messages")
         if isinstance(error, OnePreferenceError):
             return malformed(str(error), "cost_coe")
         self._engine_died |= isinstance(error, EngineDeadError)
         logger.error("a request failed", exc_info=error)
-        return engine_failed() if isinstance(error, RolloutEngineError) else internal_error()
+        if isinstance(error, RolloutEngineError):
+            return APIError(503, "the router's engine has failed", "engine_error", "server_error")
+        return APIError(500, "internal error", "internal_error", "server_error")
 
     # -- endpoints --------------------------------------------------------------------------
 
     async def _page(self, _: web.Request) -> web.Response:
-        return page_response()
+        return web.Response(text=chat_page(), content_type="text/html", headers=_PAGE_HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:
         if self._engine_died:
@@ -196,38 +182,33 @@ class RouterServer:
         return model_card(self._config.model_name, self._started, self._router.settings)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        chat = parse_chat_request(await request.read()).of_model(self._config.model_name)
-        router = self._router
-        longest, tags = router.settings.max_start_length, router.settings.tags
-        fitted = fit_conversation(chat.conversation, router.prompt_length, longest, tags)
+        chat = parse_chat_request(await request.read(), self._config.model_name)
+        router, settings = self._router, self._router.settings
+        fitted = fit_conversation(
+            chat.conversation, router.prompt_length, settings.max_start_length, settings.tags
+        )
         rollout = router.request(fitted.question, chat.cost_coe)
         if "seed" in chat.options:  # the noise hangs on seed and uid: not on who asked before
             rollout = replace(rollout, uid=_SEEDED)
-        identifier = f"chatcmpl-{uuid.uuid4().hex}"
-        warnings = (*fitted.warnings, *chat.warnings)
-        completion = Completion(identifier, self._config.model_name, warnings)
-        options = replace(router.settings.options, **chat.options)
+        answer = partial(router.answer, rollout, options=replace(settings.options, **chat.options))
+        completion = Completion(self._config.model_name, (*fitted.warnings, *chat.warnings))
         async with self._admission.slot():
             if chat.stream:
-                return await self._stream(request, chat, completion, rollout, options)
+                return await self._stream(request, completion, answer, chat.include_usage)
             reasoning: list[str] = []
-            observer = ReasoningObserver(reasoning.append, self.metrics.count_call)
-            trajectory = await router.answer(rollout, observer, options)
+            observer = StreamObserver(
+                lambda text, _: reasoning.append(text), self.metrics.count_call
+            )
+            trajectory = await answer(observer)
             return web.json_response(completion.whole(trajectory, "".join(reasoning)))
 
     async def _route(self, request: web.Request) -> web.Response:
         asked = parse_route_request(await request.read())
         async with self._admission.slot():
-            selection = await select_llm(self._router, asked, self.metrics.count_call)
-        return web.json_response(selection.body(asked.warnings))
+            return web.json_response(await select_llm(self._router, asked, self.metrics.count_call))
 
     async def _stream(
-        self,
-        request: web.Request,
-        chat: ChatRequest,
-        completion: Completion,
-        rollout: RolloutRequest,
-        options: RolloutOptions,
+        self, request: web.Request, completion: Completion, answer: Answer, include_usage: bool
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
@@ -235,13 +216,15 @@ class RouterServer:
         await response.prepare(request)
         await _send(response, completion.chunk(role="assistant", content=""))
         chunks: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        observer = StreamObserver(completion, chunks.put_nowait, self.metrics.count_call)
-        task = asyncio.create_task(self._router.answer(rollout, observer, options))
+        observer = StreamObserver(
+            lambda text, event: chunks.put_nowait(completion.told(text, event)),
+            self.metrics.count_call,
+        )
+        task = asyncio.create_task(answer(observer))
         task.add_done_callback(lambda _: chunks.put_nowait(None))
         try:
             await _send_chunks(response, chunks)
-            trajectory: Trajectory = await task
-            for chunk in completion.last_chunks(trajectory, chat.include_usage):
+            for chunk in completion.last_chunks(await task, include_usage):
                 await _send(response, chunk)
         except (ConnectionError, asyncio.CancelledError):
             raise
@@ -254,6 +237,14 @@ class RouterServer:
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
+
+
+@cache
+def chat_page() -> str:
+    """The page as HTML. It is the same for everyone, holds no key and no setting, loads nothing,
+    and may speak to its own server only."""
+    styles = [THEME, TRAJECTORY_STYLE, _CHAT / "page.css"]
+    return inline_page(_CHAT / "page.html", _CHAT / "page.js", styles, "connect-src 'self'")
 
 
 async def _send_chunks(
@@ -273,8 +264,3 @@ async def _send_chunks(
 
 async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
     await response.write(f"data: {json.dumps(chunk)}\n\n".encode())
-
-
-def _error_response(error: APIError) -> web.Response:
-    headers = {"Retry-After": "1"} if error.status == 429 else None
-    return web.json_response(error.body(), status=error.status, headers=headers)

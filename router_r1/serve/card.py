@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from router_r1.inference.settings import RouterSettings
@@ -50,5 +51,4 @@ def _examples(settings: RouterSettings) -> list[Question]:
     questions = Knowledge(settings.world).questions("test")
     hard = [question for question in questions if len(question.hops) > 1]
     easy = [question for question in questions if len(question.hops) == 1]
-    pairs = zip(hard[: _EXAMPLES // 2], easy[: _EXAMPLES // 2], strict=False)
-    return [question for pair in pairs for question in pair]
+    return list(chain.from_iterable(zip(hard, easy, strict=False)))[:_EXAMPLES]

@@ -24,17 +24,8 @@ server listens on this machine only. The last user message of a conversation is 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Where and for whom to serve.
-
-    Attributes:
-        host, port: to listen on; port 0 takes a free one.
-        model_name: as clients call it.
-        api_key: that clients must send; None asks for none.
-        max_concurrency: trajectories under way at once.
-        max_queue: requests that may wait beside them.
-        max_body_bytes: of a request.
-        shutdown_grace_s: that requests under way have to end when the server is stopped.
-    """
+    """Where and for whom to serve, as the help of the command line says; clients must send
+    ``api_key``, None asks for none."""
 
     host: str = "127.0.0.1"
     port: int = 8000
@@ -42,7 +33,6 @@ class ServerConfig:
     api_key: str | None = None
     max_concurrency: int = field(default=64, metadata=POSITIVE)
     max_queue: int = field(default=256, metadata=NOT_NEGATIVE)
-    max_body_bytes: int = 1 << 20
     shutdown_grace_s: float = field(default=30.0, metadata=POSITIVE)
 
     def __post_init__(self) -> None:
@@ -85,11 +75,8 @@ def serving_parser(prog: str = "python -m router_r1.serve") -> argparse.Argument
 
 
 def server_config(namespace: argparse.Namespace) -> ServerConfig:
-    """Checks the server's arguments.
-
-    Raises:
-        UserError: for a value out of range, or an open door: a host beyond loopback without key.
-    """
+    """Checks the server's arguments: raises :class:`UserError` for a value out of range, or an open
+    door, which is a host beyond loopback without key."""
     config = ServerConfig(
         host=namespace.host,
         port=namespace.port,
@@ -108,9 +95,7 @@ def server_config(namespace: argparse.Namespace) -> ServerConfig:
 
 
 def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return False
+        return host == "localhost"

@@ -2,22 +2,27 @@
 
 A router is trained on single questions, in a prompt that has one place for one. What else a
 conversation holds (a system message, earlier turns) therefore goes into that place, before the
-question, in the order in which it was said; to send it as chat messages of its own would make
-prompts of a form that no training has shown.
+question, in the order in which it was said, as much as the longest prompt has room for; to send it
+as chat messages of its own would make prompts of a form that no training has shown.
 
 Guarantees: a conversation of one user message is that message, unchanged; what cannot reach the
 router is refused, naming the field, or listed in the warnings. An earlier turn is one line that
 begins with its speaker, whatever stands in it: it can pass neither for another turn nor for the
-question, and holds no tag.
+question, and holds no tag. The question and the system message are never cut; earlier turns are
+left out from the oldest on, as few as it takes, and what is left does not begin with the answer to
+a question that was left out.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from router_r1.llm_agent.question import is_unicode
-from router_r1.serve.errors import malformed
+from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
+from router_r1.serve.errors import malformed, too_long
 from router_r1.tags import Tags
 
 USER, ASSISTANT = "user", "assistant"
@@ -27,27 +32,22 @@ _SPEAKERS = {USER: "User", ASSISTANT: "Assistant"}
 
 @dataclass(frozen=True)
 class Spoken:
-    """An earlier message: ``role`` is :data:`USER` or :data:`ASSISTANT`; its text is not blank."""
+    """A message: ``role`` is :data:`USER`, :data:`ASSISTANT` or one that instructs."""
 
     role: str
     text: str
 
     @property
     def line(self) -> str:
-        """Speaker and text, in one line."""
+        """Speaker (user or assistant) and text, in one line."""
         return f"{_SPEAKERS[self.role]}: {' '.join(self.text.split())}"
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a client has sent.
-
-    Attributes:
-        question: the last user message.
-        instructions: system messages before it.
-        turns: user and assistant messages before it.
-        warnings: what of the messages was not read.
-    """
+    """What a client has sent: ``question`` is the last user message; system messages before it are
+    ``instructions``, user and assistant messages before it ``turns``, and none of them is blank;
+    ``warnings`` say what was not read."""
 
     question: str
     instructions: tuple[str, ...] = ()
@@ -72,35 +72,75 @@ class Conversation:
         return "\n\n".join([*parts, f"Now answer this: {self.question.strip()}"])
 
 
-def read_conversation(messages: Any) -> Conversation:
-    """Reads the ``messages`` of a request.
+class Fitted(NamedTuple):
+    """``question``: what the router is asked; ``warnings``: what a client should know of it."""
 
-    Raises:
-        APIError: 400, naming ``messages``, if one of them cannot be used.
-    """
+    question: str
+    warnings: tuple[str, ...]
+
+
+def read_conversation(messages: Any) -> Conversation:
+    """Reads the ``messages`` of a request; an :class:`APIError` 400 names what cannot be used."""
     if not isinstance(messages, list) or not messages:
         raise malformed("messages must be a list with at least one message", "messages")
     spoken = [_read_message(message) for message in messages]
-    asked = [i for i, (role, _) in enumerate(spoken) if role == USER]
-    if not asked:
+    last = max((i for i, said in enumerate(spoken) if said.role == USER), default=None)
+    if last is None:
         raise malformed("messages must hold a user message: the question", "messages")
-    question = spoken[asked[-1]][1]
+    question = spoken[last].text
     if not question.strip():
         raise malformed("the last user message has no text", "messages")
-    warnings = []
-    if any(text.strip() for _, text in spoken[asked[-1] + 1 :]):
-        warnings.append("what follows the last user message is ignored: no answer can be begun")
-    before = [(role, text.strip()) for role, text in spoken[: asked[-1]] if text.strip()]
+    ignored = "what follows the last user message is ignored: no answer can be begun"
+    is_followed = any(said.text.strip() for said in spoken[last + 1 :])
+    before = [Spoken(said.role, said.text.strip()) for said in spoken[:last] if said.text.strip()]
     return Conversation(
         question,
-        tuple(text for role, text in before if role in _INSTRUCTING),
-        tuple(Spoken(role, text) for role, text in before if role in _SPEAKERS),
-        tuple(warnings),
+        tuple(said.text for said in before if said.role in _INSTRUCTING),
+        tuple(said for said in before if said.role in _SPEAKERS),
+        (ignored,) if is_followed else (),
     )
 
 
-def _read_message(message: Any) -> tuple[str, str]:
-    """Role and text."""
+def fit_conversation(
+    conversation: Conversation, prompt_length: Callable[[str], int], longest: int, tags: Tags
+) -> Fitted:
+    """The question that a conversation puts to a router, whose longest prompt has ``longest``
+    tokens; ``prompt_length`` gives those of the prompt that a question makes. Raises an
+    :class:`APIError` 400 if the question is too long with the system message alone; one without a
+    system message is not measured."""
+    conversation = conversation.without_tags(tags)
+    turns = conversation.turns
+    starts = [0, *(i for i, turn in enumerate(turns) if i and turn.role == USER), len(turns)]
+
+    def fits(start: int) -> bool:
+        text = conversation.text(start)
+        # To count the tokens of a text that is far too long would hold other requests up.
+        return len(text) <= longest * MAX_CHARACTERS_PER_TOKEN and prompt_length(text) <= longest
+
+    start = 0
+    if turns and not fits(0):
+        start = starts[min(bisect_left(starts, True, key=fits), len(starts) - 1)]
+    if conversation.instructions and start == len(turns) and not fits(start):
+        raise too_long(
+            "the system message and the last user message make a prompt of more than the "
+            f"{longest} tokens that are allowed",
+            "messages",
+        )
+    warnings = list(conversation.warnings)
+    given = {"the system message": conversation.instructions, "earlier turns": turns[start:]}
+    if what := " and ".join(name for name, there in given.items() if there):
+        warnings.append(
+            f"the router is trained on single questions; it gets {what} as text before the question"
+        )
+    if start:
+        warnings.append(
+            f"the oldest {start} of {len(turns)} earlier messages are left out: with them the "
+            f"prompt is longer than the {longest} tokens that are allowed"
+        )
+    return Fitted(conversation.text(start), tuple(warnings))
+
+
+def _read_message(message: Any) -> Spoken:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise malformed("each message must be an object with a role", "messages")
     role, content = message["role"], message.get("content")
@@ -117,7 +157,7 @@ def _read_message(message: Any) -> tuple[str, str]:
             f"a message of the role {role!r} holds half of a character (a lone surrogate)",
             "messages",
         )
-    return role, content
+    return Spoken(role, content)
 
 
 def _text_part(part: Any) -> str:

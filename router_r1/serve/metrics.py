@@ -2,64 +2,47 @@
 
 from __future__ import annotations
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-    generate_latest,
-)
+from functools import partial
+
+import prometheus_client as prometheus
 
 from router_r1.pool.outcome import CallResult, Outcome
 
 _BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 _UNKNOWN_LLM = "unknown"
-disable_created_metrics()  # a series of times beside every series
+prometheus.disable_created_metrics()  # a series of times beside every series
 
 
 class Metrics:
-    """All metrics of one server; used on its event loop alone.
-
-    Attributes:
-        in_flight: requests whose trajectory is under way.
-        queued: requests that wait for their turn.
-    """
+    """All metrics of one server, used on its event loop alone; ``in_flight`` counts requests whose
+    trajectory is under way, ``queued`` those that wait for their turn."""
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.queued = 0
-        self._registry = registry = CollectorRegistry()
-        self._requests = Counter(
+        self._registry = registry = prometheus.CollectorRegistry()
+        counter = partial(prometheus.Counter, registry=registry)
+        gauge = partial(prometheus.Gauge, registry=registry)
+        self._requests = counter(
             "router_r1_requests",
             "Requests of answers and routes by HTTP status (499: the client went away).",
             ["status"],
-            registry=registry,
         )
-        Gauge(
-            "router_r1_requests_in_flight", "Requests under way.", registry=registry
-        ).set_function(lambda: self.in_flight)
-        Gauge("router_r1_requests_queued", "Requests that wait.", registry=registry).set_function(
-            lambda: self.queued
-        )
-        self._seconds = Histogram(
+        in_flight = gauge("router_r1_requests_in_flight", "Requests under way.")
+        in_flight.set_function(lambda: self.in_flight)
+        queued = gauge("router_r1_requests_queued", "Requests that wait.")
+        queued.set_function(lambda: self.queued)
+        self._seconds = prometheus.Histogram(
             "router_r1_request_seconds",
             "Seconds from a request to its end.",
             buckets=_BUCKETS_S,
             registry=registry,
         )
-        self._calls = Counter(
-            "router_r1_pool_calls",
-            "Calls of the pool's LLMs by outcome.",
-            ["llm", "outcome"],
-            registry=registry,
+        self._calls = counter(
+            "router_r1_pool_calls", "Calls of the pool's LLMs by outcome.", ["llm", "outcome"]
         )
-        self._tokens = Counter(
-            "router_r1_pool_tokens", "Tokens billed by the pool.", ["kind"], registry=registry
-        )
-        self._dollars = Counter(
-            "router_r1_pool_dollars", "What the calls of the pool cost.", registry=registry
-        )
+        self._tokens = counter("router_r1_pool_tokens", "Tokens billed by the pool.", ["kind"])
+        self._dollars = counter("router_r1_pool_dollars", "What the calls of the pool cost.")
 
     def count_request(self, status: int, seconds: float) -> None:
         """A request ended; status 499 is a client that went away."""
@@ -77,4 +60,4 @@ class Metrics:
 
     def render(self) -> str:
         """All series in Prometheus' text format."""
-        return generate_latest(self._registry).decode()
+        return prometheus.generate_latest(self._registry).decode()

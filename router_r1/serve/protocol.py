@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 import time
+import uuid
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from router_r1.inference.record import final_answer, sampled_tokens
+from router_r1.inference.record import final_answer
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from router_r1.serve.conversation import Conversation, read_conversation
 from router_r1.serve.errors import APIError, malformed, unknown_model
+from router_r1.serve.stream import Event
 from verl.interfaces import RolloutOptions
 from verl.trajectory import Trajectory, TrajectoryStatus
 
@@ -54,46 +56,21 @@ class ChatRequest:
     """What a client asks for.
 
     Attributes:
-        model: its name.
-        conversation: from which the router's question is made (:mod:`router_r1.serve.fitting`).
+        conversation: from which the router's question is made.
         stream, include_usage: whether to stream, and to end the stream with the usage.
         options: those of :class:`RolloutOptions` that it sets; the others are the server's own.
             Equal requests with equal seeds are sampled alike.
-        cost_coe: what cost counts beside a right answer, in [0, 1]; from the field of that name, or
-            from the model's (see :meth:`of_model`); None leaves it to the server's own settings.
+        cost_coe: what cost counts beside a right answer, in [0, 1]; None leaves it to the server's
+            own settings.
         warnings: fields that are ignored.
     """
 
-    model: str
     conversation: Conversation
     stream: bool = False
     include_usage: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     cost_coe: float | None = None
     warnings: tuple[str, ...] = ()
-
-    def of_model(self, served: str) -> ChatRequest:
-        """The same for the model that is served, which ``name@0.6`` asks with a ``cost_coe``.
-
-        Raises:
-            APIError: 404 for another model; 400 for a weight outside [0, 1], and for two.
-        """
-        if self.model == served:
-            return self
-        name, separator, text = self.model.rpartition("@")
-        if name != served or not separator:
-            raise unknown_model(self.model, served)
-        try:
-            cost_coe = float(text)
-        except ValueError:
-            raise unknown_model(self.model, served) from None
-        if not 0.0 <= cost_coe <= 1.0:
-            raise malformed(f"the model {self.model!r} must end in @ and {_COST_COE}", "model")
-        if self.cost_coe not in (None, cost_coe):
-            raise malformed(
-                f"cost_coe is {self.cost_coe:g}, and {cost_coe:g} in the model's name", "cost_coe"
-            )
-        return replace(self, model=served, cost_coe=cost_coe)
 
 
 class _StreamOptions(BaseModel, strict=True):
@@ -136,11 +113,7 @@ _WANTED = {
 
 
 def read_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body.
-
-    Raises:
-        APIError: 400, if there is none.
-    """
+    """The JSON object in a body; raises an :class:`APIError` 400 if there is none."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -150,12 +123,9 @@ def read_object(body: bytes) -> dict[str, Any]:
     return data
 
 
-def parse_chat_request(body: bytes) -> ChatRequest:
-    """Reads a request's body.
-
-    Raises:
-        APIError: 400, naming the field at fault.
-    """
+def parse_chat_request(body: bytes, served: str) -> ChatRequest:
+    """Reads a request's body; an :class:`APIError` 400 names the field at fault, a 404 a model that
+    is not ``served``."""
     data = read_object(body)
     try:
         read = _Body.model_validate(data)
@@ -171,14 +141,33 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if read.top_k == 0:  # servers differ in what switches it off
         options["top_k"] = -1
     return ChatRequest(
-        model=read.model,
         conversation=read_conversation(read.messages),
         stream=bool(read.stream),
         include_usage=bool(read.stream_options and read.stream_options.include_usage),
         options=options,
-        cost_coe=read.cost_coe,
+        cost_coe=_cost_coe(read, served),
         warnings=unknown_fields(data, _Body.model_fields.keys() | _FIXED.keys() | _HARMLESS),
     )
+
+
+def _cost_coe(read: _Body, served: str) -> float | None:
+    """From the field of that name, or from that of the model: ``served@0.6``."""
+    if read.model == served:
+        return read.cost_coe
+    name, separator, text = read.model.rpartition("@")
+    if name != served or not separator:
+        raise unknown_model(read.model, served)
+    try:
+        cost_coe = float(text)
+    except ValueError:
+        raise unknown_model(read.model, served) from None
+    if not 0.0 <= cost_coe <= 1.0:
+        raise malformed(f"the model {read.model!r} must end in @ and {_COST_COE}", "model")
+    if read.cost_coe not in (None, cost_coe):
+        raise malformed(
+            f"cost_coe is {read.cost_coe:g}, and {cost_coe:g} in the model's name", "cost_coe"
+        )
+    return cost_coe
 
 
 def _is_one_of(value: Any, allowed: tuple[Any, ...]) -> bool:
@@ -199,15 +188,11 @@ def unknown_fields(data: dict[str, Any], known: Set[str]) -> tuple[str, ...]:
 
 
 class Completion:
-    """Builds the bodies of one completion.
+    """Builds the bodies of one completion, under an id of its own; where there are no warnings, the
+    field is left out."""
 
-    Args:
-        identifier: of the completion.
-        model: as it is served.
-        warnings: for the client; the field is left out where there are none.
-    """
-
-    def __init__(self, identifier: str, model: str, warnings: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, warnings: Sequence[str] = ()) -> None:
+        identifier = f"chatcmpl-{uuid.uuid4().hex}"
         self._shared = {"id": identifier, "created": int(time.time()), "model": model}
         self._remarks = {"warnings": list(warnings)} if warnings else {}
 
@@ -231,6 +216,11 @@ class Completion:
         """One chunk of a streamed completion, with ``delta`` of the message."""
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
 
+    def told(self, reasoning: str, event: Event | None) -> dict[str, Any]:
+        """The chunk of what a :class:`StreamObserver` tells."""
+        chunk = self.chunk(reasoning_content=reasoning) if reasoning else self.chunk()
+        return chunk if event is None else chunk | {"router": event}
+
     def last_chunks(
         self, trajectory: Trajectory[RoutedTrajectory], include_usage: bool
     ) -> list[dict[str, Any]]:
@@ -248,7 +238,7 @@ class Completion:
 
 def usage(trajectory: Trajectory[RoutedTrajectory]) -> dict[str, Any]:
     """The router's own tokens, and what the pool took; ``cost``: completion tokens x $ per 1M."""
-    prompt, completion = len(trajectory.prompt_ids), sampled_tokens(trajectory)
+    prompt, completion = len(trajectory.prompt_ids), sum(trajectory.response_mask)
     record = trajectory.record
     results = [call.result for call in record.calls]
     return {

@@ -1,8 +1,8 @@
 """``POST /route``: which LLM the router would ask, without asking it.
 
-The request is ``{"query": …}``, for a router that is told what cost counts also with
-``cost_coe``; the answer ``{"selected_model": …, "thinking": …,
-"full_response": …}``, as the Router-R1 client of vLLM's semantic router has them.
+The request is ``{"query": …}``, for a router that is told what cost counts also with ``cost_coe``;
+the answer ``{"selected_model": …, "thinking": …, "full_response": …}``, as the Router-R1 client of
+vLLM's semantic router has them.
 
 Guarantees: ``selected_model`` is the LLM of the trajectory's first valid call, by its name in the
 pool; it is not asked, and nothing follows that call. Tools that the router calls before it are
@@ -13,7 +13,7 @@ there is an error: clients take an empty name for the first of their candidates.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from router_r1.inference.router import QuestionTooLongError, Router
@@ -23,7 +23,7 @@ from router_r1.pool.config import PoolConfig
 from router_r1.pool.outcome import CallResult
 from router_r1.preference import FIELD as COST_COE
 from router_r1.preference import is_weight
-from router_r1.serve.errors import malformed, nothing_selected, too_long
+from router_r1.serve.errors import APIError, malformed, too_long
 from router_r1.serve.protocol import read_object, unknown_fields
 from router_r1.tags import THINK, Tags
 
@@ -40,36 +40,8 @@ class RouteRequest:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Selection:
-    """A decision.
-
-    Attributes:
-        llm: name in the pool.
-        thinking: the router's thoughts up to its call.
-        text: all that it wrote and read up to its call, which is the end of it.
-    """
-
-    llm: str
-    thinking: str
-    text: str
-
-    def body(self, warnings: tuple[str, ...]) -> dict[str, Any]:
-        """The JSON body; ``warnings`` are left out where there are none."""
-        return {
-            "selected_model": self.llm,
-            "thinking": self.thinking,
-            "full_response": self.text,
-            **({"warnings": list(warnings)} if warnings else {}),
-        }
-
-
 def parse_route_request(body: bytes) -> RouteRequest:
-    """Reads a request's body.
-
-    Raises:
-        APIError: 400, naming the field at fault.
-    """
+    """Reads a request's body; an :class:`APIError` 400 names the field at fault."""
     data = read_object(body)
     query = data.get(_QUERY)
     if not isinstance(query, str) or not query.strip():
@@ -84,15 +56,10 @@ def parse_route_request(body: bytes) -> RouteRequest:
 
 async def select_llm(
     router: Router, asked: RouteRequest, on_call_end: Callable[[CallResult], None]
-) -> Selection:
-    """Lets the router think until it calls an LLM; to be awaited on its event loop.
-
-    Args:
-        on_call_end: gets the result of each call of a tool.
-
-    Raises:
-        APIError: 400 if the query is too long, 422 if the router calls no LLM.
-    """
+) -> dict[str, Any]:
+    """Lets the router think until it calls an LLM, and gives the body that says which; to be
+    awaited on the router's event loop. ``on_call_end`` gets the result of each call of a tool.
+    Raises an :class:`APIError` 400 if the query is too long, 422 if the router calls no LLM."""
     try:
         rollout = router.request(asked.query, asked.cost_coe)
     except QuestionTooLongError as error:
@@ -101,34 +68,34 @@ async def select_llm(
     try:
         await router.answer(rollout, observer)
     except LLMSelected as selected:
-        return selected.selection
-    raise nothing_selected()
+        return selected.body | ({"warnings": list(asked.warnings)} if asked.warnings else {})
+    raise APIError(
+        422,
+        "the router called no LLM: it answered by itself, or ended without an answer; "
+        "/v1/chat/completions gives its answer",
+        "no_llm_selected",
+    )
 
 
 class LLMSelected(Exception):
-    """The router calls an LLM."""
+    """The router calls an LLM; ``body`` says which, and all that it thought, wrote and read up to
+    this call."""
 
-    def __init__(self, selection: Selection) -> None:
-        super().__init__(selection.llm)
-        self.selection = selection
+    def __init__(self, body: dict[str, str]) -> None:
+        super().__init__(body["selected_model"])
+        self.body = body
 
 
+@dataclass
 class FirstLLM(TrajectoryObserver):
-    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM.
+    """Ends a trajectory by :class:`LLMSelected` where it would call an LLM of ``pool``;
+    ``on_call_end`` gets the result of each other call."""
 
-    Args:
-        pool: whose LLMs count.
-        tags: of the router.
-        on_call_end: gets the result of each other call.
-    """
-
-    def __init__(
-        self, pool: PoolConfig, tags: Tags, on_call_end: Callable[[CallResult], None]
-    ) -> None:
-        self._pool = pool
-        self._tags = tags
-        self._on_call_end = on_call_end
-        self._written = self._all = ""
+    pool: PoolConfig
+    tags: Tags
+    on_call_end: Callable[[CallResult], None]
+    _written: str = field(default="", init=False)
+    _all: str = field(default="", init=False)
 
     def on_text(self, delta: str) -> None:
         """Keeps what the router writes."""
@@ -141,13 +108,19 @@ class FirstLLM(TrajectoryObserver):
 
     def on_call(self, name: str, query: str) -> None:  # noqa: ARG002 - the name decides
         """Raises :class:`LLMSelected` for an LLM of the pool."""
-        llm = self._pool.resolve(name)
+        llm = self.pool.resolve(name)
         if llm is None or llm.is_tool:
             return
-        blocks = self._tags.blocks(self._written)
+        blocks = self.tags.blocks(self._written)
         thoughts = [block.text.strip() for block in blocks if block.kind == THINK]
-        raise LLMSelected(Selection(llm.name, "\n".join(filter(None, thoughts)), self._all))
+        raise LLMSelected(
+            {
+                "selected_model": llm.name,
+                "thinking": "\n".join(filter(None, thoughts)),
+                "full_response": self._all,
+            }
+        )
 
     def on_result(self, result: CallResult) -> None:
         """Hands the call to ``on_call_end``."""
-        self._on_call_end(result)
+        self.on_call_end(result)

@@ -1,7 +1,9 @@
-"""What a streamed trajectory tells while it is made.
+"""Tells what happens in a trajectory while it is made: what a completion has of it beside the
+answer, and a stream's events.
 
-Guarantees: the reasoning of all chunks, joined, is that of the plain completion; beside it each
-turn, each call, its result and the reply that the policy reads make one event, in this order.
+Guarantees: the reasoning is the trajectory's text, tags included, without its answer block; an
+answer block that proves to be none (the turn asks instead) is reasoning. Beside it each turn, each
+call, its result and the reply that the policy reads make one event, in this order.
 
 An event stands in a chunk's extension field ``router``, which clients of the OpenAI API ignore:
 
@@ -18,59 +20,70 @@ An event stands in a chunk's extension field ``router``, which clients of the Op
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
+from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.llm_agent.parsing import Action
 from router_r1.pool.outcome import CallResult
-from router_r1.serve.protocol import Completion
-from router_r1.serve.reasoning import ReasoningObserver
 
-_FIGURES = ("prompt_tokens", "completion_tokens", "cost", "dollars", "latency_s")
-_REMARKS = ("usage_estimated", "replayed")
+_OPEN = "<answer>"
+_FIGURES = (
+    *("prompt_tokens", "completion_tokens", "cost", "dollars", "latency_s"),
+    *("usage_estimated", "replayed"),
+)
+Event = dict[str, Any]
 
 
-class StreamObserver(ReasoningObserver):
-    """Makes chunks of what happens.
+@dataclass
+class StreamObserver(TrajectoryObserver):
+    """Passes on the reasoning as soon as it is certain, and the events. ``tell`` gets a piece of
+    the reasoning, an event, or both; what it does not get is "" or None."""
 
-    Args:
-        completion: builds them.
-        send: gets each.
-        on_call_end: gets each call's result.
-    """
+    tell: Callable[[str, Event | None], None]
+    on_call_end: Callable[[CallResult], None]
+    _held: str = field(default="", init=False)  # of this turn, from what may open the answer on
+    _call: int = field(default=-1, init=False)  # the newest
 
-    def __init__(
-        self,
-        completion: Completion,
-        send: Callable[[dict[str, Any]], None],
-        on_call_end: Callable[[CallResult], None],
-    ) -> None:
-        super().__init__(lambda text: send(completion.chunk(reasoning_content=text)), on_call_end)
-        self._completion = completion
-        self._send = send
-        self._call = -1  # the newest
+    def on_text(self, delta: str) -> None:
+        """Passes text on up to what may be the opening of the answer."""
+        self._held += delta
+        certain = _certain_length(self._held)
+        self._pass_on(self._held[:certain])
+        self._held = self._held[certain:]
 
     def on_turn_end(self, action: Action) -> None:
-        """Settles the turn's text, then ends it."""
-        super().on_turn_end(action)
-        self._tell({"event": "turn", "action": action.kind, "reason": action.reason})
+        """Passes on what was held back, unless it is the answer, and ends the turn."""
+        if action.kind != "answer":
+            self._pass_on(self._held)
+        self._held = ""
+        self.tell("", {"event": "turn", "action": action.kind, "reason": action.reason})
 
     def on_call(self, name: str, query: str) -> None:
         """Names LLM and query as the policy wrote them."""
         self._call += 1
-        self._tell({"event": "call", "call": self._call, "llm": name, "query": query})
+        self.tell("", {"event": "call", "call": self._call, "llm": name, "query": query})
 
     def on_result(self, result: CallResult) -> None:
-        """Sends the call's outcome, tokens, cost and time."""
-        super().on_result(result)
-        event = {"event": "result", "call": self._call, "llm": result.llm}
-        event["outcome"] = result.outcome.value
-        event |= {name: getattr(result, name) for name in (*_FIGURES, *_REMARKS)}
-        self._tell(event)
+        """Tells the call's outcome, tokens, cost and time."""
+        self.on_call_end(result)
+        ended = {"llm": result.llm, "outcome": result.outcome.value}
+        figures = {name: getattr(result, name) for name in _FIGURES}
+        self.tell("", {"event": "result", "call": self._call, **ended, **figures})
 
     def on_observation(self, block: str) -> None:
         """The block is reasoning, and marked as not the policy's."""
-        event = {"event": "information", "call": self._call}
-        self._tell(event, reasoning_content=block)
+        self.tell(block, {"event": "information", "call": self._call})
 
-    def _tell(self, event: dict[str, Any], **delta: str) -> None:
-        self._send(self._completion.chunk(**delta) | {"router": event})
+    def _pass_on(self, text: str) -> None:
+        if text:
+            self.tell(text, None)
+
+
+def _certain_length(text: str) -> int:
+    """Characters of ``text`` that stand before an opening answer tag, or the beginning of one."""
+    start = text.find(_OPEN)
+    if start >= 0:
+        return start
+    start = text.rfind("<")
+    return start if start >= 0 and _OPEN.startswith(text[start:]) else len(text)

@@ -18,7 +18,7 @@ import openai
 import pytest
 from transformers import AutoTokenizer
 
-from router_r1.inference.record import Answer
+from router_r1.inference.record import answer_record
 from router_r1.inference.router import Router
 from router_r1.llm_agent.observer import TrajectoryObserver
 from router_r1.pool.config import PoolConfig
@@ -152,19 +152,19 @@ def test_plain(client: openai.OpenAI, router: Router, questions: list[str]) -> N
     for question in questions[:4]:
         completion = ask(client, question)
         expected = router.run(router.answer(router.request(question)))
-        answer = Answer.of(question, expected)
+        answer = answer_record(question, expected)
         choice = completion.choices[0]
-        assert choice.message.content == answer.answer
+        assert choice.message.content == answer["answer"]
         assert choice.finish_reason == "stop"
         reasoning = choice.message.reasoning_content
-        assert answer.trajectory.startswith(reasoning)
-        assert "<answer>" in answer.trajectory[len(reasoning) :]
+        assert answer["trajectory"].startswith(reasoning)
+        assert "<answer>" in answer["trajectory"][len(reasoning) :]
         assert completion.usage.prompt_tokens == len(expected.prompt_ids)
         assert completion.usage.completion_tokens == sum(expected.response_mask)
         pool = completion.usage.pool
-        assert (pool["cost"], pool["dollars"]) == (answer.cost, answer.dollars)
+        assert (pool["cost"], pool["dollars"]) == (answer["cost"], answer["dollars"])
         assert [call["llm"] for call in completion.router["calls"]] == [
-            call["llm"] for call in answer.calls
+            call["llm"] for call in answer["calls"]
         ]
 
 

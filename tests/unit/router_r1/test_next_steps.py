@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from router_r1.next_steps import next_commands
+from router_r1.summary import next_commands
 
 QUESTION = 'Who\'s the captain of "Tego Govon"?'
 

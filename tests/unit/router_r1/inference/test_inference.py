@@ -21,7 +21,7 @@ from rich.console import Console
 from router_r1.inference.arguments import RouterArguments, add_router_arguments
 from router_r1.inference.command import _requests
 from router_r1.inference.questions import read_questions
-from router_r1.inference.record import Answer
+from router_r1.inference.record import answer_record
 from router_r1.inference.router import QuestionTooLongError, Router, warn_without_key
 from router_r1.inference.settings import default_model, resolve
 from router_r1.inference.terminal import ResultConsole, TerminalView, dollars, seconds
@@ -79,18 +79,21 @@ def test_the_folder_we_are_in_comes_before_the_repository(
     assert default_model(here, repository) == resolve(RouterArguments()).model_path == str(ours)
 
 
-def test_the_cold_start_gets_the_quickstarts_settings(tmp_path: Path) -> None:
+def test_the_cold_start_gets_the_quickstarts_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     cold = tmp_path / ".cache" / "cold_start"
     cold.mkdir(parents=True)
     (cold / "cold_start.json").write_text("{}")
-    settings = resolve(RouterArguments(), tmp_path)
+    settings = resolve(RouterArguments())
     assert settings.model_path == str(cold)
     assert (settings.pool.name, settings.prompt_style) == ("embedded", "compact")
     assert (settings.limits.max_turns, settings.limits.max_prompt_length) == (3, 512)
     assert (settings.rollout.dtype, settings.device) == ("float32", "cpu")
     assert settings.options.temperature == 0.0
     assert settings.pool.needs_server
-    elsewhere = resolve(RouterArguments(api_base="http://x/v1"), tmp_path)
+    elsewhere = resolve(RouterArguments(api_base="http://x/v1"))
     assert elsewhere.pool.api_base == "http://x/v1"
     assert not elsewhere.pool.needs_server
 
@@ -360,11 +363,11 @@ def test_amounts_are_readable() -> None:
 
 def test_the_json_object_has_what_is_promised() -> None:
     text = "<think>a</think><answer> no</answer> <answer> yes </answer>"
-    answer = Answer.of("q", finished(TrajectoryStatus.ANSWERED, text, Call("x", OK))).as_dict()
+    answer = answer_record("q", finished(TrajectoryStatus.ANSWERED, text, Call("x", OK)))
     assert set(answer) >= {"question", "answer", "calls", "cost", "dollars", "trajectory"}
     assert (answer["answer"], answer["cost"], answer["trajectory"]) == ("yes", 40.0, text)
-    unfinished = Answer.of("q", finished(TrajectoryStatus.TRUNCATED, text))
-    assert unfinished.answer is None
+    unfinished = answer_record("q", finished(TrajectoryStatus.TRUNCATED, text))
+    assert unfinished["answer"] is None
 
 
 def test_a_reader_that_goes_away_raises_and_does_not_end_the_process() -> None:

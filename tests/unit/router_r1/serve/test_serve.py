@@ -19,12 +19,11 @@ from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.serve.admission import Admission
 from router_r1.serve.app import RouterServer
 from router_r1.serve.config import ServerConfig, server_config, serving_parser
-from router_r1.serve.conversation import Conversation
+from router_r1.serve.conversation import Conversation, Fitted, fit_conversation
 from router_r1.serve.errors import APIError
-from router_r1.serve.fitting import Fitted, fit_conversation
 from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import ChatRequest, parse_chat_request
-from router_r1.serve.reasoning import ReasoningObserver
+from router_r1.serve.stream import StreamObserver
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.errors import UserError
 from verl.interfaces import RolloutOptions
@@ -33,7 +32,8 @@ USER = {"role": "user", "content": "Who is x?"}
 
 
 def parse(**fields: Any) -> ChatRequest:
-    return parse_chat_request(json.dumps({"model": "m", "messages": [USER], **fields}).encode())
+    body = json.dumps({"model": "m", "messages": [USER], **fields})
+    return parse_chat_request(body.encode(), served="m")
 
 
 def asked_by(chat: ChatRequest, longest: int = 1000, tags: Tags = DEFAULT_TAGS) -> Fitted:
@@ -184,7 +184,6 @@ def test_every_option_is_read() -> None:
         cost_coe=0.25,
         user="me",
     ) == ChatRequest(
-        "m",
         Conversation("Who is x?"),
         stream=True,
         include_usage=True,
@@ -206,8 +205,7 @@ def test_what_a_client_sets_goes_over_the_servers_own_options() -> None:
 def test_a_models_name_may_say_what_cost_counts(
     model: str, field: float | None, weight: float | None
 ) -> None:
-    chat = parse(model=model, cost_coe=field).of_model("m")
-    assert (chat.model, chat.cost_coe) == ("m", weight)
+    assert parse(model=model, cost_coe=field).cost_coe == weight
 
 
 @pytest.mark.parametrize(
@@ -226,7 +224,7 @@ def test_a_models_name_that_says_something_else_is_refused(
     model: str, field: float | None, status: int, param: str
 ) -> None:
     with pytest.raises(APIError) as caught:
-        parse(model=model, cost_coe=field).of_model("m")
+        parse(model=model, cost_coe=field)
     assert (caught.value.status, caught.value.param) == (status, param)
 
 
@@ -277,7 +275,7 @@ def test_what_cannot_be_served_is_refused_by_name(fields: dict[str, Any], param:
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_malformed(body: bytes) -> None:
     with pytest.raises(APIError, match="body"):
-        parse_chat_request(body)
+        parse_chat_request(body, served="m")
 
 
 TURNS = (
@@ -291,7 +289,7 @@ TURNS = (
 @given(st.lists(st.integers(1, 9), max_size=60))
 def test_reasoning_is_all_but_the_answer_however_it_is_cut(sizes: list[int]) -> None:
     pieces: list[str] = []
-    observer = ReasoningObserver(pieces.append, lambda _: None)
+    observer = StreamObserver(lambda text, _: pieces.append(text), lambda _: None)
     lengths = iter(sizes)
     for turn in TURNS:
         rest = turn

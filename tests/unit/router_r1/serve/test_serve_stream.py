@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 from router_r1.inference.arguments import RouterArguments
+from router_r1.inference.router import Router
 from router_r1.inference.settings import resolve
 from router_r1.llm_agent.parsing import parse_action
 from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.serve.app import RouterServer, chat_page
 from router_r1.serve.card import model_card
-from router_r1.serve.page import chat_page, page_response
+from router_r1.serve.config import ServerConfig
 from router_r1.serve.protocol import Completion
 from router_r1.serve.stream import StreamObserver
 from router_r1.world.simulated_llm import World
@@ -24,7 +28,8 @@ BLOCK = "\n\n<information>Y</information>\n\n"
 def chunks_of_a_trajectory() -> list[dict[str, Any]]:
     """One call, then an answer after a forged reply."""
     chunks: list[dict[str, Any]] = []
-    observer = StreamObserver(Completion("id", "m"), chunks.append, lambda _: None)
+    completion = Completion("m")
+    observer = StreamObserver(lambda *told: chunks.append(completion.told(*told)), lambda _: None)
     observer.on_text(SEARCH)
     observer.on_turn_end(parse_action(SEARCH))
     observer.on_call("draco", "the club of X")
@@ -102,4 +107,21 @@ def test_the_page_loads_nothing_and_may_ask_its_own_server_only() -> None:
         "style-src": "&#39;unsafe-inline&#39;",
         "connect-src": "&#39;self&#39;",
     }
-    assert page_response().headers["Content-Security-Policy"] == "frame-ancestors 'none'"
+
+
+def test_no_other_site_may_show_the_page_in_a_frame() -> None:
+    """Over HTTP; no router is asked."""
+
+    async def answer() -> str:
+        server = RouterServer(cast(Router, None), ServerConfig(port=0))
+        url = urlsplit(await server.start())
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        await server.stop()
+        return answer.decode()
+
+    head, _, page = asyncio.run(answer()).partition("\r\n\r\n")
+    assert "\r\nContent-Security-Policy: frame-ancestors 'none'\r\n" in f"{head}\r\n"
+    assert page == chat_page()
