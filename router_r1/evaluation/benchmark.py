@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from router_r1.data_row import question
 from router_r1.evaluation.comparison import read_json_object
-from router_r1.evaluation.waiting import TimedQuestion
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
@@ -166,7 +165,7 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    saved = read_parquet(path, TimedQuestion)
+    saved = read_parquet(path, _Waited)
     records = [_timed(r) for r in saved if (r.data_source, r.prompt) in wanted]
     if missing := wanted - {(r.data_source, r.prompt) for r in records}:
         raise RecordError(
@@ -177,8 +176,23 @@ def read_saved(
     return records
 
 
+@dataclass(frozen=True)
+class _Waited(QuestionRecord):
+    """Seconds that a question waited for its calls, one a turn; None where the agent does not tell
+    them as a router does."""
+
+    seconds: float | None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> _Waited:
+        try:
+            return cls(sum(call["latency_s"] for call in content["calls"]))
+        except (KeyError, TypeError):
+            return cls(None)
+
+
 def _timed(record: EvaluationRecord[Any]) -> EvaluationRecord[QuestionRecord]:
-    """Moves the seconds of a :class:`TimedQuestion` to the scores."""
-    seconds = record.trajectory.latency_s
+    """With the seconds among the scores, where they are known."""
+    seconds = record.trajectory.seconds
     scores = record.scores if seconds is None else {"latency_s": seconds, **record.scores}
     return replace(record, trajectory=QuestionRecord(), scores=scores)

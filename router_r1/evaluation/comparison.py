@@ -53,8 +53,8 @@ class Means:
         dollars: of prompts and completions.
         calls: that were answered.
         em_low, em_high: the 95% interval of ``em``; None where nothing was sampled.
-        latency_s: seconds that a question waits for its calls, see
-            :mod:`router_r1.evaluation.waiting`; None where they were not recorded.
+        latency_s: seconds that a question waits for its calls, without what the policy itself
+            takes; None where they were not recorded.
         latency_p95_s: not a mean, but the 95th percentile of these seconds over all questions.
         oracle_gap: see :mod:`router_r1.evaluation.oracle_gap`; None without its oracle.
     """
