@@ -20,7 +20,12 @@ _TEMPLATE = Path(__file__).with_name("overview.html")
 _SPENT = "pool/spent_usd"
 _OUTCOME = "pool/outcome/"
 _SCORE = "critic/score/mean"
-_PACE_STEPS = 5
+_PHASES = {
+    Phase.WAITING: "No run writes here yet; the page shows it as soon as one begins.",
+    Phase.STARTING: "The run has begun; its first figures come with the first validation or step.",
+    Phase.QUIET: "Nothing is being written: the run was stopped, or is slow and on another "
+    "machine.",
+}
 _VALIDATED = (  # title, name in validations, metrics of training, form
     ("EM", "EM", ("reward/em", "critic/metric/mean"), "{:.3f}"),
     ("Reward", "reward", (_SCORE,), "{:.3f}"),
@@ -31,15 +36,14 @@ _VALIDATED = (  # title, name in validations, metrics of training, form
 
 def overview(state: RunState) -> Markup:
     """Everything there are figures for; a sentence where there are none yet."""
-    total = state.total_steps
-    count = f"step {state.step}" + (f" of {total}" if total else "")
+    total = f" of {state.total_steps}" if state.total_steps else ""
     return render(
         _TEMPLATE,
         faults=state.faults,
         phase=phase_text(state),
-        count=count if state.rows else "",
+        count=f"step {state.step}{total}" if state.rows else "",
         step=state.step,
-        total=total,
+        total=state.total_steps,
         cards=_cards(state),
         learning=learning_curves(state.rows),
         spending=_spending(state.rows),
@@ -49,20 +53,18 @@ def overview(state: RunState) -> Markup:
 
 def phase_text(state: RunState) -> str:
     """Where the run is, in a sentence."""
-    if state.phase is Phase.WAITING:
-        return "No run writes here yet; the page shows it as soon as one begins."
-    if state.phase is Phase.STARTING:
-        return "The run has begun; its first figures come with the first validation or step."
+    if state.phase in _PHASES:
+        return _PHASES[state.phase]
     if state.phase is Phase.ENDED:
         seconds = state.total_seconds
         took = f" after {_duration(seconds)}" if seconds is not None else ""
         return f"The run has ended{took}. A new one of the same name appears here by itself."
-    if state.phase is Phase.QUIET:
-        return "Nothing is being written: the run was stopped, or is slow and on another machine."
-    if state.total_steps and state.step >= state.total_steps:
+    total, pace = state.total_steps, _seconds_per_step(state)
+    if total and state.step >= total:
         return "All steps are done; the last validation is under way."
-    left = _seconds_left(state)
-    return f"Training; about {_duration(left)} left." if left is not None else "Training."
+    if total and pace is not None:  # validations to come are not counted
+        return f"Training; about {_duration((total - state.step) * pace)} left."
+    return "Training."
 
 
 def _cards(state: RunState) -> list[Card]:
@@ -82,9 +84,9 @@ def _cards(state: RunState) -> list[Card]:
         note = f"about {show_dollars(at_end[-1])} at the end" if at_end else ""
         title = "Spent (simulated)" if state.group("pool").get("simulated") else "Spent"
         cards.append(Card(title, show_dollars(spent[-1]), note))
-    pace = _values(state.rows, ("timing_s/step",))[-_PACE_STEPS:]
-    if pace:
-        cards.append(Card("Time per step", f"{sum(pace) / len(pace):.1f} s", "of the last 5"))
+    pace = _seconds_per_step(state)
+    if pace is not None:
+        cards.append(Card("Time per step", f"{pace:.1f} s", "of the last 5"))
     return cards
 
 
@@ -98,19 +100,14 @@ def _spending(rows: Sequence[dict[str, Any]]) -> Table:
         "share that infrastructure broke, lately",
         "$ so far",
     )
-    lines = [
-        Line(
-            llm,
-            [
-                or_dash(last_step.get(f"reward/calls/{llm}"), "{:.2f}".format),
-                or_dash(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}".format),
-                or_dash(last.get(f"{_SPENT}/{llm}"), show_dollars),
-            ],
-        )
-        for llm in llms_of(rows)
-    ]
-    calls = or_dash(last_step.get("env/number_of_valid_route"), "{:.2f}".format)
-    lines.append(Line("all", [calls, "", or_dash(last.get(_SPENT), show_dollars)], style="total"))
+    lines = []
+    for llm in llms_of(rows):
+        asked = or_dash(last_step.get(f"reward/calls/{llm}"), "{:.2f}".format)
+        broke = or_dash(last.get(f"pool/infrastructure_failures/{llm}"), "{:.0%}".format)
+        spent = or_dash(last.get(f"{_SPENT}/{llm}"), show_dollars)
+        lines.append(Line(llm, [asked, broke, spent]))
+    asked = or_dash(last_step.get("env/number_of_valid_route"), "{:.2f}".format)
+    lines.append(Line("all", [asked, "", or_dash(last.get(_SPENT), show_dollars)], style="total"))
     return Table("", dict.fromkeys(titles, ""), lines)
 
 
@@ -125,12 +122,10 @@ def _outcomes(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return answered + [(name.replace("_", " "), count) for name, count in counts.most_common()]
 
 
-def _seconds_left(state: RunState) -> float | None:
-    """Steps to come at the pace of the last ones; validations to come are not counted."""
-    pace = _values(state.rows, ("timing_s/step",))[-_PACE_STEPS:]
-    if not pace or not state.total_steps:
-        return None
-    return max(0, state.total_steps - state.step) * sum(pace) / len(pace)
+def _seconds_per_step(state: RunState) -> float | None:
+    """Of the last 5 steps."""
+    pace = _values(state.rows, ("timing_s/step",))[-5:]
+    return sum(pace) / len(pace) if pace else None
 
 
 def _values(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[float]:
