@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import chain
 from typing import NamedTuple
-
-import numpy as np
 
 from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import EmbeddedTexts, load_embedder
@@ -71,9 +70,8 @@ def compare_recorded(args: argparse.Namespace) -> Comparison:
         for baseline in progress.track(baselines, description="scoring"):
             records = [score_choice(baseline, outcomes, row) for row in split.test]
             rows.append(measured_row(baseline.name, baseline.kind, records))
-    singles = [
-        [score_choice(SingleLLM(llm), outcomes, i) for i in split.test] for llm in outcomes.llms
-    ]
+    asked_alone = map(SingleLLM, outcomes.llms)
+    singles = [[score_choice(llm, outcomes, i) for i in split.test] for llm in asked_alone]
     title = f"Recorded outcomes of {args.outcomes.name}, {len(split.test):,} test questions"
     comparison = Comparison(title, rows, [], quality="quality")
     return with_oracle_gaps(comparison, oracle_row(singles))
@@ -96,7 +94,7 @@ def split_questions(
     """Splits a table.
 
     Args:
-        share: of each dataset's questions to learn from; None for :data:`DEFAULT_SHARE`.
+        share: of each dataset's questions to learn from; None for the column ``split``, or half.
         seed: of the draw.
         train_count, test_count: at most so many of each; None for all.
 
@@ -105,7 +103,12 @@ def split_questions(
     """
     splits = outcomes.splits
     if splits is None:
-        train = _draw(outcomes, DEFAULT_SHARE if share is None else share, seed)
+        by_source: dict[str, list[int]] = {}
+        for i, prompt in enumerate(outcomes.prompts):
+            by_source.setdefault(prompt.data_source, []).append(i)
+        share = DEFAULT_SHARE if share is None else share
+        drawn = (sample(rows, round(share * len(rows)), seed) for rows in by_source.values())
+        train = sorted(chain.from_iterable(drawn))
     elif share is None:
         train = [i for i, split in enumerate(splits) if split == "train"]
     else:
@@ -128,32 +131,20 @@ def split_questions(
     return Split(train, test)
 
 
-def _draw(outcomes: RecordedOutcomes, share: float, seed: int) -> list[int]:
-    by_source: dict[str, list[int]] = {}
-    for i, prompt in enumerate(outcomes.prompts):
-        by_source.setdefault(prompt.data_source, []).append(i)
-    drawn = [sample(rows, round(share * len(rows)), seed) for rows in by_source.values()]
-    return sorted(i for rows in drawn for i in rows)
-
-
 def _make(args: argparse.Namespace, outcomes: RecordedOutcomes, split: Split) -> list[SingleShot]:
     """The baselines named, or all that fit; the oracle is no baseline here but always computed."""
-    has_answers = outcomes.answers is not None
-    fitting = [name for name in FITTING if name != "fusion" or has_answers]
+    fitting = [name for name in FITTING if name != "fusion" or outcomes.answers is not None]
     wanted = args.baselines or fitting
     for name in wanted:
         if name in _NEEDS and name not in fitting:
             raise ConfigError(
                 f"the baseline {name!r} needs {_NEEDS[name]}; {args.outcomes} has none"
             )
-    means = outcomes.dollars[split.train].mean(axis=0)
-    setting = Setting(
-        prices=dict(zip(outcomes.llms, means.tolist(), strict=True)),
-        seed=args.seed,
-        cost_weights=args.carrot_lambda,
-    )
+    means = outcomes.dollars[split.train].mean(axis=0).tolist()
+    prices = dict(zip(outcomes.llms, means, strict=True))
     names = [name for name in wanted if name != "oracle"]
-    return [b for b in make_baselines(names, setting) if isinstance(b, SingleShot)]
+    made = make_baselines(names, Setting(prices, args.seed, args.carrot_lambda))
+    return [baseline for baseline in made if isinstance(baseline, SingleShot)]
 
 
 def _training_set(outcomes: RecordedOutcomes, rows: Sequence[int], embedder: str) -> TrainingSet:
@@ -176,23 +167,16 @@ def score_choice(
     taken = asked[0]
     if len(asked) > 1:
         assert outcomes.answers is not None
-        answers = {outcomes.llms[i]: outcomes.answers[row][i] for i in asked}
-        answer = baseline.aggregate(prompt, answers)
-        taken = next(i for i in asked if outcomes.answers[row][i] == answer)
+        given = outcomes.answers[row]
+        answer = baseline.aggregate(prompt, {outcomes.llms[i]: given[i] for i in asked})
+        taken = next(i for i in asked if given[i] == answer)
     scores = {
         "em": float(outcomes.right[row, taken]),
         "dollars": float(outcomes.dollars[row, asked].sum()),
         "route_cnt": float(len(asked)),
     }
     if outcomes.latency_s is not None:
-        scores["latency_s"] = float(np.max(outcomes.latency_s[row, asked]))
-    return EvaluationRecord(
-        f"{prompt.data_source}/{row}",
-        0,
-        prompt.data_source,
-        prompt.text,
-        [],
-        TrajectoryStatus.ANSWERED.value,
-        QuestionRecord(),
-        scores,
-    )
+        scores["latency_s"] = float(outcomes.latency_s[row, asked].max())
+    uid, status = f"{prompt.data_source}/{row}", TrajectoryStatus.ANSWERED.value
+    told = QuestionRecord()
+    return EvaluationRecord(uid, 0, prompt.data_source, prompt.text, [], status, told, scores)
