@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
 
 from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import EmbeddedTexts, load_embedder
@@ -39,8 +38,6 @@ _NEEDS = {
     "fusion": "the column 'answer', of whose texts it takes a vote",
 }
 
-DEFAULT_SHARE = 0.5
-
 
 def compare_recorded(args: argparse.Namespace) -> Comparison:
     """The comparison of the baselines on the table ``args.outcomes``, and its oracle.
@@ -49,14 +46,14 @@ def compare_recorded(args: argparse.Namespace) -> Comparison:
         UserError: for a table or options that cannot be used.
     """
     outcomes = read_outcomes(args.outcomes)
-    split = split_questions(
+    train, test = split_questions(
         outcomes, args.train_share, args.seed, args.train_questions, args.test_questions
     )
-    baselines = _make(args, outcomes, split)
+    baselines = _make(args, outcomes, train)
     learners = [baseline for baseline in baselines if baseline.learns]
-    if learners and len(split.train) < FEWEST_TO_LEARN_FROM:
+    if learners and len(train) < FEWEST_TO_LEARN_FROM:
         raise ConfigError(
-            f"{len(split.train)} training questions are too few for "
+            f"{len(train)} training questions are too few for "
             f"{', '.join(baseline.name for baseline in learners)}: at least "
             f"{FEWEST_TO_LEARN_FROM} are needed; name others with --baselines, such as "
             "random,single"
@@ -64,24 +61,17 @@ def compare_recorded(args: argparse.Namespace) -> Comparison:
     rows = []
     with progress_bar() as progress:
         if learners:
-            train = _training_set(outcomes, split.train, args.embedder)
+            known = _training_set(outcomes, train, args.embedder)
             for baseline in progress.track(learners, description="training"):
-                baseline.fit(train)
+                baseline.fit(known)
         for baseline in progress.track(baselines, description="scoring"):
-            records = [score_choice(baseline, outcomes, row) for row in split.test]
+            records = [score_choice(baseline, outcomes, row) for row in test]
             rows.append(measured_row(baseline.name, baseline.kind, records))
     asked_alone = map(SingleLLM, outcomes.llms)
-    singles = [[score_choice(llm, outcomes, i) for i in split.test] for llm in asked_alone]
-    title = f"Recorded outcomes of {args.outcomes.name}, {len(split.test):,} test questions"
+    singles = [[score_choice(llm, outcomes, i) for i in test] for llm in asked_alone]
+    title = f"Recorded outcomes of {args.outcomes.name}, {len(test):,} test questions"
     comparison = Comparison(title, rows, [], quality="quality")
     return with_oracle_gaps(comparison, oracle_row(singles))
-
-
-class Split(NamedTuple):
-    """Positions of questions in the table, ascending."""
-
-    train: list[int]
-    test: list[int]
 
 
 def split_questions(
@@ -90,8 +80,8 @@ def split_questions(
     seed: int,
     train_count: int,
     test_count: int | None,
-) -> Split:
-    """Splits a table.
+) -> tuple[list[int], list[int]]:
+    """Positions of the questions to learn from and to be scored on, ascending.
 
     Args:
         share: of each dataset's questions to learn from; None for the column ``split``, or half.
@@ -106,7 +96,7 @@ def split_questions(
         by_source: dict[str, list[int]] = {}
         for i, prompt in enumerate(outcomes.prompts):
             by_source.setdefault(prompt.data_source, []).append(i)
-        share = DEFAULT_SHARE if share is None else share
+        share = 0.5 if share is None else share
         drawn = (sample(rows, round(share * len(rows)), seed) for rows in by_source.values())
         train = sorted(chain.from_iterable(drawn))
     elif share is None:
@@ -128,10 +118,12 @@ def split_questions(
                 f"the table leaves no question to {side}: it has {len(outcomes.prompts)}, "
                 f"{len(learned)} of them to learn from; give it more, or another --train_share"
             )
-    return Split(train, test)
+    return train, test
 
 
-def _make(args: argparse.Namespace, outcomes: RecordedOutcomes, split: Split) -> list[SingleShot]:
+def _make(
+    args: argparse.Namespace, outcomes: RecordedOutcomes, train: list[int]
+) -> list[SingleShot]:
     """The baselines named, or all that fit; the oracle is no baseline here but always computed."""
     fitting = [name for name in FITTING if name != "fusion" or outcomes.answers is not None]
     wanted = args.baselines or fitting
@@ -140,7 +132,7 @@ def _make(args: argparse.Namespace, outcomes: RecordedOutcomes, split: Split) ->
             raise ConfigError(
                 f"the baseline {name!r} needs {_NEEDS[name]}; {args.outcomes} has none"
             )
-    means = outcomes.dollars[split.train].mean(axis=0).tolist()
+    means = outcomes.dollars[train].mean(axis=0).tolist()
     prices = dict(zip(outcomes.llms, means, strict=True))
     names = [name for name in wanted if name != "oracle"]
     made = make_baselines(names, Setting(prices, args.seed, args.carrot_lambda))

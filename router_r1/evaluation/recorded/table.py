@@ -88,13 +88,12 @@ def read_outcomes(path: Path) -> RecordedOutcomes:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    read = readers.get(path.suffix)
-    if read is None:
+    if path.suffix not in readers:
         raise OutcomesError(f"{path} must end in one of {', '.join(readers)}")
     if not path.is_file():
         raise OutcomesError(f"no such file: {path}")
     try:
-        return read(path)
+        return readers[path.suffix](path)
     except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         raise OutcomesError(f"{path} is no {path.suffix[1:]} file: {error}") from error
 
@@ -185,44 +184,43 @@ def _check_row(place: str, row: Mapping[str, Any], columns: set[str]) -> None:
 
 
 def _arrange(path: Path, rows: Sequence[Mapping[str, Any]], columns: set[str]) -> RecordedOutcomes:
-    found: dict[tuple[Prompt, str], int] = {}
-    first: dict[Prompt, int] = {}
+    found: dict[Prompt, dict[str, int]] = {}  # numbers of rows, by question and LLM
     for number, row in enumerate(rows, start=1):
-        prompt = Prompt(row.get("data_source", _SOURCE), row["question"])
-        before = found.setdefault((prompt, row["llm"]), number)
+        prompt, llm = Prompt(row.get("data_source", _SOURCE), row["question"]), row["llm"]
+        of_question = found.setdefault(prompt, {llm: number})
+        first, before = next(iter(of_question.values())), of_question.setdefault(llm, number)
         if before != number:
             raise OutcomesError(
                 f"{path} row {number} repeats row {before}: column 'question' {prompt.text!r} and "
-                f"column 'llm' {row['llm']!r}; a question has one row for each LLM"
+                f"column 'llm' {llm!r}; a question has one row for each LLM"
             )
-        of_first = rows[first.setdefault(prompt, number) - 1]
-        if row.get("split") != of_first.get("split"):
+        if (split := row.get("split")) != (others := rows[first - 1].get("split")):
             raise OutcomesError(
-                f"{path} row {number}, column 'split': {row['split']!r}, but row {first[prompt]} "
-                f"of the same question has {of_first['split']!r}; they must agree"
+                f"{path} row {number}, column 'split': {split!r}, but row {first} of the same "
+                f"question has {others!r}; they must agree"
             )
-    llms = list(dict.fromkeys(llm for _, llm in found))
-    for prompt, number in first.items():
-        for llm in llms:
-            if (prompt, llm) not in found:
-                raise OutcomesError(
-                    f"{path} has no row with column 'llm' {llm!r} for the question of row "
-                    f"{number}, {prompt.text!r}; every question needs one for each of "
-                    f"{', '.join(llms)}"
-                )
+    llms = list(dict.fromkeys(row["llm"] for row in rows))
+    for prompt, of_question in found.items():
+        if missing := [llm for llm in llms if llm not in of_question]:
+            raise OutcomesError(
+                f"{path} has no row with column 'llm' {missing[0]!r} for the question of row "
+                f"{next(iter(of_question.values()))}, {prompt.text!r}; every question needs one "
+                f"for each of {', '.join(llms)}"
+            )
 
-    def cells(column: str) -> list[list[Any]]:
-        return [[rows[found[prompt, llm] - 1][column] for llm in llms] for prompt in first]
+    def cells(column: str) -> list[list[Any]] | None:
+        if column not in columns:
+            return None
+        return [[rows[numbers[llm] - 1][column] for llm in llms] for numbers in found.values()]
 
-    def numbers(column: str) -> np.ndarray:
-        return np.array(cells(column), dtype=np.float64)
-
+    right, dollars, seconds = map(cells, ("right", "cost", "latency_s"))
+    splits = cells("split")
     return RecordedOutcomes(
-        list(first),
+        list(found),
         llms,
-        numbers("right"),
-        numbers("cost"),
-        numbers("latency_s") if "latency_s" in columns else None,
-        cells("answer") if "answer" in columns else None,
-        [rows[n - 1]["split"] for n in first.values()] if "split" in columns else None,
+        np.array(right, dtype=np.float64),
+        np.array(dollars, dtype=np.float64),
+        None if seconds is None else np.array(seconds, dtype=np.float64),
+        cells("answer"),
+        None if splits is None else [of_question[0] for of_question in splits],
     )
