@@ -51,11 +51,6 @@ class Setting:
         return list(self.prices)
 
 
-def _retrieval(setting: Setting) -> Iterable[Baseline]:
-    if setting.retriever:
-        yield RetrievalLoop(setting.retriever, setting.reader)
-
-
 def _oracles(setting: Setting) -> Iterable[Baseline]:
     oracle, knowledge = setting.oracle, setting.knowledge
     if oracle is None or knowledge is None:
@@ -78,7 +73,7 @@ BASELINES: dict[str, Callable[[Setting], Iterable[Baseline]]] = {
     "carrot": lambda s: map(carrot_router, s.cost_weights),
     "graph": lambda s: [GraphRouter(s.seed)],
     "fusion": lambda s: [FusionRouter(s.seed)],
-    "retrieval": _retrieval,
+    "retrieval": lambda s: [RetrievalLoop(s.retriever, s.reader)] if s.retriever else [],
     "oracle": _oracles,
 }
 
