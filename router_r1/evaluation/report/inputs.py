@@ -41,7 +41,6 @@ class ReportInputs:
         records: scored, at least one.
         results: of ``results.json``, or what a run's config says in its place; {} without one.
         metrics: rows of the training run's ``metrics.jsonl``, [] without one.
-        comparison: None without a ``comparison.json``.
         steps: of each record, the training steps done before it was made, ascending; None where
             the records are an evaluation's.
     """
@@ -113,14 +112,13 @@ def _run_facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        facts = {name: config[name] for name in ("reward_metric", "cost_coe")}
         reward = config.get("reward", {})
-        if own := reward.get("function"):
-            facts["reward_metric"] = own
-        for name, key in _REWARD_FACTS.items():
-            if key in reward:
-                facts[name] = reward[key]
-        return {"pool": config["pool"]["name"], **facts}
+        return {
+            "pool": config["pool"]["name"],
+            "reward_metric": reward.get("function") or config["reward_metric"],
+            "cost_coe": config["cost_coe"],
+            **{name: reward[key] for name, key in _REWARD_FACTS.items() if key in reward},
+        }
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error
 
