@@ -27,12 +27,7 @@ _OWN_NAMES = ("127.0.0.1", "localhost")
 
 
 class WatchServer:
-    """The page and the state that it asks for again and again.
-
-    Args:
-        folder: of the run; it need not exist yet.
-        port: to listen on; 0 takes a free one.
-    """
+    """The page and the state that it asks for again and again; ``port`` 0 takes a free one."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._reader = RunReader(folder)
@@ -104,16 +99,12 @@ async def _only_this_machine(
     return await handler(request)
 
 
-def watch(folder: Path, port: int) -> None:
+async def watch(folder: Path, port: int) -> None:
     """Serves until SIGINT or SIGTERM.
 
     Raises:
         UserError: if the port is taken.
     """
-    asyncio.run(_watch(folder, port))
-
-
-async def _watch(folder: Path, port: int) -> None:
     server = WatchServer(folder, port)
     url = await server.start()
     stopped = asyncio.Event()
