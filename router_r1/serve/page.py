@@ -11,16 +11,9 @@ from pathlib import Path
 
 from aiohttp import web
 
-from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
+from router_r1.web.page import HEADERS, THEME, TRAJECTORY_STYLE, inline_page
 
 _FOLDER = Path(__file__).parent / "chat"
-_HEADERS = {
-    # What the page's own policy cannot say: no other site may show it in a frame.
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
 
 
 @functools.cache
@@ -36,4 +29,5 @@ def chat_page() -> str:
 
 def page_response() -> web.Response:
     """The page with the headers that guard it."""
-    return web.Response(text=chat_page(), content_type="text/html", headers=_HEADERS)
+    headers = {**HEADERS, "Cache-Control": "no-cache"}
+    return web.Response(text=chat_page(), content_type="text/html", headers=headers)

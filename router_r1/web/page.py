@@ -19,6 +19,12 @@ FOLDER = Path(__file__).parent
 THEME = FOLDER / "theme.css"
 TRAJECTORY_STYLE = FOLDER / "trajectory.css"
 FIGURES_STYLE = FOLDER / "figures.css"
+# To be sent with every page: what its own policy cannot say.
+HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function |class |const |let )", re.MULTILINE)

@@ -19,11 +19,13 @@ from aiohttp import web
 
 from router_r1.evaluation.watch.page import build_page, describe
 from router_r1.evaluation.watch.run_state import RunReader, RunState
+from router_r1.web.page import HEADERS
 from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _OWN_NAMES = ("127.0.0.1", "localhost")
+_HEADERS = {**HEADERS, "Cache-Control": "no-store"}
 
 
 class WatchServer:
@@ -79,14 +81,6 @@ class WatchServer:
             return web.Response(status=204, headers=_HEADERS)
         text = json.dumps(described, allow_nan=False)
         return web.Response(text=text, content_type="application/json", headers=_HEADERS)
-
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest stands in the page
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 @web.middleware
