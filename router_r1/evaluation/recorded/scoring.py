@@ -17,7 +17,7 @@ from itertools import chain
 from router_r1.evaluation.baselines.base import SingleShot, TrainingSet
 from router_r1.evaluation.baselines.embedding import EmbeddedTexts, load_embedder
 from router_r1.evaluation.baselines.fixed import SingleLLM
-from router_r1.evaluation.baselines.registry import Setting, make_baselines
+from router_r1.evaluation.baselines.registry import BASELINES, Setting, make_baselines
 from router_r1.evaluation.benchmark import FEWEST_TO_LEARN_FROM, sample
 from router_r1.evaluation.comparison import Comparison, measured_row
 from router_r1.evaluation.oracle_gap import oracle_row, with_oracle_gaps
@@ -28,12 +28,7 @@ from verl.trainer.evaluation.records import EvaluationRecord
 from verl.trajectory import TrajectoryStatus
 from verl.utils.console import progress_bar
 
-# Of the baselines by name, those that ask LLMs the question as it is.
-FITTING = (
-    *("random", "single", "best", "cheapest", "largest", "knn", "mlp", "carrot", "graph"),
-    "fusion",
-)
-_NEEDS = {
+_NEEDS = {  # of baselines, what a table may lack
     "retrieval": "a retriever to ask",
     "fusion": "the column 'answer', of whose texts it takes a vote",
 }
@@ -125,13 +120,11 @@ def _make(
     args: argparse.Namespace, outcomes: RecordedOutcomes, train: list[int]
 ) -> list[SingleShot]:
     """The baselines named, or all that fit; the oracle is no baseline here but always computed."""
-    fitting = [name for name in FITTING if name != "fusion" or outcomes.answers is not None]
-    wanted = args.baselines or fitting
-    for name in wanted:
-        if name in _NEEDS and name not in fitting:
-            raise ConfigError(
-                f"the baseline {name!r} needs {_NEEDS[name]}; {args.outcomes} has none"
-            )
+    lacking = ["retrieval"] if outcomes.answers is not None else ["retrieval", "fusion"]
+    wanted = args.baselines or [name for name in BASELINES if name not in lacking]
+    if unfit := [name for name in wanted if name in lacking]:
+        needs = _NEEDS[unfit[0]]
+        raise ConfigError(f"the baseline {unfit[0]!r} needs {needs}; {args.outcomes} has none")
     means = outcomes.dollars[train].mean(axis=0).tolist()
     prices = dict(zip(outcomes.llms, means, strict=True))
     names = [name for name in wanted if name != "oracle"]
