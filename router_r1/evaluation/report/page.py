@@ -101,7 +101,7 @@ def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
     return {
         "model": results.get("model"),
         "pool": results.get("pool"),
-        "after training steps": inputs.steps[-1] if inputs.steps else None,
+        "after training steps": max(inputs.by_step, default=None),
         **{name.replace("_", " "): value for name, value in sampling.items()},
         "reward metric": rule.metric,
         "cost coefficient": coefficient,
