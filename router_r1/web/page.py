@@ -47,22 +47,21 @@ def bundle(entry: Path) -> str:
             each other.
     """
     texts: dict[Path, str] = {}
-    _collect(entry.resolve(), texts, ())
+
+    def collect(module: Path, importers: tuple[Path, ...]) -> None:
+        if module in importers:
+            raise PageError(f"{module} imports itself, by way of {importers[-1].name}")
+        if module in texts:
+            return
+        source = module.read_text(encoding="utf-8")
+        for name in _IMPORT.findall(source):
+            collect((module.parent / name).resolve(), (*importers, module))
+        texts[module] = _EXPORT.sub("", _IMPORT.sub("", source))
+        if left := _LEFT_OVER.search(texts[module]):
+            raise PageError(f"{module} cannot be bundled because of this line: {left.group()}")
+
+    collect(entry.resolve(), ())
     return "\n".join(texts.values())
-
-
-def _collect(module: Path, texts: dict[Path, str], importers: tuple[Path, ...]) -> None:
-    if module in texts:
-        return
-    if module in importers:
-        raise PageError(f"{module} imports itself, by way of {importers[-1].name}")
-    source = module.read_text(encoding="utf-8")
-    for name in _IMPORT.findall(source):
-        _collect((module.parent / name).resolve(), texts, (*importers, module))
-    text = _EXPORT.sub("", _IMPORT.sub("", source))
-    if left := _LEFT_OVER.search(text):
-        raise PageError(f"{module} cannot be bundled because of this line: {left.group()}")
-    texts[module] = text
 
 
 def inline_page(
@@ -79,16 +78,11 @@ def inline_page(
     """
     code = bundle(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    directives = [
-        "default-src 'none'",
-        "img-src data:",
-        "style-src 'unsafe-inline'",
-        f"script-src 'sha256-{digest}'",
-        *([policy] if policy else []),
-    ]
+    own = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    own += f"script-src 'sha256-{digest}'"
     return render(
         template,
-        policy="; ".join(directives),
+        policy=f"{own}; {policy}" if policy else own,
         style=Markup("\n".join(style.read_text(encoding="utf-8") for style in styles)),
         script=Markup(code),
         **values,

@@ -35,7 +35,6 @@ from router_r1.evaluation.benchmark import Prompt
 from verl.errors import UserError
 from verl.utils.arrow import arrow_path
 
-SPLITS = ("train", "test")
 _NEEDED = ("question", "llm", "right", "cost")
 _NUMBERS = ("right", "cost", "latency_s")
 _SOURCE = "recorded"  # of a table that names no dataset
@@ -49,14 +48,9 @@ class OutcomesError(UserError):
 class RecordedOutcomes:
     """A table, by question and LLM in the order in which they first appear.
 
-    Attributes:
-        prompts: the questions.
-        llms: names.
-        right: (questions, llms) in [0, 1].
-        dollars: (questions, llms), not negative.
-        latency_s: (questions, llms) seconds; None where the table has none.
-        answers: of each question, those of the LLMs; None where the table has none.
-        splits: of each question one of :data:`SPLITS`; None where the table has none.
+    Arrays are (questions, llms): ``right`` in [0, 1], ``dollars`` not negative, ``latency_s`` in
+    seconds. ``answers`` are those of the LLMs to each question, ``splits`` is of each question
+    "train" or "test". What may be left out is None where the table has none.
     """
 
     prompts: Sequence[Prompt]
@@ -138,8 +132,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(arrow_path(path)).to_pylist()
-    return rows
+    return list(pyarrow.parquet.read_table(arrow_path(path)).to_pylist())
 
 
 def _is_number(value: object, high: float = math.inf) -> bool:
@@ -159,7 +152,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "answer": ("a text", lambda value: isinstance(value, str)),
     "latency_s": ("a number of seconds, 0 or more", _is_number),
     "data_source": ("a text that is not empty", _is_text),
-    "split": ("train or test", lambda value: value in SPLITS),
+    "split": ("train or test", lambda value: value in ("train", "test")),
 }
 
 

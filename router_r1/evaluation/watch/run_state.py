@@ -48,7 +48,6 @@ class RunState:
     """A run as its folder shows it.
 
     Attributes:
-        name: of the folder.
         phase: QUIET has not ended, and nothing writes there: it was stopped, or it runs on
             another machine and takes long.
         config: of ``config.yaml``, {} until it is there.
