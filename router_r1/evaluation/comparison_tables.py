@@ -78,13 +78,13 @@ def _means_table(
         style, mark = "ours" if kind == "router" else "", f"kind-{kind}"
         lines.append(Line(name + " ◂" * is_best, cells, style, mark=mark, kind=kind))
     titles = {title: explanation for title, explanation, _ in shown}
+    notes = {
+        "cost": f" Cost: completion tokens {TIMES} $ per 1M.",
+        "seconds": " Seconds: waited for calls, and the 95th percentile.",
+        "gap": f" Gap: 1 {MINUS} {columns[0][0]} / that of the oracle of one LLM.",
+    }
     note = "Small: 95% interval of what was measured."
-    if "cost" in titles:
-        note += f" Cost: completion tokens {TIMES} $ per 1M."
-    if "seconds" in titles:
-        note += " Seconds: waited for calls, and the 95th percentile."
-    if "gap" in titles:
-        note += f" Gap: 1 {MINUS} {columns[0][0]} / that of the oracle of one LLM."
+    note += "".join(text for title, text in notes.items() if title in titles)
     note += " ◂: nothing is better for fewer dollars." if best else ""
     return Table(title, {"router": "", "kind": ""} | titles, lines, note)
 

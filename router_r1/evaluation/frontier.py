@@ -98,12 +98,8 @@ class TradeOff:
 
 
 def trade_offs(routers: Sequence[Sequence[Point]], singles: Sequence[Point]) -> list[TradeOff]:
-    """Of each router.
-
-    Args:
-        routers: each the points of its settings, at least one.
-        singles: each LLM asked alone, at least one.
-    """
+    """Of each router, told by the points of its settings; ``singles`` are the LLMs asked alone. At
+    least one point each."""
     everything = [*singles, *(point for points in routers for point in points)]
     dearest, whole = max(point.cost for point in everything), Curve(everything)
     strong = max(singles, key=lambda p: (p.quality, -p.cost))

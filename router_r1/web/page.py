@@ -72,7 +72,6 @@ def inline_page(
     Args:
         template: extends ``base.html``, the head of every page.
         script: its entry module.
-        styles: in the order in which they apply.
         policy: directives to add to the Content-Security-Policy, such as ``connect-src 'self'``.
         values: for the template; what is not markup is escaped.
     """

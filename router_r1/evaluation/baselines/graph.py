@@ -69,12 +69,8 @@ class GraphNet(nn.Module):
 
 
 class GraphRouter(LearnedRouter):
-    """Routes to the LLM whose edge promises most.
-
-    Args:
-        seed: of weights and of which half shows its outcomes.
-        epochs: full-batch steps.
-    """
+    """Routes to the LLM whose edge promises most; ``seed`` is of the weights and of which half
+    shows its outcomes, ``epochs`` are full-batch steps."""
 
     def __init__(self, seed: int, epochs: int = 300) -> None:
         super().__init__("graph")

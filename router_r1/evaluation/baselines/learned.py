@@ -53,14 +53,9 @@ class LearnedRouter(SingleShot):
 
 
 class RegressionRouter(LearnedRouter):
-    """Estimates the quality of each LLM for the question at hand, and with a ``cost_weight`` its
-    cost; promises quality - ``cost_weight`` * cost.
-
-    Args:
-        name: of its row.
-        model: a regressor of scikit-learn, not fitted.
-        cost_weight: quality given up to save the mean cost of the dearest LLM.
-    """
+    """Estimates the quality of each LLM for the question at hand with a regressor of scikit-learn,
+    and with a ``cost_weight``, the quality given up to save the mean cost of the dearest LLM, its
+    cost; promises quality - ``cost_weight`` * cost."""
 
     def __init__(self, name: str, model: Any, cost_weight: float = 0.0) -> None:
         super().__init__(name)
@@ -113,11 +108,8 @@ class FusionRouter(LearnedRouter):
     well it did there. A question asks the LLMs with the highest weights in its cluster, and their
     normalised answers are put to a weighted vote. The weight of an LLM that is right with
     probability p is -log(1 - p): two LLMs that agree, each wrong with probability 1/2, outvote one
-    that is wrong with probability 0.3.
-
-    Args:
-        seed: of the clustering.
-        asked: LLMs per question; fewer in a smaller pool.
+    that is wrong with probability 0.3. ``seed`` is of the clustering; ``asked`` LLMs are asked a
+    question, fewer in a smaller pool.
     """
 
     kind = "fusion"

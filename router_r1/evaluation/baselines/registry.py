@@ -28,10 +28,9 @@ class Setting:
     Attributes:
         prices: the LLMs that routers choose from, with what tells the cheap from the dear: $ per 1M
             completion tokens, or the mean dollars of recorded answers.
-        seed: of everything drawn.
         cost_weights: one CARROT each.
-        retriever: the pool member that retrieves, if there is one.
-        reader: the LLM that reads what was retrieved; None for a rule.
+        retriever, reader: the pool member that retrieves, if there is one, and the LLM that reads
+            what was retrieved; None for a rule.
         knowledge, oracle: of the embedded world; None on real data.
         oracle_cost_coes: one oracle each.
     """

@@ -54,14 +54,10 @@ def build_page(name: str) -> str:
 
 
 def describe(state: RunState) -> dict[str, Any]:
-    """The state as JSON.
-
-    Returns:
-        ``phase``; ``progress``, a few words for the window's title; ``overview``, markup;
-        ``samples``: None, or ``index`` and ``details`` as
-        :func:`router_r1.evaluation.viewer.trajectories.encode` describes them; and ``version``,
-        which differs whenever any of these does.
-    """
+    """The state as JSON: ``phase``; ``progress``, a few words for the window's title; ``overview``,
+    markup; ``samples``: None, or ``index`` and ``details`` as
+    :func:`router_r1.evaluation.viewer.trajectories.encode` describes them; and ``version``, which
+    differs whenever any of these does."""
     total = f"/{state.total_steps}" if state.total_steps else ""
     content = {
         "phase": state.phase.value,
