@@ -164,6 +164,7 @@ def read_saved(
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
     records = []
+    r: EvaluationRecord[Any]
     for r in read_parquet(path, _Waited):
         if (r.data_source, r.prompt) in wanted:
             seconds = r.trajectory.seconds

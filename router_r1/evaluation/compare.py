@@ -89,7 +89,8 @@ async def _start_pool(
     A simulated pool gets its server; the embedded world also gets a retriever over its documents.
     """
     world = benchmark.world
-    pool = stack.enter_context(reachable_pool(benchmark.pool, world and world.config))
+    config = None if world is None else world.config
+    pool = stack.enter_context(reachable_pool(benchmark.pool, config))
     if world is None or retriever is not None:
         return pool, retriever
     index = BM25(world_corpus(world.knowledge))

@@ -33,15 +33,13 @@ class Curve:
 
     def at(self, cost: float) -> float | None:
         """The quality reached for ``cost``; None below the cheapest point."""
-        reached = float(np.interp(cost, *zip(*self.corners, strict=True)))
-        return None if cost < self.corners[0].cost else reached
+        costs, qualities = zip(*self.corners, strict=True)
+        return None if cost < costs[0] else float(np.interp(cost, costs, qualities))
 
     def cost_of(self, quality: float) -> float | None:
         """The least cost at which ``quality`` is reached; None if it is not."""
-        if quality > self.corners[-1].quality:
-            return None
         costs, qualities = zip(*self.corners, strict=True)
-        return float(np.interp(quality, qualities, costs))
+        return None if quality > qualities[-1] else float(np.interp(quality, qualities, costs))
 
     def mean_quality(self, dearest: float) -> float:
         """AIQ, the average improvement in quality of RouterBench (Hu et al. 2024, arXiv

@@ -113,9 +113,9 @@ def _run_facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        reward = config.get("reward", {})
+        pool, reward = config["pool"]["name"], config.get("reward", {})
         return {
-            "pool": config["pool"]["name"],
+            "pool": pool,
             "reward_metric": reward.get("function") or config["reward_metric"],
             "cost_coe": config["cost_coe"],
             **{name: reward[key] for name, key in _REWARD_FACTS.items() if key in reward},
