@@ -163,9 +163,9 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
+    saved: Sequence[EvaluationRecord[Any]] = read_parquet(path, _Waited)
     records = []
-    r: EvaluationRecord[Any]
-    for r in read_parquet(path, _Waited):
+    for r in saved:
         if (r.data_source, r.prompt) in wanted:
             seconds = r.trajectory.seconds
             scores = r.scores if seconds is None else {"latency_s": seconds, **r.scores}

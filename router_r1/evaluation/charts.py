@@ -52,11 +52,10 @@ def routing_charts(sources: Sequence[str] = ("all",)) -> list[Chart]:
     for title, training, validated in _QUANTITIES:
         curves = [training_curve(*training)]
         for number, source in enumerate(sources):
-            whole = source == "all"
-            color = COLOURS["text" if whole and number else f"hue-{1 + number % (HUES - 1)}"]
-            label = f"validation: {source}" if len(sources) > 1 or not whole else "validation"
+            color = "text" if source == "all" and number else f"hue-{1 + number % (HUES - 1)}"
+            label = "validation" if list(sources) == ["all"] else f"validation: {source}"
             metric = f"{_VALIDATION}{validated}/{source}"
-            curves.append(Curve(label, (metric,), color, measured=True))
+            curves.append(Curve(label, (metric,), COLOURS[color], measured=True))
         charts.append(Chart(title, tuple(curves)))
     return [*charts, plots.ENTROPY_CHART, plots.KL_CHART]
 
