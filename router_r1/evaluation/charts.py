@@ -224,7 +224,7 @@ def _draw_front(axes: Axes, front: Sequence[Place]) -> list[Place]:
     if not front:
         return []
     bottom, right = axes.get_ylim()[0], axes.get_xlim()[1]
-    x, y = [*(place[0] for place in front), right], [*(place[1] for place in front), front[-1][1]]
+    x, y = zip(*front, (right, front[-1][1]), strict=True)
     style: dict[str, Any] = {"color": plots.DIM, "lw": 1.3, "linestyle": (0, (4, 3)), "zorder": 2}
     axes.step(x, y, where="post", label="Pareto front (without oracle)", **style)
     axes.fill_between(x, y, bottom, step="post", color=plots.BLUE, alpha=0.045, linewidth=0)

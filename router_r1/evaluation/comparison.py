@@ -106,12 +106,10 @@ class Comparison:
 def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
     """From scored records."""
     *sources, total = summarise(records, "em")
-    by_source = {
-        summary.data_source: _means(
-            summary, [r for r in records if r.data_source == summary.data_source]
-        )
-        for summary in sources
-    }
+    by_source = {}
+    for summary in sources:
+        chosen = [r for r in records if r.data_source == summary.data_source]
+        by_source[summary.data_source] = _means(summary, chosen)
     return Row(name, kind, _means(total, records), by_source)
 
 
@@ -159,12 +157,12 @@ def sweep_points(
 def _cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Estimate:
     """Cost per question after minus before; samples of one question are averaged first."""
     costs: dict[tuple[str, str], list[float]] = {}
-    for record in before:
-        costs.setdefault((record.data_source, record.prompt), []).append(record.scores["cost"])
-    changes = [
-        replace(r, scores={"cost": r.scores["cost"] - fmean(costs[r.data_source, r.prompt])})
-        for r in after
-    ]
+    for r in before:
+        costs.setdefault((r.data_source, r.prompt), []).append(r.scores["cost"])
+    changes = []
+    for r in after:
+        change = r.scores["cost"] - fmean(costs[r.data_source, r.prompt])
+        changes.append(replace(r, scores={"cost": change}))
     return summarise(changes, "em")[-1].estimates["cost"]
 
 

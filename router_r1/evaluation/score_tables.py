@@ -132,12 +132,8 @@ def _score_table(
         count = f"{summary.prompts:,} questions"
         if summary.samples != summary.prompts:
             count += f" {TIMES} {summary.samples / summary.prompts:.3g}"
-        cells = [
-            s.show(estimate, interval=s.column not in bare)
-            if (estimate := summary.estimates.get(s.column))
-            else DASH
-            for s in scores
-        ]
+        estimates = ((s, summary.estimates.get(s.column)) for s in scores)
+        cells = [s.show(e, interval=s.column not in bare) if e else DASH for s, e in estimates]
         style = "total" if name.startswith("average") else ""
         lines.append(Line(name, cells, style, small=count, kind=style))
     return Table(title, {first: "", **{s.title: s.explanation for s in scores}}, lines)
