@@ -1,6 +1,7 @@
 """A baseline's answer to a question: the calls behind it, and the scored record made of it.
 
-Guarantees: an answer's cost is the sum of its calls.
+Guarantees: an answer's cost is the sum of its calls; its question waits for the slowest call of
+each turn, whose calls are made at once.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from router_r1.evaluation.benchmark import Question
-from router_r1.evaluation.waiting import seconds_waited
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import exact_match, f1_score
@@ -43,9 +43,9 @@ class Answer(QuestionRecord):
     calls: list[Call]
 
 
-def limited(ask: Ask, in_flight: int = 64) -> Ask:
-    """``ask``, so many calls at once over all LLMs: the others' time limits have not begun."""
-    places = asyncio.Semaphore(in_flight)
+def limited(ask: Ask) -> Ask:
+    """``ask``, 64 calls at once over all LLMs: the others' time limits have not begun."""
+    places = asyncio.Semaphore(64)
 
     async def ask_in_turn(llm: str, query: str) -> CallResult:
         async with places:
@@ -71,13 +71,12 @@ def extract_short_answer(reply: str) -> str:
 def to_record(
     question: Question, answer: Answer, normalization: str = "paper"
 ) -> EvaluationRecord[Answer]:
-    """In the columns of a router's evaluation; a question whose calls all failed has failed.
-
-    ``normalization`` is that of the answers.
-    """
+    """In the columns of a router's evaluation; a question whose calls all failed has failed."""
     golden, results = question.golden_answers, [call.result for call in answer.calls]
     answered = sum(result.text is not None for result in results)
-    by_llm = Counter(result.llm for result in results)
+    slowest: dict[int, float] = {}  # seconds by turn
+    for call in answer.calls:
+        slowest[call.turn] = max(call.result.latency_s, slowest.get(call.turn, 0.0))
     return EvaluationRecord(
         uid=question.uid,
         sample_index=0,
@@ -93,8 +92,8 @@ def to_record(
             "dollars": sum(result.dollars for result in results),
             "route_cnt": float(answered),
             "failed_calls": float(len(results) - answered),
-            "num_turns": float(len({call.turn for call in answer.calls})),
-            "latency_s": seconds_waited((c.turn, c.result.latency_s) for c in answer.calls),
-            **{f"calls/{llm}": float(count) for llm, count in by_llm.items()},
+            "num_turns": float(len(slowest)),
+            "latency_s": sum(slowest.values()),
+            **Counter(f"calls/{result.llm}" for result in results),
         },
     )

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from router_r1.data_row import question
 from router_r1.evaluation.comparison import read_json_object
-from router_r1.evaluation.waiting import TimedQuestion
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
@@ -29,7 +28,6 @@ from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.utils.dataset import DataError, PromptDataset
 from verl.utils.rows import chat_messages, ground_truth
 
-_PROMPT_ONLY = ("prompt", "prompt-only", "untrained")
 _MARKER = "Question: "
 FEWEST_TO_LEARN_FROM = 20
 T = TypeVar("T")
@@ -83,12 +81,12 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
     if args.test_files:
         train, test = read_questions(args.train_files), read_questions(args.test_files)
         title, world = "Comparison", None
+    elif not pool.simulated:
+        raise ConfigError(
+            f"pool {pool.name!r} is not the embedded world's; give --train_files and "
+            "--test_files for another"
+        )
     else:
-        if not pool.simulated:
-            raise ConfigError(
-                f"pool {pool.name!r} is not the embedded world's; give --train_files and "
-                "--test_files for another"
-            )
         world = World.of_pool(WorldConfig(seed=args.world_seed), pool)
         train, test = (world_questions(world.knowledge, split) for split in ("train", "test"))
         title = "Embedded world, test split"
@@ -115,8 +113,7 @@ def world_questions(facts: knowledge.Knowledge, split: str) -> list[Question]:
 def read_questions(files: Sequence[str]) -> list[Question]:
     """The questions of parquet files whose rows are those that training reads.
 
-    A row says ``data_source``, ``prompt`` and ``reward_model.ground_truth.target``. What was asked
-    is ``extra_info.question``, or what follows the prompt's last "Question: ".
+    What was asked is ``extra_info.question``, or what follows the prompt's last "Question: ".
 
     Raises:
         DataError: if a file cannot be used, or a row does not say its question.
@@ -126,7 +123,7 @@ def read_questions(files: Sequence[str]) -> list[Question]:
         source, text = str(row["data_source"]), question(row)
         if not text:
             _, marker, rest = chat_messages(row, "prompt")[-1]["content"].rpartition(_MARKER)
-            text = rest.strip() if marker else ""
+            text = marker and rest.strip()
         if not text:
             raise DataError(
                 f"row {number} has neither extra_info.question nor a prompt with {_MARKER!r}"
@@ -145,14 +142,14 @@ def sample(items: Sequence[T], count: int, seed: int) -> list[T]:
 
 def kind_of(name: str) -> str:
     """Of a router evaluated before: ``prompt`` for the names of an untrained policy."""
-    return "prompt" if name.lower() in _PROMPT_ONLY else "router"
+    return "prompt" if name.lower() in ("prompt", "prompt-only", "untrained") else "router"
 
 
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
-    """Scored records of these questions, of a router evaluated before; of its agent nothing but
-    ``latency_s`` among the scores, where it tells its calls.
+    """Scored records of these questions, of a router evaluated before; of what its agent told
+    nothing but ``latency_s`` among the scores, where it tells its calls as a router does.
 
     Raises:
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
@@ -166,8 +163,13 @@ def read_saved(
             f"with --normalization {normalization}; score again, or compare with {scored_with}"
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
-    saved = read_parquet(path, TimedQuestion)
-    records = [_timed(r) for r in saved if (r.data_source, r.prompt) in wanted]
+    saved: Sequence[EvaluationRecord[Any]] = read_parquet(path, _Waited)
+    records = []
+    for r in saved:
+        if (r.data_source, r.prompt) in wanted:
+            seconds = r.trajectory.seconds
+            scores = r.scores if seconds is None else {"latency_s": seconds, **r.scores}
+            records.append(replace(r, trajectory=QuestionRecord(), scores=scores))
     if missing := wanted - {(r.data_source, r.prompt) for r in records}:
         raise RecordError(
             f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "
@@ -177,8 +179,15 @@ def read_saved(
     return records
 
 
-def _timed(record: EvaluationRecord[Any]) -> EvaluationRecord[QuestionRecord]:
-    """Moves the seconds of a :class:`TimedQuestion` to the scores."""
-    seconds = record.trajectory.latency_s
-    scores = record.scores if seconds is None else {"latency_s": seconds, **record.scores}
-    return replace(record, trajectory=QuestionRecord(), scores=scores)
+@dataclass(frozen=True)
+class _Waited(QuestionRecord):
+    """Seconds that a question waited for its calls, of which a router makes one a turn."""
+
+    seconds: float | None
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> _Waited:
+        try:
+            return cls(sum(call["latency_s"] for call in content["calls"]))
+        except (KeyError, TypeError):
+            return cls(None)

@@ -52,11 +52,10 @@ def routing_charts(sources: Sequence[str] = ("all",)) -> list[Chart]:
     for title, training, validated in _QUANTITIES:
         curves = [training_curve(*training)]
         for number, source in enumerate(sources):
-            whole = source == "all"
-            color = COLOURS["text" if whole and number else f"hue-{1 + number % (HUES - 1)}"]
-            label = f"validation: {source}" if len(sources) > 1 or not whole else "validation"
+            color = "text" if source == "all" and number else f"hue-{1 + number % (HUES - 1)}"
+            label = "validation" if list(sources) == ["all"] else f"validation: {source}"
             metric = f"{_VALIDATION}{validated}/{source}"
-            curves.append(Curve(label, (metric,), color, measured=True))
+            curves.append(Curve(label, (metric,), COLOURS[color], measured=True))
         charts.append(Chart(title, tuple(curves)))
     return [*charts, plots.ENTROPY_CHART, plots.KL_CHART]
 
@@ -87,13 +86,11 @@ class LearningCurves(NamedTuple):
 def learning_curves(rows: Sequence[Mapping[str, Any]]) -> LearningCurves | None:
     """All curves of a run, whom training asks last; None without any figures."""
     curves = LearningCurves({}, [])
-    asked = Chart(
-        "Calls per question to each LLM",
-        tuple(
-            Curve(llm, (f"{_LLM_CALLS}{llm}",), COLOURS[f"hue-{number % HUES}"])
-            for number, llm in enumerate(llms_of(rows))
-        ),
+    of_llms = (
+        Curve(llm, (f"{_LLM_CALLS}{llm}",), COLOURS[f"hue-{number % HUES}"])
+        for number, llm in enumerate(llms_of(rows))
     )
+    asked = Chart("Calls per question to each LLM", tuple(of_llms))
     for chart in (*routing_charts(validation_sources(rows)), asked):
         with figure_of(4.6, 3.2 if chart is asked else 2.7) as figure:
             if not draw_curves(figure.subplots(), rows, chart):
@@ -124,8 +121,8 @@ def comparison_svg(comparison: Comparison) -> Markup:
 
 
 class Mark(NamedTuple):
-    """What lies at one place of the chart: a label beside it, a hint on hover, and the interval
-    of EM; None for a point of the sweep alone, whose ``kind`` is that of routers."""
+    """What lies at one place of the chart; without an ``interval`` of EM it is a point of the sweep
+    alone, whose ``kind`` is that of routers."""
 
     place: Place
     kind: str
@@ -148,20 +145,25 @@ def marks(comparison: Comparison) -> list[Mark]:
     for row in comparison.rows:
         if row.total.em_low is not None and row.total.dollars > 0:
             rows.setdefault(place_of(row.total), []).append(row)
-    swept: dict[Place, list[str]] = {}
+    labels: dict[Place, str] = {}
     for point in comparison.sweep:
-        swept.setdefault(place_of(point.total), []).append(f"{point.cost_coe:g}")
-    labels = {place: f"cost_coe {', '.join(coes)}" for place, coes in swept.items()}
+        place = place_of(point.total)
+        before = f"{labels[place]}, " if place in labels else "cost_coe "
+        labels[place] = f"{before}{point.cost_coe:g}"
+
+    def hint(label: str, place: Place) -> str:
+        return f"{label}: {comparison.quality} {place[1]:.3f}, ${place[0]:.3g} per 1000 questions"
+
     found = []
     for place, group in rows.items():
         means, kind = group[0].total, group[0].kind
         own = [labels.pop(place)] if kind == "router" and place in labels else []
         label = ", ".join([_shared_label([row.name for row in group]), *own])
         interval = (means.em_low or 0.0, means.em_high or 0.0)
-        hint = f"{label}: {_figures(comparison, place)}, {means.calls:.2f} calls a question"
-        found.append(Mark(place, kind, label, hint, interval))
+        calls = f", {means.calls:.2f} calls a question"
+        found.append(Mark(place, kind, label, hint(label, place) + calls, interval))
     for place, label in labels.items():
-        found.append(Mark(place, "router", label, f"{label}: {_figures(comparison, place)}", None))
+        found.append(Mark(place, "router", label, hint(label, place), None))
     return found
 
 
@@ -172,10 +174,6 @@ def _shared_label(names: Sequence[str]) -> str:
     return ", ".join(
         [first, *(name.removesuffix(f" ({first})").removeprefix(shared) for name in others)]
     )
-
-
-def _figures(comparison: Comparison, place: Place) -> str:
-    return f"{comparison.quality} {place[1]:.3f}, ${place[0]:.3g} per 1000 questions"
 
 
 def pareto_front(comparison: Comparison) -> list[Place]:
@@ -195,10 +193,8 @@ def _draw_comparison(figure: Figure, comparison: Comparison) -> None:
         _draw_mark(axes, mark)
     sweep = [place_of(point.total) for point in comparison.sweep]
     if sweep:
-        color, label = COLOURS["kind-router"], "trained router, by cost_coe"
-        axes.plot(
-            *zip(*sweep, strict=True), "-o", color=color, mec=plots.PAPER, zorder=3, label=label
-        )
+        style: dict[str, Any] = {"color": COLOURS["kind-router"], "mec": plots.PAPER, "zorder": 3}
+        axes.plot(*zip(*sweep, strict=True), "-o", label="trained router, by cost_coe", **style)
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.08)
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
@@ -228,7 +224,7 @@ def _draw_front(axes: Axes, front: Sequence[Place]) -> list[Place]:
     if not front:
         return []
     bottom, right = axes.get_ylim()[0], axes.get_xlim()[1]
-    x, y = [*(place[0] for place in front), right], [*(place[1] for place in front), front[-1][1]]
+    x, y = zip(*front, (right, front[-1][1]), strict=True)
     style: dict[str, Any] = {"color": plots.DIM, "lw": 1.3, "linestyle": (0, (4, 3)), "zorder": 2}
     axes.step(x, y, where="post", label="Pareto front (without oracle)", **style)
     axes.fill_between(x, y, bottom, step="post", color=plots.BLUE, alpha=0.045, linewidth=0)

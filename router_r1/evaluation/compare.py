@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from router_r1.evaluation.answer import Answer, Ask, limited, to_record
@@ -50,26 +50,6 @@ logger = logging.getLogger(__name__)
 _WORLD_RETRIEVER = LLMConfig("Search", MODEL, completion_price=0.02, in_prompt=False)
 
 
-@asynccontextmanager
-async def running_pool(
-    benchmark: Benchmark, retriever: str | None
-) -> AsyncIterator[tuple[PoolConfig, str | None]]:
-    """The pool with its endpoints up, and the name of its retriever.
-
-    A simulated pool gets its server; the embedded world also gets a retriever over its documents.
-    """
-    pool, world = benchmark.pool, benchmark.world
-    async with AsyncExitStack() as stack:
-        config = world.config if world is not None else None
-        pool = stack.enter_context(reachable_pool(pool, config))
-        if world is not None and retriever is None:
-            index = BM25(world_corpus(world.knowledge))
-            url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))
-            member = replace(_WORLD_RETRIEVER, base_url=url)
-            pool, retriever = replace(pool, llms=[*pool.llms, member]), member.name
-        yield pool, retriever
-
-
 async def run_baselines(
     benchmark: Benchmark, args: argparse.Namespace
 ) -> tuple[list[Row], Row | None]:
@@ -83,27 +63,40 @@ async def run_baselines(
         ConfigError: for baselines or a retriever that are not to be had.
         SilentPoolError: if the pool answers nothing.
     """
-    async with running_pool(benchmark, args.retriever) as (pool, retriever):
+    async with AsyncExitStack() as stack:
+        pool, retriever = await _start_pool(stack, benchmark, args.retriever)
         setting = _setting(benchmark, pool, retriever, args)
         baselines = make_baselines(args.baselines, setting)
         # However many baselines ask it, an LLM gets a query once; each is charged as if alone.
         client = PoolClient(pool, once=True)
+        stack.push_async_callback(client.close)
         ask = limited(client.ask)
-        try:
-            await client.check()
-            if learners := [baseline for baseline in baselines if baseline.learns]:
-                await _train(learners, benchmark, setting, ask, args.embedder)
-            records = await _measure(baselines, benchmark.test, ask, args.normalization)
-        finally:
-            await client.close()
-    rows = [
-        measured_row(baseline.name, baseline.kind, of_one)
-        for baseline, of_one in zip(baselines, records, strict=True)
-    ]
-    pairs = zip(baselines, records, strict=True)
-    singles = {b.llm: of_one for b, of_one in pairs if isinstance(b, SingleLLM)}
+        await client.check()
+        if learners := [baseline for baseline in baselines if baseline.learns]:
+            await _train(learners, benchmark, setting, ask, args.embedder)
+        measured = await _measure(baselines, benchmark.test, ask, args.normalization)
+    rows = [measured_row(baseline.name, baseline.kind, of_one) for baseline, of_one in measured]
+    singles = {b.llm: of_one for b, of_one in measured if isinstance(b, SingleLLM)}
     everyone = set(setting.names) <= singles.keys()
     return rows, oracle_row(list(singles.values())) if everyone else None
+
+
+async def _start_pool(
+    stack: AsyncExitStack, benchmark: Benchmark, retriever: str | None
+) -> tuple[PoolConfig, str | None]:
+    """The pool with its endpoints, which end with ``stack``, and the name of its retriever.
+
+    A simulated pool gets its server; the embedded world also gets a retriever over its documents.
+    """
+    world = benchmark.world
+    config = None if world is None else world.config
+    pool = stack.enter_context(reachable_pool(benchmark.pool, config))
+    if world is None or retriever is not None:
+        return pool, retriever
+    index = BM25(world_corpus(world.knowledge))
+    url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))
+    member = replace(_WORLD_RETRIEVER, base_url=url)
+    return replace(pool, llms=[*pool.llms, member]), member.name
 
 
 def _setting(
@@ -129,11 +122,10 @@ def _setting(
 def _member(pool: PoolConfig, option: str, name: str | None) -> str | None:
     if name is None:
         return None
-    llm = pool.resolve(name)
-    if llm is None:
-        known = ", ".join(llm.name for llm in pool.llms)
-        raise ConfigError(f"{option} {name!r} is not in pool {pool.name!r}, which has {known}")
-    return llm.name
+    if llm := pool.resolve(name):
+        return llm.name
+    known = ", ".join(llm.name for llm in pool.llms)
+    raise ConfigError(f"{option} {name!r} is not in pool {pool.name!r}, which has {known}")
 
 
 async def _train(
@@ -143,7 +135,7 @@ async def _train(
     with progress_bar() as progress:
         task = progress.add_task("asking training questions", total=len(questions) * len(names))
         train = await collect_training_set(
-            questions, names, ask, vectors, lambda: progress.advance(task)
+            questions, names, ask, vectors, on_call=lambda: progress.advance(task)
         )
         for baseline in progress.track(learners, description="training"):
             baseline.fit(train)
@@ -152,8 +144,8 @@ async def _train(
 
 async def _measure(
     baselines: Sequence[Baseline], questions: Sequence[Question], ask: Ask, normalization: str
-) -> list[list[EvaluationRecord[Answer]]]:
-    """Of each baseline, a record of each question, in order."""
+) -> list[tuple[Baseline, list[EvaluationRecord[Answer]]]]:
+    """Each baseline with its record of each question, in order."""
     measured = []
     with progress_bar() as progress:
         task = progress.add_task("", total=len(baselines) * len(questions))
@@ -164,7 +156,7 @@ async def _measure(
             )
             if failed := sum(record.scores["failed_calls"] for record in records):
                 logger.warning("%s: %d calls brought no reply", baseline.name, failed)
-            measured.append(records)
+            measured.append((baseline, records))
     return measured
 
 

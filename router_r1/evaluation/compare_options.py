@@ -43,16 +43,15 @@ class SavedEvaluation(NamedTuple):
     folder: Path
 
 
-def saved_evaluation(text: str) -> SavedEvaluation:
-    """From ``LABEL=FOLDER``."""
-    label, separator, folder = text.partition("=")
-    if not (separator and label.strip() and folder.strip()):
+def _saved_evaluation(text: str) -> SavedEvaluation:
+    label, _, folder = text.partition("=")
+    if not (label.strip() and folder.strip()):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=FOLDER")
     return SavedEvaluation(label.strip(), Path(folder.strip()))
 
 
 def _sweep_point(text: str) -> SavedEvaluation:
-    saved = saved_evaluation(text)
+    saved = _saved_evaluation(text)
     try:
         float(saved.label)
     except ValueError:
@@ -95,8 +94,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = comparison_parser()
     args = parser.parse_args(arguments)
     if args.outcomes:
-        given = [f"--{n}" for n in _CALLING if getattr(args, n) != parser.get_default(n)]
-        if given:
+        if given := [f"--{n}" for n in _CALLING if getattr(args, n) != parser.get_default(n)]:
             raise ConfigError(
                 f"--outcomes compares what the table tells, without a call; {', '.join(given)} "
                 "cannot be given with it"
@@ -125,11 +123,8 @@ def _stated_pool(evaluations: Sequence[SavedEvaluation]) -> str | None:
     """Name of the pool that the first of them was made with; None where none says it."""
     from router_r1.evaluation.comparison import read_json_object  # takes pandas to import
 
-    for evaluation in evaluations:
-        results = read_json_object(evaluation.folder / "results.json") or {}
-        if results.get("pool"):
-            return str(results["pool"])
-    return None
+    told = (read_json_object(saved.folder / "results.json") or {} for saved in evaluations)
+    return next((str(results["pool"]) for results in told if results.get("pool")), None)
 
 
 def comparison_parser(
@@ -176,7 +171,7 @@ def comparison_parser(
     routers = parser.add_argument_group("routers, as bash test.sh left them")
     routers.add_argument(
         "--router",
-        type=saved_evaluation,
+        type=_saved_evaluation,
         action="append",
         default=[],
         metavar="NAME=FOLDER",

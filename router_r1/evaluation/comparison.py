@@ -2,8 +2,8 @@
 
 Guarantees: a row's mean over datasets is unweighted, as in ``results.json``; a row that was
 computed instead of measured has no interval; what a step of the sweep changes is taken question by
-question, so that questions which cost both routers the same leave no doubt in its interval;
-``comparison.json`` is there whole or not at all, and what is read is what was written.
+question, so that questions which cost both routers the same leave no doubt in its interval; what
+is read is what was written.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ KINDS = {
     "router": "trained router",
     "oracle": "oracle",
 }
-FIGURES = ("em", "f1", "cost", "dollars", "calls", "latency_s", "latency_p95_s", "oracle_gap")
+_INTERVAL = ("em_low", "em_high")
 _CHANGE = ("cost_change", "cost_change_low", "cost_change_high")
 
 
@@ -44,19 +44,18 @@ class EvaluationFileError(UserError):
 
 @dataclass(frozen=True)
 class Means:
-    """Means per question.
+    """Means per question; None where a figure is not known.
 
     Attributes:
         em: exact match, or the outcome that was recorded, in [0, 1].
-        f1: in [0, 1]; None where answers were not scored by it.
-        cost: completion tokens x $ per 1M; None where tokens are not known.
+        f1: in [0, 1].
+        cost: completion tokens x $ per 1M.
         dollars: of prompts and completions.
         calls: that were answered.
         em_low, em_high: the 95% interval of ``em``; None where nothing was sampled.
-        latency_s: seconds that a question waits for its calls, see
-            :mod:`router_r1.evaluation.waiting`; None where they were not recorded.
+        latency_s: seconds that a question waits for its calls, without what the policy takes.
         latency_p95_s: not a mean, but the 95th percentile of these seconds over all questions.
-        oracle_gap: see :mod:`router_r1.evaluation.oracle_gap`; None without its oracle.
+        oracle_gap: see :mod:`router_r1.evaluation.oracle_gap`.
     """
 
     em: float
@@ -107,11 +106,11 @@ class Comparison:
 def measured_row(name: str, kind: str, records: Sequence[EvaluationRecord]) -> Row:
     """From scored records."""
     *sources, total = summarise(records, "em")
-    by_source: dict[str, list[EvaluationRecord]] = {}
-    for record in records:
-        by_source.setdefault(record.data_source, []).append(record)
-    means = {s.data_source: _means(s, by_source[s.data_source]) for s in sources}
-    return Row(name, kind, _means(total, records), means)
+    by_source = {}
+    for summary in sources:
+        chosen = [r for r in records if r.data_source == summary.data_source]
+        by_source[summary.data_source] = _means(summary, chosen)
+    return Row(name, kind, _means(total, records), by_source)
 
 
 def _means(summary: DatasetSummary, records: Sequence[EvaluationRecord]) -> Means:
@@ -133,10 +132,9 @@ def _means(summary: DatasetSummary, records: Sequence[EvaluationRecord]) -> Mean
 
 def computed_row(name: str, kind: str, by_source: Mapping[str, Means]) -> Row:
     """From expectations per dataset, of which all have a figure or none has."""
-    columns = zip(*(_figures(means).values() for means in by_source.values()), strict=True)
-    means = [None if None in column else fmean(column) for column in columns]
-    total: dict[str, Any] = dict(zip(FIGURES, means, strict=True))
-    return Row(name, kind, Means(**total), by_source)
+    columns = zip(*(astuple(means) for means in by_source.values()), strict=True)
+    total: Any = (None if None in column else fmean(column) for column in columns)
+    return Row(name, kind, Means(*total), by_source)
 
 
 def sweep_points(
@@ -159,12 +157,12 @@ def sweep_points(
 def _cost_change(before: Sequence[EvaluationRecord], after: Sequence[EvaluationRecord]) -> Estimate:
     """Cost per question after minus before; samples of one question are averaged first."""
     costs: dict[tuple[str, str], list[float]] = {}
-    for record in before:
-        costs.setdefault((record.data_source, record.prompt), []).append(record.scores["cost"])
-    changes = [
-        replace(r, scores={"cost": r.scores["cost"] - fmean(costs[r.data_source, r.prompt])})
-        for r in after
-    ]
+    for r in before:
+        costs.setdefault((r.data_source, r.prompt), []).append(r.scores["cost"])
+    changes = []
+    for r in after:
+        change = r.scores["cost"] - fmean(costs[r.data_source, r.prompt])
+        changes.append(replace(r, scores={"cost": change}))
     return summarise(changes, "em")[-1].estimates["cost"]
 
 
@@ -178,28 +176,25 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
             "name": row.name,
             "kind": row.kind,
             **asdict(row.total),
-            "by_source": {source: _figures(means) for source, means in row.by_source.items()},
+            "by_source": {
+                source: _without(means, *_INTERVAL) for source, means in row.by_source.items()
+            },
         }
         for row in comparison.rows
     ]
     sweep = []
     for point in comparison.sweep:
         change = astuple(point.cost_change) if point.cost_change else (None,) * 3
-        total = {name: value for name, value in _figures(point.total).items() if name != "f1"}
+        total = _without(point.total, "f1", *_INTERVAL)
         sweep.append(
             {"cost_coe": point.cost_coe, **total, **dict(zip(_CHANGE, change, strict=True))}
         )
-    content = {
-        "title": comparison.title,
-        "quality": comparison.quality,
-        "rows": rows,
-        "sweep": sweep,
-    }
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    content = {"title": comparison.title, "quality": comparison.quality}
+    write_text(path, json.dumps({**content, "rows": rows, "sweep": sweep}, indent=2) + "\n")
 
 
-def _figures(means: Means) -> dict[str, float | None]:
-    return {name: getattr(means, name) for name in FIGURES}
+def _without(means: Means, *names: str) -> dict[str, float | None]:
+    return {name: value for name, value in asdict(means).items() if name not in names}
 
 
 def read_comparison(path: Path) -> Comparison | None:

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 from router_r1.evaluation.charts import pareto_front, place_of
 from router_r1.evaluation.comparison import KINDS, Comparison, Means, SweepPoint
 from router_r1.evaluation.frontier import CPT_SHARES, Point, trade_offs
 from router_r1.evaluation.tables import DASH, MINUS, TIMES, Cell, Line, Table, or_dash
 
-
-class _Column(NamedTuple):
-    """A figure of a router; a table in which no router has it leaves it out."""
-
-    title: str
-    explanation: str
-    show: Callable[[Means], Cell | None]
+# Of a column: its title, an explanation, and what it shows of a router, None where it has none.
+_Column = tuple[str, str, Callable[[Means], Cell | None]]
 
 
 def _figure(form: str, value: float | None, small: str = "") -> Cell | None:
@@ -36,27 +30,21 @@ def _seconds(means: Means) -> Cell | None:
 
 
 def _columns(quality: str) -> list[_Column]:
+    gap = f"OracleGap: 1 {MINUS} {quality} / that of the oracle of one LLM"
     return [
-        _Column(quality, "with the 95% interval of what was measured", _quality),
-        _Column("F1", "token overlap", lambda m: _figure("{:.3f}", m.f1)),
-        _Column("cost", f"completion tokens {TIMES} $ per 1M", lambda m: _figure("{:.2f}", m.cost)),
-        _Column(
-            "$ / 1000", "dollars for 1000 questions", lambda m: Cell(f"{m.dollars * 1000:.4f}")
-        ),
-        _Column("calls", "answered calls per question", lambda m: Cell(f"{m.calls:.2f}")),
-        _Column("seconds", "that a question waits for its calls", _seconds),
-        _Column(
-            "gap",
-            f"OracleGap: 1 {MINUS} {quality} / that of the oracle of one LLM",
-            lambda m: _figure("{:.1%}", m.oracle_gap),
-        ),
+        (quality, "with the 95% interval of what was measured", _quality),
+        ("F1", "token overlap", lambda m: _figure("{:.3f}", m.f1)),
+        ("cost", f"completion tokens {TIMES} $ per 1M", lambda m: _figure("{:.2f}", m.cost)),
+        ("$ / 1000", "dollars for 1000 questions", lambda m: Cell(f"{m.dollars * 1000:.4f}")),
+        ("calls", "answered calls per question", lambda m: Cell(f"{m.calls:.2f}")),
+        ("seconds", "that a question waits for its calls", _seconds),
+        ("gap", gap, lambda m: _figure("{:.1%}", m.oracle_gap)),
     ]
 
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """One for all datasets with the sweep, one of what routers gain by trading cost for quality,
-    one of what the sweep changes, one for each dataset.
-    """
+    one of what the sweep changes, one for each dataset."""
     rows = sorted(comparison.rows, key=lambda r: (list(KINDS).index(r.kind), r.total.em))
     whole = [(row.name, row.kind, row.total) for row in rows]
     whole += [(f"router at cost_coe {p.cost_coe:g}", "router", p.total) for p in comparison.sweep]
@@ -80,53 +68,45 @@ def _means_table(
     rows: Sequence[tuple[str, str, Means]],
     best: Sequence[tuple[float, float]] = (),
 ) -> Table:
-    shown = [column for column in columns if any(column.show(m) for _, _, m in rows)]
+    """``best`` are places of the Pareto front; a column that no router has a figure for is left
+    out."""
+    shown = [column for column in columns if any(column[2](means) for _, _, means in rows)]
     lines = []
-    for name, kind, m in rows:
-        cells: list[str | Cell] = [kind, *(column.show(m) or DASH for column in shown)]
-        is_best = kind != "oracle" and m.em_low is not None and place_of(m) in best
+    for name, kind, means in rows:
+        cells: list[str | Cell] = [kind, *(show(means) or DASH for _, _, show in shown)]
+        is_best = kind != "oracle" and means.em_low is not None and place_of(means) in best
         style, mark = "ours" if kind == "router" else "", f"kind-{kind}"
         lines.append(Line(name + " ◂" * is_best, cells, style, mark=mark, kind=kind))
-    titles = {column.title: column.explanation for column in shown}
+    titles = {title: explanation for title, explanation, _ in shown}
+    notes = {
+        "cost": f" Cost: completion tokens {TIMES} $ per 1M.",
+        "seconds": " Seconds: waited for calls, and the 95th percentile.",
+        "gap": f" Gap: 1 {MINUS} {columns[0][0]} / that of the oracle of one LLM.",
+    }
     note = "Small: 95% interval of what was measured."
-    if "cost" in titles:
-        note += f" Cost: completion tokens {TIMES} $ per 1M."
-    if "seconds" in titles:
-        note += " Seconds: waited for calls, and the 95th percentile."
-    if "gap" in titles:
-        note += f" Gap: 1 {MINUS} {columns[0].title} / that of the oracle of one LLM."
+    note += "".join(text for title, text in notes.items() if title in titles)
     note += " ◂: nothing is better for fewer dollars." if best else ""
     return Table(title, {"router": "", "kind": ""} | titles, lines, note)
 
 
 def _trade_off_tables(comparison: Comparison) -> list[Table]:
     """One of :mod:`router_r1.evaluation.frontier`'s measures, in dollars; none without single LLMs
-    that cost something.
-    """
-    measured = [row for row in comparison.rows if row.total.em_low is not None]
-    singles = [_point(row.total) for row in measured if row.kind == "single"]
+    that cost something."""
+    measured = [(row, _point(row.total)) for row in comparison.rows if row.total.em_low is not None]
+    singles = [point for row, point in measured if row.kind == "single"]
     if not any(point.cost for point in singles):
         return []
-    routers = [("single LLMs, mixed", singles)]
-    routers += [
-        (row.name, [_point(row.total)]) for row in measured if row.kind not in ("single", "oracle")
+    routers = [
+        ("single LLMs, mixed", singles),
+        *((row.name, [point]) for row, point in measured if row.kind not in ("single", "oracle")),
+        ("routers of the sweep", [_point(point.total) for point in comparison.sweep]),
+        ("oracles", [point for row, point in measured if row.kind == "oracle"]),
     ]
-    routers.append(("routers of the sweep", [_point(p.total) for p in comparison.sweep]))
-    routers.append(("oracles", [_point(row.total) for row in measured if row.kind == "oracle"]))
-    routers = [(name, points) for name, points in routers if points]
-    lines = [
-        Line(
-            name,
-            [
-                f"{m.aiq:.3f}",
-                *(or_dash(share, "{:.0%}".format) for share in (m.cost_save, *m.cpt)),
-                f"{m.distance:.3f}",
-            ],
-        )
-        for (name, _), m in zip(
-            routers, trade_offs([points for _, points in routers], singles), strict=True
-        )
-    ]
+    names, settings = zip(*((name, points) for name, points in routers if points), strict=True)
+    lines = []
+    for name, m in zip(names, trade_offs(settings, singles), strict=True):
+        shares = [or_dash(share, "{:.0%}".format) for share in (m.cost_save, *m.cpt)]
+        lines.append(Line(name, [f"{m.aiq:.3f}", *shares, f"{m.distance:.3f}"]))
     quality = comparison.quality
     explained = {
         "router": "",

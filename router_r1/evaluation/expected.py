@@ -26,8 +26,7 @@ def expected_rows(world: World, pool: PoolConfig, questions: Sequence[Question])
     """
     whole = Oracle(world, pool.prices(), questions)
     best = whole.best_single()[0]
-    members = {llm.name: llm for llm in pool.llms}
-    prices = {name: llm.prompt_price for name, llm in members.items()}
+    prices = pool.prompt_prices()
     mean_price = fmean(prices[name] for name in world.llms)
 
     def per_hop(
@@ -48,7 +47,7 @@ def expected_rows(world: World, pool: PoolConfig, questions: Sequence[Question])
                 (math.prod(llm.reliability[d] for d in question.domains), name)
                 for name, llm in world.llms.items()
             )
-            cost = world.llms[name].mean_completion_tokens() * members[name].completion_price
+            cost = world.llms[name].mean_completion_tokens() * pool.prices()[name]
             parts.append((em, cost, (cost + len(question.text.split()) * prices[name]) / 1e6))
         em, cost, dollars = np.mean(parts, axis=0).tolist()
         return Means(em, em, cost, dollars, 1.0)

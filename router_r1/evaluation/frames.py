@@ -93,25 +93,17 @@ class Changes(NamedTuple):
 
 def changes(before: Sequence[RoutedRecord], after: Sequence[RoutedRecord]) -> Changes:
     """From one validation to another; a question that one of them lacks counts in nothing."""
-    was, became = _answers(before), _answers(after)
-    pairs = [(was[key], became[key]) for key in was.keys() & became.keys()]
+    earlier = {record.key: _answer(record) for record in before}
+    pairs = [(earlier[new.key], _answer(new)) for new in after if new.key in earlier]
     return Changes(
-        became_right=sum(new.is_right and not old.is_right for old, new in pairs),
-        became_wrong=sum(old.is_right and not new.is_right for old, new in pairs),
-        changed_llm=sum(old.asked != new.asked for old, new in pairs),
+        became_right=sum(right and not was_right for (was_right, _), (right, _) in pairs),
+        became_wrong=sum(was_right and not right for (was_right, _), (right, _) in pairs),
+        changed_llm=sum(asked != had_asked for (_, had_asked), (_, asked) in pairs),
         questions=len(pairs),
     )
 
 
-class _Answer(NamedTuple):
-    is_right: bool
-    asked: list[str]
-
-
-def _answers(records: Sequence[RoutedRecord]) -> dict[tuple[str, int], _Answer]:
-    return {
-        record.key: _Answer(
-            record.scores.get("em", 0.0) >= 1, [*map(called_llm, record.trajectory.calls)]
-        )
-        for record in records
-    }
+def _answer(record: RoutedRecord) -> tuple[bool, list[str]]:
+    """Whether it is right, and whom it asked."""
+    asked = [called_llm(call) for call in record.trajectory.calls]
+    return record.scores.get("em", 0.0) >= 1, asked

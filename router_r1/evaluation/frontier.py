@@ -26,28 +26,20 @@ class Point(NamedTuple):
 
 
 class Curve:
-    """The non-decreasing upper hull of a router's points.
-
-    Args:
-        points: at least one.
-    """
+    """The non-decreasing upper hull of a router's points, of which there must be one."""
 
     def __init__(self, points: Iterable[Point]) -> None:
         self.corners = _hull(points)
 
     def at(self, cost: float) -> float | None:
         """The quality reached for ``cost``; None below the cheapest point."""
-        if cost < self.corners[0].cost:
-            return None
         costs, qualities = zip(*self.corners, strict=True)
-        return float(np.interp(cost, costs, qualities))
+        return None if cost < costs[0] else float(np.interp(cost, costs, qualities))
 
     def cost_of(self, quality: float) -> float | None:
         """The least cost at which ``quality`` is reached; None if it is not."""
-        if quality > self.corners[-1].quality:
-            return None
         costs, qualities = zip(*self.corners, strict=True)
-        return float(np.interp(quality, qualities, costs))
+        return None if quality > qualities[-1] else float(np.interp(quality, qualities, costs))
 
     def mean_quality(self, dearest: float) -> float:
         """AIQ, the average improvement in quality of RouterBench (Hu et al. 2024, arXiv
@@ -86,7 +78,7 @@ class TradeOff:
     """One router's measures.
 
     Attributes:
-        aiq: see :meth:`Curve.mean_quality`.
+        aiq: :meth:`Curve.mean_quality`.
         cost_save: share of the best single LLM's cost that is saved at its quality (CostSave of
             LLMRouterBench, Li et al. 2026, arXiv 2601.07206); below 0 if it costs more.
         cpt: for each of :data:`CPT_SHARES`, the share of the strong LLM's cost at which that share
@@ -104,36 +96,30 @@ class TradeOff:
 
 
 def trade_offs(routers: Sequence[Sequence[Point]], singles: Sequence[Point]) -> list[TradeOff]:
-    """Of each router.
-
-    Args:
-        routers: each the points of its settings, at least one.
-        singles: each LLM asked alone, at least one.
-    """
+    """Of each router, told by the points of its settings; ``singles`` are the LLMs asked alone. At
+    least one point each."""
     everything = [*singles, *(point for points in routers for point in points)]
     dearest, whole = max(point.cost for point in everything), Curve(everything)
     strong = max(singles, key=lambda p: (p.quality, -p.cost))
     weak = min(singles, key=lambda p: (p.quality, p.cost))
-    return [_trade_off(points, weak, strong, whole, dearest) for points in routers]
+    gain = strong.quality - weak.quality
 
-
-def _trade_off(
-    points: Sequence[Point], weak: Point, strong: Point, whole: Curve, dearest: float
-) -> TradeOff:
-    curve = Curve(points)
-
-    def share_of_strong(quality: float) -> float | None:
+    def share_of_strong(curve: Curve, quality: float) -> float | None:
         cost = curve.cost_of(quality)
         return None if cost is None or strong.cost <= 0 else cost / strong.cost
 
-    gain = strong.quality - weak.quality
-    equal = share_of_strong(strong.quality)
-    return TradeOff(
-        aiq=curve.mean_quality(dearest),
-        cost_save=None if equal is None else 1.0 - equal,
-        cpt=tuple(
-            share_of_strong(weak.quality + share * gain) if gain > 0 else None
-            for share in CPT_SHARES
-        ),
-        distance=float(np.mean([max(0.0, (whole.at(p.cost) or 0.0) - p.quality) for p in points])),
-    )
+    measures = []
+    for points in routers:
+        curve = Curve(points)
+        equal = share_of_strong(curve, strong.quality)
+        wanted = [weak.quality + share * gain for share in CPT_SHARES]
+        below = [max(0.0, (whole.at(p.cost) or 0.0) - p.quality) for p in points]
+        measures.append(
+            TradeOff(
+                aiq=curve.mean_quality(dearest),
+                cost_save=None if equal is None else 1.0 - equal,
+                cpt=tuple(share_of_strong(curve, q) if gain > 0 else None for q in wanted),
+                distance=float(np.mean(below)),
+            )
+        )
+    return measures

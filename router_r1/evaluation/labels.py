@@ -25,16 +25,16 @@ _ANGLES = 2 * np.pi / 16 * np.array([0, 1, -1, 2, -2, 3, -3, 4, -4, 5, -5, 6, -6
 def place_labels(
     points: ArrayLike, sizes: ArrayLike, frame: ArrayLike, lines: Sequence[ArrayLike] = ()
 ) -> np.ndarray:
-    """Where each point's label goes: (labels, 4), the corners x0, y0, x1, y1.
+    """Where each point's label goes: (labels, 4), the corners x0, y0, x1, y1, in pixels.
 
     Args:
-        points: (labels, 2) marks, in pixels.
+        points: (labels, 2) marks.
         sizes: (labels, 2) width and height of each label.
         frame: corners; labels stay in it where they can.
         lines: (corners, 2) each, of what is drawn between the marks.
     """
     points = np.asarray(points, dtype=float)
-    strokes = [_around(np.stack(_walk(line)), _STROKE) for line in lines if len(np.asarray(line))]
+    strokes = [_around(np.stack(_walk(line)), _STROKE) for line in lines]
     taken = np.concatenate([*strokes, _around(points, _MARK_RADIUS)])
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     placed = np.zeros((len(points), 4))

@@ -22,11 +22,8 @@ ORACLE = "oracle of one LLM"
 
 
 def oracle_row(singles: Sequence[Sequence[EvaluationRecord]]) -> Row:
-    """The oracle's row.
-
-    Args:
-        singles: of each LLM, its scored record of each question, in one order; at least one LLM.
-    """
+    """The oracle's row, from each LLM's scored record of each question, in one order; at least one
+    LLM."""
     best = [
         max(records, key=lambda r: (r.scores["em"], -r.scores["dollars"]))
         for records in zip(*singles, strict=True)
@@ -38,10 +35,8 @@ def with_oracle_gaps(comparison: Comparison, oracle: Row) -> Comparison:
     """The comparison with ``oracle`` and the gap of every row, by dataset and in all."""
     rows = []
     for row in (*comparison.rows, oracle):
-        by_source = {
-            source: _with_gap(means, oracle.by_source.get(source))
-            for source, means in row.by_source.items()
-        }
+        sources = row.by_source.items()
+        by_source = {name: _with_gap(m, oracle.by_source.get(name)) for name, m in sources}
         rows.append(replace(row, total=_with_gap(row.total, oracle.total), by_source=by_source))
     sweep = [replace(p, total=_with_gap(p.total, oracle.total)) for p in comparison.sweep]
     return replace(comparison, rows=rows, sweep=sweep)

@@ -1,8 +1,7 @@
 """The tables of one router: its scores by dataset and by validation, and whom it asked.
 
-Guarantees: estimates are those of :func:`verl.trainer.evaluation.summary.summarise`, so they equal
-``results.json``, which has no line of unseen LLMs; large figures are means over questions, averages
-weigh each dataset the same.
+Guarantees: estimates equal those of ``results.json``, which has no line of unseen LLMs; large
+figures are means over questions, averages weigh each dataset the same.
 """
 
 from __future__ import annotations
@@ -60,11 +59,10 @@ def summaries_of(records: Sequence[EvaluationRecord]) -> list[DatasetSummary]:
 
     ``format_failure`` is the share of trajectories that break a format rule, whatever the penalty.
     """
-    columns = [score.column for score in SCORES]
     shown = []
     for record in records:
-        scores = {name: record.scores[name] for name in columns if name in record.scores}
-        scores[_FORMAT] = float(record.scores.get("format", 0.0) < 0)
+        scores = record.scores | {_FORMAT: float(record.scores.get("format", 0.0) < 0)}
+        scores = {score.column: scores[score.column] for score in SCORES if score.column in scores}
         shown.append(replace(record, scores=scores))
     return summarise(shown, "em")
 
@@ -74,12 +72,11 @@ def unseen_summary(
 ) -> DatasetSummary | None:
     """Of the questions that were offered one of the LLMs ``never_trained`` names; None if there is
     none."""
-    chosen = [
-        record
-        for record in records
-        if (offered := record.trajectory.offered) is not None
-        and any(own in never_trained for _, own in offered.owners)
-    ]
+    chosen = []
+    for record in records:
+        offered = record.trajectory.offered
+        if offered is not None and any(own in never_trained for _, own in offered.owners):
+            chosen.append(record)
     return replace(summaries_of(chosen)[-1], data_source=_UNSEEN) if chosen else None
 
 
@@ -106,12 +103,11 @@ def dataset_table(
     ``unseen`` is a line more; ``brief`` leaves the reward out, and intervals that are of less
     interest.
     """
-    shown = [*(summaries if len(summaries) > 2 else summaries[:1])]
-    shown += [unseen] if unseen is not None else []
-    lines = {
-        "average over datasets" if summary.data_source == ALL else summary.data_source: summary
-        for summary in shown
-    }
+    lines = {s.data_source: s for s in (summaries if len(summaries) > 2 else summaries[:1])}
+    if ALL in lines:
+        lines["average over datasets"] = lines.pop(ALL)
+    if unseen is not None:
+        lines[unseen.data_source] = unseen
     return _score_table(title, "dataset", lines, _shown_scores(summaries), brief=brief)
 
 
@@ -131,16 +127,13 @@ def _score_table(
 ) -> Table:
     lines = []
     scores = [score for score in scores if not (brief and score.column == "reward")]
+    bare = _WITHOUT_INTERVAL if brief else ()
     for name, summary in summaries.items():
         count = f"{summary.prompts:,} questions"
         if summary.samples != summary.prompts:
             count += f" {TIMES} {summary.samples / summary.prompts:.3g}"
-        cells = [
-            score.show(estimate, interval=not (brief and score.column in _WITHOUT_INTERVAL))
-            if (estimate := summary.estimates.get(score.column))
-            else DASH
-            for score in scores
-        ]
+        estimates = ((s, summary.estimates.get(s.column)) for s in scores)
+        cells = [s.show(e, interval=s.column not in bare) if e else DASH for s, e in estimates]
         style = "total" if name.startswith("average") else ""
         lines.append(Line(name, cells, style, small=count, kind=style))
     return Table(title, {first: "", **{s.title: s.explanation for s in scores}}, lines)
@@ -157,11 +150,11 @@ def print_results(folder: Path) -> None:
         estimates = {name: Estimate(**values) for name, values in content["estimates"].items()}
         counts = content["questions"], content["samples"]
         summaries.append(DatasetSummary(content["data_source"], *counts, estimates))
-    title = f"{results['model']}, pool {results['pool']}"
     unseen = None
     if never_trained := results.get("never_trained"):
         records = read_parquet(scored_file(folder, RoutedTrajectory), RoutedTrajectory)
         unseen = unseen_summary(records, never_trained)
+    title = f"{results['model']}, pool {results['pool']}"
     console.print(dataset_table(summaries, title, unseen=unseen, brief=True).on_terminal())
     console.print("[dim]small: 95% bootstrap intervals over questions[/]", highlight=False)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from router_r1.evaluation.comparison import EvaluationFileError, read_json_object
+from router_r1.evaluation.viewer.reward_rule import stated_scales
 from router_r1.pool.config import PoolConfig
 from router_r1.reward.cost import CostScale, RewardScales
 from router_r1.world.oracle import Weighing
@@ -18,7 +18,7 @@ def stated_weighing(folders: Sequence[Path], pool: PoolConfig) -> Weighing:
     the scales of cost and latency where they state the same.
 
     Raises:
-        EvaluationFileError: if they state different ones.
+        EvaluationFileError: if they state different units or weights.
     """
     stated: dict[tuple[str, float], Path] = {}
     told = [read_json_object(folder / RESULTS) or {} for folder in folders]
@@ -35,14 +35,12 @@ def stated_weighing(folders: Sequence[Path], pool: PoolConfig) -> Weighing:
             "apart"
         )
     unit, latency_coe = next(iter(stated), ("completion", 0.0))
-    prompt_prices = pool.prompt_prices() if unit == "dollars" else {}
-    scales = RewardScales(_one_scale(told, "cost_scale"), _one_scale(told, "latency_scale"))
-    return Weighing(scales, prompt_prices, latency_coe)
+    scales = [stated_scales(results) for results in told]
+    shared = RewardScales(_shared(s.cost for s in scales), _shared(s.latency for s in scales))
+    return Weighing(shared, pool.prompt_prices() if unit == "dollars" else {}, latency_coe)
 
 
-def _one_scale(told: Sequence[Mapping[str, Any]], name: str) -> CostScale | None:
+def _shared(scales: Iterable[CostScale | None]) -> CostScale | None:
     """The scale that all state; None where one states none or they differ."""
-    first = told[0].get(name) if told else None
-    if first is None or any(results.get(name) != first for results in told):
-        return None
-    return CostScale(**first)
+    different = set(scales)
+    return different.pop() if len(different) == 1 else None

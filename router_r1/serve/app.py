@@ -34,7 +34,7 @@ from router_r1.serve.metrics import Metrics
 from router_r1.serve.protocol import Completion, parse_chat_request
 from router_r1.serve.route import parse_route_request, select_llm
 from router_r1.serve.stream import StreamObserver
-from router_r1.web.page import THEME, TRAJECTORY_STYLE, inline_page
+from router_r1.web.page import HEADERS, THEME, TRAJECTORY_STYLE, inline_page
 from verl.trajectory import Trajectory
 from verl.workers.rollout.errors import EngineDeadError, RolloutEngineError
 
@@ -48,13 +48,7 @@ _MAX_BODY_BYTES = 1 << 20
 _KEEP_ALIVE_S = 15.0
 _SEEDED = "seeded"
 _CHAT = Path(__file__).parent / "chat"
-_PAGE_HEADERS = {
-    # What the page's own policy cannot say: no other site may show it in a frame.
-    "Content-Security-Policy": "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+_PAGE_HEADERS = {**HEADERS, "Cache-Control": "no-cache"}
 
 
 class RouterServer:

@@ -19,6 +19,12 @@ FOLDER = Path(__file__).parent
 THEME = FOLDER / "theme.css"
 TRAJECTORY_STYLE = FOLDER / "trajectory.css"
 FIGURES_STYLE = FOLDER / "figures.css"
+# To be sent with every page: what its own policy cannot say.
+HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
 
 _IMPORT = re.compile(r'^import \{[^}]*\} from "(\.[^"]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function |class |const |let )", re.MULTILINE)
@@ -41,22 +47,21 @@ def bundle(entry: Path) -> str:
             each other.
     """
     texts: dict[Path, str] = {}
-    _collect(entry.resolve(), texts, ())
+
+    def collect(module: Path, importers: tuple[Path, ...]) -> None:
+        if module in importers:
+            raise PageError(f"{module} imports itself, by way of {importers[-1].name}")
+        if module in texts:
+            return
+        source = module.read_text(encoding="utf-8")
+        for name in _IMPORT.findall(source):
+            collect((module.parent / name).resolve(), (*importers, module))
+        texts[module] = _EXPORT.sub("", _IMPORT.sub("", source))
+        if left := _LEFT_OVER.search(texts[module]):
+            raise PageError(f"{module} cannot be bundled because of this line: {left.group()}")
+
+    collect(entry.resolve(), ())
     return "\n".join(texts.values())
-
-
-def _collect(module: Path, texts: dict[Path, str], importers: tuple[Path, ...]) -> None:
-    if module in texts:
-        return
-    if module in importers:
-        raise PageError(f"{module} imports itself, by way of {importers[-1].name}")
-    source = module.read_text(encoding="utf-8")
-    for name in _IMPORT.findall(source):
-        _collect((module.parent / name).resolve(), texts, (*importers, module))
-    text = _EXPORT.sub("", _IMPORT.sub("", source))
-    if left := _LEFT_OVER.search(text):
-        raise PageError(f"{module} cannot be bundled because of this line: {left.group()}")
-    texts[module] = text
 
 
 def inline_page(
@@ -67,22 +72,16 @@ def inline_page(
     Args:
         template: extends ``base.html``, the head of every page.
         script: its entry module.
-        styles: in the order in which they apply.
         policy: directives to add to the Content-Security-Policy, such as ``connect-src 'self'``.
         values: for the template; what is not markup is escaped.
     """
     code = bundle(script)
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
-    directives = [
-        "default-src 'none'",
-        "img-src data:",
-        "style-src 'unsafe-inline'",
-        f"script-src 'sha256-{digest}'",
-        *([policy] if policy else []),
-    ]
+    own = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    own += f"script-src 'sha256-{digest}'"
     return render(
         template,
-        policy="; ".join(directives),
+        policy=f"{own}; {policy}" if policy else own,
         style=Markup("\n".join(style.read_text(encoding="utf-8") for style in styles)),
         script=Markup(code),
         **values,

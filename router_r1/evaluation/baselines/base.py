@@ -30,8 +30,7 @@ class TrainingSet:
     """What every LLM of the pool made of the training questions.
 
     Attributes:
-        prompts: the questions.
-        llms: names, in the pool's order.
+        prompts, llms: the questions, and names in the pool's order.
         quality: (questions, llms) F1 of each reply's short answer, or the recorded outcome, in
             [0, 1].
         cost: (questions, llms) completion tokens x $ per 1M, or dollars where outcomes were
@@ -71,7 +70,8 @@ async def collect_training_set(
         on_call()
         return result
 
-    results = await asyncio.gather(*(one(question, llm) for question in questions for llm in llms))
+    pairs = [(question, llm) for question in questions for llm in llms]
+    results = await asyncio.gather(*(one(*pair) for pair in pairs))
     shape = (len(questions), len(llms))
     answered = np.array([result.text is not None for result in results]).reshape(shape)
     if not answered.any():
@@ -80,10 +80,9 @@ async def collect_training_set(
             f"none of {len(results)} calls for training questions brought a reply ({outcomes}); "
             "check the pool's endpoint and key"
         )
-    golden = [question.golden_answers for question in questions for _ in llms]
     quality = [
-        0.0 if result.text is None else f1_score(extract_short_answer(result.text), answers)
-        for result, answers in zip(results, golden, strict=True)
+        f1_score(extract_short_answer(result.text or ""), question.golden_answers)
+        for result, (question, _) in zip(results, pairs, strict=True)
     ]
     cost = np.array([result.cost for result in results]).reshape(shape)
     cost = np.where(answered, cost, cost[answered].max())
@@ -94,8 +93,7 @@ async def collect_training_set(
 
 class Baseline(ABC):
     """A way to answer questions through the pool: ``name`` and ``kind`` of its row (one of
-    :data:`router_r1.evaluation.comparison.KINDS`), and whether it ``learns``, so that :meth:`fit`
-    comes before :meth:`answer`."""
+    :data:`router_r1.evaluation.comparison.KINDS`), and whether it ``learns`` before it answers."""
 
     kind: str
     learns = False

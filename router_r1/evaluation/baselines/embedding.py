@@ -54,15 +54,7 @@ class TfidfEmbedder:
 
 
 class EmbeddedTexts:
-    """Texts that are known beforehand, embedded in one go: asking for one of them costs nothing.
-
-    Args:
-        embedder: fitted.
-        texts: all that will be asked for.
-
-    Raises:
-        KeyError: from :meth:`embed`, for another text.
-    """
+    """All texts that will be asked for, embedded in one go by a fitted ``embedder``."""
 
     def __init__(self, embedder: Embedder, texts: Sequence[str]) -> None:
         self._vectors = dict(zip(texts, embedder.embed(texts), strict=True))
@@ -71,7 +63,7 @@ class EmbeddedTexts:
         """Nothing to do: the embedder was fitted."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """(texts, dimensions), as the embedder gave them."""
+        """(texts, dimensions), as the embedder gave them; KeyError for another text."""
         return np.stack([self._vectors[text] for text in texts])
 
 

@@ -11,6 +11,8 @@ from router_r1.evaluation.baselines.base import Baseline, SingleShot, TrainingSe
 from router_r1.evaluation.benchmark import Prompt
 from router_r1.world.knowledge import Knowledge
 
+_Choose = Callable[[tuple[str, ...]], tuple[str, ...]]
+
 
 class SingleLLM(SingleShot):
     """Asks the same LLM every time; ``rule`` is the one that chose it, "" for none."""
@@ -65,22 +67,13 @@ class HopRouter(Baseline):
     """Knows a question's chain of facts and asks for each of them on its own.
 
     What a hop's LLM answers is what the next hop asks about, right or wrong, as for a trained
-    router.
-
-    Args:
-        name: of its row.
-        knowledge: finds the chain of a question.
-        choose: domains of the hops to the LLM for each hop.
+    router. ``knowledge`` finds the chain, and ``choose`` says from the domains of the hops which
+    LLM each of them asks.
     """
 
     kind = "oracle"
 
-    def __init__(
-        self,
-        name: str,
-        knowledge: Knowledge,
-        choose: Callable[[tuple[str, ...]], tuple[str, ...]],
-    ) -> None:
+    def __init__(self, name: str, knowledge: Knowledge, choose: _Choose) -> None:
         super().__init__(name)
         self._knowledge, self._choose = knowledge, choose
 

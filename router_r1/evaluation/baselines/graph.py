@@ -22,15 +22,10 @@ _CHOICE_COST_WEIGHT = 0.02  # decides between LLMs of like quality
 
 
 class GraphNet(nn.Module):
-    """One round of messages and the edge head.
+    """One round of messages and the edge head, over so many ``tasks`` and ``llms`` and questions
+    with so many ``features``; hidden states have the same ``width``."""
 
-    Args:
-        features: dimensions of a question's embedding.
-        tasks, llms: how many nodes of each.
-        width: of the hidden states.
-    """
-
-    def __init__(self, features: int, tasks: int, llms: int, width: int) -> None:
+    def __init__(self, features: int, tasks: int, llms: int, width: int = 32) -> None:
         super().__init__()
         self.task = nn.Parameter(torch.randn(tasks, width) * 0.1)
         self.llm = nn.Parameter(torch.randn(llms, width) * 0.1)
@@ -74,19 +69,14 @@ class GraphNet(nn.Module):
 
 
 class GraphRouter(LearnedRouter):
-    """Routes to the LLM whose edge promises most.
+    """Routes to the LLM whose edge promises most; ``seed`` is of the weights and of which half
+    shows its outcomes, ``epochs`` are full-batch steps."""
 
-    Args:
-        seed: of weights and of which half shows its outcomes.
-        epochs: full-batch steps.
-        width: of the hidden states.
-    """
-
-    def __init__(self, seed: int, epochs: int = 300, width: int = 32) -> None:
+    def __init__(self, seed: int, epochs: int = 300) -> None:
         super().__init__("graph")
-        self._seed, self._epochs, self._width = seed, epochs, width
+        self._seed, self._epochs = seed, epochs
 
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
+    def _learn(self, train: TrainingSet, features: np.ndarray) -> None:
         """Trains the net, then runs the messages once with all outcomes shown."""
         names = sorted({prompt.data_source for prompt in train.prompts})
         self._task_of = {name: row for row, name in enumerate(names)}
@@ -100,7 +90,7 @@ class GraphRouter(LearnedRouter):
         try:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._seed)
-                self._net = GraphNet(seen.shape[1], len(names), len(self._llms), self._width)
+                self._net = GraphNet(seen.shape[1], len(names), len(self._llms))
                 self._train(seen, tasks, outcomes)
         finally:
             torch.set_num_threads(threads)
@@ -123,7 +113,7 @@ class GraphRouter(LearnedRouter):
             optimizer.step()
             schedule.step()
 
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
+    def _promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
         """Of each edge; a dataset without training questions has the mean task."""
         states, llms = self._nodes
         row = self._task_of.get(prompt.data_source)

@@ -31,43 +31,37 @@ class LearnedRouter(SingleShot):
     def fit(self, train: TrainingSet) -> None:
         """Learns what each LLM promises."""
         self._embedder, self._llms = train.embedder, list(train.llms)
-        self.learn(train, train.embedder.embed([prompt.text for prompt in train.prompts]))
+        self._learn(train, train.embedder.embed([prompt.text for prompt in train.prompts]))
 
     @abstractmethod
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
+    def _learn(self, train: TrainingSet, features: np.ndarray) -> None:
         """Fits the estimate; ``features`` are (questions, dimensions)."""
 
     @abstractmethod
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
+    def _promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:
         """What each LLM promises for the question: (llms,); ``features`` are (1, dimensions)."""
 
-    def promises(self, prompt: Prompt) -> dict[str, float]:
+    def _promises(self, prompt: Prompt) -> dict[str, float]:
         """By LLM, the highest first."""
-        promise = self.promise(prompt, self._embedder.embed([prompt.text])).tolist()
+        promise = self._promise(prompt, self._embedder.embed([prompt.text])).tolist()
         pairs = zip(self._llms, promise, strict=True)
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
     def route(self, prompt: Prompt) -> list[str]:
         """The LLM with the highest promise."""
-        return list(self.promises(prompt))[:1]
+        return list(self._promises(prompt))[:1]
 
 
 class RegressionRouter(LearnedRouter):
-    """Estimates the quality of each LLM for the question at hand, and with a ``cost_weight`` its
-    cost; promises quality - ``cost_weight`` * cost.
-
-    Args:
-        name: of its row.
-        model: a regressor of scikit-learn, not fitted.
-        cost_weight: quality given up to save the mean cost of the dearest LLM.
-    """
+    """Estimates the quality of each LLM for the question at hand with a regressor of scikit-learn,
+    and with a ``cost_weight``, the quality given up to save the mean cost of the dearest LLM, its
+    cost; promises quality - ``cost_weight`` * cost."""
 
     def __init__(self, name: str, model: Any, cost_weight: float = 0.0) -> None:
         super().__init__(name)
         self._model, self._cost_weight = model, cost_weight
 
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
-        """Fits the estimates."""
+    def _learn(self, train: TrainingSet, features: np.ndarray) -> None:
         wanted = [train.quality, train.relative_cost] if self._cost_weight else [train.quality]
         if len(self._llms) == 1:
             wanted = [values[:, 0] for values in wanted]  # one output has no axis of its own
@@ -75,26 +69,25 @@ class RegressionRouter(LearnedRouter):
             warnings.simplefilter("ignore", UserWarning)  # epochs and batches are upper bounds
             self._fitted = [clone(self._model).fit(features, values) for values in wanted]
 
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """The trade."""
+    def _promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
         quality, *cost = (np.ravel(model.predict(features)) for model in self._fitted)
         return quality - self._cost_weight * cost[0] if cost else quality
 
 
-def knn_router(neighbours: int = 20) -> RegressionRouter:
-    """Mean quality over the training questions most like this one."""
-    return RegressionRouter("kNN", KNeighborsRegressor(neighbours, metric="cosine"))
+def knn_router() -> RegressionRouter:
+    """Mean quality over the 20 training questions most like this one."""
+    return RegressionRouter("kNN", KNeighborsRegressor(20, metric="cosine"))
 
 
-def mlp_router(seed: int, hidden: int = 64, epochs: int = 150) -> RegressionRouter:
-    """A perceptron with one layer of ``hidden`` units, trained with Adam on the squared error until
-    the loss stalls, at most so many ``epochs``."""
+def mlp_router(seed: int) -> RegressionRouter:
+    """A perceptron with one layer of 64 units, trained with Adam on the squared error until the
+    loss stalls, at most 150 epochs."""
     model = MLPRegressor(
-        hidden_layer_sizes=(hidden,),
+        hidden_layer_sizes=(64,),
         alpha=0.3,
         learning_rate_init=3e-3,
         batch_size=64,
-        max_iter=epochs,
+        max_iter=150,
         tol=1e-5,
         random_state=seed,
     )
@@ -102,14 +95,10 @@ def mlp_router(seed: int, hidden: int = 64, epochs: int = 150) -> RegressionRout
 
 
 def carrot_router(cost_weight: float) -> RegressionRouter:
-    """A cost-aware, rate-optimal router in the manner of CARROT (Somerstep et al., 2025).
-
-    Two plug-in estimates, both ridge regressions. Lambda = 0 (``cost_weight``) buys quality alone;
-    the larger lambda, the cheaper the choice.
-    """
-    return RegressionRouter(
-        f"CARROT λ={cost_weight:g}", RidgeCV((0.1, 0.3, 1.0, 3.0, 10.0)), cost_weight
-    )
+    """A cost-aware, rate-optimal router in the manner of CARROT (Somerstep et al., 2025): two
+    plug-in estimates, both ridge regressions. A weight (lambda) of 0 buys quality alone."""
+    model = RidgeCV((0.1, 0.3, 1.0, 3.0, 10.0))
+    return RegressionRouter(f"CARROT λ={cost_weight:g}", model, cost_weight)
 
 
 class FusionRouter(LearnedRouter):
@@ -119,46 +108,38 @@ class FusionRouter(LearnedRouter):
     well it did there. A question asks the LLMs with the highest weights in its cluster, and their
     normalised answers are put to a weighted vote. The weight of an LLM that is right with
     probability p is -log(1 - p): two LLMs that agree, each wrong with probability 1/2, outvote one
-    that is wrong with probability 0.3.
-
-    Args:
-        seed: of the clustering.
-        asked: LLMs per question; fewer in a smaller pool.
-        clusters: at most; at least 20 training questions each.
+    that is wrong with probability 0.3. ``seed`` is of the clustering; ``asked`` LLMs are asked a
+    question, fewer in a smaller pool.
     """
 
     kind = "fusion"
 
-    def __init__(self, seed: int, asked: int = 3, clusters: int = 24) -> None:
+    def __init__(self, seed: int, asked: int = 3) -> None:
         super().__init__(f"fusion of {asked}")
-        self._seed, self._asked, self._clusters = seed, asked, clusters
+        self._seed, self._asked = seed, asked
 
-    def learn(self, train: TrainingSet, features: np.ndarray) -> None:
-        """Clusters the questions and weighs the LLMs in each cluster."""
-        count = max(1, min(self._clusters, len(train.prompts) // 20))
+    def _learn(self, train: TrainingSet, features: np.ndarray) -> None:
+        # At most 24 clusters, of at least 20 questions on average.
+        count = max(1, min(24, len(train.prompts) // 20))
         self._model = KMeans(count, n_init=4, random_state=self._seed)
         member_of = self._model.fit_predict(features)
         prior = _PRIOR_QUESTIONS * train.quality.mean(axis=0)
-        shares = [
-            (train.quality[member_of == cluster].sum(axis=0) + prior)
-            / ((member_of == cluster).sum() + _PRIOR_QUESTIONS)
-            for cluster in range(count)
-        ]
+        groups = [train.quality[member_of == cluster] for cluster in range(count)]
+        shares = [(q.sum(axis=0) + prior) / (len(q) + _PRIOR_QUESTIONS) for q in groups]
         self._weights: np.ndarray = -np.log1p(-np.clip(shares, 0.0, 1 - 1e-6))
 
-    def promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
-        """The weights of the question's cluster."""
+    def _promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
         return np.asarray(self._weights[int(self._model.predict(features)[0])])
 
     def route(self, prompt: Prompt) -> list[str]:
         """The LLMs with the highest weights, best first."""
-        return list(self.promises(prompt))[: self._asked]
+        return list(self._promises(prompt))[: self._asked]
 
     def aggregate(self, prompt: Prompt, answers: dict[str, str]) -> str:
         """The answer with the most weight, as its weightiest supporter wrote it."""
         votes: defaultdict[str, float] = defaultdict(float)
         written: dict[str, str] = {}
-        for llm, weight in self.promises(prompt).items():
+        for llm, weight in self._promises(prompt).items():
             if llm in answers:
                 key = normalize_answer(answers[llm])
                 votes[key] += weight

@@ -28,10 +28,9 @@ class Setting:
     Attributes:
         prices: the LLMs that routers choose from, with what tells the cheap from the dear: $ per 1M
             completion tokens, or the mean dollars of recorded answers.
-        seed: of everything drawn.
         cost_weights: one CARROT each.
-        retriever: the pool member that retrieves, if there is one.
-        reader: the LLM that reads what was retrieved; None for a rule.
+        retriever, reader: the pool member that retrieves, if there is one, and the LLM that reads
+            what was retrieved; None for a rule.
         knowledge, oracle: of the embedded world; None on real data.
         oracle_cost_coes: one oracle each.
     """
@@ -49,11 +48,6 @@ class Setting:
     def names(self) -> list[str]:
         """Names of the LLMs."""
         return list(self.prices)
-
-
-def _retrieval(setting: Setting) -> Iterable[Baseline]:
-    if setting.retriever:
-        yield RetrievalLoop(setting.retriever, setting.reader)
 
 
 def _oracles(setting: Setting) -> Iterable[Baseline]:
@@ -78,7 +72,7 @@ BASELINES: dict[str, Callable[[Setting], Iterable[Baseline]]] = {
     "carrot": lambda s: map(carrot_router, s.cost_weights),
     "graph": lambda s: [GraphRouter(s.seed)],
     "fusion": lambda s: [FusionRouter(s.seed)],
-    "retrieval": _retrieval,
+    "retrieval": lambda s: [RetrievalLoop(s.retriever, s.reader)] if s.retriever else [],
     "oracle": _oracles,
 }
 

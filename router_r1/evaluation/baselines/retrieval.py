@@ -18,23 +18,19 @@ from router_r1.evaluation.benchmark import Prompt
 
 _STATEMENT = re.compile(r"(?:the\s+)?(?P<subject>.+?)\s+(?:is|are|was|were)\s", re.IGNORECASE)
 _QUESTION_WORDS = 2
+_MAX_TURNS = 3
 
 
 class RetrievalLoop(Baseline):
-    """Searches, reads what it finds, and searches again with what it has read.
-
-    Args:
-        retriever: name of the pool member.
-        reader: the LLM that reads; None for the rule.
-        max_turns: searches per question under the rule.
-    """
+    """Searches with the pool member ``retriever``, and reads what it finds: the LLM ``reader``
+    does, or, if it is None, the rule, in at most 3 searches a question."""
 
     kind = "retrieval"
 
-    def __init__(self, retriever: str, reader: str | None = None, max_turns: int = 3) -> None:
+    def __init__(self, retriever: str, reader: str | None = None) -> None:
         reading = f"{retriever}, {reader}" if reader else retriever
         super().__init__(f"retrieval ({reading})")
-        self._retriever, self._reader, self._max_turns = retriever, reader, max_turns
+        self._retriever, self._reader = retriever, reader
 
     async def answer(self, prompt: Prompt, ask: Ask) -> Answer:
         """Searches, and reads what was found."""
@@ -50,7 +46,7 @@ class RetrievalLoop(Baseline):
         """Searches until a passage no longer shortens the question."""
         query, answer = prompt.text, ""
         calls: list[Call] = []
-        for turn in range(self._max_turns):
+        for turn in range(_MAX_TURNS):
             result = await ask(self._retriever, query)
             calls.append(Call(turn, query, result))
             if not result.text:

@@ -35,7 +35,6 @@ from router_r1.evaluation.benchmark import Prompt
 from verl.errors import UserError
 from verl.utils.arrow import arrow_path
 
-SPLITS = ("train", "test")
 _NEEDED = ("question", "llm", "right", "cost")
 _NUMBERS = ("right", "cost", "latency_s")
 _SOURCE = "recorded"  # of a table that names no dataset
@@ -49,14 +48,9 @@ class OutcomesError(UserError):
 class RecordedOutcomes:
     """A table, by question and LLM in the order in which they first appear.
 
-    Attributes:
-        prompts: the questions.
-        llms: names.
-        right: (questions, llms) in [0, 1].
-        dollars: (questions, llms), not negative.
-        latency_s: (questions, llms) seconds; None where the table has none.
-        answers: of each question, those of the LLMs; None where the table has none.
-        splits: of each question one of :data:`SPLITS`; None where the table has none.
+    Arrays are (questions, llms): ``right`` in [0, 1], ``dollars`` not negative, ``latency_s`` in
+    seconds. ``answers`` are those of the LLMs to each question, ``splits`` is of each question
+    "train" or "test". What may be left out is None where the table has none.
     """
 
     prompts: Sequence[Prompt]
@@ -88,13 +82,12 @@ def read_outcomes(path: Path) -> RecordedOutcomes:
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
-    read = readers.get(path.suffix)
-    if read is None:
+    if path.suffix not in readers:
         raise OutcomesError(f"{path} must end in one of {', '.join(readers)}")
     if not path.is_file():
         raise OutcomesError(f"no such file: {path}")
     try:
-        return read(path)
+        return readers[path.suffix](path)
     except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         raise OutcomesError(f"{path} is no {path.suffix[1:]} file: {error}") from error
 
@@ -139,8 +132,7 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pyarrow.parquet.read_table(arrow_path(path)).to_pylist()
-    return rows
+    return list(pyarrow.parquet.read_table(arrow_path(path)).to_pylist())
 
 
 def _is_number(value: object, high: float = math.inf) -> bool:
@@ -160,7 +152,7 @@ _COLUMNS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "answer": ("a text", lambda value: isinstance(value, str)),
     "latency_s": ("a number of seconds, 0 or more", _is_number),
     "data_source": ("a text that is not empty", _is_text),
-    "split": ("train or test", lambda value: value in SPLITS),
+    "split": ("train or test", lambda value: value in ("train", "test")),
 }
 
 
@@ -185,44 +177,43 @@ def _check_row(place: str, row: Mapping[str, Any], columns: set[str]) -> None:
 
 
 def _arrange(path: Path, rows: Sequence[Mapping[str, Any]], columns: set[str]) -> RecordedOutcomes:
-    found: dict[tuple[Prompt, str], int] = {}
-    first: dict[Prompt, int] = {}
+    found: dict[Prompt, dict[str, int]] = {}  # numbers of rows, by question and LLM
     for number, row in enumerate(rows, start=1):
-        prompt = Prompt(row.get("data_source", _SOURCE), row["question"])
-        before = found.setdefault((prompt, row["llm"]), number)
+        prompt, llm = Prompt(row.get("data_source", _SOURCE), row["question"]), row["llm"]
+        of_question = found.setdefault(prompt, {llm: number})
+        first, before = next(iter(of_question.values())), of_question.setdefault(llm, number)
         if before != number:
             raise OutcomesError(
                 f"{path} row {number} repeats row {before}: column 'question' {prompt.text!r} and "
-                f"column 'llm' {row['llm']!r}; a question has one row for each LLM"
+                f"column 'llm' {llm!r}; a question has one row for each LLM"
             )
-        of_first = rows[first.setdefault(prompt, number) - 1]
-        if row.get("split") != of_first.get("split"):
+        if (split := row.get("split")) != (others := rows[first - 1].get("split")):
             raise OutcomesError(
-                f"{path} row {number}, column 'split': {row['split']!r}, but row {first[prompt]} "
-                f"of the same question has {of_first['split']!r}; they must agree"
+                f"{path} row {number}, column 'split': {split!r}, but row {first} of the same "
+                f"question has {others!r}; they must agree"
             )
-    llms = list(dict.fromkeys(llm for _, llm in found))
-    for prompt, number in first.items():
-        for llm in llms:
-            if (prompt, llm) not in found:
-                raise OutcomesError(
-                    f"{path} has no row with column 'llm' {llm!r} for the question of row "
-                    f"{number}, {prompt.text!r}; every question needs one for each of "
-                    f"{', '.join(llms)}"
-                )
+    llms = list(dict.fromkeys(row["llm"] for row in rows))
+    for prompt, of_question in found.items():
+        if missing := [llm for llm in llms if llm not in of_question]:
+            raise OutcomesError(
+                f"{path} has no row with column 'llm' {missing[0]!r} for the question of row "
+                f"{next(iter(of_question.values()))}, {prompt.text!r}; every question needs one "
+                f"for each of {', '.join(llms)}"
+            )
 
-    def cells(column: str) -> list[list[Any]]:
-        return [[rows[found[prompt, llm] - 1][column] for llm in llms] for prompt in first]
+    def cells(column: str) -> list[list[Any]] | None:
+        if column not in columns:
+            return None
+        return [[rows[numbers[llm] - 1][column] for llm in llms] for numbers in found.values()]
 
-    def numbers(column: str) -> np.ndarray:
-        return np.array(cells(column), dtype=np.float64)
-
+    right, dollars, seconds = map(cells, ("right", "cost", "latency_s"))
+    splits = cells("split")
     return RecordedOutcomes(
-        list(first),
+        list(found),
         llms,
-        numbers("right"),
-        numbers("cost"),
-        numbers("latency_s") if "latency_s" in columns else None,
-        cells("answer") if "answer" in columns else None,
-        [rows[n - 1]["split"] for n in first.values()] if "split" in columns else None,
+        np.array(right, dtype=np.float64),
+        np.array(dollars, dtype=np.float64),
+        None if seconds is None else np.array(seconds, dtype=np.float64),
+        cells("answer"),
+        None if splits is None else [of_question[0] for of_question in splits],
     )

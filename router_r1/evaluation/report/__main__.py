@@ -15,7 +15,6 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_EVALUATION = Path("outputs/quickstart/eval")
 DEFAULT_RUN = Path("outputs/quickstart")
-_PORT = 8321
 
 
 def report_parser(prog: str = "python -m router_r1.evaluation.report") -> argparse.ArgumentParser:
@@ -46,7 +45,7 @@ def report_parser(prog: str = "python -m router_r1.evaluation.report") -> argpar
     parser.add_argument(
         "--port",
         type=int,
-        default=_PORT,
+        default=8321,
         help="of that page, on 127.0.0.1; 0 takes a free one (default: %(default)s)",
     )
     return parser
@@ -56,9 +55,11 @@ def main(arguments: list[str]) -> None:
     """Writes the report and says where, or follows a run until it is stopped."""
     parsed = report_parser().parse_args(arguments)
     if parsed.watch:
+        import asyncio
+
         from router_r1.evaluation.watch.server import watch
 
-        watch(parsed.folder or DEFAULT_RUN, parsed.port)
+        asyncio.run(watch(parsed.folder or DEFAULT_RUN, parsed.port))
     else:
         from router_r1.evaluation.report.page import write_report
 

@@ -8,7 +8,8 @@ there but cannot be read is an error that names it, never a section that is sile
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,8 @@ class ReportInputs:
         records: scored, at least one.
         results: of ``results.json``, or what a run's config says in its place; {} without one.
         metrics: rows of the training run's ``metrics.jsonl``, [] without one.
-        comparison: None without a ``comparison.json``.
-        steps: of each record, the training steps done before it was made, ascending; None where
-            the records are an evaluation's.
+        by_step: records of each validation by the training steps done before it, ascending; {} for
+            an evaluation.
     """
 
     name: str
@@ -51,20 +51,17 @@ class ReportInputs:
     results: dict[str, Any]
     metrics: list[dict[str, Any]]
     comparison: Comparison | None = None
-    steps: list[int] | None = None
+    by_step: dict[int, list[RoutedRecord]] = field(default_factory=dict)
 
     @property
-    def by_step(self) -> dict[int, list[RoutedRecord]]:
-        """Records of each validation, the first one first; {} for an evaluation."""
-        groups: dict[int, list[RoutedRecord]] = {}
-        for step, record in zip(self.steps or [], self.records, strict=False):
-            groups.setdefault(step, []).append(record)
-        return groups
+    def steps(self) -> list[int] | None:
+        """Of each record; None for an evaluation."""
+        return [step for step, records in self.by_step.items() for _ in records] or None
 
     @property
     def newest(self) -> list[RoutedRecord]:
         """Records of the last validation; all of an evaluation."""
-        return list(self.by_step.values())[-1] if self.steps else self.records
+        return list(self.by_step.values())[-1] if self.by_step else self.records
 
 
 def read_inputs(folder: Path, run_folder: Path | None = None) -> ReportInputs:
@@ -92,19 +89,22 @@ def read_inputs(folder: Path, run_folder: Path | None = None) -> ReportInputs:
 
 
 def _read_run(folder: Path) -> ReportInputs:
-    records: list[RoutedRecord] = []
-    steps: list[int] = []
+    by_step = {}
     for step, path in trajectories_files(folder / VALIDATION_FOLDER).items():
-        validation = read_trajectories(path, RoutedTrajectory)
-        records += validation
-        steps += [step] * len(validation)
-    if not records:
+        if records := read_trajectories(path, RoutedTrajectory):
+            by_step[step] = records
+    if not by_step:
         raise RecordError(
             f"{folder} holds neither an evaluation (questions.parquet, of bash test.sh) nor "
             "validations of a training run (validation/step_N.jsonl, of bash train.sh)"
         )
-    results, metrics = _run_facts(folder / "config.yaml"), _read_metrics(folder / METRICS_FILE)
-    return ReportInputs(folder.resolve().name, records, results, metrics, steps=steps)
+    return ReportInputs(
+        folder.resolve().name,
+        list(chain.from_iterable(by_step.values())),
+        _run_facts(folder / "config.yaml"),
+        _read_metrics(folder / METRICS_FILE),
+        by_step=by_step,
+    )
 
 
 def _run_facts(path: Path) -> dict[str, Any]:
@@ -113,14 +113,13 @@ def _run_facts(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        facts = {name: config[name] for name in ("reward_metric", "cost_coe")}
-        reward = config.get("reward", {})
-        if own := reward.get("function"):
-            facts["reward_metric"] = own
-        for name, key in _REWARD_FACTS.items():
-            if key in reward:
-                facts[name] = reward[key]
-        return {"pool": config["pool"]["name"], **facts}
+        pool, reward = config["pool"]["name"], config.get("reward", {})
+        return {
+            "pool": pool,
+            "reward_metric": reward.get("function") or config["reward_metric"],
+            "cost_coe": config["cost_coe"],
+            **{name: reward[key] for name, key in _REWARD_FACTS.items() if key in reward},
+        }
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error
 

@@ -30,16 +30,13 @@ _FOLDER = Path(__file__).parent
 
 
 def write_report(folder: Path, run_folder: Path | None = None) -> Path:
-    """Writes ``folder/report.html``.
+    """Writes ``folder/report.html``; its path.
 
     Args:
         folder: an evaluation, with ``questions.parquet`` and what else there is of
             ``results.json`` and ``comparison.json``; or a training run with validations.
         run_folder: training run whose ``metrics.jsonl`` gives an evaluation's learning curves; by
             default the folder that holds ``folder``.
-
-    Returns:
-        Path of the report.
 
     Raises:
         verl.errors.UserError: if a file is missing or cannot be used.
@@ -55,15 +52,14 @@ def _build_page(inputs: ReportInputs) -> str:
     encoded = encode(inputs.records, rule, pool, SIZE_LIMIT, inputs.steps)
     if encoded.text_limit is not None:
         logger.warning("report: texts are cut to %d characters to fit", encoded.text_limit)
-    summaries = score_tables.summaries_of(inputs.newest)
-    never_trained = inputs.results.get("never_trained", ())
-    unseen = score_tables.unseen_summary(inputs.newest, never_trained)
-    llms = frames.llm_names(inputs.records)
+    newest, llms = inputs.newest, frames.llm_names(inputs.records)
+    summaries = score_tables.summaries_of(newest)
+    unseen = score_tables.unseen_summary(newest, inputs.results.get("never_trained", ()))
     colours = {  # CSS classes
         llm: "llm-none" if llm == frames.UNKNOWN_LLM else f"llm-{number % HUES}"
         for number, llm in enumerate(llms)
     }
-    calls = frames.calls_frame({0: inputs.newest})
+    calls = frames.calls_frame({0: newest})
     compared = inputs.comparison if inputs.comparison and inputs.comparison.rows else None
     return inline_page(
         _FOLDER / "page.html",
@@ -71,7 +67,7 @@ def _build_page(inputs: ReportInputs) -> str:
         [THEME, TRAJECTORY_STYLE, FIGURES_STYLE, _FOLDER / "page.css"],
         title=inputs.name,
         facts=_facts(inputs, rule),
-        count=len(inputs.newest),
+        count=len(newest),
         colours=colours,
         results={
             "cards": _cards(summaries),
@@ -96,16 +92,16 @@ def _build_page(inputs: ReportInputs) -> str:
 def _facts(inputs: ReportInputs, rule: RewardRule) -> dict[str, object]:
     """What was evaluated, under the title."""
     results = inputs.results
-    sampling = results.get("sampling") or {}
     coefficient = None if rule.cost_coe is None else f"{rule.cost_coe:g}"
     if any(record.trajectory.cost_coe is not None for record in inputs.records):
         coefficient = coefficient or "each question's own"
     if coefficient is not None and rule.inferred:
         coefficient += " (inferred from the rewards)"
+    sampling = results.get("sampling") or {}
     return {
         "model": results.get("model"),
         "pool": results.get("pool"),
-        "after training steps": inputs.steps[-1] if inputs.steps else None,
+        "after training steps": max(inputs.by_step, default=None),
         **{name.replace("_", " "): value for name, value in sampling.items()},
         "reward metric": rule.metric,
         "cost coefficient": coefficient,

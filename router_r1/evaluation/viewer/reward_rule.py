@@ -15,8 +15,8 @@ from router_r1.evaluation.frames import RoutedRecord
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.loading import load_pool
 from router_r1.preference import CostPreference
-from router_r1.reward import CostScale, combine
-from router_r1.reward.cost import RewardScales, cost_in
+from router_r1.reward import combine
+from router_r1.reward.cost import CostScale, RewardScales, cost_in
 from router_r1.reward.format import FormatPenalties, format_reward
 from verl.config.validation import ConfigError
 from verl.trainer.evaluation.records import EvaluationRecord
@@ -39,11 +39,8 @@ class RewardRule:
         metric: "em" or "f1"; None if neither explains the records.
         cost_coe: weight of the cost; None if unknown, or if each question has one of its own.
         inferred: whether ``cost_coe`` was inferred from the rewards.
-        scales: of the cost and latency rewards; None where a scale moved from one trajectory to the
-            next, or is unknown.
-        cost_unit: of the cost that is rewarded, one of :data:`router_r1.reward.cost.COST_UNITS`.
-        latency_coe: weight of the latency.
-        form: one of :data:`router_r1.reward.joined.REWARD_FORMS`.
+        scales, cost_unit, latency_coe, form: of :class:`router_r1.reward.manager.RewardConfig`; a
+            scale is None where it moved from one trajectory to the next, or is unknown.
     """
 
     metric: str | None
@@ -59,39 +56,31 @@ class RewardRule:
         own = record.trajectory.cost_coe
         return self.cost_coe if own is None else own
 
-    def rewarded_cost(self, scores: Mapping[str, float]) -> float | None:
-        """What the cost reward is of; None where it was not recorded."""
-        if not {"cost", "dollars"} <= scores.keys():
-            return None
-        return cost_in(self.cost_unit, scores["cost"], scores["dollars"])
-
 
 def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any]) -> RewardRule:
     """As ``results`` states it, else as the recorded scores imply it."""
     metric, stated = results.get("reward_metric"), results.get("cost_coe")
-    scores = [record.scores for record in records]
-    for name in ("em", "f1") if not metric else ():
-        if all(_agree(s.get("metric"), s.get(name)) for s in scores):
-            metric = name
-            break
+    if not metric:
+        explaining = (n for n in ("em", "f1") if all(_metric_is(n, r.scores) for r in records))
+        metric = next(explaining, None)
     if stated is not None:
         return RewardRule(
             metric,
             CostPreference.read(stated).single,
             inferred=False,
-            scales=RewardScales(_scale(results, "cost_scale"), _scale(results, "latency_scale")),
+            scales=stated_scales(results),
             cost_unit=results.get("cost_unit", "completion"),
             latency_coe=float(results.get("latency_coe", 0.0)),
             form=results.get("reward_form", "hierarchical"),
         )
     # reward = (1 - a) s + a c gives a, if every right answer agrees on it. With a latency reward
     # beside it there are two unknowns.
-    scored = [r.scores for r in records if branch_of(r) == "joined"]
-    joined = [s for s in scored if "cost_reward" in s and "latency_reward" not in s]
+    joined = [r.scores for r in records if branch_of(r) == "joined"]
     estimates = [
         (s["metric"] + s.get("step_reward", 0.0) - s["reward"]) / spread
         for s in joined
-        if abs(spread := s["metric"] - s["cost_reward"]) > 0.01
+        if "latency_reward" not in s
+        and abs(spread := s["metric"] - s.get("cost_reward", s["metric"])) > 0.01
     ]
     if not estimates or max(estimates) - min(estimates) > 1e-4:
         return RewardRule(metric, None, inferred=True)
@@ -99,13 +88,15 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
     return RewardRule(metric, round(mean, 4), inferred=True)
 
 
-def _scale(results: Mapping[str, Any], name: str) -> CostScale | None:
-    bounds = results.get(name)
-    return CostScale(**bounds) if bounds else None
+def stated_scales(results: Mapping[str, Any]) -> RewardScales:
+    """Of cost and latency, as ``results`` states them."""
+    stated = (results.get("cost_scale"), results.get("latency_scale"))
+    return RewardScales(*(CostScale(**bounds) if bounds else None for bounds in stated))
 
 
-def _agree(a: float | None, b: float | None) -> bool:
-    return a is not None and b is not None and math.isclose(a, b, abs_tol=1e-6)
+def _metric_is(name: str, scores: Mapping[str, float]) -> bool:
+    known = {name, "metric"} <= scores.keys()
+    return known and math.isclose(scores["metric"], scores[name], abs_tol=1e-6)
 
 
 def branch_of(record: EvaluationRecord) -> str:
@@ -120,15 +111,16 @@ def branch_of(record: EvaluationRecord) -> str:
 
 def follows(record: RoutedRecord, rule: RewardRule) -> bool:
     """Whether the recorded reward is the one that the formula gives, as far as it is known."""
-    branch, scores = branch_of(record), record.scores
+    branch, scores, cost_coe = branch_of(record), record.scores, rule.cost_coe_of(record)
     if branch == "joined":
-        rewarded = (
-            ("cost_reward", rule.scales.cost, rule.rewarded_cost(scores)),
-            ("latency_reward", rule.scales.latency, record.trajectory.latency_s),
-        )
-        if not all(_scale_gives(scores, *one) for one in rewarded):
+        seconds, cost = record.trajectory.latency_s, None
+        if {"cost", "dollars"} <= scores.keys():
+            cost = cost_in(rule.cost_unit, scores["cost"], scores["dollars"])
+        if not (
+            _scale_gives(scores, "cost_reward", rule.scales.cost, cost)
+            and _scale_gives(scores, "latency_reward", rule.scales.latency, seconds)
+        ):
             return False
-    cost_coe = rule.cost_coe_of(record)
     if branch == "unknown" or (branch == "joined" and cost_coe is None):
         return True
     expected = combine(

@@ -20,7 +20,7 @@ class Block(NamedTuple):
     Attributes:
         kind: think, search, answer, observation (from the agent), forged (an information block
             that the policy wrote) or loose (outside of every tag).
-        text: without the tags; white space at the ends of loose text is left out.
+        text: without the tags, and loose text without white space at its ends.
         call: index of the call that a search made or an observation came from, else None.
     """
 

@@ -28,6 +28,8 @@ CHUNK = 250
 _COSTLY_QUANTILE = 0.9
 # Text limits (characters a block) tried in turn until the page is small enough.
 _TEXT_LIMITS = (None, 4000, 2000, 1000, 500, 250)
+_OF_RULE = ("metric", "inferred", "cost_unit", "latency_coe", "form")
+_PARTS = ("cost_reward", "latency_reward", "step_reward")
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,9 @@ def index_of(
     records: Sequence[RoutedRecord], rule: RewardRule, steps: Sequence[int] | None = None
 ) -> dict[str, Any]:
     """The index of :func:`encode`, of at least one record."""
-    sources = list(dict.fromkeys(record.data_source for record in records))
-    statuses = list(dict.fromkeys(record.status for record in records))
-    llms = llm_names(records)
-    costs = [record.scores.get("cost", 0.0) for record in records]
+    sources = list(dict.fromkeys(r.data_source for r in records))
+    statuses = list(dict.fromkeys(r.status for r in records))
+    llms, costs = llm_names(records), [r.scores.get("cost", 0.0) for r in records]
     threshold = float(np.quantile(costs, _COSTLY_QUANTILE))
     rows = {
         "uid": [r.uid for r in records],
@@ -106,11 +107,7 @@ def index_of(
         "outcomes": [outcome.value for outcome in Outcome],
         "statuses": statuses,
         "chunk": CHUNK,
-        "metric": rule.metric,
-        "inferred": rule.inferred,
-        "cost_unit": rule.cost_unit,
-        "latency_coe": rule.latency_coe,
-        "form": rule.form,
+        **{name: getattr(rule, name) for name in _OF_RULE},
         "cost_bounds": _bounds(rule.scales.cost),
         "latency_bounds": _bounds(rule.scales.latency),
         "rows": rows,
@@ -129,9 +126,7 @@ def detail_of(record: RoutedRecord, rule: RewardRule, pool: PoolConfig | None) -
         "branch": branch_of(record),
         "follows": follows(record, rule),
         "fault": format_fault(record, pool),
-        "cost_reward": _number(record.scores.get("cost_reward")),
-        "latency_reward": _number(record.scores.get("latency_reward")),
-        "step_reward": _number(record.scores.get("step_reward")),
+        **{name: _number(record.scores.get(name)) for name in _PARTS},
     }
 
 

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,6 @@ class RunState:
     """A run as its folder shows it.
 
     Attributes:
-        name: of the folder.
         phase: QUIET has not ended, and nothing writes there: it was stopped, or it runs on
             another machine and takes long.
         config: of ``config.yaml``, {} until it is there.
@@ -92,11 +91,8 @@ class RunState:
 
 
 class RunReader:
-    """Reads a run's folder again and again; a file is parsed once for each time it changes.
-
-    Args:
-        folder: of the run; it need not exist.
-    """
+    """Reads a run's folder, which need not exist, again and again; a file is parsed once for each
+    time it changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -104,44 +100,37 @@ class RunReader:
 
     def read(self) -> RunState:
         """The state right now."""
-        faults: list[str] = []
-        config_file, metrics_file, summary_file = (
+        # The newest steps' samples, the newest first.
+        steps = list(reversed(trajectories_files(self._folder / SAMPLES_FOLDER).items()))
+        sample_files = dict(steps[:SHOWN_STEPS])
+        config_file, metrics_file, summary_file = others = [
             self._folder / name for name in ("config.yaml", METRICS_FILE, "summary.json")
+        ]
+        kept = {*others, *sample_files.values()}
+        self._parsed = {path: known for path, known in self._parsed.items() if path in kept}
+        state = RunState(
+            name=self._folder.resolve().name,
+            config=self._parse(config_file, partial(_object, load=yaml.safe_load)) or {},
+            rows=self._parse(metrics_file, _metrics) or [],
+            summary=self._parse(summary_file, partial(_object, load=json.loads)) or {},
         )
-        config = self._parse(config_file, _object_of_yaml) or {}
-        rows = self._parse(metrics_file, _metrics) or []
-        summary = self._parse(summary_file, _object_of_json) or {}
-        sample_files = _newest_samples(self._folder / SAMPLES_FOLDER)
-        samples = {}
         for step, path in sample_files.items():
             try:
-                samples[step] = self._parse(path, _read_samples) or []
+                state.samples[step] = self._parse(path, _read_samples) or []
             except RecordError as error:
-                faults.append(str(error))
-        self._forget_all_but({config_file, metrics_file, summary_file, *sample_files.values()})
-        written_at = max(
-            (signature[1] / 1e9 for signature, _ in self._parsed.values()), default=None
-        )
-        return RunState(
-            name=self._folder.resolve().name,
-            phase=self._phase(bool(rows), bool(config), bool(summary), written_at),
-            config=config,
-            rows=rows,
-            samples=samples,
-            summary=summary,
-            written_at=written_at,
-            faults=faults,
-        )
+                state.faults.append(str(error))
+        times = [signature[1] / 1e9 for signature, _ in self._parsed.values()]
+        state = replace(state, written_at=max(times, default=None))
+        return replace(state, phase=self._phase(state))
 
-    def _phase(
-        self, has_rows: bool, has_config: bool, has_summary: bool, written_at: float | None
-    ) -> Phase:
-        if has_summary:
+    def _phase(self, state: RunState) -> Phase:
+        if state.summary:
             return Phase.ENDED
+        written_at = state.written_at
         fresh = written_at is not None and time.time() - written_at < _QUIET_AFTER_S
         if is_claimed(self._folder) or fresh:
-            return Phase.TRAINING if has_rows else Phase.STARTING
-        return Phase.QUIET if has_rows or has_config else Phase.WAITING
+            return Phase.TRAINING if state.rows else Phase.STARTING
+        return Phase.QUIET if state.rows or state.config else Phase.WAITING
 
     def _parse(self, path: Path, parser: Callable[[Path], T]) -> T | None:
         """What ``parser`` makes of the file; None if it is not there, or cannot be read yet."""
@@ -157,14 +146,6 @@ class RunReader:
         value: T = known[1]
         return value
 
-    def _forget_all_but(self, paths: set[Path]) -> None:
-        self._parsed = {path: known for path, known in self._parsed.items() if path in paths}
-
-
-def _newest_samples(folder: Path) -> dict[int, Path]:
-    """Files by step, the newest :data:`SHOWN_STEPS`, newest first."""
-    return dict(list(reversed(trajectories_files(folder).items()))[:SHOWN_STEPS])
-
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
     """The numbers of each line that holds a step; a half-written or torn line is left out."""
@@ -175,19 +156,12 @@ def _metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append({name: value for name, value in row.items() if _is_finite(value)})
+            numbers = {n: v for n, v in row.items() if isinstance(v, int | float)}
+            rows.append({n: v for n, v in numbers.items() if math.isfinite(v)})
     return rows
 
 
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
-
-
-def _object_of_yaml(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return content if isinstance(content, dict) else {}
-
-
-def _object_of_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def _object(path: Path, load: Callable[[str], Any]) -> dict[str, Any]:
+    """The object in a file; {} if it holds something else."""
+    content = load(path.read_text(encoding="utf-8"))
     return content if isinstance(content, dict) else {}

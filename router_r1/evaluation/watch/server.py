@@ -19,20 +19,17 @@ from aiohttp import web
 
 from router_r1.evaluation.watch.page import build_page, describe
 from router_r1.evaluation.watch.run_state import RunReader, RunState
+from router_r1.web.page import HEADERS
 from verl.errors import UserError
 
 logger = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _OWN_NAMES = ("127.0.0.1", "localhost")
+_HEADERS = {**HEADERS, "Cache-Control": "no-store"}
 
 
 class WatchServer:
-    """The page and the state that it asks for again and again.
-
-    Args:
-        folder: of the run; it need not exist yet.
-        port: to listen on; 0 takes a free one.
-    """
+    """The page and the state that it asks for again and again; ``port`` 0 takes a free one."""
 
     def __init__(self, folder: Path, port: int) -> None:
         self._reader = RunReader(folder)
@@ -86,14 +83,6 @@ class WatchServer:
         return web.Response(text=text, content_type="application/json", headers=_HEADERS)
 
 
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest stands in the page
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
-
-
 @web.middleware
 async def _only_this_machine(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -104,16 +93,12 @@ async def _only_this_machine(
     return await handler(request)
 
 
-def watch(folder: Path, port: int) -> None:
+async def watch(folder: Path, port: int) -> None:
     """Serves until SIGINT or SIGTERM.
 
     Raises:
         UserError: if the port is taken.
     """
-    asyncio.run(_watch(folder, port))
-
-
-async def _watch(folder: Path, port: int) -> None:
     server = WatchServer(folder, port)
     url = await server.start()
     stopped = asyncio.Event()

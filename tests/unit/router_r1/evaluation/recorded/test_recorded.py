@@ -18,8 +18,7 @@ from router_r1.evaluation.benchmark import Prompt
 from router_r1.evaluation.compare import main
 from router_r1.evaluation.compare_options import parse_arguments
 from router_r1.evaluation.oracle_gap import ORACLE
-from router_r1.evaluation.recorded.scoring import score_choice
-from router_r1.evaluation.recorded.split import split_questions
+from router_r1.evaluation.recorded.scoring import score_choice, split_questions
 from router_r1.evaluation.recorded.table import OutcomesError, RecordedOutcomes, read_outcomes
 from verl.config.validation import ConfigError
 

@@ -12,8 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from router_r1.evaluation.watch.overview import overview, phase_text
-from router_r1.evaluation.watch.page import describe
+from router_r1.evaluation.watch.page import describe, overview, phase_text
 from router_r1.evaluation.watch.run_state import Phase, RunState
 from router_r1.evaluation.watch.server import WatchServer
 from router_r1.pool.config import PoolConfig
