@@ -82,10 +82,10 @@ class RouterConfig(PPOConfig):
         """
         if self.world is None:
             raise ConfigError("there is no embedded world to teach a policy for; set world")
-        return Setting.of(
-            self.world,
+        return Setting(
             self.pool,
-            self.tags,
+            self.world.size,
+            self.route_tag,
             self.state_cost_coe,
             self.state_prices,
             self.question_limit,

@@ -8,21 +8,16 @@ them.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-from omegaconf import MISSING, OmegaConf
 
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.offer import OfferConfig, OfferedPool, Offers
 from router_r1.tags import DEFAULT_TAGS, Tags
-from router_r1.world.config import EmbeddedWorldConfig, WorldConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
-from verl.config.validation import to_dataclass
 
 
 @dataclass
@@ -30,53 +25,21 @@ class Setting:
     """Of a run on the embedded world.
 
     Attributes:
-        world: of facts.
         pool: the LLMs.
+        world: of facts.
         route_tag: name of the tag of a call.
         state_cost_coe, state_prices: whether prompts state what cost counts, and what LLMs cost.
         question_limit: what the calls of a question may come to.
         offer: what questions are offered of the pool; None for all of it.
     """
 
+    pool: PoolConfig
     world: WorldConfig = field(default_factory=WorldConfig)
-    pool: PoolConfig = MISSING
     route_tag: str = DEFAULT_TAGS.route
     state_cost_coe: bool = False
     state_prices: bool = False
     question_limit: QuestionLimit = field(default_factory=QuestionLimit)
     offer: OfferConfig | None = None
-
-    @classmethod
-    def of(
-        cls,
-        world: EmbeddedWorldConfig,
-        pool: PoolConfig,
-        tags: Tags,
-        state_cost_coe: bool,
-        state_prices: bool,
-        question_limit: QuestionLimit,
-        offer: OfferConfig | None,
-    ) -> Setting:
-        """Of a run's own settings: where files go, and how fast LLMs reply, teaches nothing."""
-        size = {name: getattr(world, name) for name in WorldConfig.__dataclass_fields__}
-        return cls(
-            WorldConfig(**size),
-            pool,
-            tags.route,
-            state_cost_coe,
-            state_prices,
-            question_limit,
-            offer,
-        )
-
-    @classmethod
-    def from_mapping(cls, content: Mapping[str, Any]) -> Setting:
-        """What :meth:`to_mapping` gave."""
-        return to_dataclass(OmegaConf.create(dict(content)), cls)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """As plain data, for the process that teaches."""
-        return asdict(self)
 
     @property
     def tags(self) -> Tags:

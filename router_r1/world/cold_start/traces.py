@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -25,6 +25,7 @@ from router_r1.llm_agent.prompt import cost_tenths
 from router_r1.pool.config import LLMConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.cold_start.setting import Scene, Setting
+from router_r1.world.config import ColdStartConfig
 from router_r1.world.knowledge import DOMAINS, Hop, Question
 from router_r1.world.simulated_llm import UNKNOWN_REPLY
 
@@ -72,37 +73,18 @@ class TraceDataset:
 
     Args:
         tokenizer_path: folder of the tokenizer.
-        setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
-        seed: of the traces.
-        copy_steps: first steps, in which half of the examples that are no lookups are repeated
-            names without a prompt: they teach copying, and being short they are fast.
-        no_reply_share: part of the traces in which a call brings nothing.
-        lean, lookup_share, words: see :class:`~router_r1.world.config.ColdStartConfig`.
+        setting: what prompts and replies are of.
+        config: the seed, and what there is of each kind of example. In its ``copy_steps``, half of
+            the examples that are no lookups are repeated names without a prompt: they teach
+            copying, and being short they are fast.
     """
 
-    def __init__(
-        self,
-        tokenizer_path: str,
-        setting: dict[str, object],
-        seed: int,
-        copy_steps: int,
-        no_reply_share: float,
-        lean: float,
-        *,
-        lookup_share: float = 0.0,
-        words: Sequence[str] = (),
-    ) -> None:
-        self._lean = lean
-        self._setting = Setting.from_mapping(setting)
-        self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
+    def __init__(self, tokenizer_path: str, setting: Setting, config: ColdStartConfig) -> None:
+        self._setting, self._config = setting, config
+        self._phrases = Phrases(setting.tags, setting.state_cost_coe)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
-        self._world = self._setting.make_world()
-        self._seed = seed
-        self._copy_steps = copy_steps
-        self._no_reply_share = no_reply_share
-        self._lookup_share = lookup_share
-        names = self._world.knowledge.names
-        llms = self._setting.llm_names
+        self._world = setting.make_world()
+        names, llms, words = self._world.knowledge.names, setting.llm_names, config.words
         self._words = [*DOMAINS, *names.firsts, *names.lasts, *llms, *words]
         self._found = [self._words, llms, *([words] if words else [])]  # in equal parts
         subjects = self._world.knowledge.subjects["train"].values()
@@ -111,10 +93,10 @@ class TraceDataset:
 
     def sample_batch(self, step: int, batch_size: int) -> list[dict[str, list[int]]]:
         """``batch_size`` examples: ``input_ids`` and ``loss_mask`` of equal length."""
-        rng = random.Random(f"traces-{self._seed}-{step}")
-        copying = step < self._copy_steps
+        rng = random.Random(f"traces-{self._config.seed}-{step}")
+        copying = step < self._config.copy_steps
         llms = self._balanced_llms(rng)
-        lookups = min(round(batch_size * self._lookup_share), batch_size - 1)
+        lookups = min(round(batch_size * self._config.lookup_share), batch_size - 1)
         return [self._lookup_example(rng) for _ in range(lookups)] + [
             self._copy_example(rng) if copying and i % 2 else self._trace(rng, llms, not copying)
             for i in range(batch_size - lookups)
@@ -142,7 +124,7 @@ class TraceDataset:
             if scene.cost_coe is not None:
                 meant = scene.cost_coe * (len(prices) - 1)
                 reasons -= abs(prices.index(llm.completion_price) - meant)
-            weights.append(math.exp(self._lean * reasons))
+            weights.append(math.exp(self._config.lean * reasons))
         return weights
 
     def _encode(self, text: str) -> list[int]:
@@ -215,7 +197,7 @@ class TraceDataset:
                 llm = next(llms)
             query = Hop(hop.domain, hop.relation, subject, "").query
             action = self._phrases.call(llm, hop.domain, query, scene.cost_coe)
-            if rng.random() < self._no_reply_share:
+            if rng.random() < self._config.no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
                 turns.append((action, render_observation(reply, tags)))
                 return [*turns, (self._phrases.give_up, "")]

@@ -19,7 +19,7 @@ from router_r1.reward.cost import RewardScales
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
-from router_r1.world.config import WorldConfig
+from router_r1.world.config import ColdStartConfig, WorldConfig
 from router_r1.world.knowledge import DOMAINS
 from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
@@ -168,7 +168,7 @@ def test_the_cold_start_names_all_llms_in_single_tokens(
     longest = max(tiers.knowledge.questions("test"), key=lambda q: len(q.text)).text
     prompt = fill(build_prompt_template("compact", pool), longest)
     assert len(tokenizer.encode(prompt)) < 240, "data.max_start_length of the recipe is 256"
-    traces = TraceDataset(str(tmp_path), Setting(pool=pool).to_mapping(), 0, 0, 0.04, 0.0)
+    traces = TraceDataset(str(tmp_path), Setting(pool), ColdStartConfig(copy_steps=0))
     texts = [tokenizer.decode(e["input_ids"]) for e in traces.sample_batch(0, 32)]
     called = re.findall(r"for \w+ (\w+)</think>", " ".join(map(str, texts)))
     assert set(called) == set(tiers.llms)
