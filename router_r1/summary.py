@@ -155,7 +155,7 @@ def _by_cost_coe(result: ValidationResult, oracle: Oracle | None) -> list[dict[s
         }
         for name in ("em", "cost", "reward"):
             row[name] = float(of_weight[name].mean())
-        if oracle is not None and len(weights) == oracle.num_questions:
+        if oracle is not None and len(weights) == len(oracle.questions):
             best = oracle.oracle(float(weight), among=weights == weight)
             row |= {"oracle_em": best.em, "oracle_cost": best.cost}
         rows.append(row)

@@ -1,7 +1,7 @@
 """Names of entities: two invented words, drawn without repetition from a seeded list.
 
 Guarantees: a name is "First Last"; firsts and lasts share no word; the same seed gives the same
-names; no two calls of :meth:`NameSource.take` return the same name.
+names in the same order; no two calls of :meth:`NameSource.take` return the same name.
 """
 
 from __future__ import annotations
@@ -25,19 +25,15 @@ def _invented_words(rng: random.Random, pattern: str, count: int, taken: set[str
 
 
 class NameSource:
-    """All names of a world.
-
-    Args:
-        seed: of the words and of the order in which names are taken.
-    """
+    """All names of a world."""
 
     def __init__(self, seed: int) -> None:
         rng = random.Random(f"names-{seed}")
         taken: set[str] = set()
         self.firsts = _invented_words(rng, "cvcv", WORDS_PER_SIDE, taken)
         self.lasts = _invented_words(rng, "cvcvc", WORDS_PER_SIDE, taken)
-        self._pairs = [(a, b) for a in self.firsts for b in self.lasts]
-        rng.shuffle(self._pairs)
+        self._names = [f"{first} {last}" for first in self.firsts for last in self.lasts]
+        rng.shuffle(self._names)
 
     def take(self, count: int) -> list[str]:
         """The next ``count`` names.
@@ -45,7 +41,7 @@ class NameSource:
         Raises:
             ValueError: if fewer are left.
         """
-        if count > len(self._pairs):
-            raise ValueError(f"{count} names wanted, {len(self._pairs)} of the world's are left")
-        taken, self._pairs = self._pairs[:count], self._pairs[count:]
-        return [f"{a} {b}" for a, b in taken]
+        if count > len(self._names):
+            raise ValueError(f"{count} names wanted, {len(self._names)} of the world's are left")
+        taken, self._names = self._names[:count], self._names[count:]
+        return taken

@@ -24,8 +24,7 @@ class World:
 
     Args:
         config: of the facts.
-        llms: names of the LLMs, those of the pool ``embedded`` unless given. What one replies does
-            not depend on the others.
+        llms: names of the LLMs. What one replies does not depend on the others.
 
     Raises:
         ConfigError: if no simulated LLM has a name.
@@ -69,15 +68,12 @@ class World:
 
     def _wrong_answer(self, llm: str, query: str, hop: Hop) -> str:
         """Another name of the same kind and split that shares no word with the right one."""
-        knowledge = self.knowledge
-        split = knowledge.split_of[hop.subject]
-        domain = knowledge.subjects[split]
-        is_person = hop.answer in set(knowledge.persons[split])
-        names = knowledge.persons[split] if is_person else _all_of_kind(domain, hop.answer)
+        split = self.knowledge.split_of[hop.subject]
+        kinds = (self.knowledge.persons[split], *self.knowledge.subjects[split].values())
+        names = next(names for names in kinds if hop.answer in names)
         start = int(self._uniform(llm, query, "wrong") * len(names))
         right_words = set(hop.answer.split())
-        for offset in range(len(names)):
-            name = names[(start + offset) % len(names)]
+        for name in (*names[start:], *names[:start]):
             if right_words.isdisjoint(name.split()):
                 return name
         raise ValueError(f"every name of the split shares a word with {hop.answer!r}")
@@ -86,7 +82,3 @@ class World:
         text = "\x1f".join((str(self.config.seed), *key))
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
-
-
-def _all_of_kind(subjects: dict[str, list[str]], name: str) -> list[str]:
-    return next(names for names in subjects.values() if name in names)
