@@ -41,12 +41,9 @@ class TrajectoryObserver:
 
 
 class TurnText:
-    """Passes the text of one turn on to an observer, up to its stop string.
+    """Passes the text of one turn on to an observer, up to the stop string of ``tags``.
 
-    Args:
-        observer: gets the text.
-        decode: the rollout's own decoding, which drops special tokens.
-        tags: whose stop strings they are.
+    ``decode`` is the rollout's own decoding, which drops special tokens.
     """
 
     def __init__(
@@ -55,8 +52,7 @@ class TurnText:
         decode: Callable[[Sequence[int]], str],
         tags: Tags = DEFAULT_TAGS,
     ) -> None:
-        self._observer = observer
-        self._tags = tags
+        self._observer, self._tags = observer, tags
         self._longest_stop = max(map(len, tags.stop_strings))
         self._decoder = StreamDecoder(decode)
         self._tail = ""  # of what was passed on: a stop may begin in it
