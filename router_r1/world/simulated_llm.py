@@ -54,8 +54,7 @@ class World:
                 for i, hop in enumerate(hops)
             )
             answer = hops[-1].answer if right else self._wrong_answer(llm, query, hops[-1])
-            subject = query.removesuffix("?").strip().removeprefix("the ")
-            text = f"The {subject.removeprefix('The ')} is {answer}."
+            text = told(query.removesuffix("?").strip(), answer)
         least, most = model.hidden_tokens
         hidden = least + int(self._uniform(llm, query, "tokens") * (most - least + 1))
         fast, slow = model.latency_s
@@ -82,3 +81,8 @@ class World:
         text = "\x1f".join((str(self.config.seed), *key))
         digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") / 2**64
+
+
+def told(query: str, answer: str) -> str:
+    """A reply that answers a query."""
+    return f"The {query.removeprefix('the ').removeprefix('The ')} is {answer}."

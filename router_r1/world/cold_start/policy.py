@@ -23,29 +23,23 @@ _PEAK = 8.0
 _LEAST_FREQUENCY = 0.09
 
 
-def world_texts(setting: Setting, words: Sequence[str] = ()) -> Iterator[str]:
-    """Every kind of text of a run, for the tokenizer; names as single words, not entities.
+def world_tokenizer(setting: Setting, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tiny policy's tokenizer for what prompts say and the policy writes, and for ``words``."""
+    return build_tokenizer(_texts(setting, words), setting.tags)
 
-    ``words`` are names beside those of the setting.
-    """
+
+def _texts(setting: Setting, words: Sequence[str]) -> Iterator[str]:
+    """Every kind of text of a run; names as single words, not entities."""
     names = setting.make_world().knowledge.names
-    yield setting.template
-    yield from Phrases(setting.tags, setting.state_cost_coe).all_texts()
+    phrases = Phrases(setting.tags, setting.state_cost_coe)
+    yield from (setting.template, phrases.search, phrases.answer, phrases.give_up)
     if setting.state_cost_coe:
         yield "".join(f" {tenths}" for tenths in range(11))
-    yield UNKNOWN_REPLY
-    yield "None"
-    yield "The"
+    yield from (UNKNOWN_REPLY, "None", "The", "user\nassistant\n\n")
     yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *setting.llm_names, *words])
     for domain in DOMAINS:
         for relation in (*PERSON_RELATIONS[domain], BRIDGE_RELATIONS[domain][0]):
             yield f"Who is the {relation} of the x? The {relation} of x is x."
-    yield "user\nassistant\n\n"
-
-
-def world_tokenizer(setting: Setting, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tiny policy's tokenizer for what prompts say and the policy writes, and for ``words``."""
-    return build_tokenizer(world_texts(setting, words), setting.tags)
 
 
 def create_policy(

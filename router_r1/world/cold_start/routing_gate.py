@@ -21,7 +21,9 @@ from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import GAVE_UP, Phrases
 from router_r1.world.config import ColdStartConfig
 from router_r1.world.knowledge import Hop, Question
+from router_r1.world.simulated_llm import told
 from verl.trainer.sft.gate import GateReport
+from verl.utils.chat_template import ChatTemplate
 
 Right = dict[str, list[bool]]
 """For each rate, whether those were right that it is measured on."""
@@ -50,8 +52,9 @@ class ColdStartGate:
 
     def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
         """Plays every question hop by hop with right replies, as the true router would see them."""
+        template = ChatTemplate(tokenizer)
         contexts = [
-            self._prompt(tokenizer, scene.prompt(question.text))
+            [*template.render(scene.messages(question.text)).token_ids]
             for question, scene in zip(self._questions, self._scenes, strict=True)
         ]
         right: Right = {"names": [], "copies": [], "format": []}
@@ -63,10 +66,9 @@ class ColdStartGate:
                     model, tokenizer, [contexts[i] for i in live], self._setting.tags.stop_strings
                 )
                 for i, text in zip(live, texts, strict=True):
-                    question = self._questions[i]
                     self._judge(text, i, turn, right)
-                    if turn < len(self._hops(question)):
-                        contexts[i] = contexts[i] + self._right_turn(tokenizer, i, turn)
+                    if turn < len(self._hops(self._questions[i])):
+                        contexts[i] += self._right_turn(tokenizer, i, turn)
         rates = {name: sum(those) / max(1, len(those)) for name, those in right.items()}
         passed = all(rates[name] >= least for name, least in asdict(self._thresholds).items())
         return GateReport(passed, rates)
@@ -74,11 +76,6 @@ class ColdStartGate:
     def _hops(self, question: Question) -> Sequence[Hop]:
         """Those that there are calls for."""
         return question.hops[: self._setting.question_limit.calls]
-
-    def _prompt(self, tokenizer: PreTrainedTokenizerBase, content: str) -> list[int]:
-        messages = [{"role": "user", "content": content}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer.encode(str(text), add_special_tokens=False))
 
     def _judge(self, text: str, number: int, turn: int, right: Right) -> None:
         """Adds what is to be measured of one turn."""
@@ -104,7 +101,7 @@ class ColdStartGate:
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
         llm = rng.choice(scene.llms)
         action = self._phrases.call(llm, hop.domain, hop.query, scene.cost_coe)
-        reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
+        reply = told(hop.query, hop.answer)
         observation = encode_observation(
             reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._setting.tags
         )

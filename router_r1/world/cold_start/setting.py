@@ -104,11 +104,11 @@ class Scene:
         """That are offered."""
         return self.offered.pool.offered
 
-    def prompt(self, question: str) -> str:
-        """The message that asks the question."""
-        return fill(self.template, question, self.cost_coe)
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """That ask the question."""
+        return [{"role": "user", "content": fill(self.template, question, self.cost_coe)}]
 
     def short_prompt(self, question: str) -> str:
-        """The same without the list of LLMs."""
+        """What they say, without the list of LLMs."""
         _, _, rest = self.template.partition("\n")
         return fill(rest, question, self.cost_coe)

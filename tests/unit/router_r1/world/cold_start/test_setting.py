@@ -167,5 +167,6 @@ def test_scenes_are_drawn_by_their_random_numbers_alone() -> None:
     setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
     one, two = (setting.draw(random.Random(5)) for _ in range(2))
     assert one == two
-    assert one.prompt("Who?").endswith(one.short_prompt("Who?"))
+    (message,) = one.messages("Who?")
+    assert message["content"].endswith(one.short_prompt("Who?"))
     assert "LLMs:" not in one.short_prompt("Who?")
