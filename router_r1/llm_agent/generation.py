@@ -71,10 +71,7 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
     """The routing agent; ``client`` asks the pool, and has its ledger and budget.
 
     Args:
-        engine: generates from token ids.
         tokenizer: the policy's.
-        pool: the LLMs that can be asked.
-        limits: budgets.
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
         template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
         tags: that the policy writes.

@@ -22,13 +22,8 @@ _REMARKS = ("usage_estimated", "replayed")
 
 @dataclass(frozen=True)
 class Call:
-    """A question to an LLM of the pool.
-
-    Attributes:
-        query: what was asked.
-        result: how the call ended, what it brought and cost.
-        neutralised: tags and control tokens of the reply that lost their power.
-    """
+    """A query to an LLM of the pool, and how the call ended, what it brought and cost;
+    ``neutralised`` counts tags and control tokens of the reply that lost their power."""
 
     query: str
     result: CallResult

@@ -26,10 +26,8 @@ _MIN_SPREAD = 1e-8
 def cost_in(unit: str, cost: float, dollars: float) -> float:
     """The cost that is rewarded, in tokens x $ per 1M, which is millionths of a dollar.
 
-    Args:
-        unit: one of :data:`COST_UNITS`.
-        cost: completion tokens x $ per 1M.
-        dollars: what prompts and completions cost together.
+    ``unit`` is one of :data:`COST_UNITS`; ``cost`` is completion tokens x $ per 1M, ``dollars``
+    what prompts and completions cost together.
     """
     return dollars * 1e6 if unit == "dollars" else cost
 
@@ -77,11 +75,11 @@ class RewardScales:
 
 
 class CostNormalizer:
-    """Rewards costs by a scale over the last ``window`` of them.
+    """Rewards costs by a scale over the last ``window`` of them; where it is ``fixed``, the scale
+    stays as it is once there are so many.
 
-    Args:
-        window: trajectories that the scale is taken over.
-        fixed: once there are so many, the scale stays as it is.
+    Attributes:
+        scale: that stays; None while it moves.
     """
 
     def __init__(self, window: int = 1000, fixed: bool = False) -> None:
@@ -91,12 +89,7 @@ class CostNormalizer:
         self._roots: deque[float] = deque(maxlen=window)
         # The same, kept in order: to sort them for each cost took half of the reward's time.
         self._ascending: list[float] = []
-        self._scale: CostScale | None = None
-
-    @property
-    def scale(self) -> CostScale | None:
-        """The scale that stays; None while it moves."""
-        return self._scale
+        self.scale: CostScale | None = None
 
     def __call__(self, cost: float) -> float:
         """Adds one trajectory's cost (tokens x $ per 1M, or seconds), unless the scale stays, and
@@ -105,8 +98,8 @@ class CostNormalizer:
         Raises:
             ValueError: if the cost is negative or not finite.
         """
-        if self._scale is not None:
-            return self._scale.reward(cost)
+        if self.scale is not None:
+            return self.scale.reward(cost)
         root = root_of(cost)
         self._ascending = self._ascending_with(root)
         self._roots.append(root)
@@ -116,8 +109,8 @@ class CostNormalizer:
 
     def peek(self, cost: float) -> float:
         """The same without moving the scale: for validation."""
-        if self._scale is not None:
-            return self._scale.reward(cost)
+        if self.scale is not None:
+            return self.scale.reward(cost)
         return CostScale.over_sorted(self._ascending_with(root_of(cost))).reward(cost)
 
     def _ascending_with(self, root: float) -> list[float]:
@@ -130,7 +123,7 @@ class CostNormalizer:
 
     def _fix_scale(self) -> None:
         if self._fixed and len(self._roots) == self._roots.maxlen:
-            self._scale = CostScale.over_sorted(self._ascending)
+            self.scale = CostScale.over_sorted(self._ascending)
 
     def state_dict(self) -> dict[str, Any]:
         """What the scale is taken over, for a checkpoint."""
@@ -140,7 +133,7 @@ class CostNormalizer:
         """Restores what :meth:`state_dict` gave."""
         self._roots = deque(state["roots"], maxlen=state["window"])
         self._ascending = sorted(self._roots)
-        self._scale = None
+        self.scale = None
         self._fix_scale()
 
 

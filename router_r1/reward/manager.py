@@ -97,7 +97,6 @@ class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        config: the reward's own settings.
         pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
         cost_coe: weight of the cost, for trajectories that have none of their own.
@@ -196,7 +195,8 @@ class RoutingRewardFunction:
     @property
     def scales(self) -> RewardScales:
         """Of cost and latency."""
-        return RewardScales(self._normalizer.scale, self._latencies and self._latencies.scale)
+        latency = None if self._latencies is None else self._latencies.scale
+        return RewardScales(self._normalizer.scale, latency)
 
     def state_dict(self) -> dict[str, Any]:
         """The costs, and the latencies if they weigh, that the percentiles are taken over."""

@@ -43,13 +43,8 @@ def visible_tokens(text: str) -> int:
 
 @dataclass(frozen=True)
 class Tier:
-    """What the LLMs of one price have in common.
-
-    Attributes:
-        at: reliability in the domains that an LLM knows.
-        elsewhere: in the others.
-        hidden_tokens, latency_s: as of :class:`SimulatedLLM`.
-    """
+    """What the LLMs of one price have in common: the reliability ``at`` the domains that an LLM
+    knows, and ``elsewhere``; else as :class:`SimulatedLLM`."""
 
     at: float
     elsewhere: float

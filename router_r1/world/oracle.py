@@ -62,7 +62,6 @@ class Oracle:
     """Knows every reliability, price and latency.
 
     Args:
-        world: whose LLMs are asked.
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
         weighing: by which the best route is chosen; expectations keep the unit of ``prices``.

@@ -22,16 +22,8 @@ from router_r1.world.simulated_llm import World
 
 @dataclass
 class Setting:
-    """Of a run on the embedded world.
-
-    Attributes:
-        pool: the LLMs.
-        world: of facts.
-        route_tag: name of the tag of a call.
-        state_cost_coe, state_prices: whether prompts state what cost counts, and what LLMs cost.
-        question_limit: what the calls of a question may come to.
-        offer: what questions are offered of the pool; None for all of it.
-    """
+    """Of a run on the embedded world; what the fields say is what they say in
+    :class:`~router_r1.config.RouterConfig`."""
 
     pool: PoolConfig
     world: WorldConfig = field(default_factory=WorldConfig)
@@ -87,13 +79,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a prompt says beside its question.
-
-    Attributes:
-        offered: the pool as the question is offered it.
-        template: of the prompt.
-        cost_coe: what cost counts; None where the prompt does not say it.
-    """
+    """What a prompt says beside its question: the LLMs that are ``offered``, and what cost counts,
+    None where it does not say that."""
 
     offered: OfferedPool
     template: str

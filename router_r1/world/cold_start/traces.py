@@ -146,14 +146,14 @@ class TraceDataset:
     def _trace(self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool) -> Example:
         question = self._world.knowledge.sample_question("train", rng)
         scene = self._setting.draw(rng)
-        if with_prompt:
-            prompt = self._template.render(scene.messages(question.text)).token_ids
-        else:
-            prompt = self._template.encode(scene.short_prompt(question.text))
-        turns = self._turns(question, scene, rng, llms)
-        return _joined(
-            [(prompt, 0), *((self._template.encode(text), mask) for text, mask in turns)]
+        prompt: Sequence[int] = (
+            self._template.render(scene.messages(question.text)).token_ids
+            if with_prompt
+            else self._template.encode(scene.short_prompt(question.text))
         )
+        turns = self._turns(question, scene, rng, llms)
+        written = ((self._template.encode(text), mask) for text, mask in turns)
+        return _joined([(prompt, 0), *written])
 
     def _turns(
         self, question: Question, scene: Scene, rng: random.Random, llms: Iterator[LLMConfig]
