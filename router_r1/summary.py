@@ -64,7 +64,7 @@ def write_summary(
     best_llm, example = "", _ANY_QUESTION
     oracle: Oracle | None = None
     if config.world is not None:
-        world = World.of_pool(config.world, config.pool)
+        world = World(config.world, config.pool.simulated_names)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
         example = questions[0].text
         offered = _offered(config, questions)

@@ -34,7 +34,7 @@ def prepare(path: Path) -> None:
 
 def _rows() -> Iterator[tuple[object, ...]]:
     pool = load_pool("embedded")
-    world = World.of_pool(WorldConfig(), pool)
+    world = World(WorldConfig(), pool.simulated_names)
     for split in ("train", "test"):
         for question in world.knowledge.questions(split)[:QUESTIONS]:
             for llm in pool.offered:

@@ -37,7 +37,6 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
 from router_r1.pool.tools.bm25 import BM25
-from router_r1.world.corpus import world_corpus
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_pool import reachable_pool
 from verl.config.validation import ConfigError
@@ -63,7 +62,7 @@ async def running_pool(
         config = world.config if world is not None else None
         pool = stack.enter_context(reachable_pool(pool, config))
         if world is not None and retriever is None:
-            index = BM25(world_corpus(world.knowledge))
+            index = BM25(world.knowledge.documents())
             url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))
             member = replace(_WORLD_RETRIEVER, base_url=url)
             pool, retriever = replace(pool, llms=[*pool.llms, member]), member.name

@@ -124,12 +124,11 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         run = _Run(episode, observer or _NOBODY, offered)
         if opened := opened_thought(prompt.text):
             run.observer.on_text(opened)
-        status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
-            ended = await self._turn(run, may_call=turn < self._limits.max_turns)
-            if ended is not None:
-                status = ended
+            if status := await self._turn(run, may_call=turn < self._limits.max_turns):
                 break
+        else:
+            status = TrajectoryStatus.TURNS_EXHAUSTED
         record = RoutedTrajectory(
             status,
             tuple(run.turns),

@@ -70,6 +70,9 @@ class Question:
         return tuple(hop.domain for hop in self.hops)
 
 
+# Of the documents: part of the entities that have any, and part of the facts that is told wrong.
+_COVERED_SHARE = 0.6
+_WRONG_SHARE = 0.1
 _QUERY = re.compile(r"the (\w+) of (?:the (\w+) of )?(\w+ \w+)\s*\??$", re.IGNORECASE)
 
 
@@ -140,6 +143,20 @@ class Knowledge:
             f"the {split} split has too few entities for {wanted} questions (found "
             f"{len(found)}); raise world.train_entities or world.eval_entities"
         )
+
+    def documents(self) -> list[str]:
+        """What a library would hold of the world, with gaps and errors: a sentence a document, each
+        a fact. The same world gives the same documents.
+        """
+        rng = random.Random(f"corpus-{self.config.seed}")
+        subjects = sorted(self.split_of)
+        covered = {subject for subject in subjects if rng.random() < _COVERED_SHARE}
+        documents = []
+        for (relation, subject), answer in sorted(self.facts.items()):
+            if subject in covered:
+                told = rng.choice(subjects) if rng.random() < _WRONG_SHARE else answer
+                documents.append(f"The {relation} of {subject} is {told}.")
+        return documents
 
     def parse(self, query: str) -> tuple[Hop, ...] | None:
         """The chain of facts a query asks for, or None if the world cannot tell."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.server import SimulatedReply
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Knowledge
@@ -35,11 +34,6 @@ class World:
         self.config = config
         self.knowledge = Knowledge(config)
         self.llms = find_llms(llms)
-
-    @classmethod
-    def of_pool(cls, config: WorldConfig, pool: PoolConfig) -> World:
-        """With the LLMs that a pool has of it."""
-        return cls(config, pool.simulated_names)
 
     def reply(self, llm: str, query: str) -> SimulatedReply:
         """What ``llm`` says to ``query``; a whole two-hop question needs both hops right."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -83,15 +84,12 @@ def _look_back(attention: Any, head: int, distance: int, config: Qwen2Config) ->
 
 def policy_config(tokenizer: PreTrainedTokenizerFast, size: PolicySize) -> Qwen2Config:
     """The architecture over a tokenizer's vocabulary."""
+    shape = asdict(size)  # by Qwen2's own names, but for two
+    del shape["embedding_range"], shape["look_back"]
     return Qwen2Config(
+        **shape,
         vocab_size=len(tokenizer),
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        num_hidden_layers=size.num_hidden_layers,
-        num_attention_heads=size.num_attention_heads,
         num_key_value_heads=size.num_attention_heads,
-        max_position_embeddings=size.max_position_embeddings,
-        initializer_range=size.initializer_range,
         tie_word_embeddings=False,  # raising an LLM's logit must not change how its name is read
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

@@ -40,7 +40,7 @@ class Setting:
 
     def make_world(self) -> World:
         """With the LLMs that the pool has of it."""
-        return World.of_pool(self.world, self.pool)
+        return World(self.world, self.pool.simulated_names)
 
     @property
     def llm_names(self) -> list[str]:

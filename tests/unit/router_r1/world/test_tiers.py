@@ -37,7 +37,7 @@ def pool() -> PoolConfig:
 
 @pytest.fixture(scope="module")
 def tiers(pool: PoolConfig) -> World:
-    return World.of_pool(WorldConfig(), pool)
+    return World(WorldConfig(), pool.simulated_names)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_names_that_no_simulated_llm_has_are_refused_before_anything_starts(
 ) -> None:
     renamed = replace(pool, llms=[replace(pool.llms[0], name="Nobody"), *pool.llms[1:]])
     with pytest.raises(ConfigError, match=r"no LLM named Nobody; it has Atlas, .*Norma"):
-        World.of_pool(WorldConfig(), renamed)
+        World(WorldConfig(), renamed.simulated_names)
     with pytest.raises(ConfigError, match="no LLM named Nobody"):
         load_task_config(["recipe=quickstart_tiers", "pool.llms.0.name=Nobody"])
 
@@ -141,7 +141,7 @@ def test_names_that_no_simulated_llm_has_are_refused_before_anything_starts(
 def test_a_member_with_a_url_of_its_own_is_none_of_the_worlds(pool: PoolConfig) -> None:
     search = replace(pool.llms[0], name="Search", model="bm25", base_url="http://127.0.0.1:9/v1")
     mixed = replace(pool, llms=[*pool.llms, search])
-    assert list(World.of_pool(WorldConfig(), mixed).llms) == [llm.name for llm in pool.llms]
+    assert list(World(WorldConfig(), mixed.simulated_names).llms) == [llm.name for llm in pool.llms]
 
 
 def test_the_recipe_has_its_pool_and_leaves_the_quickstarts_files_alone() -> None:
