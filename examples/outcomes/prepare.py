@@ -19,7 +19,7 @@ from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
 from router_r1.world.simulated_llm import World
 
-COLUMNS = (*("split", "data_source", "question", "llm", "answer", "right", "cost", "latency_s"),)
+COLUMNS = ("split", "data_source", "question", "llm", "answer", "right", "cost", "latency_s")
 QUESTIONS = 200  # of each split
 
 
