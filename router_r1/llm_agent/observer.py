@@ -25,9 +25,8 @@ class TrajectoryObserver:
         """A turn is complete, and asks for ``action``."""
 
     def on_call(self, name: str, query: str) -> None:
-        """An LLM of the pool is about to be asked.
-
-        What is raised here ends the trajectory without the call, and reaches who awaits it.
+        """An LLM is about to be asked. What is raised here ends the trajectory without the call,
+        and reaches who awaits it.
         """
 
     def on_result(self, result: CallResult) -> None:

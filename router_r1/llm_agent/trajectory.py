@@ -83,8 +83,6 @@ class RoutedTrajectory(QuestionRecord):
     """What became of one question.
 
     Attributes:
-        status: how it ended.
-        turns: in order.
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
         tags: that its texts were written with.

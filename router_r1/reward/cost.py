@@ -4,6 +4,8 @@ With r the square root of the cost and lo, hi the 5th and 95th percentile of the
 ``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8. The reference are the last
 trajectories of training, r included, or its first ones. Seconds take the place of the cost where
 latency is rewarded.
+
+Guarantees: a cost that is negative or not finite is refused with a ValueError.
 """
 
 from __future__ import annotations
@@ -55,11 +57,7 @@ class CostScale:
         return cls(_quantile(roots, _LOW), _quantile(roots, _HIGH))
 
     def reward(self, cost: float) -> float:
-        """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike.
-
-        Raises:
-            ValueError: if the cost is negative or not finite.
-        """
+        """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike."""
         root = root_of(cost)
         if self.high - self.low < _MIN_SPREAD:
             return 0.5
@@ -94,9 +92,6 @@ class CostNormalizer:
     def __call__(self, cost: float) -> float:
         """Adds one trajectory's cost (tokens x $ per 1M, or seconds), unless the scale stays, and
         returns its reward.
-
-        Raises:
-            ValueError: if the cost is negative or not finite.
         """
         if self.scale is not None:
             return self.scale.reward(cost)
@@ -109,9 +104,8 @@ class CostNormalizer:
 
     def peek(self, cost: float) -> float:
         """The same without moving the scale: for validation."""
-        if self.scale is not None:
-            return self.scale.reward(cost)
-        return CostScale.over_sorted(self._ascending_with(root_of(cost))).reward(cost)
+        scale = self.scale or CostScale.over_sorted(self._ascending_with(root_of(cost)))
+        return scale.reward(cost)
 
     def _ascending_with(self, root: float) -> list[float]:
         """The window's roots in ascending order once ``root`` is in it."""
@@ -148,11 +142,7 @@ def _quantile(ascending: Sequence[float], share: float) -> float:
 
 
 def root_of(cost: float) -> float:
-    """What a scale is taken over: the square root of a cost or of seconds.
-
-    Raises:
-        ValueError: if it is negative or not finite.
-    """
+    """What a scale is taken over: the square root of a cost or of seconds."""
     if not (math.isfinite(cost) and cost >= 0):
         raise ValueError(f"a trajectory's cost or latency must be finite and >= 0, got {cost}")
     return math.sqrt(cost)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from router_r1.world.config import WorldConfig
 from router_r1.world.names import NameSource
-from verl.config.validation import ConfigError
+from verl.config.validation import ConfigError, require_choice
 
 SPLITS = ("train", "validation", "test")
 DOMAINS = ("film", "music", "sport", "science")
@@ -129,8 +129,7 @@ class Knowledge:
         Raises:
             ConfigError: if the split is unknown or too small for so many questions.
         """
-        if split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r}; choose one of: {', '.join(SPLITS)}")
+        require_choice("split", split, SPLITS)
         wanted = int(getattr(self.config, f"{split}_questions"))
         rng = random.Random(f"questions-{self.config.seed}-{split}")
         found: dict[str, Question] = {}
