@@ -71,10 +71,8 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
     """The routing agent; ``client`` asks the pool, and has its ledger and budget.
 
     Args:
-        tokenizer: the policy's.
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
         template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
-        tags: that the policy writes.
         preference: what cost counts for a request's row, where the prompt states it; None where it
             does not.
         offers: what a request's row is offered of the pool; None offers all of it as it is.

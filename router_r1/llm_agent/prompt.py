@@ -79,7 +79,6 @@ def build_prompt_template(
     """The template of a style for a pool; :func:`fill` puts a question in.
 
     Args:
-        tags: that the policy is to write.
         state_cost_coe: whether the prompt says what cost counts for the question.
         state_prices: whether it says what each LLM costs and how long it takes; the compact style
             says the price alone.

@@ -85,7 +85,6 @@ class RoutedTrajectory(QuestionRecord):
     Attributes:
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
-        tags: that its texts were written with.
         cost_coe: what cost counts for the question, as its prompt states it; None where it does
             not.
         offered: the names that the question's LLMs went by; None where they are the pool's.

@@ -83,11 +83,7 @@ class RewardConfig:
             )
 
     def find_function(self) -> type | None:
-        """The class that ``function`` names; None for none.
-
-        Raises:
-            ConfigError: if there is no such class, or it does not take ``function_args``.
-        """
+        """The class that ``function`` names, see :func:`find_outcome_class`; None for none."""
         if self.function is None:
             return None
         return find_outcome_class(self.function, self.function_args)
@@ -97,7 +93,6 @@ class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
         cost_coe: weight of the cost, for trajectories that have none of their own.
     """

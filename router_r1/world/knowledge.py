@@ -11,7 +11,6 @@ import re
 from dataclasses import dataclass
 
 from router_r1.world.config import WorldConfig
-from router_r1.world.names import NameSource
 from verl.config.validation import ConfigError, require_choice
 
 SPLITS = ("train", "validation", "test")
@@ -35,6 +34,9 @@ RELATION_DOMAIN = {
     **{relation: domain for domain, names in PERSON_RELATIONS.items() for relation in names},
     **{relation: domain for domain, (relation, _) in BRIDGE_RELATIONS.items()},
 }
+
+_CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+_WORDS_PER_SIDE = 100
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,32 @@ class Question:
         return tuple(hop.domain for hop in self.hops)
 
 
+def _invented_words(rng: random.Random, pattern: str) -> list[str]:
+    words: dict[str, None] = {}
+    while len(words) < _WORDS_PER_SIDE:
+        letters = (rng.choice(_CONSONANTS if kind == "c" else _VOWELS) for kind in pattern)
+        words["".join(letters).capitalize()] = None
+    return list(words)
+
+
+class NameSource:
+    """All names of a world, "First Last", of invented words: firsts and lasts share none, and the
+    same seed gives the same names in the same order."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(f"names-{seed}")
+        self.firsts, self.lasts = _invented_words(rng, "cvcv"), _invented_words(rng, "cvcvc")
+        self._names = [f"{first} {last}" for first in self.firsts for last in self.lasts]
+        rng.shuffle(self._names)
+
+    def take(self, count: int) -> list[str]:
+        """The next ``count`` names, none of which comes again; a ValueError if fewer are left."""
+        if count > len(self._names):
+            raise ValueError(f"{count} names wanted, {len(self._names)} of the world's are left")
+        taken, self._names = self._names[:count], self._names[count:]
+        return taken
+
+
 # Of the documents: part of the entities that have any, and part of the facts that is told wrong.
 _COVERED_SHARE = 0.6
 _WRONG_SHARE = 0.1
@@ -103,11 +131,7 @@ class Knowledge:
                 self.facts[bridge, subject] = rng.choice(self.subjects[split][target])
 
     def hop(self, relation: str, subject: str) -> Hop:
-        """The fact about ``subject``.
-
-        Raises:
-            KeyError: if the world has no such fact.
-        """
+        """The fact about ``subject``; a KeyError if the world has none."""
         return Hop(RELATION_DOMAIN[relation], relation, subject, self.facts[relation, subject])
 
     def sample_question(self, split: str, rng: random.Random) -> Question:

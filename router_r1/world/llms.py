@@ -19,7 +19,6 @@ class SimulatedLLM:
     """One model of the pool.
 
     Attributes:
-        name: as in the prompt.
         reliability: probability of a right reply, by domain.
         hidden_tokens: least and most tokens billed beside the visible ones (reasoning that the
             caller pays for and does not see).
@@ -92,11 +91,7 @@ SIMULATED_LLMS = {llm.name: llm for llm in (*EMBEDDED_LLMS, *TIERED_LLMS, *PROFI
 
 
 def find_llms(names: Iterable[str]) -> dict[str, SimulatedLLM]:
-    """The simulated LLMs of these names, in their order.
-
-    Raises:
-        ConfigError: if there is none of a name.
-    """
+    """The simulated LLMs of these names, in their order; a ConfigError if there is none of one."""
     wanted = list(names)
     if unknown := [name for name in wanted if name not in SIMULATED_LLMS]:
         raise ConfigError(

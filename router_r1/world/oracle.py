@@ -170,9 +170,7 @@ class Oracle:
 
         Since EM is 0 or 1, that is the same for each form of the reward. Cost and latency are
         rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes to the cheaper route.
-
-        Args:
-            factors: on the pool's prices, of each LLM that is offered; None for all at 1.
+        ``factors`` on the pool's prices are of the LLMs that are offered; None for all, at 1.
         """
         offered, latency_coe = factors or self._everyone, self._weighing.latency_coe
 
@@ -187,11 +185,8 @@ class Oracle:
         return max(itertools.product(offered, repeat=len(domains)), key=value)
 
     def oracle(self, cost_coe: float = 0.0, among: Sequence[bool] | None = None) -> Expectation:
-        """Every hop asks the LLM that the best route names.
-
-        Args:
-            cost_coe: weight of the cost.
-            among: which of the questions the means are taken over; None for all.
+        """Every hop asks the LLM that the best route names; of the questions that ``among`` marks,
+        one by one, or of all.
         """
         parts = []
         chosen = [True] * len(self.questions) if among is None else among

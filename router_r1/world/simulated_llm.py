@@ -19,11 +19,7 @@ _EMBEDDED_NAMES = tuple(llm.name for llm in EMBEDDED_LLMS)
 
 
 class World:
-    """Facts and the LLMs that know some of them.
-
-    Args:
-        config: of the facts.
-        llms: names of the LLMs. What one replies does not depend on the others.
+    """Facts, and LLMs that know some of them; what one replies does not depend on the others.
 
     Raises:
         ConfigError: if no simulated LLM has a name.

@@ -33,13 +33,8 @@ _MAX_OBSERVATION_TOKENS = 64
 
 
 class ColdStartGate:
-    """Implements :class:`verl.trainer.sft.gate.Gate`.
-
-    Args:
-        setting: what prompts and replies are of.
-        config: the least rates, and the seed of questions and sampling.
-        num_questions: sample size.
-    """
+    """Implements :class:`verl.trainer.sft.gate.Gate`; ``config`` has the least rates, and the seed
+    of questions and sampling."""
 
     def __init__(self, setting: Setting, config: ColdStartConfig, num_questions: int = 200) -> None:
         self._setting = setting

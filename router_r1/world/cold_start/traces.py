@@ -71,12 +71,8 @@ class Phrases:
 class TraceDataset:
     """Endless supervised examples; ``sample_batch`` is a pure function of (seed, step).
 
-    Args:
-        tokenizer_path: folder of the tokenizer.
-        setting: what prompts and replies are of.
-        config: the seed, and what there is of each kind of example. In its ``copy_steps``, half of
-            the examples that are no lookups are repeated names without a prompt: they teach
-            copying, and being short they are fast.
+    In the first ``config.copy_steps`` half of the examples that are no lookups are repeated names
+    without a prompt: they teach copying, and being short they are fast.
     """
 
     def __init__(self, tokenizer_path: str, setting: Setting, config: ColdStartConfig) -> None:
