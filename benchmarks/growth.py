@@ -112,7 +112,7 @@ def _peak_bytes() -> int:
 def driver_work(count: int) -> Cost:
     """What the driver computes in a step on ``count`` trajectories."""
     world, pool = World(LARGE), load_pool("embedded")
-    tokenizer = world_tokenizer(Setting(LARGE, pool))
+    tokenizer = world_tokenizer(Setting(pool, LARGE))
     maker = Maker(world, tokenizer, build_prompt_template("compact", pool))
     questions = world.knowledge.questions("test")
     asked = [questions[number // SAMPLES % len(questions)] for number in range(count)]
@@ -143,7 +143,7 @@ def row_work(count: int) -> Cost:
     """Loading and checking a file of ``count`` rows."""
     pool = load_pool("embedded")
     world = World(LARGE)
-    tokenizer = world_tokenizer(Setting(LARGE, pool))
+    tokenizer = world_tokenizer(Setting(pool, LARGE))
     with tempfile.TemporaryDirectory() as name:
         written = pd.read_parquet(write_world(world, pool, Path(name))["test"])
         file = Path(name) / "rows.parquet"

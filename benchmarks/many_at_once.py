@@ -102,7 +102,7 @@ class Run:
 
 def run(count: int, pool: PoolConfig, source: SlowWorld, questions: Sequence[Question]) -> Run:
     """Through the agent loop."""
-    tokenizer = world_tokenizer(Setting(source.world.config, pool))
+    tokenizer = world_tokenizer(Setting(pool, source.world.config))
     template = build_prompt_template("compact", pool)
     asked = [questions[row % len(questions)] for row in range(count)]
     queries = {f"q{row}/0": question.hops[0].query for row, question in enumerate(asked)}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from router_r1.llm_agent.question import as_question
+from router_r1.llm_agent.question import as_question, is_unicode
 from router_r1.reward.normalization import normalize_answer
 from verl.utils.dataset import DataError
 
@@ -82,10 +82,7 @@ def _parse(index: int, line: bytes) -> SourceQuestion:
     if not isinstance(row, dict):
         raise UnusableRowError("no object")
     question = row.get("question")
-    if question is None or question == "":
-        raise UnusableRowError("no question")
-    question = _text(question, "question")
-    if not question.strip():
+    if question is None or not (question := _text(question, "question")).strip():
         raise UnusableRowError("no question")
     return SourceQuestion(index, as_question(question), _answers(row.get("golden_answers")))
 
@@ -104,17 +101,14 @@ def _answers(value: Any) -> list[str]:
 
 def _text(value: Any, what: str) -> str:
     """A text as it is, a number as people write it: 1969, also where JSON has 1969.0."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    no_number = isinstance(value, float) and not math.isfinite(value)
+    if no_number or isinstance(value, bool) or not isinstance(value, str | int | float):
         raise UnusableRowError(f"{what} is no text")
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise UnusableRowError(f"{what} is no text")
-        value = int(value) if value.is_integer() and abs(value) < _EXACT_FLOATS else value
+    if isinstance(value, float) and value.is_integer() and abs(value) < _EXACT_FLOATS:
+        value = int(value)
     text = str(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # half of a surrogate pair, escaped in the JSON
-        raise UnusableRowError(f"{what} is no Unicode text") from error
+    if not is_unicode(text):  # half of a surrogate pair, escaped in the JSON
+        raise UnusableRowError(f"{what} is no Unicode text")
     return text
 
 

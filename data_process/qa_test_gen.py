@@ -1,14 +1,6 @@
-"""Benchmark files: 500 random test rows of each source, one parquet file a source."""
+"""The benchmark files: ``router-r1 data test`` as a script."""
 
-from data_process.preparation import DATASETS, Preparation
-from data_process.script import run
-
-PREPARATION = Preparation(
-    splits=("test", "dev", "train"),
-    num_samples=500,
-    file_name="test_{source}_{model}.parquet",
-    default_sources=DATASETS,
-)
+from data_process.command import run
 
 if __name__ == "__main__":
-    run(PREPARATION, str(__doc__))
+    run("test")

@@ -1,14 +1,6 @@
-"""Validation file: 100 random test rows of each source, in one parquet file."""
+"""The validation file: ``router-r1 data validation`` as a script."""
 
-from data_process.preparation import Preparation
-from data_process.script import run
-
-PREPARATION = Preparation(
-    splits=("test", "dev", "train"),
-    num_samples=100,
-    file_name="test_nh_{model}.parquet",
-    default_sources=("nq", "hotpotqa"),
-)
+from data_process.command import run
 
 if __name__ == "__main__":
-    run(PREPARATION, str(__doc__))
+    run("validation")

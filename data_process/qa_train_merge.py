@@ -1,14 +1,6 @@
-"""Training file: 7000 random training rows of each source, in one parquet file."""
+"""The training file: ``router-r1 data train`` as a script."""
 
-from data_process.preparation import Preparation
-from data_process.script import run
-
-PREPARATION = Preparation(
-    splits=("train",),
-    num_samples=7000,
-    file_name="train_nh_{model}.parquet",
-    default_sources=("nq", "hotpotqa"),
-)
+from data_process.command import run
 
 if __name__ == "__main__":
-    run(PREPARATION, str(__doc__))
+    run("train")

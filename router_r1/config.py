@@ -77,10 +77,10 @@ class RouterConfig(PPOConfig):
     def setting(self) -> Setting:
         """What the first policy is taught for; there must be a world."""
         assert self.world is not None
-        return Setting.of(
-            self.world,
+        return Setting(
             self.pool,
-            self.tags,
+            self.world.size,
+            self.route_tag,
             self.state_cost_coe,
             self.state_prices,
             self.question_limit,

@@ -71,7 +71,7 @@ def write_summary(
     best_llm, example = "", _ANY_QUESTION
     oracle: Oracle | None = None
     if config.world is not None:
-        world = World.of_pool(config.world, config.pool)
+        world = World(config.world, config.pool.simulated_names)
         questions = world.knowledge.questions("validation")[: config.data.val_data_num]
         example = questions[0].text
         offered = _offered(config, questions)
@@ -170,7 +170,7 @@ def _by_cost_coe(result: ValidationResult | None, oracle: Oracle | None) -> list
         row: dict[str, Any] = {"cost_coe": float(weight), "questions": int(told.sum())}
         for name in ("em", "cost", "reward"):
             row[name] = float(result.columns[name][told].mean())
-        if oracle is not None and len(weights) == oracle.num_questions:
+        if oracle is not None and len(weights) == len(oracle.questions):
             best = oracle.oracle(float(weight), among=told)
             row |= {"oracle_em": best.em, "oracle_cost": best.cost}
         rows.append(row)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from data_process.command import SCRIPTS, data_parser
+from data_process.command import data_parser
 from data_process.preparation import DATASETS
 from router_r1.cli.commands import COMMANDS, ModuleCommand, ScriptCommand
 from router_r1.cli.completion import SCRIPTS as SHELLS
@@ -29,6 +29,11 @@ from verl.config.validation import ConfigError, to_dataclass
 from verl.trainer.launch import compose_config, load_task_config
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA_SCRIPTS = {
+    "data_process/qa_train_merge.py": "train",
+    "data_process/qa_test_merge.py": "validation",
+    "data_process/qa_test_gen.py": "test",
+}
 _SHELL_FILES = [*ROOT.glob("*.sh"), *(ROOT / "scripts").glob("*.sh")]
 _OTHER_TOOLS = {"export", "source", "ruff", "mypy", "lint-imports", "pre-commit"}
 _ASSIGNMENT = re.compile(r"([A-Z][A-Z0-9_]*)=(.*)", re.DOTALL)
@@ -199,9 +204,8 @@ def _check_root(arguments: Sequence[str]) -> None:
 
 def _check_python_file(file: str, arguments: list[str]) -> None:
     _require((ROOT / file).is_file(), f"no file {file}")
-    kinds = {f"{script.__name__.replace('.', '/')}.py": kind for kind, script in SCRIPTS.items()}
-    if file in kinds:
-        _parse(data_parser, [kinds[file], *arguments])
+    if file in DATA_SCRIPTS:
+        _parse(data_parser, [DATA_SCRIPTS[file], *arguments])
     else:
         _check_options(ROOT / file, arguments)
 

@@ -19,7 +19,7 @@ from router_r1.world.config import WorldConfig
 from router_r1.world.dataset import data_source
 from router_r1.world.simulated_llm import World
 
-COLUMNS = (*("split", "data_source", "question", "llm", "answer", "right", "cost", "latency_s"),)
+COLUMNS = ("split", "data_source", "question", "llm", "answer", "right", "cost", "latency_s")
 QUESTIONS = 200  # of each split
 
 
@@ -34,7 +34,7 @@ def prepare(path: Path) -> None:
 
 def _rows() -> Iterator[tuple[object, ...]]:
     pool = load_pool("embedded")
-    world = World.of_pool(WorldConfig(), pool)
+    world = World(WorldConfig(), pool.simulated_names)
     for split in ("train", "test"):
         for question in world.knowledge.questions(split)[:QUESTIONS]:
             for llm in pool.offered:

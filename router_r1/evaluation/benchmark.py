@@ -87,7 +87,7 @@ def load_benchmark(args: argparse.Namespace) -> Benchmark:
             "--test_files for another"
         )
     else:
-        world = World.of_pool(WorldConfig(seed=args.world_seed), pool)
+        world = World(WorldConfig(seed=args.world_seed), pool.simulated_names)
         train, test = (world_questions(world.knowledge, split) for split in ("train", "test"))
         title = "Embedded world, test split"
     test = sample(test, args.test_questions or len(test), args.seed)

@@ -37,7 +37,6 @@ from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
 from router_r1.pool.tools.bm25 import BM25
-from router_r1.world.corpus import world_corpus
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_pool import reachable_pool
 from verl.config.validation import ConfigError
@@ -93,7 +92,7 @@ async def _start_pool(
     pool = stack.enter_context(reachable_pool(benchmark.pool, config))
     if world is None or retriever is not None:
         return pool, retriever
-    index = BM25(world_corpus(world.knowledge))
+    index = BM25(world.knowledge.documents())
     url = await stack.enter_async_context(retrieval_endpoint(index, passages=1))
     member = replace(_WORLD_RETRIEVER, base_url=url)
     return replace(pool, llms=[*pool.llms, member]), member.name

@@ -23,7 +23,7 @@ from router_r1.llm_agent.trajectory import Call, RoutedTrajectory, Turn
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import PoolConfig
 from router_r1.pool.offer import OfferedPool, Offers
-from router_r1.pool.outcome import CallResult, Outcome
+from router_r1.pool.outcome import Outcome
 from router_r1.preference import CostPreference
 from router_r1.tags import ANSWER, DEFAULT_TAGS, SEARCH, Tags, opened_thought
 from verl.agents.episode import Episode
@@ -68,16 +68,11 @@ class _Run:
 
 
 class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
-    """The routing agent.
+    """The routing agent; ``client`` asks the pool, and has its ledger and budget.
 
     Args:
-        engine: generates from token ids.
-        tokenizer: the policy's.
-        pool: the LLMs that can be asked.
-        limits: budgets.
         api_key: see :class:`~router_r1.pool.client.PoolClient`.
         template_options: see :class:`~verl.utils.chat_template.ChatTemplate`.
-        tags: that the policy writes.
         preference: what cost counts for a request's row, where the prompt states it; None where it
             does not.
         offers: what a request's row is offered of the pool; None offers all of it as it is.
@@ -96,26 +91,18 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         offers: Offers | None = None,
     ) -> None:
         super().__init__()
-        self._preference = preference
-        self._offers = offers
-        self._engine = engine
-        self._tags = tags
+        self._engine, self._tokenizer = engine, tokenizer
+        self._limits, self._tags = limits, tags
+        self._preference, self._offers = preference, offers
         self._template = ChatTemplate(tokenizer, template_options)
-        self._tokenizer = tokenizer
-        self._limits = limits
         # Some tokenizers hold <think> for special; it is text here all the same.
         special = [token for token in tokenizer.all_special_tokens if token not in tags.literals]
         self._special_ids = frozenset(tokenizer.convert_tokens_to_ids(special))
-        self._client = self.run(_make_client(pool, api_key, tokenizer))
-
-    @property
-    def client(self) -> PoolClient:
-        """The pool's client: its ledger and budget."""
-        return self._client
+        self.client = self.run(_make_client(pool, api_key, tokenizer))
 
     async def release(self) -> None:
         """Closes the pool's connections."""
-        await self._client.close()
+        await self.client.close()
 
     async def run_one(
         self,
@@ -135,12 +122,11 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         run = _Run(episode, observer or _NOBODY, offered)
         if opened := opened_thought(prompt.text):
             run.observer.on_text(opened)
-        status = TrajectoryStatus.TURNS_EXHAUSTED
         for turn in range(self._limits.max_turns + 1):
-            ended = await self._turn(run, may_call=turn < self._limits.max_turns)
-            if ended is not None:
-                status = ended
+            if status := await self._turn(run, may_call=turn < self._limits.max_turns):
                 break
+        else:
+            status = TrajectoryStatus.TURNS_EXHAUSTED
         record = RoutedTrajectory(
             status,
             tuple(run.turns),
@@ -150,7 +136,9 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
             None if self._preference is None else self._preference.of_row(request.row),
             None if offered is None else offered.names,
         )
-        excluded = any(_excludes(call.result) for call in record.calls)
+        # By no fault of the policy's.
+        outcomes = [call.result.outcome for call in record.calls]
+        excluded = any(one.infrastructure or one is Outcome.BUDGET for one in outcomes)
         trajectory = episode.finish(status, record, excluded)
         run.observer.on_end(trajectory)
         return trajectory
@@ -183,14 +171,17 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         run.observer.on_call(action.llm_name, action.query)
         earlier = [turn.call.result for turn in run.turns if turn.call is not None]
         allows = partial(self._limits.question.allows, earlier)
-        result = await self._client.ask(action.llm_name, action.query, run.offered, allows)
+        result = await self.client.ask(action.llm_name, action.query, run.offered, allows)
         run.observer.on_result(result)
         block = encode_observation(
             result.text, self._tokenizer, self._limits.max_obs_length, self._tags
         )
-        turn = replace(run.turns[-1], call=Call(action.query, result, block.neutralised))
         is_read = run.episode.observe(block.token_ids)
-        run.turns[-1] = replace(turn, observation=block.text) if is_read else turn
+        run.turns[-1] = replace(
+            run.turns[-1],
+            call=Call(action.query, result, block.neutralised),
+            observation=block.text if is_read else "",
+        )
         if not is_read:
             return TrajectoryStatus.TRUNCATED
         run.observer.on_observation(block.text)
@@ -200,11 +191,6 @@ class LLMGenerationManager(AgentLoop[RoutedTrajectory]):
         """Text of sampled ids without the special tokens (end of text, chat control)."""
         kept = [token for token in ids if token not in self._special_ids]
         return str(self._tokenizer.decode(kept, clean_up_tokenization_spaces=False))
-
-
-def _excludes(result: CallResult) -> bool:
-    """Whether a call ended as it did for no fault of the policy's."""
-    return result.outcome.infrastructure or result.outcome is Outcome.BUDGET
 
 
 async def _make_client(

@@ -6,13 +6,12 @@ other tag and no chat control token inside; cutting to length happens inside the
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from router_r1.pool.outcome import MAX_CHARACTERS_PER_TOKEN
 from router_r1.tags import DEFAULT_TAGS, INFORMATION_CLOSE, INFORMATION_OPEN, Tags
-from verl.utils import control_tokens
+from verl.utils.control_tokens import control_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -20,31 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Observation:
-    """An information block.
-
-    Attributes:
-        token_ids: what the policy reads.
-        text: the same as text.
-        neutralised: tags and control tokens of the reply that lost their power.
-    """
+    """An information block, as tokens and text; ``neutralised`` counts tags and control tokens of
+    the reply that lost their power."""
 
     token_ids: list[int]
     text: str
     neutralised: int
 
 
-@functools.lru_cache(maxsize=8)
-def control_texts(tokenizer: PreTrainedTokenizerBase, tags: Tags = DEFAULT_TAGS) -> tuple[str, ...]:
-    """The tokenizer's control tokens, without the four tags, which :meth:`Tags.neutralise` knows
-    anyway."""
-    texts = control_tokens.control_texts(tokenizer)
-    return tuple(text for text in texts if text not in tags.literals)
-
-
 def render_observation(reply: str | None, tags: Tags = DEFAULT_TAGS) -> str:
     """The information block of a reply; a failed call gives the block of ``None``."""
-    text = "None" if reply is None else tags.neutralise(reply)[0].strip()
-    return f"{INFORMATION_OPEN}{text}{INFORMATION_CLOSE}"
+    return _block("None" if reply is None else tags.neutralise(reply)[0].strip())
 
 
 def encode_observation(
@@ -62,9 +47,9 @@ def encode_observation(
     if reply is not None:
         # Encoding a megabyte would hold every other trajectory up.
         bounded = reply[: max_tokens * MAX_CHARACTERS_PER_TOKEN]
-        inner, neutralised = tags.neutralise(bounded, control_texts(tokenizer, tags))
+        inner, neutralised = tags.neutralise(bounded, control_texts(tokenizer))
         inner = inner.strip()
-    ids = _encode(inner, tokenizer)
+    ids = tokenizer.encode(_block(inner), add_special_tokens=False)
     while len(ids) > max_tokens:
         if not inner:
             raise ValueError(
@@ -73,11 +58,9 @@ def encode_observation(
             )
         # Keep the share of characters that the budget allows, and at least one fewer.
         inner = inner[: min(len(inner) - 1, int(len(inner) * max_tokens / len(ids)))].rstrip()
-        ids = _encode(inner, tokenizer)
-    return Observation(ids, f"{INFORMATION_OPEN}{inner}{INFORMATION_CLOSE}", neutralised)
+        ids = tokenizer.encode(_block(inner), add_special_tokens=False)
+    return Observation(ids, _block(inner), neutralised)
 
 
-def _encode(inner: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return list(
-        tokenizer.encode(f"{INFORMATION_OPEN}{inner}{INFORMATION_CLOSE}", add_special_tokens=False)
-    )
+def _block(inner: str) -> str:
+    return f"{INFORMATION_OPEN}{inner}{INFORMATION_CLOSE}"

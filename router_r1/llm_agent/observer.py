@@ -25,9 +25,8 @@ class TrajectoryObserver:
         """A turn is complete, and asks for ``action``."""
 
     def on_call(self, name: str, query: str) -> None:
-        """An LLM of the pool is about to be asked.
-
-        What is raised here ends the trajectory without the call, and reaches who awaits it.
+        """An LLM is about to be asked. What is raised here ends the trajectory without the call,
+        and reaches who awaits it.
         """
 
     def on_result(self, result: CallResult) -> None:
@@ -41,12 +40,9 @@ class TrajectoryObserver:
 
 
 class TurnText:
-    """Passes the text of one turn on to an observer, up to its stop string.
+    """Passes the text of one turn on to an observer, up to the stop string of ``tags``.
 
-    Args:
-        observer: gets the text.
-        decode: the rollout's own decoding, which drops special tokens.
-        tags: whose stop strings they are.
+    ``decode`` is the rollout's own decoding, which drops special tokens.
     """
 
     def __init__(
@@ -55,8 +51,7 @@ class TurnText:
         decode: Callable[[Sequence[int]], str],
         tags: Tags = DEFAULT_TAGS,
     ) -> None:
-        self._observer = observer
-        self._tags = tags
+        self._observer, self._tags = observer, tags
         self._longest_stop = max(map(len, tags.stop_strings))
         self._decoder = StreamDecoder(decode)
         self._tail = ""  # of what was passed on: a stop may begin in it

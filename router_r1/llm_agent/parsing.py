@@ -47,17 +47,10 @@ def parse_action(text: str, tags: Tags = DEFAULT_TAGS) -> Action:
     content = block.text.strip()
     if block.kind == ANSWER:
         return Action(ANSWER, content)
-    reason = search_fault(content)
-    return Action("invalid", content, reason) if reason else Action(SEARCH, content)
-
-
-def search_fault(content: str) -> str:
-    """Why a search's content cannot be routed; "" if it can."""
-    lowered = content.lower()
-    if any(placeholder in lowered for placeholder in PLACEHOLDERS):
-        return "invalid-1"
+    if any(placeholder in content.lower() for placeholder in PLACEHOLDERS):
+        return Action("invalid", content, "invalid-1")
     if ":" not in content:
-        return "invalid-2"
-    if not content.rsplit(":", 1)[-1].strip():
-        return "invalid-3"
-    return ""
+        return Action("invalid", content, "invalid-2")
+    if content.endswith(":"):
+        return Action("invalid", content, "invalid-3")
+    return Action(SEARCH, content)

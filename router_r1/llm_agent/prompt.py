@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from router_r1.llm_agent.question_limit import QuestionLimit
-from router_r1.pool.config import PoolConfig
+from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from verl.config.validation import require_choice
 
@@ -79,61 +79,53 @@ def build_prompt_template(
     """The template of a style for a pool; :func:`fill` puts a question in.
 
     Args:
-        style: one of :data:`STYLES`.
-        pool: whose LLMs are offered.
-        tags: that the policy is to write.
         state_cost_coe: whether the prompt says what cost counts for the question.
         state_prices: whether it says what each LLM costs and how long it takes; the compact style
             says the price alone.
-        limit: what the calls of a question may come to; None for no limit.
 
     Raises:
-        ConfigError: for an unknown style.
+        ConfigError: for a style that is not among :data:`STYLES`.
     """
     require_choice("prompt style", style, STYLES)
+    amounts = [] if limit is None else _amounts(limit)
     if style == "compact":
-        # Before the name: a model of two layers sees in a name what stands before it.
-        priced = [
-            f"${_one_digit(llm.completion_price)} " if state_prices else "" for llm in pool.offered
-        ]
-        listed = zip(pool.offered, priced, strict=True)
-        names = ", ".join(f"{price}{llm.name} {llm.described}" for llm, price in listed)
         return _COMPACT_TEMPLATE.format(
             route=tags.route,
-            descriptors=names,
+            descriptors=", ".join(_compact_line(llm, state_prices) for llm in pool.offered),
             preference=_COMPACT_PREFERENCE if state_cost_coe else "",
-            limit="".join(f"At most {amount}.\n" for amount in _amounts(limit)),
+            limit="".join(f"At most {amount}.\n" for amount in amounts),
         )
-    priced = [f" ({llm.priced})" if state_prices else "" for llm in pool.offered]
-    listed = zip(pool.offered, priced, strict=True)
-    descriptors = "\n".join(f"- {llm.name}: {llm.described}{price}" for llm, price in listed)
-    rules = _LLAMA_RULE if style == "llama" else ""
-    amounts = _amounts(limit)
     return _INSTRUCTION_TEMPLATE.format(
         route=tags.route,
-        rules=rules,
-        descriptors=descriptors,
+        rules=_LLAMA_RULE if style == "llama" else "",
+        descriptors="\n".join(
+            f"- {llm.name}: {llm.described}" + (f" ({llm.priced})" if state_prices else "")
+            for llm in pool.offered
+        ),
         preference=_INSTRUCTION_PREFERENCE if state_cost_coe else "",
         limit=_INSTRUCTION_LIMIT.format(amounts=" and ".join(amounts)) if amounts else "",
     )
 
 
-def _amounts(limit: QuestionLimit | None) -> list[str]:
+def _compact_line(llm: LLMConfig, states_price: bool) -> str:
+    line = f"{llm.name} {llm.described}"
+    if not states_price:
+        return line
+    # To one significant digit, such as "0.03", "3" or "30"; and before the name: a model of two
+    # layers sees in a name what stands before it.
+    price = llm.completion_price
+    return f"${np.format_float_positional(price, precision=1, fractional=False, trim='-')} {line}"
+
+
+def _amounts(limit: QuestionLimit) -> list[str]:
     """What the calls of a question may come to, in words."""
-    amounts: list[str] = []
-    if limit is None:
-        return amounts
+    amounts = []
     if limit.calls is not None:
         amounts.append(f"{limit.calls} call{'s' if limit.calls > 1 else ''}")
     if limit.usd is not None:
         # All its digits: the loop keeps what is said.
         amounts.append(f"${np.format_float_positional(limit.usd, trim='-')}")
     return amounts
-
-
-def _one_digit(number: float) -> str:
-    """To one significant digit, such as "0.03", "3" or "30"."""
-    return np.format_float_positional(number, precision=1, fractional=False, trim="-")
 
 
 def fill(template: str, question: str, cost_coe: float | None = None) -> str:

@@ -41,11 +41,9 @@ class QuestionLimit:
         return self.calls is not None or self.usd is not None
 
     def allows(self, earlier: Sequence[CallResult], most_usd: float) -> bool:
-        """Whether one more call may be sent.
+        """Whether one more call may be sent that may cost ``most_usd`` at most.
 
-        Args:
-            earlier: the question's calls so far; those that were not sent do not count.
-            most_usd: the most that the next may cost.
+        Of the question's ``earlier`` calls, those that were not sent do not count.
         """
         made = sum(result.outcome not in _NOT_SENT for result in earlier)
         spent = sum(result.dollars for result in earlier)

@@ -22,13 +22,8 @@ _REMARKS = ("usage_estimated", "replayed")
 
 @dataclass(frozen=True)
 class Call:
-    """A question to an LLM of the pool.
-
-    Attributes:
-        query: what was asked.
-        result: how the call ended, what it brought and cost.
-        neutralised: tags and control tokens of the reply that lost their power.
-    """
+    """A query to an LLM of the pool, and how the call ended, what it brought and cost;
+    ``neutralised`` counts tags and control tokens of the reply that lost their power."""
 
     query: str
     result: CallResult
@@ -88,11 +83,8 @@ class RoutedTrajectory(QuestionRecord):
     """What became of one question.
 
     Attributes:
-        status: how it ended.
-        turns: in order.
         opened: what the chat template wrote of the policy's first thought; counts as its own.
         neutralised: tags and control tokens of the question that lost their power.
-        tags: that its texts were written with.
         cost_coe: what cost counts for the question, as its prompt states it; None where it does
             not.
         offered: the names that the question's LLMs went by; None where they are the pool's.

@@ -4,6 +4,8 @@ With r the square root of the cost and lo, hi the 5th and 95th percentile of the
 ``1 - clip((r - lo) / (hi - lo), 0, 1)``, and 0.5 where hi - lo < 1e-8. The reference are the last
 trajectories of training, r included, or its first ones. Seconds take the place of the cost where
 latency is rewarded.
+
+Guarantees: a cost that is negative or not finite is refused with a ValueError.
 """
 
 from __future__ import annotations
@@ -26,10 +28,8 @@ _MIN_SPREAD = 1e-8
 def cost_in(unit: str, cost: float, dollars: float) -> float:
     """The cost that is rewarded, in tokens x $ per 1M, which is millionths of a dollar.
 
-    Args:
-        unit: one of :data:`COST_UNITS`.
-        cost: completion tokens x $ per 1M.
-        dollars: what prompts and completions cost together.
+    ``unit`` is one of :data:`COST_UNITS`; ``cost`` is completion tokens x $ per 1M, ``dollars``
+    what prompts and completions cost together.
     """
     return dollars * 1e6 if unit == "dollars" else cost
 
@@ -57,11 +57,7 @@ class CostScale:
         return cls(_quantile(roots, _LOW), _quantile(roots, _HIGH))
 
     def reward(self, cost: float) -> float:
-        """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike.
-
-        Raises:
-            ValueError: if the cost is negative or not finite.
-        """
+        """Of a trajectory's cost: cheap is 1, dear is 0; 0.5 where low and high are alike."""
         root = root_of(cost)
         if self.high - self.low < _MIN_SPREAD:
             return 0.5
@@ -77,11 +73,11 @@ class RewardScales:
 
 
 class CostNormalizer:
-    """Rewards costs by a scale over the last ``window`` of them.
+    """Rewards costs by a scale over the last ``window`` of them; where it is ``fixed``, the scale
+    stays as it is once there are so many.
 
-    Args:
-        window: trajectories that the scale is taken over.
-        fixed: once there are so many, the scale stays as it is.
+    Attributes:
+        scale: that stays; None while it moves.
     """
 
     def __init__(self, window: int = 1000, fixed: bool = False) -> None:
@@ -91,22 +87,14 @@ class CostNormalizer:
         self._roots: deque[float] = deque(maxlen=window)
         # The same, kept in order: to sort them for each cost took half of the reward's time.
         self._ascending: list[float] = []
-        self._scale: CostScale | None = None
-
-    @property
-    def scale(self) -> CostScale | None:
-        """The scale that stays; None while it moves."""
-        return self._scale
+        self.scale: CostScale | None = None
 
     def __call__(self, cost: float) -> float:
         """Adds one trajectory's cost (tokens x $ per 1M, or seconds), unless the scale stays, and
         returns its reward.
-
-        Raises:
-            ValueError: if the cost is negative or not finite.
         """
-        if self._scale is not None:
-            return self._scale.reward(cost)
+        if self.scale is not None:
+            return self.scale.reward(cost)
         root = root_of(cost)
         self._ascending = self._ascending_with(root)
         self._roots.append(root)
@@ -116,9 +104,8 @@ class CostNormalizer:
 
     def peek(self, cost: float) -> float:
         """The same without moving the scale: for validation."""
-        if self._scale is not None:
-            return self._scale.reward(cost)
-        return CostScale.over_sorted(self._ascending_with(root_of(cost))).reward(cost)
+        scale = self.scale or CostScale.over_sorted(self._ascending_with(root_of(cost)))
+        return scale.reward(cost)
 
     def _ascending_with(self, root: float) -> list[float]:
         """The window's roots in ascending order once ``root`` is in it."""
@@ -130,7 +117,7 @@ class CostNormalizer:
 
     def _fix_scale(self) -> None:
         if self._fixed and len(self._roots) == self._roots.maxlen:
-            self._scale = CostScale.over_sorted(self._ascending)
+            self.scale = CostScale.over_sorted(self._ascending)
 
     def state_dict(self) -> dict[str, Any]:
         """What the scale is taken over, for a checkpoint."""
@@ -140,7 +127,7 @@ class CostNormalizer:
         """Restores what :meth:`state_dict` gave."""
         self._roots = deque(state["roots"], maxlen=state["window"])
         self._ascending = sorted(self._roots)
-        self._scale = None
+        self.scale = None
         self._fix_scale()
 
 
@@ -155,11 +142,7 @@ def _quantile(ascending: Sequence[float], share: float) -> float:
 
 
 def root_of(cost: float) -> float:
-    """What a scale is taken over: the square root of a cost or of seconds.
-
-    Raises:
-        ValueError: if it is negative or not finite.
-    """
+    """What a scale is taken over: the square root of a cost or of seconds."""
     if not (math.isfinite(cost) and cost >= 0):
         raise ValueError(f"a trajectory's cost or latency must be finite and >= 0, got {cost}")
     return math.sqrt(cost)

@@ -38,8 +38,6 @@ def format_reward(
         response: from the first generated token, without end-of-text tokens.
         pool: decides which names a call may use, or those that the question was offered; the
             paper's pool by default.
-        penalties: -1.0 for each group by default.
-        tags: that the response is written with.
     """
     penalties = penalties or FormatPenalties()
     blocks = tags.blocks(response)

@@ -30,10 +30,8 @@ def combine(
     Args:
         format_score: 0.0, or the format penalty.
         outcome: EM or F1 in [0, 1].
-        cost_reward: in [0, 1], cheap is 1.
-        cost_coe: weight a of the cost in [0, 1].
-        latency_reward: in [0, 1], fast is 1.
-        latency_coe: weight b of the latency; a + b is at most 1.
+        cost_reward, latency_reward: in [0, 1]; cheap and fast are 1.
+        cost_coe, latency_coe: their weights a and b; a + b is at most 1.
         form: one of :data:`REWARD_FORMS`.
     """
     if format_score < 0:

@@ -21,7 +21,6 @@ from router_r1.reward.cost import (
     COST_REFERENCES,
     COST_UNITS,
     CostNormalizer,
-    CostScale,
     RewardScales,
     cost_in,
 )
@@ -84,11 +83,7 @@ class RewardConfig:
             )
 
     def find_function(self) -> type | None:
-        """The class that ``function`` names; None for none.
-
-        Raises:
-            ConfigError: if there is no such class, or it does not take ``function_args``.
-        """
+        """The class that ``function`` names, see :func:`find_outcome_class`; None for none."""
         if self.function is None:
             return None
         return find_outcome_class(self.function, self.function_args)
@@ -98,9 +93,6 @@ class RoutingRewardFunction:
     """Implements :class:`verl.interfaces.RewardFunction`.
 
     Args:
-        config: penalties, form, cost unit, window, weight of latency, normalisation, and whose
-            outcome it is.
-        pool: which names a call may use.
         reward_metric: "em" or "f1": what training optimises, without a function of the user's own.
         cost_coe: weight of the cost, for trajectories that have none of their own.
     """
@@ -108,13 +100,8 @@ class RoutingRewardFunction:
     def __init__(
         self, config: RewardConfig, pool: PoolConfig, reward_metric: str, cost_coe: float
     ) -> None:
-        self._penalties = config.penalties
-        self._pool = pool
-        self._normalization = config.normalization
-        self._reward_metric = reward_metric
-        self._cost_coe = cost_coe
-        self._form, self._cost_unit = config.form, config.cost_unit
-        self._latency_coe = config.latency_coe
+        self._config, self._pool = config, pool
+        self._reward_metric, self._cost_coe = reward_metric, cost_coe
         reference = config.cost_window, config.cost_reference == "fixed"
         self._normalizer = CostNormalizer(*reference)
         self._latencies = CostNormalizer(*reference) if config.latency_coe > 0 else None
@@ -145,75 +132,66 @@ class RoutingRewardFunction:
     ) -> dict[str, float]:
         answer = record.answer or ""  # which is never right
         scores = {
-            "em": exact_match(answer, gold, self._normalization),
-            "f1": f1_score(answer, gold, self._normalization),
+            "em": exact_match(answer, gold, self._config.normalization),
+            "f1": f1_score(answer, gold, self._config.normalization),
         }
-        cost = float(record.cost)
         all_failed = record.routed_calls == 0 and record.failed_calls > 0
-        if all_failed:
-            cost_reward = 0.0
-        else:
-            weighed = cost_in(self._cost_unit, cost, float(record.dollars))
-            cost_reward = _reward_of(weighed, self._normalizer, validate)
-        latency = self._latency(record, all_failed, validate)
+
+        def thrift(normalizer: CostNormalizer, value: float) -> float:
+            if all_failed:
+                return 0.0
+            return normalizer.peek(value) if validate else normalizer(value)
+
+        weighed = cost_in(self._config.cost_unit, record.cost, record.dollars)
+        cost_reward = thrift(self._normalizer, weighed)
+        latency = {}
+        if self._latencies is not None:
+            seconds = record.latency_s
+            latency = {"latency_reward": thrift(self._latencies, seconds), "latency_s": seconds}
         names = record.offered or self._pool
-        format_score = format_reward(record.response_text, names, self._penalties, record.tags)
+        format_score = format_reward(
+            record.response_text, names, self._config.penalties, record.tags
+        )
         outcome = scores[self._reward_metric] if judged is None else judged
         own = record.cost_coe
-        cost_coe = self._cost_coe if own is None else own
         return {
             "reward": combine(
                 format_score,
                 outcome,
                 cost_reward,
-                cost_coe,
+                self._cost_coe if own is None else own,
                 latency.get("latency_reward", 0.0),
-                self._latency_coe,
-                self._form,
+                self._config.latency_coe,
+                self._config.form,
             ),
             **({} if own is None else {"cost_coe": own}),
             "metric": outcome,
             **scores,
             "format": format_score,
-            "format_failure": float(format_score < 0),
+            "format_failure": format_score < 0,
             "cost_reward": cost_reward,
             **latency,
-            "cost": cost,
-            "dollars": float(record.dollars),
-            "route_cnt": float(record.routed_calls),
-            "failed_calls": float(record.failed_calls),
-            "num_turns": float(len(record.turns)),
-            "valid_actions": float(record.valid_actions),
-            "finished": float(record.finished),
+            "cost": record.cost,
+            "dollars": record.dollars,
+            "route_cnt": record.routed_calls,
+            "failed_calls": record.failed_calls,
+            "num_turns": len(record.turns),
+            "valid_actions": record.valid_actions,
+            "finished": record.finished,
             **self._calls_by_llm(record.calls),
         }
-
-    def _latency(
-        self, record: RoutedTrajectory, all_failed: bool, validate: bool
-    ) -> dict[str, float]:
-        """The seconds of a trajectory's calls and their reward; {} where they weigh nothing."""
-        if self._latencies is None:
-            return {}
-        seconds = float(record.latency_s)
-        reward = 0.0 if all_failed else _reward_of(seconds, self._latencies, validate)
-        return {"latency_reward": reward, "latency_s": seconds}
 
     def _calls_by_llm(self, calls: Sequence[Call]) -> dict[str, float]:
         """``calls/{llm}``: how often each LLM of the pool was asked."""
         results = (call.result for call in calls)
         asked = Counter(r.llm for r in results if r.outcome is not Outcome.UNKNOWN_LLM)
-        return {f"calls/{llm.name}": float(asked[llm.name]) for llm in self._pool.llms}
-
-    @property
-    def cost_scale(self) -> CostScale | None:
-        """By which every cost is rewarded from now on; None while it still moves."""
-        return self._normalizer.scale
+        return {f"calls/{llm.name}": asked[llm.name] for llm in self._pool.llms}
 
     @property
     def scales(self) -> RewardScales:
         """Of cost and latency."""
         latency = None if self._latencies is None else self._latencies.scale
-        return RewardScales(self.cost_scale, latency)
+        return RewardScales(self._normalizer.scale, latency)
 
     def state_dict(self) -> dict[str, Any]:
         """The costs, and the latencies if they weigh, that the percentiles are taken over."""
@@ -227,7 +205,3 @@ class RoutingRewardFunction:
         self._normalizer.load_state_dict(state["normalizer"])
         if self._latencies is not None and "latency_normalizer" in state:
             self._latencies.load_state_dict(state["latency_normalizer"])
-
-
-def _reward_of(value: float, normalizer: CostNormalizer, validate: bool) -> float:
-    return normalizer.peek(value) if validate else normalizer(value)

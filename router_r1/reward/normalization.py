@@ -21,32 +21,20 @@ def normalize_answer(text: str, normalization: str = "paper") -> str:
 
     Articles stay where nothing else would be left: "A" is an answer, "" is none.
 
-    Args:
-        text: an answer.
-        normalization: "paper" knows ASCII punctuation only; "unicode" drops that of all scripts
-            and invisible characters too, and makes compatible and differently composed characters
-            equal.
+    "paper" knows ASCII punctuation only; "unicode" drops that of all scripts and invisible
+    characters too, and makes compatible and differently composed characters equal.
     """
     if normalization == "unicode":
-        plain = _drop_unicode_punctuation(_fold(text))
+        folded = unicodedata.normalize("NFKC", text).casefold()
+        composed = unicodedata.normalize("NFKC", folded)  # folding can undo composition
+        plain = "".join(c for c in composed if not _is_punctuation(c))
     else:
         plain = text.lower().translate(_PUNCTUATION)
     words = _ARTICLES.sub(" ", plain).split()
     return " ".join(words or plain.split())
 
 
-def _fold(text: str) -> str:
-    """Compatible forms made one, then case folded; folding can undo composition."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return unicodedata.normalize("NFKC", folded)
-
-
-def _drop_unicode_punctuation(text: str) -> str:
-    return "".join(
-        character
-        for character in text
-        if character not in string.punctuation
-        and character != _MINUS_SIGN
-        and unicodedata.category(character)[0] != "P"
-        and unicodedata.category(character) != "Cf"
-    )
+def _is_punctuation(character: str) -> bool:
+    """Of any script; an invisible character as well."""
+    of_ascii = character in string.punctuation or character == _MINUS_SIGN
+    return of_ascii or unicodedata.category(character).startswith(("P", "Cf"))

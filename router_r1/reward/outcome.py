@@ -15,24 +15,16 @@ _CLOSED_ANSWERS = ("yes", "no", "noanswer")
 def exact_match(
     prediction: str, golden_answers: str | list[str], normalization: str = "paper"
 ) -> float:
-    """1.0 if the normalised prediction equals a normalised gold answer, else 0.0.
-
-    For ``normalization`` see :func:`~router_r1.reward.normalization.normalize_answer`.
-    """
-    predicted = normalize_answer(prediction, normalization)
-    wanted = (normalize_answer(gold, normalization) for gold in _as_list(golden_answers))
-    return float(bool(predicted) and any(predicted == gold for gold in wanted))
+    """1.0 if the normalised prediction equals a normalised gold answer, else 0.0."""
+    predicted, wanted = _normalized(prediction, golden_answers, normalization)
+    return float(predicted != "" and predicted in wanted)
 
 
 def f1_score(
     prediction: str, golden_answers: str | list[str], normalization: str = "paper"
 ) -> float:
-    """Harmonic mean of token precision and recall, best over the gold answers.
-
-    For ``normalization`` see :func:`~router_r1.reward.normalization.normalize_answer`.
-    """
-    predicted = normalize_answer(prediction, normalization)
-    wanted = (normalize_answer(gold, normalization) for gold in _as_list(golden_answers))
+    """Harmonic mean of token precision and recall, best over the gold answers."""
+    predicted, wanted = _normalized(prediction, golden_answers, normalization)
     return max((_f1(predicted, gold) for gold in wanted), default=0.0)
 
 
@@ -47,5 +39,9 @@ def _f1(predicted: str, wanted: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def _as_list(golden_answers: str | list[str]) -> list[str]:
-    return [golden_answers] if isinstance(golden_answers, str) else list(golden_answers)
+def _normalized(
+    prediction: str, golden_answers: str | list[str], normalization: str
+) -> tuple[str, list[str]]:
+    golds = [golden_answers] if isinstance(golden_answers, str) else golden_answers
+    normal_forms = [normalize_answer(gold, normalization) for gold in golds]
+    return normalize_answer(prediction, normalization), normal_forms

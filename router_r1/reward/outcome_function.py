@@ -30,12 +30,9 @@ class OutcomeError(UserError):
 
 @dataclass(frozen=True)
 class SteppedOutcomes:
-    """Outcomes with step rewards.
-
-    Attributes:
-        outcomes: one in [0, 1] for each trajectory.
-        steps: for each trajectory a number for each of its turns, added to its reward and placed on
-            the turn's last sampled token; an empty entry has none.
+    """One outcome in [0, 1] for each trajectory, and ``steps``: for each trajectory a number for
+    each of its turns, added to its reward and placed on the turn's last sampled token; an empty
+    entry has none.
     """
 
     outcomes: Sequence[float]
@@ -90,10 +87,7 @@ def judge(
     trajectories: Sequence[RoutedTrajectory],
     golden_answers: Sequence[list[str]],
 ) -> SteppedOutcomes:
-    """What ``function`` says of a batch, checked.
-
-    Returns:
-        An outcome for each trajectory; steps for each, empty where there are none.
+    """What ``function`` says of a batch, checked; without steps it is one empty entry each.
 
     Raises:
         OutcomeError: for another number of outcomes or steps, or one out of range.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from verl.config.paths import PATH
 from verl.config.validation import POSITIVE, SHARE, ConfigError, require_ranges
@@ -37,6 +37,11 @@ class EmbeddedWorldConfig(WorldConfig):
 
     folder: str = field(default="data/world", metadata=PATH)
     time_scale: float = 1.0
+
+    @property
+    def size(self) -> WorldConfig:
+        """The world alone, which is all that the first policy is taught for."""
+        return WorldConfig(**{one.name: getattr(self, one.name) for one in fields(WorldConfig)})
 
 
 @dataclass

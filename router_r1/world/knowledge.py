@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 
 from router_r1.world.config import WorldConfig
-from router_r1.world.names import NameSource
-from verl.config.validation import ConfigError
+from verl.config.validation import ConfigError, require_choice
 
 SPLITS = ("train", "validation", "test")
 DOMAINS = ("film", "music", "sport", "science")
@@ -35,6 +34,9 @@ RELATION_DOMAIN = {
     **{relation: domain for domain, names in PERSON_RELATIONS.items() for relation in names},
     **{relation: domain for domain, (relation, _) in BRIDGE_RELATIONS.items()},
 }
+
+_CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+_WORDS_PER_SIDE = 100
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,35 @@ class Question:
         return tuple(hop.domain for hop in self.hops)
 
 
+def _invented_words(rng: random.Random, pattern: str) -> list[str]:
+    words: dict[str, None] = {}
+    while len(words) < _WORDS_PER_SIDE:
+        letters = (rng.choice(_CONSONANTS if kind == "c" else _VOWELS) for kind in pattern)
+        words["".join(letters).capitalize()] = None
+    return list(words)
+
+
+class NameSource:
+    """All names of a world, "First Last", of invented words: firsts and lasts share none, and the
+    same seed gives the same names in the same order."""
+
+    def __init__(self, seed: int) -> None:
+        rng = random.Random(f"names-{seed}")
+        self.firsts, self.lasts = _invented_words(rng, "cvcv"), _invented_words(rng, "cvcvc")
+        self._names = [f"{first} {last}" for first in self.firsts for last in self.lasts]
+        rng.shuffle(self._names)
+
+    def take(self, count: int) -> list[str]:
+        """The next ``count`` names, none of which comes again; a ValueError if fewer are left."""
+        if count > len(self._names):
+            raise ValueError(f"{count} names wanted, {len(self._names)} of the world's are left")
+        taken, self._names = self._names[:count], self._names[count:]
+        return taken
+
+
+# Of the documents: part of the entities that have any, and part of the facts that is told wrong.
+_COVERED_SHARE = 0.6
+_WRONG_SHARE = 0.1
 _QUERY = re.compile(r"the (\w+) of (?:the (\w+) of )?(\w+ \w+)\s*\??$", re.IGNORECASE)
 
 
@@ -100,11 +131,7 @@ class Knowledge:
                 self.facts[bridge, subject] = rng.choice(self.subjects[split][target])
 
     def hop(self, relation: str, subject: str) -> Hop:
-        """The fact about ``subject``.
-
-        Raises:
-            KeyError: if the world has no such fact.
-        """
+        """The fact about ``subject``; a KeyError if the world has none."""
         return Hop(RELATION_DOMAIN[relation], relation, subject, self.facts[relation, subject])
 
     def sample_question(self, split: str, rng: random.Random) -> Question:
@@ -126,8 +153,7 @@ class Knowledge:
         Raises:
             ConfigError: if the split is unknown or too small for so many questions.
         """
-        if split not in SPLITS:
-            raise ConfigError(f"unknown split {split!r}; choose one of: {', '.join(SPLITS)}")
+        require_choice("split", split, SPLITS)
         wanted = int(getattr(self.config, f"{split}_questions"))
         rng = random.Random(f"questions-{self.config.seed}-{split}")
         found: dict[str, Question] = {}
@@ -140,6 +166,20 @@ class Knowledge:
             f"the {split} split has too few entities for {wanted} questions (found "
             f"{len(found)}); raise world.train_entities or world.eval_entities"
         )
+
+    def documents(self) -> list[str]:
+        """What a library would hold of the world, with gaps and errors: a sentence a document, each
+        a fact. The same world gives the same documents.
+        """
+        rng = random.Random(f"corpus-{self.config.seed}")
+        subjects = sorted(self.split_of)
+        covered = {subject for subject in subjects if rng.random() < _COVERED_SHARE}
+        documents = []
+        for (relation, subject), answer in sorted(self.facts.items()):
+            if subject in covered:
+                told = rng.choice(subjects) if rng.random() < _WRONG_SHARE else answer
+                documents.append(f"The {relation} of {subject} is {told}.")
+        return documents
 
     def parse(self, query: str) -> tuple[Hop, ...] | None:
         """The chain of facts a query asks for, or None if the world cannot tell."""

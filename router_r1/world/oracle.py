@@ -34,7 +34,7 @@ class Expectation:
     calls: float
 
     @staticmethod
-    def mean(parts: Sequence[tuple[float, float, float]]) -> Expectation:
+    def mean(parts: Iterable[Sequence[float]]) -> Expectation:
         """From (em, cost, calls) of each question."""
         em, cost, calls = (float(np.mean(column)) for column in zip(*parts, strict=True))
         return Expectation(em=em, f1=em, cost=cost, calls=calls)
@@ -62,7 +62,6 @@ class Oracle:
     """Knows every reliability, price and latency.
 
     Args:
-        world: the world.
         prices: LLM name to $ per 1M completion tokens, from the pool file.
         questions: those the means are taken over.
         weighing: by which the best route is chosen; expectations keep the unit of ``prices``.
@@ -79,17 +78,16 @@ class Oracle:
         weighing: Weighing | None = None,
         offered: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
+        self.questions = questions
         self._llms = world.llms
         # Factors on the costs below, by the LLMs that there are for a question.
         self._everyone = dict.fromkeys(world.llms, 1.0)
-        self._offered = (
-            [self._everyone] * len(questions)
-            if offered is None
-            else [
+        self._offered = [self._everyone] * len(questions)
+        if offered is not None:
+            self._offered = [
                 {name: price / prices[name] if prices[name] else 1.0 for name, price in own.items()}
                 for own in offered
             ]
-        )
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
@@ -101,7 +99,6 @@ class Oracle:
         self._seconds = {
             name: weighing.time_scale * sum(llm.latency_s) / 2 for name, llm in world.llms.items()
         }
-        self._questions = questions
 
     @cached_property
     def scale(self) -> CostScale:
@@ -123,99 +120,81 @@ class Oracle:
         """Over what each question costs by each of its routes; every question weighs the same."""
         counts = Counter(
             (question.domains, tuple(sorted(own.items())))
-            for question, own in zip(self._questions, factors, strict=True)
+            for question, own in zip(self.questions, factors, strict=True)
         )
         longest = max(len(domains) for domains, _ in counts)
         roots: list[float] = []
         for (domains, items), count in counts.items():
             own = dict(items)
             weight = count * len(own) ** (longest - len(domains))
-            for route in _routes(domains, own):
+            for route in itertools.product(own, repeat=len(domains)):
                 roots += [root_of(sum(of_call[name] * own[name] for name in route))] * weight
         return CostScale.over(roots)
 
     def _route(
         self, domains: tuple[str, ...], route: tuple[str, ...], factors: Mapping[str, float]
-    ) -> tuple[float, float]:
-        """Expected EM and cost of asking ``route[i]`` for hop i."""
+    ) -> tuple[float, float, int]:
+        """Expected EM, cost and calls of asking ``route[i]`` for hop i."""
         em = math.prod(
             self._llms[name].reliability[domain]
             for name, domain in zip(route, domains, strict=True)
         )
-        return em, sum(self._call_cost[name] * factors[name] for name in route)
+        return em, sum(self._call_cost[name] * factors[name] for name in route), len(route)
 
     def random_routing(self) -> Expectation:
         """Every hop asks an LLM drawn uniformly from those offered."""
         parts = []
-        for question, factors in zip(self._questions, self._offered, strict=True):
-            routes = _routes(question.domains, factors)
+        for question, factors in zip(self.questions, self._offered, strict=True):
+            routes = itertools.product(factors, repeat=len(question.hops))
             values = [self._route(question.domains, route, factors) for route in routes]
-            em, cost = np.mean(values, axis=0)
-            parts.append((float(em), float(cost), float(len(question.hops))))
+            parts.append(np.mean(values, axis=0))
         return Expectation.mean(parts)
 
     def single(self, llm: str) -> Expectation:
         """Every hop asks ``llm``, at the pool's prices, whoever is offered."""
-        parts = [
-            (*self._route(q.domains, (llm,) * len(q.hops), self._everyone), float(len(q.hops)))
-            for q in self._questions
-        ]
-        return Expectation.mean(parts)
+        return Expectation.mean(
+            self._route(q.domains, (llm,) * len(q.hops), self._everyone) for q in self.questions
+        )
 
     def best_single(self) -> tuple[str, Expectation]:
         """The LLM with the highest EM when it gets every call."""
         return max(((n, self.single(n)) for n in self._llms), key=lambda pair: pair[1].em)
 
-    def best_route(self, domains: tuple[str, ...], cost_coe: float) -> tuple[str, ...]:
+    def best_route(
+        self,
+        domains: tuple[str, ...],
+        cost_coe: float,
+        factors: Mapping[str, float] | None = None,
+    ) -> tuple[str, ...]:
         """The route with the highest expected reward: EM times what a right answer earns.
 
-        Of all LLMs, at the pool's prices. Since EM is 0 or 1, that is the same for each form of the
-        reward. Cost and latency are rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes
-        to the cheaper route.
+        Since EM is 0 or 1, that is the same for each form of the reward. Cost and latency are
+        rewarded by :attr:`scale` and :attr:`latency_scale`; a tie goes to the cheaper route.
+        ``factors`` on the pool's prices are of the LLMs that are offered; None for all, at 1.
         """
-        return self._best_route(domains, cost_coe, self._everyone)
-
-    def _best_route(
-        self, domains: tuple[str, ...], cost_coe: float, factors: Mapping[str, float]
-    ) -> tuple[str, ...]:
-        latency_coe = self._weighing.latency_coe
+        offered, latency_coe = factors or self._everyone, self._weighing.latency_coe
 
         def value(route: tuple[str, ...]) -> tuple[float, float]:
-            em, _ = self._route(domains, route, factors)
-            cost = sum(self._rewarded_cost[name] * factors[name] for name in route)
+            em = self._route(domains, route, offered)[0]
+            cost = sum(self._rewarded_cost[name] * offered[name] for name in route)
             seconds = sum(self._seconds[name] for name in route)
             fast = self.latency_scale.reward(seconds) if latency_coe else 0.0
-            return em * combine(
-                0.0, 1.0, self.scale.reward(cost), cost_coe, fast, latency_coe
-            ), -cost
+            thrift = self.scale.reward(cost)
+            return em * combine(0.0, 1.0, thrift, cost_coe, fast, latency_coe), -cost
 
-        return max(_routes(domains, factors), key=value)
-
-    @property
-    def num_questions(self) -> int:
-        """How many the means are taken over."""
-        return len(self._questions)
+        return max(itertools.product(offered, repeat=len(domains)), key=value)
 
     def oracle(self, cost_coe: float = 0.0, among: Sequence[bool] | None = None) -> Expectation:
-        """Every hop asks the LLM that the best route names.
-
-        Args:
-            cost_coe: weight of the cost.
-            among: which of the questions the means are taken over; None for all.
+        """Every hop asks the LLM that the best route names; of the questions that ``among`` marks,
+        one by one, or of all.
         """
         parts = []
-        chosen = [True] * len(self._questions) if among is None else among
+        chosen = [True] * len(self.questions) if among is None else among
         routes: dict[tuple[object, ...], tuple[str, ...]] = {}
-        for question, factors, counts in zip(self._questions, self._offered, chosen, strict=True):
-            if not counts:
-                continue
-            domains = question.domains
-            key = domains, *sorted(factors.items())
+        asked = zip(self.questions, self._offered, strict=True)
+        for question, factors in itertools.compress(asked, chosen):
+            key = question.domains, *sorted(factors.items())
             if key not in routes:
-                routes[key] = self._best_route(domains, cost_coe, factors)
-            parts.append((*self._route(domains, routes[key], factors), float(len(domains))))
+                routes[key] = self.best_route(question.domains, cost_coe, factors)
+            parts.append(self._route(question.domains, routes[key], factors))
         return Expectation.mean(parts)
-
-
-def _routes(domains: tuple[str, ...], llms: Iterable[str]) -> list[tuple[str, ...]]:
-    return list(itertools.product(llms, repeat=len(domains)))

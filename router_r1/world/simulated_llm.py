@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 
-from router_r1.pool.config import PoolConfig
 from router_r1.pool.hosted.server import SimulatedReply
 from router_r1.world.config import WorldConfig
 from router_r1.world.knowledge import Hop, Knowledge
@@ -20,12 +19,7 @@ _EMBEDDED_NAMES = tuple(llm.name for llm in EMBEDDED_LLMS)
 
 
 class World:
-    """Facts and the LLMs that know some of them.
-
-    Args:
-        config: of the facts.
-        llms: names of the LLMs, those of the pool ``embedded`` unless given. What one replies does
-            not depend on the others.
+    """Facts, and LLMs that know some of them; what one replies does not depend on the others.
 
     Raises:
         ConfigError: if no simulated LLM has a name.
@@ -36,11 +30,6 @@ class World:
         self.config = config
         self.knowledge = Knowledge(config)
         self.llms = find_llms(llms)
-
-    @classmethod
-    def of_pool(cls, config: WorldConfig, pool: PoolConfig) -> World:
-        """With the LLMs that a pool has of it."""
-        return cls(config, pool.simulated_names)
 
     def reply(self, llm: str, query: str) -> SimulatedReply:
         """What ``llm`` says to ``query``; a whole two-hop question needs both hops right."""
@@ -55,8 +44,7 @@ class World:
                 for i, hop in enumerate(hops)
             )
             answer = hops[-1].answer if right else self._wrong_answer(llm, query, hops[-1])
-            subject = query.removesuffix("?").strip().removeprefix("the ")
-            text = f"The {subject.removeprefix('The ')} is {answer}."
+            text = told(query.removesuffix("?").strip(), answer)
         least, most = model.hidden_tokens
         hidden = least + int(self._uniform(llm, query, "tokens") * (most - least + 1))
         fast, slow = model.latency_s
@@ -69,15 +57,12 @@ class World:
 
     def _wrong_answer(self, llm: str, query: str, hop: Hop) -> str:
         """Another name of the same kind and split that shares no word with the right one."""
-        knowledge = self.knowledge
-        split = knowledge.split_of[hop.subject]
-        domain = knowledge.subjects[split]
-        is_person = hop.answer in set(knowledge.persons[split])
-        names = knowledge.persons[split] if is_person else _all_of_kind(domain, hop.answer)
+        split = self.knowledge.split_of[hop.subject]
+        kinds = (self.knowledge.persons[split], *self.knowledge.subjects[split].values())
+        names = next(names for names in kinds if hop.answer in names)
         start = int(self._uniform(llm, query, "wrong") * len(names))
         right_words = set(hop.answer.split())
-        for offset in range(len(names)):
-            name = names[(start + offset) % len(names)]
+        for name in (*names[start:], *names[:start]):
             if right_words.isdisjoint(name.split()):
                 return name
         raise ValueError(f"every name of the split shares a word with {hop.answer!r}")
@@ -88,5 +73,6 @@ class World:
         return int.from_bytes(digest, "big") / 2**64
 
 
-def _all_of_kind(subjects: dict[str, list[str]], name: str) -> list[str]:
-    return next(names for names in subjects.values() if name in names)
+def told(query: str, answer: str) -> str:
+    """A reply that answers a query."""
+    return f"The {query.removeprefix('the ').removeprefix('The ')} is {answer}."

@@ -26,7 +26,6 @@ def reachable_pool(
     which runs while the block does.
 
     Args:
-        pool: as configured.
         world: of the server; None for the default one.
         time_scale: factor on the simulated latencies; 0 answers at once.
 
@@ -38,11 +37,8 @@ def reachable_pool(
         yield pool
         return
     world = world or WorldConfig()
-    settings = {
-        "llms": list(find_llms(pool.simulated_names)),
-        "seed": world.seed,
-        "train_entities": world.train_entities,
-        "eval_entities": world.eval_entities,
-    }
+    # Of a world's settings, those that replies depend on.
+    settings = {name: getattr(world, name) for name in ("seed", "train_entities", "eval_entities")}
+    settings["llms"] = list(find_llms(pool.simulated_names))
     with hosted_pool(pool, f"{__name__}:world_source", settings, time_scale) as url:
         yield replace(pool, api_base=url)

@@ -21,7 +21,6 @@ from router_r1.pool.hosted.retrieval import retrieval_endpoint
 from router_r1.pool.loading import load_pool
 from router_r1.pool.tools.bm25 import BM25
 from router_r1.world.config import WorldConfig
-from router_r1.world.corpus import world_corpus
 from router_r1.world.dataset import write_world
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_llm import World
@@ -121,7 +120,7 @@ def test_the_pool_file_alone_adds_retrieval(
     path = tmp_path / "mine.yaml"
 
     async def run() -> list[EvaluationRecord]:
-        index = BM25(world_corpus(world.knowledge))
+        index = BM25(world.knowledge.documents())
         async with retrieval_endpoint(index, passages=2) as url:
             path.write_text(
                 "name: mine\nllms:\n"

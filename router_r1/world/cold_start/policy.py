@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +24,23 @@ _PEAK = 8.0
 _LEAST_FREQUENCY = 0.09
 
 
-def world_texts(setting: Setting, words: Sequence[str] = ()) -> Iterator[str]:
-    """Every kind of text of a run, for the tokenizer; names as single words, not entities.
+def world_tokenizer(setting: Setting, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """The tiny policy's tokenizer for what prompts say and the policy writes, and for ``words``."""
+    return build_tokenizer(_texts(setting, words), setting.tags)
 
-    ``words`` are names beside those of the setting.
-    """
+
+def _texts(setting: Setting, words: Sequence[str]) -> Iterator[str]:
+    """Every kind of text of a run; names as single words, not entities."""
     names = setting.make_world().knowledge.names
-    yield setting.template
-    yield from Phrases(setting.tags, setting.state_cost_coe).all_texts()
+    phrases = Phrases(setting.tags, setting.state_cost_coe)
+    yield from (setting.template, phrases.search, phrases.answer, phrases.give_up)
     if setting.state_cost_coe:
         yield "".join(f" {tenths}" for tenths in range(11))
-    yield UNKNOWN_REPLY
-    yield "None"
-    yield "The"
+    yield from (UNKNOWN_REPLY, "None", "The", "user\nassistant\n\n")
     yield " ".join(["", *DOMAINS, *names.firsts, *names.lasts, *setting.llm_names, *words])
     for domain in DOMAINS:
         for relation in (*PERSON_RELATIONS[domain], BRIDGE_RELATIONS[domain][0]):
             yield f"Who is the {relation} of the x? The {relation} of x is x."
-    yield "user\nassistant\n\n"
-
-
-def world_tokenizer(setting: Setting, words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """The tiny policy's tokenizer for what prompts say and the policy writes, and for ``words``."""
-    return build_tokenizer(world_texts(setting, words), setting.tags)
 
 
 def create_policy(
@@ -89,15 +84,12 @@ def _look_back(attention: Any, head: int, distance: int, config: Qwen2Config) ->
 
 def policy_config(tokenizer: PreTrainedTokenizerFast, size: PolicySize) -> Qwen2Config:
     """The architecture over a tokenizer's vocabulary."""
+    shape = asdict(size)  # by Qwen2's own names, but for two
+    del shape["embedding_range"], shape["look_back"]
     return Qwen2Config(
+        **shape,
         vocab_size=len(tokenizer),
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        num_hidden_layers=size.num_hidden_layers,
-        num_attention_heads=size.num_attention_heads,
         num_key_value_heads=size.num_attention_heads,
-        max_position_embeddings=size.max_position_embeddings,
-        initializer_range=size.initializer_range,
         tie_word_embeddings=False,  # raising an LLM's logit must not change how its name is read
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,

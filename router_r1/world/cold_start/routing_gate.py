@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -18,46 +19,40 @@ from router_r1.llm_agent.parsing import parse_action
 from router_r1.tags import ANSWER, SEARCH
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import GAVE_UP, Phrases
+from router_r1.world.config import ColdStartConfig
 from router_r1.world.knowledge import Hop, Question
+from router_r1.world.simulated_llm import told
 from verl.trainer.sft.gate import GateReport
+from verl.utils.chat_template import ChatTemplate
+
+Right = dict[str, list[bool]]
+"""For each rate, whether those were right that it is measured on."""
 
 _MAX_TURN_TOKENS = 40
 _MAX_OBSERVATION_TOKENS = 64
 
 
 class ColdStartGate:
-    """Implements :class:`verl.trainer.sft.gate.Gate`.
+    """Implements :class:`verl.trainer.sft.gate.Gate`; ``config`` has the least rates, and the seed
+    of questions and sampling."""
 
-    Args:
-        setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
-        thresholds: least rate by name: names, copies, format.
-        num_questions: sample size.
-        seed: of questions and sampling.
-    """
-
-    def __init__(
-        self,
-        setting: dict[str, object],
-        thresholds: dict[str, float],
-        num_questions: int,
-        seed: int,
-    ) -> None:
-        self._setting = Setting.from_mapping(setting)
-        self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
-        self._thresholds = thresholds
-        self._seed = seed
-        rng = random.Random(f"gate-{seed}")
-        sample = self._setting.make_world().knowledge.sample_question
+    def __init__(self, setting: Setting, config: ColdStartConfig, num_questions: int = 200) -> None:
+        self._setting = setting
+        self._phrases = Phrases(setting.tags, setting.state_cost_coe)
+        self._thresholds, self._seed = config.gate, config.seed
+        rng = random.Random(f"gate-{config.seed}")
+        sample = setting.make_world().knowledge.sample_question
         self._questions = [sample("validation", rng) for _ in range(num_questions)]
-        self._scenes = [self._setting.draw(rng) for _ in range(num_questions)]
+        self._scenes = [setting.draw(rng) for _ in range(num_questions)]
 
     def __call__(self, model: Any, tokenizer: PreTrainedTokenizerBase) -> GateReport:
         """Plays every question hop by hop with right replies, as the true router would see them."""
+        template = ChatTemplate(tokenizer)
         contexts = [
-            self._prompt(tokenizer, scene.prompt(question.text))
+            [*template.render(scene.messages(question.text)).token_ids]
             for question, scene in zip(self._questions, self._scenes, strict=True)
         ]
-        counts = {name: [0, 0] for name in ("names", "copies", "format")}
+        right: Right = {"names": [], "copies": [], "format": []}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             for turn in range(max(len(self._hops(q)) for q in self._questions) + 1):
@@ -66,38 +61,33 @@ class ColdStartGate:
                     model, tokenizer, [contexts[i] for i in live], self._setting.tags.stop_strings
                 )
                 for i, text in zip(live, texts, strict=True):
-                    question = self._questions[i]
-                    self._judge(text, i, turn, counts)
-                    if turn < len(self._hops(question)):
-                        contexts[i] = contexts[i] + self._right_turn(tokenizer, i, turn)
-        rates = {name: right / max(1, total) for name, (right, total) in counts.items()}
-        passed = all(rates[name] >= least for name, least in self._thresholds.items())
+                    self._judge(text, i, turn, right)
+                    if turn < len(self._hops(self._questions[i])):
+                        contexts[i] += self._right_turn(tokenizer, i, turn)
+        rates = {name: sum(those) / max(1, len(those)) for name, those in right.items()}
+        passed = all(rates[name] >= least for name, least in asdict(self._thresholds).items())
         return GateReport(passed, rates)
 
     def _hops(self, question: Question) -> Sequence[Hop]:
         """Those that there are calls for."""
         return question.hops[: self._setting.question_limit.calls]
 
-    def _prompt(self, tokenizer: PreTrainedTokenizerBase, content: str) -> list[int]:
-        messages = [{"role": "user", "content": content}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer.encode(str(text), add_special_tokens=False))
-
-    def _judge(self, text: str, number: int, turn: int, counts: dict[str, list[int]]) -> None:
+    def _judge(self, text: str, number: int, turn: int, right: Right) -> None:
+        """Adds what is to be measured of one turn."""
         question, scene = self._questions[number], self._scenes[number]
         action = parse_action(text, self._setting.tags)
         hops = self._hops(question)
         calls = turn < len(hops)
         well_formed = text.startswith("<think>") and action.kind == (SEARCH if calls else ANSWER)
-        _count(counts["format"], well_formed)
+        right["format"].append(well_formed)
         if not well_formed:
             return
         if calls:
-            _count(counts["names"], scene.offered.pool.resolve(action.llm_name) is not None)
-            _count(counts["copies"], action.query == hops[turn].query)
+            right["names"].append(scene.offered.pool.resolve(action.llm_name) is not None)
+            right["copies"].append(action.query == hops[turn].query)
         else:
             known = len(hops) == len(question.hops)
-            _count(counts["copies"], action.content == (question.answer if known else GAVE_UP))
+            right["copies"].append(action.content == (question.answer if known else GAVE_UP))
 
     def _right_turn(self, tokenizer: PreTrainedTokenizerBase, number: int, turn: int) -> list[int]:
         """Tokens of a right call by a random LLM and of the right reply."""
@@ -106,16 +96,11 @@ class ColdStartGate:
         rng = random.Random(f"{self._seed}-{question.text}-{turn}")
         llm = rng.choice(scene.llms)
         action = self._phrases.call(llm, hop.domain, hop.query, scene.cost_coe)
-        reply = f"The {hop.query.removeprefix('the ')} is {hop.answer}."
+        reply = told(hop.query, hop.answer)
         observation = encode_observation(
             reply, tokenizer, _MAX_OBSERVATION_TOKENS, self._setting.tags
         )
         return [*tokenizer.encode(action, add_special_tokens=False), *observation.token_ids]
-
-
-def _count(counter: list[int], right: bool) -> None:
-    counter[0] += int(right)
-    counter[1] += 1
 
 
 def sample_turns(

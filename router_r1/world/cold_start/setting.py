@@ -8,75 +8,30 @@ them.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
-
-from omegaconf import MISSING, OmegaConf
 
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.offer import OfferConfig, OfferedPool, Offers
 from router_r1.tags import DEFAULT_TAGS, Tags
-from router_r1.world.config import EmbeddedWorldConfig, WorldConfig
+from router_r1.world.config import WorldConfig
 from router_r1.world.simulated_llm import World
-from verl.config.validation import to_dataclass
 
 
 @dataclass
 class Setting:
-    """Of a run on the embedded world.
+    """Of a run on the embedded world; what the fields say is what they say in
+    :class:`~router_r1.config.RouterConfig`."""
 
-    Attributes:
-        world: of facts.
-        pool: the LLMs.
-        route_tag: name of the tag of a call.
-        state_cost_coe, state_prices: whether prompts state what cost counts, and what LLMs cost.
-        question_limit: what the calls of a question may come to.
-        offer: what questions are offered of the pool; None for all of it.
-    """
-
+    pool: PoolConfig
     world: WorldConfig = field(default_factory=WorldConfig)
-    pool: PoolConfig = MISSING
     route_tag: str = DEFAULT_TAGS.route
     state_cost_coe: bool = False
     state_prices: bool = False
     question_limit: QuestionLimit = field(default_factory=QuestionLimit)
     offer: OfferConfig | None = None
-
-    @classmethod
-    def of(
-        cls,
-        world: EmbeddedWorldConfig,
-        pool: PoolConfig,
-        tags: Tags,
-        state_cost_coe: bool,
-        state_prices: bool,
-        question_limit: QuestionLimit,
-        offer: OfferConfig | None,
-    ) -> Setting:
-        """Of a run's own settings: where files go, and how fast LLMs reply, teaches nothing."""
-        size = {name: getattr(world, name) for name in WorldConfig.__dataclass_fields__}
-        return cls(
-            WorldConfig(**size),
-            pool,
-            tags.route,
-            state_cost_coe,
-            state_prices,
-            question_limit,
-            offer,
-        )
-
-    @classmethod
-    def from_mapping(cls, content: Mapping[str, Any]) -> Setting:
-        """What :meth:`to_mapping` gave."""
-        return to_dataclass(OmegaConf.create(dict(content)), cls)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """As plain data, for the process that teaches."""
-        return asdict(self)
 
     @property
     def tags(self) -> Tags:
@@ -85,7 +40,7 @@ class Setting:
 
     def make_world(self) -> World:
         """With the LLMs that the pool has of it."""
-        return World.of_pool(self.world, self.pool)
+        return World(self.world, self.pool.simulated_names)
 
     @property
     def llm_names(self) -> list[str]:
@@ -124,13 +79,8 @@ class Setting:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a prompt says beside its question.
-
-    Attributes:
-        offered: the pool as the question is offered it.
-        template: of the prompt.
-        cost_coe: what cost counts; None where the prompt does not say it.
-    """
+    """What a prompt says beside its question: the LLMs that are ``offered``, and what cost counts,
+    None where it does not say that."""
 
     offered: OfferedPool
     template: str
@@ -141,11 +91,11 @@ class Scene:
         """That are offered."""
         return self.offered.pool.offered
 
-    def prompt(self, question: str) -> str:
-        """The message that asks the question."""
-        return fill(self.template, question, self.cost_coe)
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """That ask the question."""
+        return [{"role": "user", "content": fill(self.template, question, self.cost_coe)}]
 
     def short_prompt(self, question: str) -> str:
-        """The same without the list of LLMs."""
+        """What they say, without the list of LLMs."""
         _, _, rest = self.template.partition("\n")
         return fill(rest, question, self.cost_coe)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from router_r1.tags import DEFAULT_TAGS, Tags
+from router_r1.tags import Tags
 
 PAD, END_OF_TEXT, TURN_START, TURN_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -27,25 +27,19 @@ _TAG = re.compile(r"</?\w+>")
 _PIECE = re.compile(r"\n+| ?\w+| ?[^\w\s]")
 
 
-def vocabulary(texts: Iterable[str]) -> list[str]:
-    """The distinct words, with the space before them, and punctuation of some texts, sorted."""
-    pieces: set[str] = set()
-    for text in texts:
-        for part in _TAG.split(text):
-            pieces.update(_PIECE.findall(part))
-    # One-byte pieces are in the base vocabulary already.
-    return sorted(piece for piece in pieces if len(piece.encode()) > 1)
-
-
-def build_tokenizer(texts: Iterable[str], tags: Tags = DEFAULT_TAGS) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with one added token for each tag and each word of ``texts``."""
+def build_tokenizer(texts: Iterable[str], tags: Tags) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with one added token for each tag, and for each word of ``texts`` with
+    the space before it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     special = (PAD, END_OF_TEXT, TURN_START, TURN_END)
     tokenizer.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
-    words = [*tags.literals, *vocabulary(texts)]
+    parts = (part for text in texts for part in _TAG.split(text))
+    pieces = {piece for part in parts for piece in _PIECE.findall(part)}
+    # One-byte pieces are in the base vocabulary already.
+    words = [*tags.literals, *sorted(piece for piece in pieces if len(piece.encode()) > 1)]
     tokenizer.add_tokens([AddedToken(word, normalized=False, special=False) for word in words])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

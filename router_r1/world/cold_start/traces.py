@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -25,8 +25,13 @@ from router_r1.llm_agent.prompt import cost_tenths
 from router_r1.pool.config import LLMConfig
 from router_r1.tags import DEFAULT_TAGS, Tags
 from router_r1.world.cold_start.setting import Scene, Setting
-from router_r1.world.knowledge import DOMAINS, Hop, Question
-from router_r1.world.simulated_llm import UNKNOWN_REPLY
+from router_r1.world.config import ColdStartConfig
+from router_r1.world.knowledge import DOMAINS, Question
+from router_r1.world.simulated_llm import UNKNOWN_REPLY, told
+from verl.utils.chat_template import ChatTemplate
+
+if TYPE_CHECKING:
+    from verl.trainer.sft.examples import Example
 
 GAVE_UP = "unknown"  # the answer of who has no reply
 _MAX_PAIRS, _LOOKUPS = 12, 8  # of a lookup exercise
@@ -62,59 +67,33 @@ class Phrases:
             domain=domain, llm=llm.name, query=query, descriptor=llm.described, **weighed
         )
 
-    def all_texts(self) -> tuple[str, ...]:
-        """For the tokenizer's vocabulary."""
-        return (self.search, self.answer, self.give_up)
-
 
 class TraceDataset:
     """Endless supervised examples; ``sample_batch`` is a pure function of (seed, step).
 
-    Args:
-        tokenizer_path: folder of the tokenizer.
-        setting: see :class:`~router_r1.world.cold_start.setting.Setting`, as a mapping.
-        seed: of the traces.
-        copy_steps: first steps, in which half of the examples that are no lookups are repeated
-            names without a prompt: they teach copying, and being short they are fast.
-        no_reply_share: part of the traces in which a call brings nothing.
-        lean, lookup_share, words: see :class:`~router_r1.world.config.ColdStartConfig`.
+    In the first ``config.copy_steps`` half of the examples that are no lookups are repeated names
+    without a prompt: they teach copying, and being short they are fast.
     """
 
-    def __init__(
-        self,
-        tokenizer_path: str,
-        setting: dict[str, object],
-        seed: int,
-        copy_steps: int,
-        no_reply_share: float,
-        lean: float,
-        *,
-        lookup_share: float = 0.0,
-        words: Sequence[str] = (),
-    ) -> None:
-        self._lean = lean
-        self._setting = Setting.from_mapping(setting)
-        self._phrases = Phrases(self._setting.tags, self._setting.state_cost_coe)
+    def __init__(self, tokenizer_path: str, setting: Setting, config: ColdStartConfig) -> None:
+        self._setting, self._config = setting, config
+        self._phrases = Phrases(setting.tags, setting.state_cost_coe)
         self._tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(tokenizer_path)
-        self._world = self._setting.make_world()
-        self._seed = seed
-        self._copy_steps = copy_steps
-        self._no_reply_share = no_reply_share
-        self._lookup_share = lookup_share
-        names = self._world.knowledge.names
-        llms = self._setting.llm_names
+        self._template = ChatTemplate(self._tokenizer)
+        self._world = setting.make_world()
+        names, llms, words = self._world.knowledge.names, setting.llm_names, config.words
         self._words = [*DOMAINS, *names.firsts, *names.lasts, *llms, *words]
         self._found = [self._words, llms, *([words] if words else [])]  # in equal parts
         subjects = self._world.knowledge.subjects["train"].values()
         persons = self._world.knowledge.persons["train"]
         self._train_names = [*(n for names in subjects for n in names), *persons]
 
-    def sample_batch(self, step: int, batch_size: int) -> list[dict[str, list[int]]]:
-        """``batch_size`` examples: ``input_ids`` and ``loss_mask`` of equal length."""
-        rng = random.Random(f"traces-{self._seed}-{step}")
-        copying = step < self._copy_steps
+    def sample_batch(self, step: int, batch_size: int) -> list[Example]:
+        """See :class:`verl.trainer.sft.examples.ExampleSource`."""
+        rng = random.Random(f"traces-{self._config.seed}-{step}")
+        copying = step < self._config.copy_steps
         llms = self._balanced_llms(rng)
-        lookups = min(round(batch_size * self._lookup_share), batch_size - 1)
+        lookups = min(round(batch_size * self._config.lookup_share), batch_size - 1)
         return [self._lookup_example(rng) for _ in range(lookups)] + [
             self._copy_example(rng) if copying and i % 2 else self._trace(rng, llms, not copying)
             for i in range(batch_size - lookups)
@@ -142,84 +121,67 @@ class TraceDataset:
             if scene.cost_coe is not None:
                 meant = scene.cost_coe * (len(prices) - 1)
                 reasons -= abs(prices.index(llm.completion_price) - meant)
-            weights.append(math.exp(self._lean * reasons))
+            weights.append(math.exp(self._config.lean * reasons))
         return weights
 
-    def _encode(self, text: str) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
-
-    def _copy_example(self, rng: random.Random) -> dict[str, list[int]]:
+    def _copy_example(self, rng: random.Random) -> Example:
         names = rng.sample(self._train_names, rng.randint(4, 11))
-        ids = self._encode("".join(f" {name}" for name in names))
-        return {"input_ids": ids + ids, "loss_mask": [0] * len(ids) + [1] * len(ids)}
+        ids = self._template.encode("".join(f" {name}" for name in names))
+        return _joined([(ids, 0), (ids, 1)])
 
-    def _lookup_example(self, rng: random.Random) -> dict[str, list[int]]:
+    def _lookup_example(self, rng: random.Random) -> Example:
         pairs = [
             (word, rng.choice(rng.choice(self._found)))
             for word in rng.sample(self._words, rng.randint(2, _MAX_PAIRS))
         ]
         asked = rng.choices(pairs, k=_LOOKUPS)
-        listed = [self._encode(f" {word}") for pair in pairs for word in pair]
-        again = [(self._encode(f" {word}"), i) for pair in asked for i, word in enumerate(pair)]
-        return {
-            "input_ids": [*chain.from_iterable(listed), *(t for ids, _ in again for t in ids)],
-            "loss_mask": [0] * sum(map(len, listed)) + [i for ids, i in again for _ in ids],
-        }
+        words = [(word, 0) for pair in pairs for word in pair]
+        words += [(word, place) for pair in asked for place, word in enumerate(pair)]
+        return _joined((self._template.encode(f" {word}"), mask) for word, mask in words)
 
-    def _trace(
-        self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool
-    ) -> dict[str, list[int]]:
+    def _trace(self, rng: random.Random, llms: Iterator[LLMConfig], with_prompt: bool) -> Example:
         question = self._world.knowledge.sample_question("train", rng)
         scene = self._setting.draw(rng)
-        segments: list[tuple[list[int], int]] = [(self._prompt(question, scene, with_prompt), 0)]
-        for action, observation in self._turns(question, scene, rng, llms):
-            segments.append((self._encode(action), 1))
-            if observation:
-                segments.append((self._encode(observation), 0))
-        return {
-            "input_ids": [token for ids, _ in segments for token in ids],
-            "loss_mask": [mask for ids, mask in segments for _ in ids],
-        }
-
-    def _prompt(self, question: Question, scene: Scene, with_prompt: bool) -> list[int]:
-        if not with_prompt:
-            return self._encode(scene.short_prompt(question.text))
-        messages = [{"role": "user", "content": scene.prompt(question.text)}]
-        text = self._tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
+        prompt: Sequence[int] = (
+            self._template.render(scene.messages(question.text)).token_ids
+            if with_prompt
+            else self._template.encode(scene.short_prompt(question.text))
         )
-        return self._encode(str(text))
-
-    def _reply(self, llm: str, query: str, hop: Hop) -> str:
-        if llm in self._world.llms:
-            return self._world.reply(llm, query).text
-        return f"The {query.removeprefix('the ')} is {hop.answer}."
+        turns = self._turns(question, scene, rng, llms)
+        written = ((self._template.encode(text), mask) for text, mask in turns)
+        return _joined([(prompt, 0), *written])
 
     def _turns(
-        self,
-        question: Question,
-        scene: Scene,
-        rng: random.Random,
-        llms: Iterator[LLMConfig],
-    ) -> list[tuple[str, str]]:
-        """(action, observation) pairs; a wrong reply is believed, as the policy cannot tell."""
-        turns: list[tuple[str, str]] = []
+        self, question: Question, scene: Scene, rng: random.Random, llms: Iterator[LLMConfig]
+    ) -> Iterator[tuple[str, int]]:
+        """Actions and observations, with the loss mask of each; a wrong reply is believed, as the
+        policy cannot tell.
+        """
         subject = question.hops[0].subject
-        tags = self._setting.tags
-        for hop in question.hops:
-            if len(turns) == self._setting.question_limit.calls:
-                return [*turns, (self._phrases.give_up, "")]
+        for number, hop in enumerate(question.hops):
+            if number == self._setting.question_limit.calls:
+                yield self._phrases.give_up, 1
+                return
             if self._setting.offer is not None or scene.cost_coe is not None:
                 (llm,) = rng.choices(scene.llms, self._weights(scene, hop.domain))
             else:
                 llm = next(llms)
-            query = Hop(hop.domain, hop.relation, subject, "").query
-            action = self._phrases.call(llm, hop.domain, query, scene.cost_coe)
-            if rng.random() < self._no_reply_share:
+            query = replace(hop, subject=subject).query
+            yield self._phrases.call(llm, hop.domain, query, scene.cost_coe), 1
+            if rng.random() < self._config.no_reply_share:
                 reply = rng.choice((UNKNOWN_REPLY, None))
-                turns.append((action, render_observation(reply, tags)))
-                return [*turns, (self._phrases.give_up, "")]
-            text = self._reply(scene.offered.owner_of(llm).name, query, hop)
-            turns.append((action, render_observation(text, tags)))
+                yield render_observation(reply, self._setting.tags), 0
+                yield self._phrases.give_up, 1
+                return
+            asked = scene.offered.owner_of(llm).name
+            played = asked in self._world.llms
+            text = self._world.reply(asked, query).text if played else told(query, hop.answer)
+            yield render_observation(text, self._setting.tags), 0
             subject = text.removesuffix(".").rsplit(" is ", 1)[-1]
-        return [*turns, (self._phrases.answer.format(answer=subject), "")]
+        yield self._phrases.answer.format(answer=subject), 1
+
+
+def _joined(parts: Iterable[tuple[Sequence[int], int]]) -> Example:
+    """One example of ids with their loss mask."""
+    pairs = [(token, mask) for ids, mask in parts for token in ids]
+    return {"input_ids": [token for token, _ in pairs], "loss_mask": [mask for _, mask in pairs]}

@@ -24,7 +24,6 @@ from verl.config.sft import ComponentConfig, SFTConfig, SFTDataConfig, SFTTraine
 from verl.trainer.main_sft import run_sft
 
 logger = logging.getLogger(__name__)
-_GATE_QUESTIONS = 200
 _KEY_FILE = "cold_start.json"
 
 
@@ -57,13 +56,10 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
     blank = folder.with_name(f"{folder.name}.blank")
     shutil.rmtree(blank, ignore_errors=True)
     create_policy(setting, config.policy, config.seed, blank, config.words)
-    taught = setting.to_mapping()
     run_sft(
         SFTConfig(
             model=ModelConfig(
-                path=str(blank),
-                dtype="float32",
-                enable_gradient_checkpointing=False,
+                path=str(blank), dtype="float32", enable_gradient_checkpointing=False
             ),
             optim=OptimConfig(
                 lr=config.lr,
@@ -74,25 +70,11 @@ def _make_policy(config: ColdStartConfig, setting: Setting, trainer: TrainerConf
             ),
             data=SFTDataConfig(
                 target="router_r1.world.cold_start.traces.TraceDataset",
-                args={
-                    "setting": taught,
-                    "tokenizer_path": str(blank),
-                    "seed": config.seed,
-                    "copy_steps": config.copy_steps,
-                    "no_reply_share": config.no_reply_share,
-                    "lean": config.lean,
-                    "lookup_share": config.lookup_share,
-                    "words": config.words,
-                },
+                args={"tokenizer_path": str(blank), "setting": setting, "config": config},
             ),
             gate=ComponentConfig(
                 target="router_r1.world.cold_start.routing_gate.ColdStartGate",
-                args={
-                    "setting": taught,
-                    "thresholds": asdict(config.gate),
-                    "num_questions": _GATE_QUESTIONS,
-                    "seed": config.seed,
-                },
+                args={"setting": setting, "config": config},
             ),
             trainer=SFTTrainerConfig(
                 output_dir=str(folder),
@@ -113,10 +95,8 @@ def _cache_key(config: ColdStartConfig, setting: Setting) -> str:
     """Settings and the source code of the world, which writes the traces."""
     sources = sorted(Path(__file__).parents[1].rglob("*.py"))
     code = hashlib.blake2b(b"".join(p.read_bytes() for p in sources), digest_size=16).hexdigest()
-    settings = asdict(config)
-    del settings["folder"]
-    taught = setting.to_mapping()
-    del taught["pool"]
+    settings, taught = asdict(config), asdict(setting)
+    del settings["folder"], taught["pool"]
     parts = {
         "settings": settings,
         **taught,

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_process import qa_test_gen, qa_test_merge, qa_train_merge
+from data_process import qa_train_merge
+from data_process.command import run
 from data_process.flashrag import SourceFile, read_source
-from data_process.preparation import Preparation
+from data_process.preparation import PREPARATIONS
 from data_process.prompt_pool import PROMPT_TEMPLATE_LLAMA
-from data_process.script import run
 from router_r1.data_row import check_routing_row
 from router_r1.llm_agent.question import as_question
 from tests.conftest import REFERENCE
@@ -57,18 +57,14 @@ def write_rows(path: Path, count: int, extra: list[dict[str, Any]] | None = None
     path.write_text("".join(json.dumps(row) + "\n" for row in (extra or []) + rows))
 
 
-def prepared(script: Any, tmp_path: Path, source_dir: Path, *arguments: str) -> Path:
+def prepared(kind: str, tmp_path: Path, source_dir: Path, *arguments: str) -> Path:
     out = tmp_path / "out"
-    run(
-        script.PREPARATION,
-        "",
-        ["--source_dir", str(source_dir), "--local_dir", str(out), *arguments],
-    )
+    run(kind, ["--source_dir", str(source_dir), "--local_dir", str(out), *arguments])
     return out
 
 
 def test_rows_have_the_fields_that_training_reads(tmp_path: Path, source_dir: Path) -> None:
-    out = prepared(qa_train_merge, tmp_path, source_dir, "--data_sources", "nq")
+    out = prepared("train", tmp_path, source_dir, "--data_sources", "nq")
     rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
     assert len(rows) == 40
     for row in rows:
@@ -86,12 +82,12 @@ def test_rows_have_the_fields_that_training_reads(tmp_path: Path, source_dir: Pa
 
 def test_files_splits_and_sizes(tmp_path: Path, source_dir: Path) -> None:
     both = ("--data_sources", "nq,musique")
-    out = prepared(qa_test_merge, tmp_path, source_dir, *both, "--num_samples", "15")
+    out = prepared("validation", tmp_path, source_dir, *both, "--num_samples", "15")
     frame = pd.read_parquet(out / "test_nh_qwen.parquet")
     assert frame.data_source.value_counts().to_dict() == {"nq": 15, "musique": 10}
     splits = {row["split"] for row in frame[frame.data_source == "musique"].extra_info}
     assert splits == {"dev"}
-    prepared(qa_test_gen, tmp_path, source_dir, *both, "--model", "llama")
+    prepared("test", tmp_path, source_dir, *both, "--model", "llama")
     assert len(pd.read_parquet(out / "test_nq_llama.parquet")) == 20
     llama = pd.read_parquet(out / "test_musique_llama.parquet").prompt[0][0]["content"]
     assert llama.startswith(PROMPT_TEMPLATE_LLAMA.split("{question}")[0])
@@ -99,7 +95,7 @@ def test_files_splits_and_sizes(tmp_path: Path, source_dir: Path) -> None:
 
 def test_a_draw_depends_on_seed_and_source_alone(tmp_path: Path, source_dir: Path) -> None:
     def draw(*arguments: str) -> list[str]:
-        out = prepared(qa_train_merge, tmp_path, source_dir, "--num_samples", "10", *arguments)
+        out = prepared("train", tmp_path, source_dir, "--num_samples", "10", *arguments)
         frame = pd.read_parquet(out / "train_nh_qwen.parquet")
         return [row["question"] for row in frame[frame.data_source == "nq"].extra_info]
 
@@ -122,9 +118,7 @@ def test_the_pool_writes_the_prompt(tmp_path: Path, source_dir: Path) -> None:
     pool.write_text(
         "name: mine\nllms: [{name: Zephyr, model: z, completion_price: 1, descriptor: windy}]\n"
     )
-    out = prepared(
-        qa_train_merge, tmp_path, source_dir, "--data_sources", "nq", "--pool", str(pool)
-    )
+    out = prepared("train", tmp_path, source_dir, "--data_sources", "nq", "--pool", str(pool))
     content = pd.read_parquet(out / "train_nh_qwen.parquet").prompt[0][0]["content"]
     assert "- Zephyr: windy" in content
     assert "Mistral" not in content
@@ -147,7 +141,7 @@ def test_mistakes_end_with_a_reason_and_no_file(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        prepared(qa_train_merge, tmp_path, source_dir, *arguments)
+        prepared("train", tmp_path, source_dir, *arguments)
     assert stop.value.code == 2
     assert words in capsys.readouterr().out.replace("\n", " ")
     assert not (tmp_path / "out").exists()
@@ -169,7 +163,7 @@ def test_a_folder_that_cannot_be_used_is_one_line(
     (tmp_path / "taken" / "train_nh_qwen.parquet").mkdir(parents=True)
     out = str(tmp_path / folder)
     with pytest.raises(SystemExit) as stop:
-        prepared(qa_train_merge, tmp_path, source_dir, "--data_sources=nq", "--local_dir", out)
+        prepared("train", tmp_path, source_dir, "--data_sources=nq", "--local_dir", out)
     assert stop.value.code == 2
     assert words in capsys.readouterr().out
     assert [path.name for path in (tmp_path / "taken").iterdir()] == ["train_nh_qwen.parquet"]
@@ -259,7 +253,7 @@ def test_a_bad_row_is_dropped_with_its_reason_and_takes_no_other_with_it(
     source = read_lines(tmp_path, *bad, row_line(["a"]))
     assert source.dropped == Counter(bad.values())
     assert [question.index for question in source.questions] == [len(bad)]
-    prepared(qa_train_merge, tmp_path, tmp_path, "--data_sources", "nq")
+    prepared("train", tmp_path, tmp_path, "--data_sources", "nq")
     assert "3 not JSON" in " ".join(capsys.readouterr().out.split())
 
 
@@ -281,7 +275,7 @@ def test_any_row_is_prepared_or_dropped_and_what_is_prepared_can_be_trained_on(
     folder.mkdir(exist_ok=True)
     source = read_lines(folder, row_line(["a"]), *(row_line(*values) for values in any_rows))
     assert len(source.questions) + source.dropped.total() == 1 + len(any_rows)
-    out = prepared(qa_train_merge, folder, folder, "--data_sources", "nq")
+    out = prepared("train", folder, folder, "--data_sources", "nq")
     rows = PromptDataset([str(out / "train_nh_qwen.parquet")], "prompt").rows
     for row in rows:
         check_routing_row(row, "paper")
@@ -338,12 +332,11 @@ def test_real_questions(tmp_path: Path) -> None:
     folder = REFERENCE.parent / "data" / "flashrag"
     if not folder.is_dir():
         pytest.skip(f"{folder} is not on this machine")
-    out = prepared(qa_test_gen, tmp_path, folder, "--data_sources", "nq")
+    out = prepared("test", tmp_path, folder, "--data_sources", "nq")
     frame = pd.read_parquet(out / "test_nq_qwen.parquet")
     assert len(frame) == 500
     assert all(row["question"].endswith("?") for row in frame.extra_info)
 
 
 def test_a_preparation_names_files_by_source_and_model() -> None:
-    assert isinstance(qa_test_gen.PREPARATION, Preparation)
-    assert len(qa_test_gen.PREPARATION.default_sources) == 7
+    assert len(PREPARATIONS["test"].default_sources) == 7

@@ -49,7 +49,7 @@ def test_the_oracle_and_chance_choose_from_what_each_question_is_offered(tmp_pat
     # Prices are the questions' own: the pool's times exp(u), u uniform in [-1, 1]. The oracle asks
     # the cheaper of the two that know, whose factor has the mean (e - 3/e) / 2.
     assert config.world is not None
-    world = World.of_pool(config.world, config.pool)
+    world = World(config.world, config.pool.simulated_names)
     call = 3.0 * world.llms["Orion"].mean_completion_tokens()
     random_cost, oracle_cost = (
         summary[name]["cost"] / (call * summary[name]["calls"]) for name in ("random", "oracle")
@@ -88,7 +88,8 @@ def test_a_router_of_several_weights_is_told_by_each(
     assert (first["cost_coe"], first["questions"], first["em"], first["cost"]) == (0, 1, 1, 80)
     assert (second["cost_coe"], second["questions"]) == (0.6, 2)
     assert (second["em"], second["cost"], second["reward"]) == (0.5, 15.0, 0.35)
-    questions = World.of_pool(config.world, config.pool).knowledge.questions("validation")[:3]
+    world = World(config.world, config.pool.simulated_names)
+    questions = world.knowledge.questions("validation")[:3]
     hops = [len(question.hops) for question in questions]
     assert first["oracle_em"] == pytest.approx(0.98 ** hops[0])
     assert first["oracle_cost"] == pytest.approx(80.6 * hops[0])

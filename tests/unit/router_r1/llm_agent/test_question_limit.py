@@ -25,7 +25,7 @@ from router_r1.world.cold_start.policy import create_policy, world_tokenizer
 from router_r1.world.cold_start.routing_gate import ColdStartGate
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
-from router_r1.world.config import PolicySize
+from router_r1.world.config import ColdStartConfig, PolicySize
 from tests.pool_stub import ok, pool_at, stub
 from verl.config.validation import ConfigError
 from verl.trainer.launch import load_task_config
@@ -144,7 +144,8 @@ def test_traces_make_no_call_too_many(embedded_pool: PoolConfig, tmp_path: Path)
     setting = Setting(pool=embedded_pool, question_limit=QuestionLimit(calls=1))
     tokenizer = world_tokenizer(setting)
     tokenizer.save_pretrained(tmp_path)
-    traces = TraceDataset(str(tmp_path), setting.to_mapping(), 0, 0, 0.0, 0.0)
+    config = ColdStartConfig(copy_steps=0, no_reply_share=0.0)
+    traces = TraceDataset(str(tmp_path), setting, config)
     texts = [str(tokenizer.decode(e["input_ids"])) for e in traces.sample_batch(0, 64)]
     assert all("At most 1 call." in text for text in texts)
     assert {text.count("</search>") - 1 for text in texts} == {1}, "the prompt shows one tag"
@@ -155,18 +156,18 @@ def test_traces_make_no_call_too_many(embedded_pool: PoolConfig, tmp_path: Path)
 def test_the_gate_wants_no_call_too_many(embedded_pool: PoolConfig) -> None:
     """A policy that stops after its one call, and then says that it does not know, is right."""
     setting = Setting(pool=embedded_pool, question_limit=QuestionLimit(calls=1))
-    gate = ColdStartGate(setting.to_mapping(), {}, 64, 0)
-    counts = {name: [0, 0] for name in ("names", "copies", "format")}
+    gate = ColdStartGate(setting, ColdStartConfig(), 64)
+    right: dict[str, list[bool]] = {"names": [], "copies": [], "format": []}
     two_hops = 0
     for number, question in enumerate(gate._questions):
         first, *others = question.hops
         call = gate._phrases.call(embedded_pool.llms[0], first.domain, first.query, None)
         answer = "unknown" if others else question.answer
         two_hops += bool(others)
-        gate._judge(call, number, 0, counts)
-        gate._judge(gate._phrases.answer.format(answer=answer), number, 1, counts)
+        gate._judge(call, number, 0, right)
+        gate._judge(gate._phrases.answer.format(answer=answer), number, 1, right)
     assert two_hops
-    assert all(right == total > 0 for right, total in counts.values())
+    assert all(those and all(those) for those in right.values())
 
 
 def test_a_policy_of_the_cold_start_is_asked_with_the_limit_it_was_taught(

@@ -117,11 +117,11 @@ def test_validation_neither_fixes_nor_moves_the_scale(embedded_pool: PoolConfig)
         ([16.0, 25.0], CostScale.over([1.0, 2.0, 3.0, 4.0])),
     ):
         score(function, costs, validate=False)
-        assert function.cost_scale == scale
+        assert function.scales.cost == scale
         state = function.state_dict()
         score(function, [100.0, 0.0, 400.0, 1.0, 1.0], validate=True)
         assert function.state_dict() == state
-        assert function.cost_scale == scale
+        assert function.scales.cost == scale
     rewards = [score(function, [cost], validate=v) for cost in (4.0, 90.0) for v in (True, False)]
     given = [float(output.metrics["cost_reward"][0]) for output in rewards]
     assert given[0] == given[1] == pytest.approx(1 - (2 - 1.15) / 2.7)

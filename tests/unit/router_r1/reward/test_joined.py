@@ -85,7 +85,7 @@ def test_dollars_count_prompts(embedded_pool: PoolConfig) -> None:
         output = score(function, records, validate=True)
         assert output.scores.tolist() == [first, second]
         assert output.metrics["cost"].tolist() == [1.0, 4.0], "reported alike"
-        scale = function.cost_scale
+        scale = function.scales.cost
     assert scale is not None
     assert (scale.low, scale.high) == pytest.approx((2.05, 2.95))
 
@@ -97,7 +97,7 @@ def test_latency_is_rewarded_like_cost(embedded_pool: PoolConfig) -> None:
     score(function, [answered(1.0, 1e-6, s) for s in (1.0, 4.0)])
     assert function.scales == RewardScales()
     score(function, [answered(1.0, 1e-6, 9.0), answered(1.0, 1e-6, 8.0, 8.0)])
-    assert function.scales.cost == function.cost_scale
+    assert function.scales.cost == CostScale(1.0, pytest.approx(1.352, abs=1e-3))
     assert function.scales.latency == CostScale(pytest.approx(1.15), pytest.approx(3.85))
     state = json.loads(json.dumps(function.state_dict()))
     slow = [answered(1.0, 1e-6, 6.25), answered(1.0, 1e-6, 0.0, reply=None)]

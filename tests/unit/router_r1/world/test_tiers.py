@@ -19,7 +19,7 @@ from router_r1.reward.cost import RewardScales
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
-from router_r1.world.config import WorldConfig
+from router_r1.world.config import ColdStartConfig, WorldConfig
 from router_r1.world.knowledge import DOMAINS
 from router_r1.world.oracle import Oracle, Weighing
 from router_r1.world.simulated_llm import World
@@ -37,7 +37,7 @@ def pool() -> PoolConfig:
 
 @pytest.fixture(scope="module")
 def tiers(pool: PoolConfig) -> World:
-    return World.of_pool(WorldConfig(), pool)
+    return World(WorldConfig(), pool.simulated_names)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +133,7 @@ def test_names_that_no_simulated_llm_has_are_refused_before_anything_starts(
 ) -> None:
     renamed = replace(pool, llms=[replace(pool.llms[0], name="Nobody"), *pool.llms[1:]])
     with pytest.raises(ConfigError, match=r"no LLM named Nobody; it has Atlas, .*Norma"):
-        World.of_pool(WorldConfig(), renamed)
+        World(WorldConfig(), renamed.simulated_names)
     with pytest.raises(ConfigError, match="no LLM named Nobody"):
         load_task_config(["recipe=quickstart_tiers", "pool.llms.0.name=Nobody"])
 
@@ -141,7 +141,7 @@ def test_names_that_no_simulated_llm_has_are_refused_before_anything_starts(
 def test_a_member_with_a_url_of_its_own_is_none_of_the_worlds(pool: PoolConfig) -> None:
     search = replace(pool.llms[0], name="Search", model="bm25", base_url="http://127.0.0.1:9/v1")
     mixed = replace(pool, llms=[*pool.llms, search])
-    assert list(World.of_pool(WorldConfig(), mixed).llms) == [llm.name for llm in pool.llms]
+    assert list(World(WorldConfig(), mixed.simulated_names).llms) == [llm.name for llm in pool.llms]
 
 
 def test_the_recipe_has_its_pool_and_leaves_the_quickstarts_files_alone() -> None:
@@ -168,7 +168,7 @@ def test_the_cold_start_names_all_llms_in_single_tokens(
     longest = max(tiers.knowledge.questions("test"), key=lambda q: len(q.text)).text
     prompt = fill(build_prompt_template("compact", pool), longest)
     assert len(tokenizer.encode(prompt)) < 240, "data.max_start_length of the recipe is 256"
-    traces = TraceDataset(str(tmp_path), Setting(pool=pool).to_mapping(), 0, 0, 0.04, 0.0)
+    traces = TraceDataset(str(tmp_path), Setting(pool), ColdStartConfig(copy_steps=0))
     texts = [tokenizer.decode(e["input_ids"]) for e in traces.sample_batch(0, 32)]
     called = re.findall(r"for \w+ (\w+)</think>", " ".join(map(str, texts)))
     assert set(called) == set(tiers.llms)

@@ -7,7 +7,6 @@ import pytest
 from router_r1.evaluation.baselines.retrieval import substitute
 from router_r1.pool.hosted.retrieval import passages_reply
 from router_r1.pool.tools.bm25 import BM25, NOTHING_FOUND
-from router_r1.world.corpus import world_corpus
 from router_r1.world.simulated_llm import World
 
 
@@ -40,8 +39,8 @@ def test_a_reply_holds_the_passages_and_bills_their_words() -> None:
 
 
 def test_the_worlds_corpus_has_gaps_and_errors(world: World) -> None:
-    corpus = world_corpus(world.knowledge)
-    assert corpus == world_corpus(World(world.config).knowledge)
+    corpus = world.knowledge.documents()
+    assert corpus == World(world.config).knowledge.documents()
     facts = world.knowledge.facts
     right = {f"The {relation} of {s} is {answer}." for (relation, s), answer in facts.items()}
     told_right = sum(document in right for document in corpus)

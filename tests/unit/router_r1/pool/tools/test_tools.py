@@ -23,6 +23,7 @@ from router_r1.pool.tools.bm25 import NOTHING_FOUND
 from router_r1.reward.format import call_is_valid
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.world.config import ColdStartConfig
 from tests.pool_stub import StubEndpoint, in_turn, ok, pool_at, stub
 from verl.config.paths import make_paths_absolute
 from verl.config.validation import ConfigError
@@ -316,8 +317,8 @@ def test_a_corpus_of_a_run_is_where_the_command_was_given(alone: PoolConfig) -> 
 
 def test_a_cold_start_calls_tools_as_often_as_llms(policy_folder: Path) -> None:
     pool = load_pool("tools")
-    setting = Setting(pool=pool).to_mapping()
-    dataset = TraceDataset(str(policy_folder), setting, 0, 0, no_reply_share=0.0, lean=0.0)
+    config = ColdStartConfig(copy_steps=0, no_reply_share=0.0)
+    dataset = TraceDataset(str(policy_folder), Setting(pool), config)
     counts = dict.fromkeys((llm.name for llm in pool.offered), 0)
     for example in dataset.sample_batch(1, 60):
         text = dataset._tokenizer.decode(example["input_ids"]).replace(" ", "")

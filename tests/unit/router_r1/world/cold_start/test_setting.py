@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import random
 import re
 from collections import Counter
@@ -33,7 +34,8 @@ def texts(setting: Setting, folder: Path, lean: float = 0.0) -> list[str]:
     """Whole traces, decoded."""
     tokenizer = world_tokenizer(setting)
     tokenizer.save_pretrained(folder)
-    traces = TraceDataset(str(folder), setting.to_mapping(), 0, 0, 0.0, lean)
+    config = ColdStartConfig(copy_steps=0, no_reply_share=0.0, lean=lean)
+    traces = TraceDataset(str(folder), setting, config)
     examples = [e for step in range(30) for e in traces.sample_batch(step, 32)]
     return [str(tokenizer.decode(example["input_ids"])) for example in examples]
 
@@ -41,7 +43,7 @@ def texts(setting: Setting, folder: Path, lean: float = 0.0) -> list[str]:
 def test_a_setting_survives_the_way_to_the_process_that_teaches() -> None:
     offer = OfferConfig(size=2, names=NAMES, held_out=["Orion"])
     setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
-    assert Setting.from_mapping(setting.to_mapping()) == setting
+    assert pickle.loads(pickle.dumps(setting)) == setting
 
 
 @pytest.mark.parametrize("lean", [0.0, 1.0])
@@ -106,9 +108,8 @@ def test_words_are_looked_up_and_never_called(tmp_path: Path) -> None:
     tokenizer = world_tokenizer(setting, words)
     tokenizer.save_pretrained(tmp_path)
     assert all(len(tokenizer.encode(f" {word}", add_special_tokens=False)) == 1 for word in words)
-    traces = TraceDataset(
-        str(tmp_path), setting.to_mapping(), 0, 1, 0.0, 0.0, lookup_share=0.25, words=words
-    )
+    config = ColdStartConfig(copy_steps=1, no_reply_share=0.0, lookup_share=0.25, words=words)
+    traces = TraceDataset(str(tmp_path), setting, config)
     asked = Counter()
     for step in range(20):
         lookups, others = (batch := traces.sample_batch(step, 8))[:2], batch[2:]
@@ -166,5 +167,6 @@ def test_scenes_are_drawn_by_their_random_numbers_alone() -> None:
     setting = Setting(pool=load_pool("embedded_profiles"), state_cost_coe=True, offer=offer)
     one, two = (setting.draw(random.Random(5)) for _ in range(2))
     assert one == two
-    assert one.prompt("Who?").endswith(one.short_prompt("Who?"))
+    (message,) = one.messages("Who?")
+    assert message["content"].endswith(one.short_prompt("Who?"))
     assert "LLMs:" not in one.short_prompt("Who?")

@@ -15,6 +15,7 @@ from router_r1.tags import Tags
 from router_r1.world.cold_start.policy import world_tokenizer
 from router_r1.world.cold_start.setting import Setting
 from router_r1.world.cold_start.traces import TraceDataset
+from router_r1.world.config import ColdStartConfig
 from router_r1.world.knowledge import DOMAINS
 from router_r1.world.simulated_llm import World
 
@@ -22,7 +23,7 @@ from router_r1.world.simulated_llm import World
 @pytest.fixture(scope="module")
 def traces(policy_folder: Path, embedded_pool: PoolConfig) -> TraceDataset:
     setting = Setting(pool=embedded_pool)
-    return TraceDataset(str(policy_folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
+    return TraceDataset(str(policy_folder), setting, ColdStartConfig(copy_steps=10))
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def route_traces(
     folder = tmp_path_factory.mktemp("route")
     setting = Setting(pool=embedded_pool, route_tag="route")
     world_tokenizer(setting).save_pretrained(folder)
-    return TraceDataset(str(folder), setting.to_mapping(), 0, 10, 0.04, 0.0)
+    return TraceDataset(str(folder), setting, ColdStartConfig(copy_steps=10))
 
 
 def decode(traces: TraceDataset, example: dict[str, list[int]], mask: int) -> str:
