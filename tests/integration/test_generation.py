@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from router_r1.llm_agent import LLMGenerationManager, parse_action
 from router_r1.llm_agent.generation import GenerationLimits
+from router_r1.llm_agent.observation import render_observation
 from router_r1.llm_agent.prompt import build_prompt_template, fill
 from router_r1.llm_agent.question_limit import QuestionLimit
 from router_r1.llm_agent.trajectory import RoutedTrajectory
@@ -137,10 +138,11 @@ def test_replies_reach_the_policy_word_by_word(
         replies = [call for call in trajectory.record.calls if call.ok]
         for call in replies:
             seen += 1
-            # A query may hold tags of reasoning, which the world's LLM repeats.
+            # A query may hold tags, of reasoning too, which the world's LLM repeats.
             said = split_reasoning(world.reply(call.result.llm, call.query).text).text
             assert call.result.text == said
-            assert any(f"<information>{said}</information>" in o for o in observations)
+            block = render_observation(said)
+            assert any(block in o for o in observations)
     assert seen >= len(requests)
 
 
