@@ -105,8 +105,10 @@ async def _try(pool: PoolConfig, llm: LLMConfig, question: str) -> _Trial:
     first = result = await _ask(pool, llm, question)
     options = llm.request
     for _ in range(_MOST_CHANGES):
+        if result.outcome not in _ABOUT_THE_REQUEST:
+            break
         wanted = advise(result.detail, options)
-        if result.outcome not in _ABOUT_THE_REQUEST or wanted is None:
+        if wanted is None:
             break
         options = wanted
         result = await _ask(pool, replace(llm, request=options), question)
