@@ -219,6 +219,7 @@ class Endpoint:
             retry=retry,
             retry_after_s=pause_s if retry else 0.0,
             detail=self._harmless(f"{status}: {words}" if words else f"status {status}"),
+            error=None,  # what it holds may quote a key
         )
 
     def _without_secrets(self, text: str) -> str:

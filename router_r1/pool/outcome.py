@@ -75,7 +75,7 @@ class Attempt:
         retry_after_s: what the endpoint asked for.
         detail: of a failed one, the endpoint's words.
         advice: of a failed one, what mends it, where its reply tells.
-        error: what a body holds instead of a completion.
+        error: what a body holds instead of a completion; the endpoint turns it into ``detail``.
     """
 
     outcome: Outcome
