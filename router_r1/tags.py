@@ -46,7 +46,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Tags:
-    """The four tags; ``route``, one of :data:`ROUTE_TAGS`, names the one that asks an LLM."""
+    """The four tags; ``route`` names the one that asks an LLM: one of :data:`ROUTE_TAGS`, else a
+    :class:`ConfigError` is raised."""
 
     route: str = "search"
 

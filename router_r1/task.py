@@ -22,7 +22,8 @@ from verl.utils.rows import Messages, Row
 
 
 class RoutingTask(Task):
-    """Trains a router over a pool; to be made, it needs the reward's function to be there."""
+    """Trains a router over a pool; raises a :class:`ConfigError` if the reward's function
+    is not there."""
 
     config_class = RouterConfig
     record_class = RoutedTrajectory

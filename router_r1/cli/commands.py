@@ -25,9 +25,9 @@ class ModuleCommand(Command):
 
 @dataclass(frozen=True)
 class ScriptCommand(Command):
-    """Runs a script of the repository, which first installs what is missing: file and first
-    arguments. ``overrides`` are the configuration keys used most; they and the options come with
-    what each does."""
+    """Runs a script of the repository, which first installs what is missing: ``script`` is its file
+    and first arguments, ``overrides`` are the configuration keys used most; they and the options
+    come with what each does."""
 
     script: tuple[str, ...]
     overrides: tuple[tuple[str, str], ...]

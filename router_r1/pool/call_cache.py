@@ -22,7 +22,7 @@ class _SharedCall:
 
 
 class CallCache:
-    """The calls of one client.
+    """The calls of one client; raises :class:`UserError` if the recording cannot be opened.
 
     Args:
         shares: equal calls under way at once are sent once, whatever the recording.

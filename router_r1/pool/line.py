@@ -36,8 +36,8 @@ _FAILURES = (Outcome.SERVER_ERROR, Outcome.CONNECTION_ERROR, Outcome.TIMEOUT)
 
 @dataclass
 class TimeLeft:
-    """Seconds that a call may still spend in pauses that limits and endpoint ask for, and on
-    requests and the time between them."""
+    """Seconds that a call may still spend: waiting, in pauses that limits and endpoint ask for, of
+    which the wait for a place is already taken; and sending, on requests and the time between."""
 
     waiting_s: float
     sending_s: float
