@@ -100,12 +100,16 @@ def _show_all(router: Router, asked: Sequence[tuple[str, RolloutRequest]], resul
 async def _write_all(
     router: Router, asked: Sequence[tuple[str, RolloutRequest]], results: TextIO
 ) -> None:
-    """Answers many at once and writes them in order, each as soon as those before it are out."""
+    """Answers many at once and writes them in order, each as soon as those before it are out.
+
+    A place is free once its answer is written: where nobody reads any more, little was asked for
+    nothing.
+    """
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def answer(question: str, request: RolloutRequest) -> str:
-        async with places:
-            record = answer_record(question, await router.answer(request))
+        await places.acquire()
+        record = answer_record(question, await router.answer(request))
         return json.dumps(record, ensure_ascii=False) + "\n"
 
     try:
@@ -113,6 +117,7 @@ async def _write_all(
             for task in [group.create_task(answer(*each)) for each in asked]:
                 results.write(await task)
                 results.flush()
+                places.release()
     except ExceptionGroup as group_error:  # the engine failed, or nobody reads
         raise group_error.exceptions[0] from group_error
 

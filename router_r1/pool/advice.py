@@ -7,7 +7,12 @@ from dataclasses import replace
 
 import yaml
 
-from router_r1.pool.request_options import SAMPLING_FIELDS, STREAM_OPTIONS, RequestOptions
+from router_r1.pool.request_options import (
+    KEYS_ELSEWHERE,
+    SAMPLING_FIELDS,
+    STREAM_OPTIONS,
+    RequestOptions,
+)
 from verl.config.validation import changed_fields
 
 _TOO_LONG = re.compile(
@@ -45,7 +50,8 @@ def advise(words: str, options: RequestOptions) -> RequestOptions | None:
         name, value = wanted.group(1), wanted.group(2).lower() == "true"
         if name == "stream":
             return None if options.stream == value else replace(options, stream=value)
-        if name not in SAMPLING_FIELDS and options.extra_body.get(name) is not value:
+        free = name not in KEYS_ELSEWHERE and name not in SAMPLING_FIELDS
+        if free and options.extra_body.get(name) is not value:
             return replace(options, extra_body={**options.extra_body, name: value})
     if not options.stream and _WANTS_STREAM.search(words):
         return replace(options, stream=True)

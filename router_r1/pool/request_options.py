@@ -20,7 +20,7 @@ from verl.errors import UserError
 
 SAMPLING_FIELDS = ("temperature", "top_p", "seed", "max_tokens")
 STREAM_OPTIONS = "stream_options"
-_KEYS_ELSEWHERE = {
+KEYS_ELSEWHERE = {
     "model": "model",
     "messages": "instruction",
     "temperature": "temperature",
@@ -65,9 +65,9 @@ class RequestOptions:
 
     def __post_init__(self) -> None:
         for name in self.extra_body:
-            if name in _KEYS_ELSEWHERE:
+            if name in KEYS_ELSEWHERE:
                 raise ConfigError(
-                    f"request.extra_body cannot set {name!r}; use {_KEYS_ELSEWHERE[name]}"
+                    f"request.extra_body cannot set {name!r}; use {KEYS_ELSEWHERE[name]}"
                 )
         try:
             json.dumps(self.extra_body, allow_nan=False)

@@ -28,6 +28,7 @@ from tests.pool_stub import (
     Behaviour,
     StubEndpoint,
     completion,
+    error,
     in_turn,
     ok,
     pool_at,
@@ -181,6 +182,16 @@ def test_check_finds_fields_that_are_named_one_at_a_time(
     assert len(endpoint.sent) == 5
     assert "omit: [temperature, top_p, seed]" in output
     assert "rename: {max_tokens: max_completion_tokens}" in output
+
+
+def test_check_takes_no_advice_from_a_failure_that_is_not_the_requests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, _, _ = checked(lambda _: error(500, "enable_thinking must be set to false"), tmp_path)
+    output = capsys.readouterr().out
+    assert code == 1
+    assert "500" in output
+    assert "change its entry" not in output
 
 
 def test_check_gives_up_where_the_words_name_nothing(

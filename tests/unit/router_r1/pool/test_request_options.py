@@ -145,6 +145,7 @@ PLAIN = RequestOptions()
             PLAIN,
             None,
         ),
+        ("400: 'n' must be set to false", PLAIN, None),
         ("404: The model does not exist", PLAIN, None),
         ("401: bad key", PLAIN, None),
     ],
