@@ -182,7 +182,7 @@ class Gatherer:
         """The groups that differ in the filter's metric, in one; none if none does."""
         if not self._filter.enable:
             return [scored]
-        metrics = {"score": scored.reward.scores} | scored.reward.metrics
+        metrics = scored.reward.metrics | {"score": scored.reward.scores}
         name, groups = self._filter.metric, scored.groups
         if name not in metrics:
             raise ConfigError(
