@@ -160,11 +160,12 @@ class RolloutReplicas(EngineCalls):
         references = [replica.actor.ready.remote() for replica in replicas]
         try:
             for index in in_order_of_arrival(references, self._start_timeout_s):
-                ray.get(references[index])
-        except RayError as error:
-            self.shutdown()
-            failed = f"{replicas[index].name} did not start: {reason_of(error)}"
-            raise RolloutEngineError(failed) from error
+                try:
+                    ray.get(references[index])
+                except RayError as error:
+                    self.shutdown()
+                    failed = f"{replicas[index].name} did not start: {reason_of(error)}"
+                    raise RolloutEngineError(failed) from error
         except NotArrivedError as late:
             for index in late.pending:  # they could not answer a call to shut down
                 replicas[index].close()
