@@ -70,7 +70,7 @@ class TrainedWorker(Worker):
 
     @register(Dispatch.ONE_TO_ALL)
     def load_state(self, state: str) -> None:
-        """See :meth:`TrainingState.load`."""
+        """See :meth:`~verl.workers.fsdp.training_state.TrainingState.load`."""
         self._engine.state.load(Path(state))
 
     @cached_property

@@ -48,8 +48,9 @@ class EngineCalls:
         return {memory for memories in self._all("start_weight_update") for memory in memories}
 
     def load_weights(self, bucket: dict[str, Any]) -> None:
-        """Every engine loads one bucket, a :class:`FilledBucket`'s plain values; it may be
-        overwritten afterwards."""
+        """Every engine loads one bucket, the plain values of a
+        :class:`~verl.workers.weight_transfer.buckets.FilledBucket`; it may be overwritten
+        afterwards."""
         self._all("load_weights", bucket)
 
     def finish_weight_update(self) -> None:
