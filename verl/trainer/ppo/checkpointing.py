@@ -158,7 +158,8 @@ class CheckpointSaver:
                     raise self._failure(str(error)) from error
 
     def _raise_for(self, errors: list[list[str | None]]) -> None:
-        for error in filter(None, chain.from_iterable(errors)):
+        error = next(filter(None, chain.from_iterable(errors)), None)
+        if error is not None:
             self._given_up.set()
             self._committing = None
             raise self._failure(error)
