@@ -53,7 +53,8 @@ class DataProto:
         non_tensors: Mapping[str, Any] | None = None,
         meta_info: Mapping[str, Any] | None = None,
     ) -> DataProto:
-        """Builds a batch; lists in ``non_tensors`` become object arrays."""
+        """Builds a batch; lists in ``non_tensors`` become object arrays. A ValueError if first
+        dimensions differ."""
         batch = None
         if tensors:
             sizes = {name: tensor.shape[0] for name, tensor in tensors.items()}

@@ -122,7 +122,8 @@ def output_of(*command: str) -> str | None:
 
 def read_gpus(output: str, visible: str | None) -> tuple[Gpu, ...]:
     """GPUs of ``nvidia-smi``'s lines (comma-separated, no header, no units, the columns of this
-    module's query) that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; None where it is not set."""
+    module's query) that ``CUDA_VISIBLE_DEVICES`` leaves, in its order; ``visible`` is its value,
+    None where it is not set."""
     cards: dict[tuple[str, str], Gpu] = {}
     for line in output.splitlines():
         match [field.strip() for field in line.split(",")]:

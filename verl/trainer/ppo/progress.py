@@ -124,7 +124,7 @@ class Progress:
     def close(self) -> None:
         """The workers are gone: what the step under way has used up stays used up, and no save
         goes on; see :meth:`CheckpointSaver.close`."""
-        self._task_state.state_dict()
+        self._task_state.state_dict()  # writes its file
         self.saver.close()
 
     def save_what_is_left(self, error: Exception) -> None:

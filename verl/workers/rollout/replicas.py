@@ -33,8 +33,9 @@ _MAX_CALLS_IN_FLIGHT = 4096
 
 
 class EngineCalls:
-    """Weights and memory of engines; ``sleeps``: they share their GPUs with the trainer. Each
-    method raises :class:`RolloutEngineError` if one fails."""
+    """Weights and memory of engines, which take weights in ``weight_format``; ``sleeps``: they
+    share their GPUs with the trainer. Each method raises :class:`RolloutEngineError` if one
+    fails."""
 
     def __init__(
         self, replicas: Sequence[Replica], weight_format: WeightFormat, sleeps: bool
