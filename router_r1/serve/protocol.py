@@ -217,7 +217,7 @@ class Completion:
         return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
 
     def told(self, reasoning: str, event: Event | None) -> dict[str, Any]:
-        """The chunk of what a :class:`StreamObserver` tells."""
+        """The chunk of what a :class:`~router_r1.serve.stream.StreamObserver` tells."""
         chunk = self.chunk(reasoning_content=reasoning) if reasoning else self.chunk()
         return chunk if event is None else chunk | {"router": event}
 

@@ -72,6 +72,8 @@ def run_sft(config: SFTConfig) -> GateReport | None:
                     f"after {trainer.steps} steps the model does not pass its gate: "
                     f"{report}; train longer (more steps) or with another seed"
                 )
+            # Here, since an error of the driver's is told in a line.
+            Path(trainer.output_dir).parent.mkdir(parents=True, exist_ok=True)
             group["sft"].save_checkpoint(trainer.output_dir)
             logger.info("the model is in %s", trainer.output_dir)
             return report

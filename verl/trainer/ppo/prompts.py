@@ -139,7 +139,7 @@ class NextPrompts:
         return SampledPrompts(requests, self._source.rollout(requests, self._requests.options))
 
     def metrics(self) -> dict[str, float]:
-        """About the prompts given since the last call."""
+        """About the prompts given since the last call; nothing where the step waits for them."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -151,4 +151,4 @@ class NextPrompts:
         self._requests.rows.load_state_dict(state)
 
     def close(self) -> None:
-        """Ends what is under way."""
+        """Ends what is under way; between two steps nothing is."""
