@@ -14,7 +14,7 @@ _RULES: tuple[tuple[tuple[str, ...], str, float], ...] = (
     (("llama", "49b"), "nvidia/llama-3.3-nemotron-super-49b-v1", 0),
     (("llama", "8b", "chatqa"), "nvidia/llama3-chatqa-1.5-8b", 0),
     (("llama", "8b"), "meta/llama-3.1-8b-instruct", 0),
-    (("llama",), "", 0),
+    (("llama",), "", 0),  # of another size: none of those below
     (("mistral",), "mistralai/mistral-7b-instruct-v0.3", 0),
     (("mixtral",), "mistralai/mixtral-8x22b-instruct-v0.1", 0),
     (("granite",), "ibm/granite-3.0-8b-instruct", 0),

@@ -132,7 +132,7 @@ def read_key(value: str | None, place: str) -> str | None:
     """The key without space around it, None if there is none; raises :class:`PoolKeyError`, naming
     ``place``, if it holds a character that a header cannot, or a space."""
     advice = "; set it anew, without line breaks and not from a shortened display"
-    return _stripped(value or "", f"the key in {place}", "!", advice) or None
+    return _stripped(value or "", f"the key in {place}", lowest="!", advice=advice) or None
 
 
 def _stripped(value: str, place: str, lowest: str = " ", advice: str = "") -> str:

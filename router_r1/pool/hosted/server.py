@@ -34,7 +34,7 @@ class SimulatedReply:
     latency_s: float
 
 
-# What the LLM of a name says to a query; a pure function.
+# What the LLM of a name says to a query; a pure function, which raises KeyError for an unknown name.
 Reply = Callable[[str, str], SimulatedReply]
 
 
