@@ -34,7 +34,7 @@ class SimulatedReply:
     latency_s: float
 
 
-# What the LLM of a name says to a query; a pure function, which raises KeyError for an unknown name.
+# What the LLM of a name says to a query, a pure function; KeyError for a name that there is not.
 Reply = Callable[[str, str], SimulatedReply]
 
 
