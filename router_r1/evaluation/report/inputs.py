@@ -22,15 +22,13 @@ from router_r1.evaluation.comparison import (
     read_json_object,
 )
 from router_r1.evaluation.frames import RoutedRecord
+from router_r1.evaluation.viewer.reward_rule import stated_by_run
 from router_r1.llm_agent.trajectory import RoutedTrajectory
 from verl.trainer.evaluation.records import RecordError, read_parquet
 from verl.trainer.evaluation.score import RESULTS, scored_file
 from verl.trainer.ppo.rollout_log import read_trajectories
 from verl.trainer.run_folder import VALIDATION_FOLDER, trajectories_files
 from verl.utils.tracking import METRICS_FILE
-
-# What ``results.json`` says of the reward's settings, and their keys in a run's config.
-_REWARD_FACTS = {"cost_unit": "cost_unit", "latency_coe": "latency_coe", "reward_form": "form"}
 
 
 @dataclass(frozen=True)
@@ -112,15 +110,8 @@ def _run_facts(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        pool, reward = config["pool"]["name"], config.get("reward", {})
-        return {
-            "pool": pool,
-            "reward_metric": reward.get("function") or config["reward_metric"],
-            "cost_coe": config["cost_coe"],
-            **{name: reward[key] for name, key in _REWARD_FACTS.items() if key in reward},
-        }
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+        return stated_by_run(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise EvaluationFileError(f"{path} is no config of a router's run: {error!r}") from error
 
 

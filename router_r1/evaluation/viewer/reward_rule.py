@@ -29,6 +29,8 @@ _FAULTS = {
     "replies as searches)",
     -3.0: "a search does not name an LLM of the pool and one clear question",
 }
+# What ``results.json`` says of the reward's settings, and their keys in a run's config.
+_REWARD_FACTS = {"cost_unit": "cost_unit", "latency_coe": "latency_coe", "reward_form": "form"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,18 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
         return RewardRule(metric, None, inferred=True)
     mean = min(1.0, max(0.0, sum(estimates) / len(estimates)))
     return RewardRule(metric, round(mean, 4), inferred=True)
+
+
+def stated_by_run(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a run's config, what ``results.json`` says of an evaluation; a KeyError, TypeError or
+    AttributeError if it is no config of a router's run."""
+    pool, reward = config["pool"]["name"], config.get("reward", {})
+    return {
+        "pool": pool,
+        "reward_metric": reward.get("function") or config["reward_metric"],
+        "cost_coe": config["cost_coe"],
+        **{name: reward[key] for name, key in _REWARD_FACTS.items() if key in reward},
+    }
 
 
 def stated_scales(results: Mapping[str, Any]) -> RewardScales:

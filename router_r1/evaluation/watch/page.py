@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from router_r1.evaluation.charts import learning_curves, llms_of
 from router_r1.evaluation.tables import Card, Line, Table, or_dash
-from router_r1.evaluation.viewer.reward_rule import known_pool, reward_rule
+from router_r1.evaluation.viewer.reward_rule import known_pool, reward_rule, stated_by_run
 from router_r1.evaluation.viewer.trajectories import detail_of, index_of
 from router_r1.evaluation.watch.run_state import Phase, RunState
 from router_r1.pool.dollars import show_dollars
@@ -76,7 +76,11 @@ def _samples(state: RunState) -> dict[str, Any] | None:
     if not records:
         return None
     steps = [step for step, samples in state.samples.items() for _ in samples]
-    rule = reward_rule(records, state.config)
+    try:
+        stated = stated_by_run(state.config)
+    except (AttributeError, KeyError, TypeError):  # it is not there yet, or of something else
+        stated = {}
+    rule = reward_rule(records, stated)
     pool = known_pool(state.group("pool").get("name"))
     details = [detail_of(record, rule, pool) for record in records]
     return {"index": index_of(records, rule, steps), "details": details}

@@ -114,7 +114,8 @@ def test_a_folder_that_is_neither_run_nor_evaluation_is_named(tmp_path: Path) ->
         write_report(tmp_path)
 
 
-def test_a_config_of_another_kind_is_named(run: Path) -> None:
-    (run / "config.yaml").write_text("pool: 3\n", encoding="utf-8")
+@pytest.mark.parametrize("config", ["pool: 3\n", f"{CONFIG}reward: 3\n"])
+def test_a_config_of_another_kind_is_named(run: Path, config: str) -> None:
+    (run / "config.yaml").write_text(config, encoding="utf-8")
     with pytest.raises(EvaluationFileError, match=r"config\.yaml"):
         read_inputs(run)

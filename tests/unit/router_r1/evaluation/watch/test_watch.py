@@ -126,6 +126,19 @@ def test_samples_come_newest_step_first_with_their_rewards_rule(
     assert describe(training(row(1)))["samples"] is None
 
 
+def test_a_runs_config_says_how_its_rewards_came_about(records: list[EvaluationRecord]) -> None:
+    """Also what stands under ``reward``; without a config the scores tell what they can."""
+    reward = {"form": "multiplicative", "cost_unit": "dollars", "latency_coe": 0.2}
+    samples = replace(training(row(1)), samples={1: records})
+    told = describe(replace(samples, config=CONFIG | {"reward": reward}))["samples"]["index"]
+    assert {name: told[name] for name in reward} == reward
+    own = describe(replace(samples, config=CONFIG | {"reward": {"function": "mine:Judge"}}))
+    assert own["samples"]["index"]["metric"] == "mine:Judge"
+    for config in ({}, {"pool": 3}, CONFIG | {"reward": 3}):
+        unknown = describe(replace(samples, config=config))["samples"]["index"]
+        assert (unknown["metric"], unknown["inferred"]) == ("em", True)
+
+
 def test_names_from_the_folder_are_text() -> None:
     hostile = row(1, **{f"reward/calls/{HOSTILE}": 1.0})
     shown = describe(replace(training(hostile), faults=[HOSTILE]))["overview"]
