@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +23,7 @@ from data_process.preparation import PREPARATIONS
 from data_process.prompt_pool import PROMPT_TEMPLATE_LLAMA
 from router_r1.data_row import check_routing_row
 from router_r1.llm_agent.question import as_question
+from tests.command_lines import DATA_SCRIPTS, ROOT
 from tests.conftest import REFERENCE
 from verl.utils.dataset import DataError, PromptDataset
 
@@ -336,6 +338,16 @@ def test_real_questions(tmp_path: Path) -> None:
     frame = pd.read_parquet(out / "test_nq_qwen.parquet")
     assert len(frame) == 500
     assert all(row["question"].endswith("?") for row in frame.extra_info)
+
+
+@pytest.mark.parametrize(("file", "kind"), DATA_SCRIPTS.items())
+def test_a_script_makes_its_own_kind_of_file(
+    file: str, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [file, "--help"])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(ROOT / file), run_name="__main__")
+    assert PREPARATIONS[kind].about in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_preparation_names_files_by_source_and_model() -> None:
