@@ -1,6 +1,7 @@
 """Exact match and token F1 of an answer, best over the gold answers.
 
-Guarantees: an answer whose normal form is empty is never right; where EM is 1, so is F1.
+Guarantees: an answer whose normal form is empty is never right; where EM is 1, so is F1. Normal
+forms are those of :func:`~router_r1.reward.normalization.normalize_answer`.
 """
 
 from __future__ import annotations
