@@ -1,7 +1,6 @@
 """A baseline's answer to a question: the calls behind it, and the scored record made of it.
 
-Guarantees: an answer's cost is the sum of its calls; its question waits for the slowest call of
-each turn, whose calls are made at once.
+Guarantees: an answer's cost is the sum of its calls.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from router_r1.evaluation.benchmark import Question
+from router_r1.evaluation.benchmark import Question, seconds_waited
 from router_r1.llm_agent.trajectory import QuestionRecord
 from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import exact_match, f1_score
@@ -74,9 +73,6 @@ def to_record(
     """In the columns of a router's evaluation; a question whose calls all failed has failed."""
     golden, results = question.golden_answers, [call.result for call in answer.calls]
     answered = sum(result.text is not None for result in results)
-    slowest: dict[int, float] = {}  # seconds by turn
-    for call in answer.calls:
-        slowest[call.turn] = max(call.result.latency_s, slowest.get(call.turn, 0.0))
     return EvaluationRecord(
         uid=question.uid,
         sample_index=0,
@@ -92,8 +88,8 @@ def to_record(
             "dollars": sum(result.dollars for result in results),
             "route_cnt": float(answered),
             "failed_calls": float(len(results) - answered),
-            "num_turns": float(len(slowest)),
-            "latency_s": sum(slowest.values()),
+            "num_turns": float(len({call.turn for call in answer.calls})),
+            "latency_s": seconds_waited((c.turn, c.result.latency_s) for c in answer.calls),
             **Counter(f"calls/{result.llm}" for result in results),
         },
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,6 +145,15 @@ def kind_of(name: str) -> str:
     return "prompt" if name.lower() in ("prompt", "prompt-only", "untrained") else "router"
 
 
+def seconds_waited(calls: Iterable[tuple[int, float]]) -> float:
+    """For the slowest call of each turn, whose calls are made at once; from the turn and the
+    seconds of each."""
+    slowest: dict[int, float] = {}
+    for turn, seconds in calls:
+        slowest[turn] = max(seconds, slowest.get(turn, 0.0))
+    return sum(slowest.values())
+
+
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
@@ -181,13 +190,14 @@ def read_saved(
 
 @dataclass(frozen=True)
 class _Waited(QuestionRecord):
-    """Seconds that a question waited for its calls, of which a router makes one a turn."""
+    """Seconds that a question waited for its calls, see :func:`seconds_waited`."""
 
     seconds: float | None
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> _Waited:
         try:
-            return cls(sum(call["latency_s"] for call in content["calls"]))
+            calls = [(call["turn"], call["latency_s"]) for call in content["calls"]]
         except (KeyError, TypeError):
             return cls(None)
+        return cls(seconds_waited(calls))

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -171,11 +171,29 @@ def test_questions_of_a_file_are_those_of_the_world(
     assert read_questions([str(paths["test"])]) == world_questions(world.knowledge, "test")
 
 
-def test_a_saved_router_waited_for_its_calls_one_after_another(
-    world: World, tmp_path: Path
+@dataclass(frozen=True)
+class Told(QuestionRecord):
+    """What another agent tells of its calls."""
+
+    calls: list[dict[str, float]]
+
+
+ROUTE = routed(["<search>", "<search>", "<answer>"], [call(latency_s=0.5), call(latency_s=2)])
+AT_ONCE = [{"turn": turn, "latency_s": seconds} for turn, seconds in ((0, 1.0), (0, 3.0), (1, 2.0))]
+
+
+@pytest.mark.parametrize(
+    ("told", "waited"),
+    [
+        (ROUTE, {"latency_s": 2.5}),
+        (Told(AT_ONCE), {"latency_s": 5.0}),
+        (Told([{"latency_s": 1.0}]), {}),
+    ],
+)
+def test_a_saved_router_waited_for_the_slowest_call_of_each_turn(
+    world: World, tmp_path: Path, told: QuestionRecord, waited: dict[str, float]
 ) -> None:
     asked = world_questions(world.knowledge, "test")[0]
-    route = routed(["<search>", "<search>", "<answer>"], [call(latency_s=0.5), call(latency_s=2)])
     saved = EvaluationRecord(
         asked.uid,
         0,
@@ -183,12 +201,12 @@ def test_a_saved_router_waited_for_its_calls_one_after_another(
         asked.prompt.text,
         asked.golden_answers,
         "answered",
-        route,
+        told,
         {"em": 1.0},
     )
     write_parquet(tmp_path / "questions.parquet", [saved])
     (read,) = read_saved(tmp_path, [asked])
-    assert read.scores == {"em": 1.0, "latency_s": 2.5}
+    assert read.scores == {"em": 1.0, **waited}
 
 
 def test_a_question_is_found_in_the_prompt(tmp_path: Path) -> None:
