@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 from router_r1.evaluation.charts import pareto_front, place_of
 from router_r1.evaluation.comparison import KINDS, Comparison, Means, SweepPoint
 from router_r1.evaluation.frontier import CPT_SHARES, Point, trade_offs
 from router_r1.evaluation.tables import DASH, MINUS, TIMES, Cell, Line, Table, or_dash
 
-# Of a column: its title, an explanation, and what it shows of a router, None where it has none.
-_Column = tuple[str, str, Callable[[Means], Cell | None]]
+
+class _Column(NamedTuple):
+    """A figure of a router; a table in which no router has it leaves it out."""
+
+    title: str
+    explanation: str
+    show: Callable[[Means], Cell | None]
 
 
 def _figure(form: str, value: float | None, small: str = "") -> Cell | None:
@@ -32,13 +38,15 @@ def _seconds(means: Means) -> Cell | None:
 def _columns(quality: str) -> list[_Column]:
     gap = f"OracleGap: 1 {MINUS} {quality} / that of the oracle of one LLM"
     return [
-        (quality, "with the 95% interval of what was measured", _quality),
-        ("F1", "token overlap", lambda m: _figure("{:.3f}", m.f1)),
-        ("cost", f"completion tokens {TIMES} $ per 1M", lambda m: _figure("{:.2f}", m.cost)),
-        ("$ / 1000", "dollars for 1000 questions", lambda m: Cell(f"{m.dollars * 1000:.4f}")),
-        ("calls", "answered calls per question", lambda m: Cell(f"{m.calls:.2f}")),
-        ("seconds", "that a question waits for its calls", _seconds),
-        ("gap", gap, lambda m: _figure("{:.1%}", m.oracle_gap)),
+        _Column(quality, "with the 95% interval of what was measured", _quality),
+        _Column("F1", "token overlap", lambda m: _figure("{:.3f}", m.f1)),
+        _Column("cost", f"completion tokens {TIMES} $ per 1M", lambda m: _figure("{:.2f}", m.cost)),
+        _Column(
+            "$ / 1000", "dollars for 1000 questions", lambda m: Cell(f"{m.dollars * 1000:.4f}")
+        ),
+        _Column("calls", "answered calls per question", lambda m: Cell(f"{m.calls:.2f}")),
+        _Column("seconds", "that a question waits for its calls", _seconds),
+        _Column("gap", gap, lambda m: _figure("{:.1%}", m.oracle_gap)),
     ]
 
 
@@ -68,9 +76,8 @@ def _means_table(
     rows: Sequence[tuple[str, str, Means]],
     best: Sequence[tuple[float, float]] = (),
 ) -> Table:
-    """``best`` are places of the Pareto front; a column that no router has a figure for is left
-    out."""
-    shown = [column for column in columns if any(column[2](means) for _, _, means in rows)]
+    """``best`` are places of the Pareto front."""
+    shown = [column for column in columns if any(column.show(means) for _, _, means in rows)]
     lines = []
     for name, kind, means in rows:
         cells: list[str | Cell] = [kind, *(show(means) or DASH for _, _, show in shown)]
@@ -81,7 +88,7 @@ def _means_table(
     notes = {
         "cost": f" Cost: completion tokens {TIMES} $ per 1M.",
         "seconds": " Seconds: waited for calls, and the 95th percentile.",
-        "gap": f" Gap: 1 {MINUS} {columns[0][0]} / that of the oracle of one LLM.",
+        "gap": f" Gap: 1 {MINUS} {columns[0].title} / that of the oracle of one LLM.",
     }
     note = "Small: 95% interval of what was measured."
     note += "".join(text for title, text in notes.items() if title in titles)

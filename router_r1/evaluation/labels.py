@@ -31,7 +31,7 @@ def place_labels(
         points: (labels, 2) marks.
         sizes: (labels, 2) width and height of each label.
         frame: corners; labels stay in it where they can.
-        lines: (corners, 2) each, of what is drawn between the marks.
+        lines: (corners, 2) each, one corner or more, of what is drawn between the marks.
     """
     points = np.asarray(points, dtype=float)
     strokes = [_around(np.stack(_walk(line)), _STROKE) for line in lines]

@@ -82,7 +82,8 @@ def reward_rule(records: Sequence[EvaluationRecord], results: Mapping[str, Any])
         (s["metric"] + s.get("step_reward", 0.0) - s["reward"]) / spread
         for s in joined
         if "latency_reward" not in s
-        and abs(spread := s["metric"] - s.get("cost_reward", s["metric"])) > 0.01
+        and "cost_reward" in s
+        and abs(spread := s["metric"] - s["cost_reward"]) > 0.01
     ]
     if not estimates or max(estimates) - min(estimates) > 1e-4:
         return RewardRule(metric, None, inferred=True)
