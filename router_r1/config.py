@@ -19,7 +19,7 @@ from router_r1.world.cold_start.setting import Setting
 from router_r1.world.config import ColdStartConfig, EmbeddedWorldConfig
 from router_r1.world.llms import find_llms
 from verl.config.ppo import PPOConfig
-from verl.config.validation import POSITIVE, ConfigError, require_choice, require_ranges
+from verl.config.validation import POSITIVE, ConfigError, one_of, require_ranges
 
 
 @dataclass
@@ -48,9 +48,9 @@ class RouterConfig(PPOConfig):
     """
 
     max_turns: int = field(default=4, metadata=POSITIVE)
-    prompt_style: str | None = "qwen"
-    route_tag: str = "search"
-    reward_metric: str = "em"
+    prompt_style: str | None = field(default="qwen", metadata=one_of(*STYLES))
+    route_tag: str = field(default="search", metadata=one_of(*ROUTE_TAGS))
+    reward_metric: str = field(default="em", metadata=one_of("em", "f1"))
     cost_coe: Any = 0.0
     state_cost_coe: bool = False
     state_prices: bool = False
@@ -94,10 +94,6 @@ class RouterConfig(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_choice("route_tag", self.route_tag, ROUTE_TAGS)
-        require_choice("reward_metric", self.reward_metric, ("em", "f1"))
-        if self.prompt_style is not None:
-            require_choice("prompt_style", self.prompt_style, STYLES)
         require_ranges(self, "")
         self._check_cost_coe()
         self._check_prompts()

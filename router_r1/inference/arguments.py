@@ -19,7 +19,7 @@ from verl.config.validation import (
     POSITIVE,
     SHARE,
     SHARE_ABOVE_0,
-    require_ranges,
+    Section,
 )
 
 _ASKING = """\
@@ -30,7 +30,7 @@ Results go to standard output, everything else to standard error.
 
 
 @dataclass(frozen=True)
-class RouterArguments:
+class RouterArguments(Section, prefix="--"):
     """What the user chose; None leaves it to :func:`router_r1.inference.settings.resolve`.
 
     Lengths are in tokens, as in :class:`verl.config.ppo.DataConfig`. A value out of its range is a
@@ -55,9 +55,6 @@ class RouterArguments:
     max_prompt_length: int | None = field(default=None, metadata=POSITIVE)
     max_response_length: int | None = field(default=None, metadata=POSITIVE)
     max_obs_length: int | None = field(default=None, metadata=POSITIVE)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, prefix="--")
 
     @classmethod
     def from_namespace(cls, namespace: argparse.Namespace) -> Self:

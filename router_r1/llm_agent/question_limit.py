@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.config.validation import POSITIVE, require_ranges
+from verl.config.validation import POSITIVE, Section
 
 _NOT_SENT = (
     Outcome.UNKNOWN_LLM,
@@ -18,7 +18,7 @@ _NOT_SENT = (
 
 
 @dataclass
-class QuestionLimit:
+class QuestionLimit(Section, prefix="question_limit."):
     """Stated in the prompt, and kept by the loop: a call beyond it is not sent.
 
     The embedded world's cold start teaches the number of calls alone.
@@ -31,9 +31,6 @@ class QuestionLimit:
 
     calls: int | None = field(default=None, metadata=POSITIVE)
     usd: float | None = field(default=None, metadata=POSITIVE)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "question_limit.")
 
     @property
     def is_set(self) -> bool:

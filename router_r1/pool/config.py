@@ -24,8 +24,9 @@ from verl.config.validation import (
     NOT_NEGATIVE,
     POSITIVE,
     ConfigError,
+    Section,
     changed_fields,
-    require_choice,
+    one_of,
     require_ranges,
 )
 
@@ -88,7 +89,7 @@ class LLMConfig:
     concurrency: int = field(default=32, metadata=POSITIVE)
     requests_per_minute: float | None = field(default=None, metadata=POSITIVE)
     request: RequestOptions = field(default_factory=RequestOptions)
-    kind: str = LLM
+    kind: str = field(default=LLM, metadata=one_of(*KINDS))
     corpus: str | None = field(default=None, metadata=PATH)
     passages: int = field(default=3, metadata=POSITIVE)
 
@@ -99,7 +100,6 @@ class LLMConfig:
 
     def __post_init__(self) -> None:
         place = f"pool LLM {self.name}: "
-        require_choice(f"{place}kind", self.kind, KINDS)
         require_ranges(self, place)
         for price in (self.completion_price, self.prompt_price):
             if not 0 <= price < math.inf:  # NaN would switch the budget off
@@ -132,7 +132,7 @@ class LLMConfig:
 
 
 @dataclass
-class PoolConfig:
+class PoolConfig(Section, prefix="pool."):
     """All LLMs and how to reach them.
 
     Attributes:
@@ -163,7 +163,7 @@ class PoolConfig:
     api_base: str | None = None
     api_key_env: str = "ROUTER_R1_API_KEY"
     simulated: bool = False
-    name_matching: str = "exact"
+    name_matching: str = field(default="exact", metadata=one_of("exact", "original"))
     instruction: str = DEFAULT_INSTRUCTION
     request_timeout_s: float = field(default=60.0, metadata=POSITIVE)
     queue_timeout_s: float = field(default=600.0, metadata=POSITIVE)
@@ -177,8 +177,7 @@ class PoolConfig:
     health: HealthConfig = field(default_factory=HealthConfig)
 
     def __post_init__(self) -> None:
-        require_choice("pool.name_matching", self.name_matching, ("exact", "original"))
-        require_ranges(self, "pool.")
+        super().__post_init__()
         unbounded = [llm.name for llm in self.llms if "max_tokens" in llm.request.omit]
         if unbounded and self.budget_usd is not None:
             raise ConfigError(

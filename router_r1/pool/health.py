@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from router_r1.pool.outcome import CallResult, Outcome
-from verl.config.validation import POSITIVE, SHARE, require_ranges
+from verl.config.validation import POSITIVE, SHARE, Section
 
 # Decided by the policy's words or by a setting.
 _NOT_THE_POOLS = (Outcome.UNKNOWN_LLM, Outcome.BUDGET, Outcome.QUESTION_LIMIT)
@@ -22,7 +22,7 @@ _SHOWN_LLMS = 3
 
 
 @dataclass
-class HealthConfig:
+class HealthConfig(Section, prefix="pool.health."):
     """When a run gives up on its pool.
 
     Attributes:
@@ -37,9 +37,6 @@ class HealthConfig:
     max_failed_share: float = field(default=0.5, metadata=SHARE)
     failed_rollouts: int = field(default=3, metadata=POSITIVE)
     refusals: int | None = field(default=8, metadata=POSITIVE)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, "pool.health.")
 
 
 @dataclass

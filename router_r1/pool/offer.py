@@ -19,12 +19,12 @@ from itertools import pairwise
 from typing import Any
 
 from router_r1.pool.config import LLMConfig, PoolConfig
-from verl.config.validation import POSITIVE, ConfigError, require_ranges
+from verl.config.validation import POSITIVE, ConfigError, Section
 from verl.utils.rows import extra_info
 
 
 @dataclass
-class OfferConfig:
+class OfferConfig(Section, prefix="offer."):
     """What is drawn for each question, from its row.
 
     Attributes:
@@ -44,7 +44,7 @@ class OfferConfig:
     held_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        require_ranges(self, "offer.")
+        super().__post_init__()
         if self.by_tier and self.size is None:
             raise ConfigError("offer.by_tier=true cuts the pool into offer.size tiers; set it")
         if not 0.0 <= self.price_jitter <= 3.0:

@@ -18,7 +18,7 @@ from typing import Any
 from router_r1.pool.outcome import CallResult, Outcome
 from router_r1.pool.reasoning import split_reasoning
 from verl.config.paths import PATH
-from verl.config.validation import ConfigError, require_choice
+from verl.config.validation import ConfigError, Section, one_of
 from verl.errors import UserError
 
 MODES = ("off", "record", "replay", "replay_or_call")
@@ -48,7 +48,7 @@ on conflict (key) do update set
 
 
 @dataclass
-class RecordingConfig:
+class RecordingConfig(Section, prefix="pool.recording."):
     """Whether and where calls are kept.
 
     Attributes:
@@ -58,11 +58,11 @@ class RecordingConfig:
         path: the SQLite file.
     """
 
-    mode: str = "off"
+    mode: str = field(default="off", metadata=one_of(*MODES))
     path: str | None = field(default=None, metadata=PATH)
 
     def __post_init__(self) -> None:
-        require_choice("pool.recording.mode", self.mode, MODES)
+        super().__post_init__()
         if self.mode != "off" and not self.path:
             raise ConfigError(
                 f"pool.recording.mode={self.mode} needs pool.recording.path, an SQLite file"

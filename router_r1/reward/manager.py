@@ -29,7 +29,7 @@ from router_r1.reward.joined import REWARD_FORMS, combine
 from router_r1.reward.normalization import NORMALIZATIONS
 from router_r1.reward.outcome import exact_match, f1_score
 from router_r1.reward.outcome_function import check_name, find_outcome_class, judge
-from verl.config.validation import POSITIVE, SHARE, ConfigError, require_choice, require_ranges
+from verl.config.validation import POSITIVE, SHARE, ConfigError, Section, one_of
 from verl.interfaces import RewardOutput
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class RewardConfig:
+class RewardConfig(Section, prefix="reward."):
     """The reward's own settings.
 
     Attributes:
@@ -60,21 +60,17 @@ class RewardConfig:
     """
 
     penalties: FormatPenalties = field(default_factory=FormatPenalties)
-    form: str = "hierarchical"
-    cost_unit: str = "completion"
-    cost_reference: str = "window"
+    form: str = field(default="hierarchical", metadata=one_of(*REWARD_FORMS))
+    cost_unit: str = field(default="completion", metadata=one_of(*COST_UNITS))
+    cost_reference: str = field(default="window", metadata=one_of(*COST_REFERENCES))
     cost_window: int = field(default=1000, metadata=POSITIVE)
     latency_coe: float = field(default=0.0, metadata=SHARE)
-    normalization: str = "paper"
+    normalization: str = field(default="paper", metadata=one_of(*NORMALIZATIONS))
     function: str | None = None
     function_args: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        require_choice("reward.normalization", self.normalization, NORMALIZATIONS)
-        require_choice("reward.form", self.form, REWARD_FORMS)
-        require_choice("reward.cost_unit", self.cost_unit, COST_UNITS)
-        require_choice("reward.cost_reference", self.cost_reference, COST_REFERENCES)
-        require_ranges(self, "reward.")
+        super().__post_init__()
         if self.function is not None:
             check_name(self.function)
         elif self.function_args:

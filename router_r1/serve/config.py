@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 
 from router_r1.inference.arguments import add_router_arguments
-from verl.config.validation import NOT_NEGATIVE, POSITIVE, require_ranges
+from verl.config.validation import NOT_NEGATIVE, POSITIVE, Section
 from verl.errors import UserError
 
 KEY_VARIABLE = "ROUTER_R1_SERVE_KEY"
@@ -23,7 +23,7 @@ server listens on this machine only. The last user message of a conversation is 
 
 
 @dataclass(frozen=True)
-class ServerConfig:
+class ServerConfig(Section, prefix="--"):
     """Where and for whom to serve, as the help of the command line says; clients must send
     ``api_key``, None asks for none."""
 
@@ -34,9 +34,6 @@ class ServerConfig:
     max_concurrency: int = field(default=64, metadata=POSITIVE)
     max_queue: int = field(default=256, metadata=NOT_NEGATIVE)
     shutdown_grace_s: float = field(default=30.0, metadata=POSITIVE)
-
-    def __post_init__(self) -> None:
-        require_ranges(self, prefix="--")
 
 
 def serving_parser(prog: str = "python -m router_r1.serve") -> argparse.ArgumentParser:

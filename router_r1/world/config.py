@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 
 from verl.config.paths import PATH
-from verl.config.validation import POSITIVE, SHARE, ConfigError, require_ranges
+from verl.config.validation import POSITIVE, SHARE, ConfigError, Section
 
 
 @dataclass
-class WorldConfig:
+class WorldConfig(Section, prefix="world."):
     """Size of the world.
 
     Attributes:
@@ -27,9 +27,6 @@ class WorldConfig:
     test_questions: int = 400
     two_hop_share: float = field(default=0.4, metadata=SHARE)
 
-    def __post_init__(self) -> None:
-        require_ranges(self, "world.")
-
 
 @dataclass
 class EmbeddedWorldConfig(WorldConfig):
@@ -45,7 +42,7 @@ class EmbeddedWorldConfig(WorldConfig):
 
 
 @dataclass
-class PolicySize:
+class PolicySize(Section, prefix="cold_start.policy."):
     """Dimensions of the tiny policy.
 
     Two layers and eight heads are what copying needs, and it is what queries and answers are made
@@ -69,7 +66,7 @@ class PolicySize:
     max_position_embeddings: int = 2048
 
     def __post_init__(self) -> None:
-        require_ranges(self, "cold_start.policy.")
+        super().__post_init__()
         if len(self.look_back) > self.num_attention_heads:
             raise ConfigError(
                 f"cold_start.policy.look_back is of {len(self.look_back)} heads, but the policy "
@@ -91,7 +88,7 @@ class GateThresholds:
 
 
 @dataclass
-class ColdStartConfig:
+class ColdStartConfig(Section, prefix="cold_start."):
     """Supervised start of the tiny policy, cached by everything that shapes it.
 
     Attributes:
@@ -129,6 +126,7 @@ class ColdStartConfig:
     gate: GateThresholds = field(default_factory=GateThresholds)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0.0 <= self.lean <= 10.0:
             raise ConfigError(f"cold_start.lean must be in [0, 10], got {self.lean}")
         if not 0.0 <= self.lookup_share < 1.0:
@@ -137,4 +135,3 @@ class ColdStartConfig:
             raise ConfigError(
                 "cold_start.words stand in lookup exercises only; set cold_start.lookup_share"
             )
-        require_ranges(self, "cold_start.")
