@@ -157,8 +157,8 @@ def seconds_waited(calls: Iterable[tuple[int, float]]) -> float:
 def read_saved(
     folder: Path, questions: Sequence[Question], normalization: str = "paper"
 ) -> list[EvaluationRecord]:
-    """Scored records of these questions, of a router evaluated before; of what its agent told
-    nothing but ``latency_s`` among the scores, where it tells its calls as a router does.
+    """Scored records of these questions, of a router evaluated before; of its calls no more than
+    the score ``latency_s``, where they are told.
 
     Raises:
         RecordError: if there is no evaluation, if it lacks one of the questions, or if its answers
@@ -173,12 +173,11 @@ def read_saved(
         )
     wanted = {(q.prompt.data_source, q.prompt.text) for q in questions}
     saved: Sequence[EvaluationRecord[Any]] = read_parquet(path, _Waited)
-    records = []
-    for r in saved:
-        if (r.data_source, r.prompt) in wanted:
-            seconds = r.trajectory.seconds
-            scores = r.scores if seconds is None else {"latency_s": seconds, **r.scores}
-            records.append(replace(r, trajectory=QuestionRecord(), scores=scores))
+    records = [
+        replace(r, trajectory=QuestionRecord(), scores=r.trajectory.scores | r.scores)
+        for r in saved
+        if (r.data_source, r.prompt) in wanted
+    ]
     if missing := wanted - {(r.data_source, r.prompt) for r in records}:
         raise RecordError(
             f"{path} lacks {len(missing)} of the {len(wanted)} questions compared on, such as "
@@ -190,14 +189,15 @@ def read_saved(
 
 @dataclass(frozen=True)
 class _Waited(QuestionRecord):
-    """Seconds that a question waited for its calls, see :func:`seconds_waited`."""
+    """``latency_s``: seconds that a question waited for its calls, see :func:`seconds_waited`;
+    nothing of an agent whose calls do not say it."""
 
-    seconds: float | None
+    scores: dict[str, float]
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> _Waited:
         try:
             calls = [(call["turn"], call["latency_s"]) for call in content["calls"]]
         except (KeyError, TypeError):
-            return cls(None)
-        return cls(seconds_waited(calls))
+            return cls({})
+        return cls({"latency_s": seconds_waited(calls)})

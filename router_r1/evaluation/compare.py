@@ -36,6 +36,7 @@ from router_r1.evaluation.weighing import stated_weighing
 from router_r1.pool.client import PoolClient
 from router_r1.pool.config import LLMConfig, PoolConfig
 from router_r1.pool.hosted.retrieval import MODEL, retrieval_endpoint
+from router_r1.pool.outcome import CallResult
 from router_r1.pool.tools.bm25 import BM25
 from router_r1.world.oracle import Oracle
 from router_r1.world.simulated_pool import reachable_pool
@@ -133,9 +134,13 @@ async def _train(
     questions, names, vectors = benchmark.train, setting.names, load_embedder(embedder)
     with progress_bar() as progress:
         task = progress.add_task("asking training questions", total=len(questions) * len(names))
-        train = await collect_training_set(
-            questions, names, ask, vectors, on_call=lambda: progress.advance(task)
-        )
+
+        async def ask_and_count(llm: str, query: str) -> CallResult:
+            result = await ask(llm, query)
+            progress.advance(task)
+            return result
+
+        train = await collect_training_set(questions, names, ask_and_count, vectors)
         for baseline in progress.track(learners, description="training"):
             baseline.fit(train)
     logger.info("%d baselines learned from %d questions", len(learners), len(questions))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,6 @@ import numpy as np
 from router_r1.evaluation.answer import Answer, Ask, Call, extract_short_answer
 from router_r1.evaluation.baselines.embedding import Embedder
 from router_r1.evaluation.benchmark import Prompt, Question
-from router_r1.pool.outcome import CallResult
 from router_r1.reward.outcome import f1_score
 from verl.errors import UserError
 
@@ -55,7 +54,6 @@ async def collect_training_set(
     llms: Sequence[str],
     ask: Ask,
     embedder: Embedder,
-    on_call: Callable[[], None],
 ) -> TrainingSet:
     """Asks every LLM every training question.
 
@@ -64,14 +62,8 @@ async def collect_training_set(
     Raises:
         SilentPoolError: if every call failed.
     """
-
-    async def one(question: Question, llm: str) -> CallResult:
-        result = await ask(llm, question.prompt.text)
-        on_call()
-        return result
-
     pairs = [(question, llm) for question in questions for llm in llms]
-    results = await asyncio.gather(*(one(*pair) for pair in pairs))
+    results = await asyncio.gather(*(ask(llm, q.prompt.text) for q, llm in pairs))
     shape = (len(questions), len(llms))
     answered = np.array([result.text is not None for result in results]).reshape(shape)
     if not answered.any():

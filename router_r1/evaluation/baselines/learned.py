@@ -23,10 +23,11 @@ _PRIOR_QUESTIONS = 2.0
 
 
 class LearnedRouter(SingleShot):
-    """Asks the LLM that promises most."""
+    """Asks the LLMs that promise most, ``asked`` of them."""
 
     kind = "learned"
     learns = True
+    asked = 1
 
     def fit(self, train: TrainingSet) -> None:
         """Learns what each LLM promises."""
@@ -48,8 +49,8 @@ class LearnedRouter(SingleShot):
         return dict(sorted(pairs, key=lambda pair: -pair[1]))
 
     def route(self, prompt: Prompt) -> list[str]:
-        """The LLM with the highest promise."""
-        return list(self._promises(prompt))[:1]
+        """The LLMs with the highest promises, best first."""
+        return list(self._promises(prompt))[: self.asked]
 
 
 class RegressionRouter(LearnedRouter):
@@ -116,7 +117,7 @@ class FusionRouter(LearnedRouter):
 
     def __init__(self, seed: int, asked: int = 3) -> None:
         super().__init__(f"fusion of {asked}")
-        self._seed, self._asked = seed, asked
+        self._seed, self.asked = seed, asked
 
     def _learn(self, train: TrainingSet, features: np.ndarray) -> None:
         # At most 24 clusters, of at least 20 questions on average.
@@ -130,10 +131,6 @@ class FusionRouter(LearnedRouter):
 
     def _promise(self, prompt: Prompt, features: np.ndarray) -> np.ndarray:  # noqa: ARG002
         return np.asarray(self._weights[int(self._model.predict(features)[0])])
-
-    def route(self, prompt: Prompt) -> list[str]:
-        """The LLMs with the highest weights, best first."""
-        return list(self._promises(prompt))[: self._asked]
 
     def aggregate(self, prompt: Prompt, answers: dict[str, str]) -> str:
         """The answer with the most weight, as its weightiest supporter wrote it."""

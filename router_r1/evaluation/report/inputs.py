@@ -63,8 +63,9 @@ class ReportInputs:
 
 
 def read_inputs(folder: Path, run_folder: Path | None = None) -> ReportInputs:
-    """Reads an evaluation's folder and its training run's, by default the folder that holds it; or
-    the validations of a training run.
+    """Reads an evaluation's folder, with what there is of ``results.json`` and ``comparison.json``,
+    and its training run's ``metrics.jsonl``, by default in the folder that holds it; or the
+    validations of a training run.
 
     Raises:
         RecordError: if there are no records, or they are of another kind or version.

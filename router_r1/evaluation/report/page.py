@@ -30,13 +30,7 @@ _FOLDER = Path(__file__).parent
 
 
 def write_report(folder: Path, run_folder: Path | None = None) -> Path:
-    """Writes ``folder/report.html``; its path.
-
-    Args:
-        folder: an evaluation, with ``questions.parquet`` and what else there is of
-            ``results.json`` and ``comparison.json``; or a training run with validations.
-        run_folder: training run whose ``metrics.jsonl`` gives an evaluation's learning curves; by
-            default the folder that holds ``folder``.
+    """Writes ``folder/report.html`` from what :func:`read_inputs` reads; its path.
 
     Raises:
         verl.errors.UserError: if a file is missing or cannot be used.
