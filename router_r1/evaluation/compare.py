@@ -12,11 +12,12 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 
 from router_r1.evaluation.answer import Answer, Ask, limited, to_record
 from router_r1.evaluation.baselines.base import Baseline, collect_training_set
 from router_r1.evaluation.baselines.embedding import load_embedder
-from router_r1.evaluation.baselines.fixed import SingleLLM
+from router_r1.evaluation.baselines.fixed import HopRouter, SingleLLM
 from router_r1.evaluation.baselines.registry import Setting, make_baselines
 from router_r1.evaluation.benchmark import Benchmark, Question, kind_of, load_benchmark, read_saved
 from router_r1.evaluation.charts import comparison_png
@@ -103,19 +104,21 @@ def _setting(
     benchmark: Benchmark, pool: PoolConfig, retriever: str | None, args: argparse.Namespace
 ) -> Setting:
     world, retriever = benchmark.world, _member(pool, "--retriever", retriever)
-    oracle = None
+    oracles = []
     if world is not None:
         weighing = stated_weighing([point.folder for point in args.sweep], pool)
         oracle = Oracle(world, pool.prices(), benchmark.world_test, weighing)
+        for coe in sorted({0.0, *(float(point.label) for point in args.sweep)}):
+            name = f"oracle at cost_coe {coe:g}" if coe else "oracle"
+            choose = partial(oracle.best_route, cost_coe=coe)
+            oracles.append(HopRouter(name, world.knowledge, choose))
     return Setting(
         prices={llm.name: llm.completion_price for llm in pool.offered if llm.name != retriever},
         seed=args.seed,
         cost_weights=args.carrot_lambda,
         retriever=retriever,
         reader=_member(pool, "--reader", args.reader),
-        knowledge=world.knowledge if world else None,
-        oracle=oracle,
-        oracle_cost_coes=sorted({0.0, *(float(point.label) for point in args.sweep)}),
+        oracles=oracles,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from router_r1.evaluation.baselines.base import Baseline
 from router_r1.evaluation.baselines.fixed import BestSingle, HopRouter, RandomRouter, SingleLLM
@@ -16,8 +15,6 @@ from router_r1.evaluation.baselines.learned import (
     mlp_router,
 )
 from router_r1.evaluation.baselines.retrieval import RetrievalLoop
-from router_r1.world.knowledge import Knowledge
-from router_r1.world.oracle import Oracle
 from verl.config.validation import ConfigError
 
 
@@ -31,8 +28,7 @@ class Setting:
         cost_weights: one CARROT each.
         retriever, reader: the pool member that retrieves, if there is one, and the LLM that reads
             what was retrieved; None for a rule.
-        knowledge, oracle: of the embedded world; None on real data.
-        oracle_cost_coes: one oracle each.
+        oracles: of the embedded world; none on real data.
     """
 
     prices: Mapping[str, float]
@@ -40,23 +36,12 @@ class Setting:
     cost_weights: Sequence[float]
     retriever: str | None = None
     reader: str | None = None
-    knowledge: Knowledge | None = None
-    oracle: Oracle | None = None
-    oracle_cost_coes: Sequence[float] = (0.0,)
+    oracles: Sequence[HopRouter] = ()
 
     @property
     def names(self) -> list[str]:
         """Names of the LLMs."""
         return list(self.prices)
-
-
-def _oracles(setting: Setting) -> Iterable[Baseline]:
-    oracle, knowledge = setting.oracle, setting.knowledge
-    if oracle is None or knowledge is None:
-        return
-    for coe in setting.oracle_cost_coes:
-        name = f"oracle at cost_coe {coe:g}" if coe else "oracle"
-        yield HopRouter(name, knowledge, partial(oracle.best_route, cost_coe=coe))
 
 
 # Name to how it is made; one that gives nothing is not to be had in the setting. What each is says
@@ -73,7 +58,7 @@ BASELINES: dict[str, Callable[[Setting], Iterable[Baseline]]] = {
     "graph": lambda s: [GraphRouter(s.seed)],
     "fusion": lambda s: [FusionRouter(s.seed)],
     "retrieval": lambda s: [RetrievalLoop(s.retriever, s.reader)] if s.retriever else [],
-    "oracle": _oracles,
+    "oracle": lambda s: s.oracles,
 }
 
 
