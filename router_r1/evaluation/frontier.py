@@ -29,7 +29,13 @@ class Curve:
     """The non-decreasing upper hull of a router's points, of which there must be one."""
 
     def __init__(self, points: Iterable[Point]) -> None:
-        self.corners = _hull(points)
+        corners: list[Point] = []
+        for point in sorted(points, key=lambda p: (p.cost, -p.quality)):
+            if not corners or point.quality > corners[-1].quality:
+                while len(corners) > 1 and _slope(corners[-2], point) >= _slope(*corners[-2:]):
+                    corners.pop()
+                corners.append(point)
+        self.corners = corners  # cheapest first; costs and qualities rise strictly
 
     def at(self, cost: float) -> float | None:
         """The quality reached for ``cost``; None below the cheapest point."""
@@ -55,18 +61,6 @@ class Curve:
             raise ValueError(f"dearest is {dearest}, but the curve ends at cost {last.cost}")
         costs, qualities = zip(*self.corners, Point(dearest, last.quality), strict=True)
         return float(np.trapezoid(qualities, costs)) / dearest
-
-
-def _hull(points: Iterable[Point]) -> list[Point]:
-    """Corners of the hull, cheapest first; costs and qualities rise strictly."""
-    corners: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.cost, -p.quality)):
-        if corners and point.quality <= corners[-1].quality:
-            continue
-        while len(corners) > 1 and _slope(corners[-2], point) >= _slope(*corners[-2:]):
-            corners.pop()
-        corners.append(point)
-    return corners
 
 
 def _slope(a: Point, b: Point) -> float:

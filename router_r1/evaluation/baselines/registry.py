@@ -73,10 +73,11 @@ def make_baselines(names: Sequence[str] | None, setting: Setting) -> list[Baseli
             f"no such baseline: {', '.join(unknown)}; choose from {', '.join(BASELINES)}"
         )
     made: list[Baseline] = []
-    for name in BASELINES if names is None else (name for name in BASELINES if name in names):
-        baselines = list(BASELINES[name](setting))
-        if names is not None and not baselines:
-            needs = "--retriever" if name == "retrieval" else "the embedded world"
-            raise ConfigError(f"the baseline {name!r} needs {needs}")
-        made += baselines
+    for name, make in BASELINES.items():
+        if names is None or name in names:
+            baselines = list(make(setting))
+            if names and not baselines:
+                needs = "--retriever" if name == "retrieval" else "the embedded world"
+                raise ConfigError(f"the baseline {name!r} needs {needs}")
+            made += baselines
     return made

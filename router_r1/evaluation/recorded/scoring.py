@@ -62,8 +62,7 @@ def compare_recorded(args: argparse.Namespace) -> Comparison:
         for baseline in progress.track(baselines, description="scoring"):
             records = [score_choice(baseline, outcomes, row) for row in test]
             rows.append(measured_row(baseline.name, baseline.kind, records))
-    asked_alone = map(SingleLLM, outcomes.llms)
-    singles = [[score_choice(llm, outcomes, i) for i in test] for llm in asked_alone]
+    singles = [[score_choice(SingleLLM(n), outcomes, i) for i in test] for n in outcomes.llms]
     title = f"Recorded outcomes of {args.outcomes.name}, {len(test):,} test questions"
     comparison = Comparison(title, rows, [], quality="quality")
     return with_oracle_gaps(comparison, oracle_row(singles))
@@ -76,12 +75,8 @@ def split_questions(
     train_count: int,
     test_count: int | None,
 ) -> tuple[list[int], list[int]]:
-    """Positions of the questions to learn from and to be scored on, ascending.
-
-    Args:
-        share: of each dataset's questions to learn from; None for the column ``split``, or half.
-        seed: of the draw.
-        train_count, test_count: at most so many of each; None for all.
+    """Positions of the questions to learn from and to be scored on, ascending; at most so many of
+    each, None for all. A ``share`` of None stands for the column ``split``, or half.
 
     Raises:
         ConfigError: for a share beside a column ``split``, or if a side is empty.

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,9 +101,8 @@ class RunReader:
 
     def read(self) -> RunState:
         """The state right now."""
-        # The newest steps' samples, the newest first.
-        steps = list(reversed(trajectories_files(self._folder / SAMPLES_FOLDER).items()))
-        sample_files = dict(steps[:SHOWN_STEPS])
+        newest_first = reversed(trajectories_files(self._folder / SAMPLES_FOLDER).items())
+        sample_files = dict(islice(newest_first, SHOWN_STEPS))
         config_file, metrics_file, summary_file = others = [
             self._folder / name for name in ("config.yaml", METRICS_FILE, "summary.json")
         ]
