@@ -71,17 +71,17 @@ class RoutingReports(Reports):
 
     def facts(self) -> dict[str, Any]:
         """The pool, and what the reward weighs."""
-        config, scales = self.config, self.scales()
+        reward, scales = self.config.reward, asdict(self.scales())
         return {
             "pool": self.surroundings.pool.name,
-            "reward_metric": config.reward.function or config.reward_metric,
-            "cost_coe": config.cost_coe,
-            "cost_scale": scales.cost and asdict(scales.cost),
-            "cost_unit": config.reward.cost_unit,
-            "latency_coe": config.reward.latency_coe,
-            "latency_scale": scales.latency and asdict(scales.latency),
-            "reward_form": config.reward.form,
-            "normalization": config.reward.normalization,
+            "reward_metric": reward.function or self.config.reward_metric,
+            "cost_coe": self.config.cost_coe,
+            "cost_scale": scales["cost"],
+            "cost_unit": reward.cost_unit,
+            "latency_coe": reward.latency_coe,
+            "latency_scale": scales["latency"],
+            "reward_form": reward.form,
+            "normalization": reward.normalization,
             "never_trained": self._never_trained(),
         }
 

@@ -119,14 +119,13 @@ class RunReader:
                 state.samples[step] = self._parse(path, _read_samples) or []
             except RecordError as error:
                 state.faults.append(str(error))
-        times = [signature[1] / 1e9 for signature, _ in self._parsed.values()]
-        state = replace(state, written_at=max(times, default=None))
-        return replace(state, phase=self._phase(state))
+        times = (signature[1] / 1e9 for signature, _ in self._parsed.values())
+        written_at = max(times, default=None)
+        return replace(state, written_at=written_at, phase=self._phase(state, written_at))
 
-    def _phase(self, state: RunState) -> Phase:
+    def _phase(self, state: RunState, written_at: float | None) -> Phase:
         if state.summary:
             return Phase.ENDED
-        written_at = state.written_at
         fresh = written_at is not None and time.time() - written_at < _QUIET_AFTER_S
         if is_claimed(self._folder) or fresh:
             return Phase.TRAINING if state.rows else Phase.STARTING
