@@ -257,6 +257,11 @@ class PPOConfig:
         self._choose_horizon()
 
     @property
+    def longest_context(self) -> int:
+        """Of the engine, in tokens."""
+        return self.actor_rollout_ref.rollout.max_model_len or self.data.max_prompt_length
+
+    @property
     def scored_best(self) -> KeepBestConfig | None:
         """By what the scored checkpoint is the best; None where it is the newest."""
         return self.trainer.keep_best if self.evaluation.checkpoint == "best" else None

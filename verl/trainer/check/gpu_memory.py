@@ -72,7 +72,7 @@ def gpu_phases(config: PPOConfig, models: list[RoleModel], gpu_bytes: float) -> 
 
 def engine_phase(config: PPOConfig, policy: RoleModel) -> Phase:
     """What must fit into the engine's own share: weights, work space, one longest context."""
-    context = longest_context(config) * kv_cache_bytes(config, policy)
+    context = config.longest_context * kv_cache_bytes(config, policy)
     return Phase(
         "engine's share",
         (
@@ -81,11 +81,6 @@ def engine_phase(config: PPOConfig, policy: RoleModel) -> Phase:
             Part("one context's KV cache", context, "data.max_prompt_length"),
         ),
     )
-
-
-def longest_context(config: PPOConfig) -> int:
-    """Of the engine, in tokens."""
-    return config.actor_rollout_ref.rollout.max_model_len or config.data.max_prompt_length
 
 
 def kv_cache_bytes(config: PPOConfig, policy: RoleModel) -> float:

@@ -12,7 +12,6 @@ from verl.trainer.check.gpu_memory import (
     engine_phase,
     gpu_phases,
     kv_cache_bytes,
-    longest_context,
 )
 from verl.trainer.check.host_memory import host_phase
 from verl.trainer.check.models import ADAM, MASTER, RoleModel
@@ -65,7 +64,7 @@ def gpu_lines(
     engine = engine_phase(config, models[0])
     tightest = max(phases, key=lambda phase: phase.size)
     room = max(0.0, share - engine.size)
-    contexts = 1 + int(room / (kv_cache_bytes(config, models[0]) * longest_context(config)))
+    contexts = 1 + int(room / (kv_cache_bytes(config, models[0]) * config.longest_context))
     return [
         count,
         *of_phases,

@@ -49,8 +49,7 @@ def generate_missing(config: PPOConfig, task: Task, model_path: Path) -> None:
         device = settle_device(config.trainer.device)
         require_vllm_build(device)
         rollout = config.actor_rollout_ref.rollout
-        longest = rollout.max_model_len or data.max_prompt_length
-        engine = RolloutReplicas(rollout, str(model_path), device, longest, seed)
+        engine = RolloutReplicas(rollout, str(model_path), device, config.longest_context, seed)
         try:
             source = task.agent(engine, tokenizer)
             engine.wait_until_ready()

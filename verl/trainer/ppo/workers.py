@@ -93,9 +93,13 @@ class Workers:
 
 def _start_engines(config: PPOConfig, ranks: list[RankDevice]) -> RolloutReplicas:
     policy, trainer = config.actor_rollout_ref, config.trainer
-    max_model_len = policy.rollout.max_model_len or config.data.max_prompt_length
     return RolloutReplicas(
-        policy.rollout, policy.model.path, trainer.device, max_model_len, trainer.seed, ranks
+        policy.rollout,
+        policy.model.path,
+        trainer.device,
+        config.longest_context,
+        trainer.seed,
+        ranks,
     )
 
 

@@ -85,9 +85,8 @@ class ActorWorker(TrainedWorker):
         The loss is a sum over sampled tokens of all ranks and micro-batches, divided as
         ``actor.loss_agg_mode`` says. Returns metrics in ``meta_info["metrics"]``.
         """
-        assert mini_batch.batch is not None
         counts = global_counts(mini_batch, self.device)
-        mask = mini_batch.batch["response_mask"].float()
+        mask = mini_batch.tensors["response_mask"].float()
         weights, total = aggregation(mask, counts, self._config)
         names = TERMS if self._config.has_kl_loss else TERMS[:-1]
         sums = dict.fromkeys(names, 0.0)
@@ -108,8 +107,7 @@ class ActorWorker(TrainedWorker):
 
     def _tokens(self, data: DataProto, weights: torch.Tensor, batch: ModelInput) -> ActorTokens:
         """The micro-batch's, with the policy's present log-probs and entropies."""
-        assert data.batch is not None
-        tensors: dict[str, torch.Tensor] = dict(data.batch.items(), weights=weights)
+        tensors: dict[str, torch.Tensor] = dict(data.tensors.items(), weights=weights)
 
         def column(name: str) -> torch.Tensor:
             return tensors[name][batch.sample, batch.offset].to(self.device)

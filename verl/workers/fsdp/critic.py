@@ -42,8 +42,7 @@ class CriticWorker(TrainedWorker):
         The loss is a mean over the sampled tokens of all ranks and micro-batches. Returns metrics
         in ``meta_info["metrics"]``.
         """
-        tensors = mini_batch.batch
-        assert tensors is not None
+        tensors = mini_batch.tensors
         count = max(1.0, global_counts(mini_batch, self.device).tokens)
         sums = {"vf_loss": 0.0, "vf_clipfrac": 0.0}
         for batch in iterate_micro_batches(mini_batch, self._engine, self._config):

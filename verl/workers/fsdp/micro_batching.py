@@ -25,8 +25,7 @@ def iterate_micro_batches(
 ) -> Iterator[ModelInput]:
     """Model inputs that together cover the batch; as many on every rank, some of which may be
     empty. Collective."""
-    assert data.batch is not None
-    attention_mask = data.batch["attention_mask"]
+    attention_mask = data.tensors["attention_mask"]
     lengths = attention_mask.sum(dim=1).tolist()
     if config.use_dynamic_bsz:
         limit = config.ppo_max_token_len_per_gpu
@@ -35,9 +34,9 @@ def iterate_micro_batches(
         groups = micro_batches_by_count(lengths, config.ppo_micro_batch_size)
     for group in equalise_over_ranks(groups, lengths, engine.device):
         yield build_model_input(
-            data.batch["input_ids"],
+            data.tensors["input_ids"],
             attention_mask,
-            data.batch["responses"].shape[1],
+            data.tensors["responses"].shape[1],
             group,
             engine.packed,
             engine.device,
@@ -52,8 +51,7 @@ def compute_per_token(
 ) -> DataProto:
     """Applies ``function(input) -> {name: (n,)}`` to each micro-batch, without gradients. Returns
     (B, R) float32 tensors on the CPU, 0 where there is no response token."""
-    assert data.batch is not None
-    shape = data.batch["responses"].shape
+    shape = data.tensors["responses"].shape
     results: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         for batch in iterate_micro_batches(data, engine, config):
@@ -65,8 +63,7 @@ def compute_per_token(
 
 def global_counts(data: DataProto, device: torch.device) -> Counts:
     """What the mini-batch holds over all ranks: the denominators of every loss."""
-    assert data.batch is not None
-    counts = count_sampled(data.batch["response_mask"]).to(device)
+    counts = count_sampled(data.tensors["response_mask"]).to(device)
     dist.all_reduce(counts)
     return Counts(*counts.tolist())
 
