@@ -91,7 +91,7 @@ SIMULATED_LLMS = {llm.name: llm for llm in (*EMBEDDED_LLMS, *TIERED_LLMS, *PROFI
 
 
 def find_llms(names: Iterable[str]) -> dict[str, SimulatedLLM]:
-    """The simulated LLMs of these names, in their order; a ConfigError if there is none of one."""
+    """The simulated LLMs of these names, in their order; a ConfigError for an unknown name."""
     wanted = list(names)
     if unknown := [name for name in wanted if name not in SIMULATED_LLMS]:
         raise ConfigError(

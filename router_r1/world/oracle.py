@@ -75,7 +75,7 @@ class Oracle:
         world: World,
         prices: Mapping[str, float],
         questions: Sequence[Question],
-        weighing: Weighing | None = None,
+        weighing: Weighing = Weighing(),
         offered: Sequence[Mapping[str, float]] | None = None,
     ) -> None:
         self.questions = questions
@@ -91,7 +91,7 @@ class Oracle:
         self._call_cost = {
             name: llm.mean_completion_tokens() * prices[name] for name, llm in world.llms.items()
         }
-        self._weighing = weighing = weighing or Weighing()
+        self._weighing = weighing
         self._rewarded_cost = {
             name: cost + _QUERY_TOKENS * weighing.prompt_prices.get(name, 0.0)
             for name, cost in self._call_cost.items()
@@ -185,8 +185,9 @@ class Oracle:
         return max(itertools.product(offered, repeat=len(domains)), key=value)
 
     def oracle(self, cost_coe: float = 0.0, among: Sequence[bool] | None = None) -> Expectation:
-        """Every hop asks the LLM that the best route names; of the questions that ``among`` marks,
-        one by one, or of all.
+        """Every hop asks the LLM that the best route names.
+
+        The means are over the questions that ``among`` marks, (N,); None takes all N.
         """
         parts = []
         chosen = [True] * len(self.questions) if among is None else among
