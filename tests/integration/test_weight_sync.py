@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 PROMPTS = [list(range(10 + i, 40 + 2 * i)) for i in range(8)]
 SHORT = SamplingParams(max_tokens=24)
 LONG = SamplingParams(max_tokens=192, seed=7)
-REPLICA, CORE = "ray::VLLMReplica", "VLLM::EngineCore"
+REPLICA = "ray::VLLMReplica"
 # The policy has 2 to 6 MB: tens of buckets, some with a part of a fused layer only.
 SMALL_BUCKET = 100_000
 
@@ -218,16 +218,17 @@ def test_log_probs_agree_after_every_parameter_changed(setup: Setup, tmp_path: P
     assert_agree(setup, generate(engine), tmp_path / "after")
 
 
-def processes(name: str) -> list[psutil.Process]:
-    """The replicas of this test session's Ray, or what they have started under a name."""
-    replicas = _named(psutil.Process().children(recursive=True), REPLICA)
-    if name == REPLICA:
-        return replicas
-    return _named([child for r in replicas for child in r.children(recursive=True)], name)
+def replicas() -> list[psutil.Process]:
+    """Those of this test session's Ray."""
+    own = psutil.Process().children(recursive=True)
+    return [process for process in own if REPLICA in " ".join(process.cmdline())]
 
 
-def _named(candidates: list[psutil.Process], name: str) -> list[psutil.Process]:
-    return [process for process in candidates if name in " ".join(process.cmdline())]
+def cores() -> list[psutil.Process]:
+    """Engines in processes of their own: what replicas have started that has a worker itself, which
+    the process that watches over multiprocessing's resources has not. Their titles may be unset."""
+    started = [child for replica in replicas() for child in replica.children()]
+    return [child for child in started if child.children()]
 
 
 def change(setup: Setup) -> None:
@@ -247,12 +248,16 @@ def assert_same(outputs: list[GenerationOutput], expected: list[GenerationOutput
         assert output.log_probs == pytest.approx(other.log_probs, abs=1e-4)
 
 
-def rollout_losing(name: str, engine: RolloutReplicas) -> list[GenerationOutput]:
+def rollout_losing(
+    processes: Callable[[], list[psutil.Process]], engine: RolloutReplicas
+) -> list[GenerationOutput]:
     async def run() -> list[GenerationOutput]:
         calls = [asyncio.ensure_future(call) for call in asked(engine, LONG)]
         await asyncio.sleep(0.05)
         assert not any(call.done() for call in calls)
-        for process in processes(name):
+        lost = processes()
+        assert lost
+        for process in lost:
             process.kill()
         return await asyncio.gather(*calls)
 
@@ -310,10 +315,10 @@ def test_an_engine_that_dies_comes_back_with_the_present_weights(setup: Setup) -
     engine, before = setup.engine, setup.engine.restarts
     change(setup)
     expected = generate(engine, LONG)
-    assert_same(rollout_losing(REPLICA if setup.case.inline else CORE, engine), expected)
+    assert_same(rollout_losing(replicas if setup.case.inline else cores, engine), expected)
     assert engine.restarts == before + 1
     if setup.case.inline:
-        for process in processes(REPLICA):
+        for process in replicas():
             process.kill()
         publish_weights(setup.actor, engine)
         assert_same(generate(engine, LONG), expected)
@@ -331,9 +336,9 @@ def test_the_model_goes_over_in_many_buckets(setup: Setup) -> None:
 @pytest.mark.parametrize("setup", CASES[1:2], indirect=True, ids=str)
 def test_an_engines_own_processes_end_with_its_actor() -> None:
     """The last test of this engine, which nothing starts again."""
-    (core,) = processes(CORE)
+    (core,) = cores()
     (worker,) = core.children()
-    for process in processes(REPLICA):
+    for process in replicas():
         process.kill()
     assert psutil.wait_procs([core, worker], timeout=30)[1] == []
 
